@@ -1,0 +1,83 @@
+"""Settings, read once from the environment under the names that Pulumi exports and operators type."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chromadb_compaction import layout
+from chromadb_compaction.errors import ConfigurationError
+
+OUR_PREFIXES = ("CHROMADB_", "COMPACT", "DELTA_", "DYNAMODB_", "LOCK_", "MAX_", "SNAPSHOT_", "STATE_MACHINE_")
+MEBIBYTE = 1024 * 1024
+
+Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/$")]
+Value = TypeVar("Value")
+
+
+class Settings(BaseSettings):
+    """Everything a task or command can be told. Only the bucket has no default.
+
+    Names that not every function needs (queue, table, state machine) may be absent; `required` says which
+    variable to set when something needs one.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    chromadb_bucket: str
+    delta_prefix: Prefix = layout.DELTA_PREFIX
+    snapshot_prefix: Prefix = layout.SNAPSHOT_PREFIX
+    delta_queue_url: str | None = None
+    delta_dlq_url: str | None = None
+    dynamodb_table: str | None = None
+    lock_id: str = "chroma-main-snapshot"
+    lock_timeout_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
+    compaction_batch_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    compacted_retention_days: Annotated[int, Field(ge=1)] = 7
+    snapshot_retention_count: Annotated[int, Field(ge=1)] = 10
+    snapshot_retention_days: Annotated[float, Field(gt=0)] = 1
+    max_batches_per_pass: Annotated[int, Field(ge=1, le=400)] = 40
+    max_pass_bytes: Annotated[int, Field(ge=1)] = 512 * MEBIBYTE
+    max_passes: Annotated[int, Field(ge=1, le=50)] = 25
+    max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
+    chromadb_cache_dir: str = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
+    state_machine_arn: str | None = None
+    chromadb_query_function: str | None = None
+    chromadb_producer_function: str | None = None
+    chromadb_compactor_function: str | None = None
+    chromadb_embedding_function: str = "wordllama"
+
+    @property
+    def lease_seconds(self) -> int:
+        """How long a lease lasts without a heartbeat."""
+        return self.lock_timeout_minutes * 60
+
+
+def required(value: Value | None, variable: str) -> Value:
+    """Return `value`, or raise ConfigurationError naming the environment variable that would have set it."""
+    if value is None:
+        raise ConfigurationError(f"{variable} is not set; set it, or run: eval $(pulumi stack output --shell)")
+    return value
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Parse the environment. Raises ConfigurationError for a missing, wrong or misspelt variable."""
+    env = os.environ if environment is None else environment
+    known = {name.upper() for name in Settings.model_fields}
+    for name in sorted(env):
+        if name.startswith(OUR_PREFIXES) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+            if close:
+                raise ConfigurationError(f"the environment variable {name} is not a setting; did you mean {close[0]}?")
+    values = {name.lower(): env[name] for name in known & env.keys()}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = ".".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"the environment variable {variable}: {first['msg']}") from error
