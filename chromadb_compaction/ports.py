@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -49,6 +49,12 @@ class ObjectStore(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete in bulk; a missing key is no error."""
+
+    def delete_if(self, etags: Mapping[str, str]) -> frozenset[str]:
+        """Delete in bulk each key that still has its ETag, and return the keys that were rewritten and so stay.
+
+        A missing key is no error.
+        """
 
     def download(self, key: str, target: Path) -> str:
         """Stream an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
