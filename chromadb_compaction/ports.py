@@ -28,6 +28,9 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> StoredObject:
         """Return the object. Raises ObjectMissingError."""
 
+    def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
+        """Return the object, or None if its ETag is still `etag`: one cheap request. Raises ObjectMissingError."""
+
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's description, or None if there is none."""
 
@@ -41,7 +44,8 @@ class ObjectStore(Protocol):
         """Write only if the object's ETag is `etag` (None: only if there is none) and return the new ETag.
 
         Raises PreconditionFailedError when the write lost (412), and TransientStorageError when its outcome
-        is unknown (409, 5xx, lost response): the caller must then read back before it decides.
+        is unknown (409, 5xx, lost response). After either the caller must read back before it decides: the
+        client may have repeated a write whose response was lost, and met its own success.
         """
 
     def copy(self, source: str, target: str, *, etag: str) -> None:

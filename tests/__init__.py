@@ -1,0 +1,1 @@
+"""Tests: unit, contracts, statemachine, infra and end to end."""

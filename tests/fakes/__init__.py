@@ -1,0 +1,1 @@
+"""In-memory stand-ins that pass the same contracts as the real adapters."""

@@ -1,0 +1,127 @@
+"""A bucket in memory that passes the same contract as the one on S3."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Clock, StoredObject
+
+Hook = Callable[[str, str], None]
+"""Called with the method's name and the key; what it raises, the method raises."""
+
+
+def _nothing(_call: str, _key: str) -> None:
+    pass
+
+
+class InMemoryObjectStore:
+    """Objects in a dict. `calls` records (method, key); `before` and `after` force faults.
+
+    A fault raised by `after` is a lost response: the write has happened, and its caller does not know.
+    """
+
+    def __init__(self, clock: Clock = time.time) -> None:
+        self.objects: dict[str, StoredObject] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.before: Hook = _nothing
+        self.after: Hook = _nothing
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    def get(self, key: str) -> StoredObject:
+        """Return the object. Raises ObjectMissingError."""
+        self._begin("get", key)
+        return self._find(key)
+
+    def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
+        """Return the object, or None if its ETag is still `etag`. Raises ObjectMissingError."""
+        self._begin("get_if_changed", key)
+        found = self._find(key)
+        return None if found.etag == etag else found
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return the object's description, or None if there is none."""
+        self._begin("head", key)
+        found = self.objects.get(key)
+        return None if found is None else _info(key, found)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield all objects under `prefix` in key order."""
+        self._begin("list", prefix)
+        with self._lock:
+            found = [_info(key, stored) for key, stored in self.objects.items() if key.startswith(prefix)]
+        yield from sorted(found, key=lambda info: info.key.encode())
+
+    def put(self, key: str, body: bytes) -> str:
+        """Write unconditionally and return the ETag."""
+        self._begin("put", key)
+        return self._write("put", key, body)
+
+    def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
+        """Write only if the object's ETag is `etag` (None: only if there is none). Raises PreconditionFailedError."""
+        self._begin("put_if", key)
+        with self._lock:
+            present = self.objects.get(key)
+            if (present.etag if present else None) != etag:
+                raise PreconditionFailedError(f"{key} is not what was last read")
+            return self._write("put_if", key, body)
+
+    def copy(self, source: str, target: str, *, etag: str) -> None:
+        """Copy if the source still has `etag`. Raises ObjectMissingError, PreconditionFailedError."""
+        self._begin("copy", source)
+        with self._lock:
+            found = self._find(source)
+            if found.etag != etag:
+                raise PreconditionFailedError(f"{source} is not what was last read")
+            self._write("copy", target, found.body)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete in bulk; a missing key is no error."""
+        for key in keys:
+            self._begin("delete", key)
+            self.objects.pop(key, None)
+            self.after("delete", key)
+
+    def download(self, key: str, target: Path) -> str:
+        """Write an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
+        self._begin("download", key)
+        body = self._find(key).body
+        target.write_bytes(body)
+        return hashlib.sha256(body).hexdigest()
+
+    def upload(self, source: Path, key: str) -> None:
+        """Write a file's content to an object."""
+        self._begin("upload", key)
+        self._write("upload", key, source.read_bytes())
+
+    def keys(self, prefix: str = "") -> set[str]:
+        """Return the keys under `prefix`, uncounted."""
+        return {key for key in self.objects if key.startswith(prefix)}
+
+    def _begin(self, call: str, key: str) -> None:
+        self.calls.append((call, key))
+        self.before(call, key)
+
+    def _find(self, key: str) -> StoredObject:
+        try:
+            return self.objects[key]
+        except KeyError as error:
+            raise ObjectMissingError(f"there is no object {key}") from error
+
+    def _write(self, call: str, key: str, body: bytes) -> str:
+        # S3's ETag of an object written in one part.
+        etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+        with self._lock:
+            self.objects[key] = StoredObject(bytes(body), etag, self._clock())
+        self.after(call, key)
+        return etag
+
+
+def _info(key: str, stored: StoredObject) -> ObjectInfo:
+    return ObjectInfo(key=key, bytes=len(stored.body), etag=stored.etag, modified=stored.modified)
