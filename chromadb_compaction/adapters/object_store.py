@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.exceptions import ClientError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from chromadb_compaction.adapters.s3_errors import translated
+from chromadb_compaction.adapters.translation import translated
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, TransientStorageError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import StoredObject
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ErrorTypeDef, GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import ErrorTypeDef, GetObjectOutputTypeDef, ObjectIdentifierTypeDef
 
 MEBIBYTE: Final = 1024 * 1024
 DELETE_LIMIT: Final = 1000
 """How many keys one DeleteObjects takes."""
+PARTS: Final = TransferConfig(multipart_threshold=16 * MEBIBYTE, multipart_chunksize=16 * MEBIBYTE, max_concurrency=4)
+NOT_MODIFIED: Final = 304
+NAMED_ERRORS: Final = {
+    "NoSuchKey": ObjectMissingError,
+    "404": ObjectMissingError,  # a HEAD's answer has no body, so its status is all there is
+    "PreconditionFailed": PreconditionFailedError,
+    "412": PreconditionFailedError,
+}
 
 # botocore retries a request, but not a body that breaks off while it is read.
-_again_if_broken_off = retry(
+again_if_broken_off = retry(
     retry=retry_if_exception_type(TransientStorageError),
     stop=stop_after_attempt(3),
     wait=wait_exponential_jitter(initial=0.1, max=2),
@@ -41,31 +49,28 @@ class S3ObjectStore:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
-        self._parts = TransferConfig(
-            multipart_threshold=16 * MEBIBYTE, multipart_chunksize=16 * MEBIBYTE, max_concurrency=4
-        )
 
-    @_again_if_broken_off
+    @again_if_broken_off
     def get(self, key: str) -> StoredObject:
         """Return the object. Raises ObjectMissingError."""
-        with translated(self._bucket, key):
+        with self._translated("reading", key):
             return _stored(self._client.get_object(Bucket=self._bucket, Key=key))
 
-    @_again_if_broken_off
+    @again_if_broken_off
     def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
         """Return the object, or None if its ETag is still `etag`: one cheap request. Raises ObjectMissingError."""
-        with translated(self._bucket, key):
+        with self._translated("reading", key):
             try:
                 return _stored(self._client.get_object(Bucket=self._bucket, Key=key, IfNoneMatch=etag))
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 304:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == NOT_MODIFIED:
                     return None
                 raise
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's description, or None if there is none."""
         try:
-            with translated(self._bucket, key):
+            with self._translated("looking at", key):
                 found = self._client.head_object(Bucket=self._bucket, Key=key)
         except ObjectMissingError:
             return None
@@ -76,8 +81,7 @@ class S3ObjectStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects under `prefix` in key order."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        # The generator's own frame holds the translation, so that it covers every page and not the first alone.
-        with translated(self._bucket, prefix):
+        with self._translated("listing", prefix):
             for page in pages:
                 for item in page.get("Contents", []):
                     yield ObjectInfo(
@@ -89,7 +93,7 @@ class S3ObjectStore:
 
     def put(self, key: str, body: bytes) -> str:
         """Write unconditionally and return the ETag."""
-        with translated(self._bucket, key):
+        with self._translated("writing", key):
             return self._client.put_object(Bucket=self._bucket, Key=key, Body=body)["ETag"]
 
     def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
@@ -99,7 +103,7 @@ class S3ObjectStore:
         lost, and the repetition finds the object already written. So the caller reads back after this error too.
         """
         try:
-            with translated(self._bucket, key):
+            with self._translated("writing", key):
                 if etag is None:
                     answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=body, IfNoneMatch="*")
                 else:
@@ -111,7 +115,7 @@ class S3ObjectStore:
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
         """Copy within the bucket if the source still has `etag`. Raises ObjectMissingError, PreconditionFailedError."""
-        with translated(self._bucket, source):
+        with self._translated("copying", source):
             self._client.copy_object(
                 Bucket=self._bucket,
                 Key=target,
@@ -121,21 +125,29 @@ class S3ObjectStore:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete in bulk; a missing key is no error."""
-        rest = iter(keys)
-        while chunk := tuple(islice(rest, DELETE_LIMIT)):
-            with translated(self._bucket, chunk[0]):
-                answer = self._client.delete_objects(
-                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in chunk], "Quiet": True}
-                )
-            # The request as a whole succeeds even if single keys were refused.
-            for refused in answer.get("Errors", []):
-                _raise_refusal(self._bucket, refused)
+        for refused in self._delete_in_bulk({"Key": key} for key in keys):
+            self._raise_refusal(refused)
 
-    @_again_if_broken_off
+    def delete_if(self, etags: Mapping[str, str]) -> frozenset[str]:
+        """Delete in bulk each key that still has its ETag, and return the keys that were rewritten and so stay.
+
+        A missing key is no error.
+        """
+        rewritten: set[str] = set()
+        for refused in self._delete_in_bulk({"Key": key, "ETag": etag} for key, etag in etags.items()):
+            try:
+                self._raise_refusal(refused)
+            except PreconditionFailedError:
+                rewritten.add(refused.get("Key", ""))
+            except ObjectMissingError:
+                continue
+        return frozenset(rewritten)
+
+    @again_if_broken_off
     def download(self, key: str, target: Path) -> str:
         """Stream an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
         digest = hashlib.sha256()
-        with translated(self._bucket, key):
+        with self._translated("downloading", key):
             body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
             with target.open("wb") as file:
                 for chunk in body.iter_chunks(MEBIBYTE):
@@ -146,18 +158,25 @@ class S3ObjectStore:
     def upload(self, source: Path, key: str) -> None:
         """Stream a file to an object, in parts if it is large."""
         # Not client.upload_file: that hides the ClientError, and with it what to do, behind a message.
-        with translated(self._bucket, key), create_transfer_manager(self._client, self._parts) as manager:
+        with self._translated("uploading", key), create_transfer_manager(self._client, PARTS) as manager:
             manager.upload(str(source), self._bucket, key).result()
+
+    def _delete_in_bulk(self, objects: Iterable[ObjectIdentifierTypeDef]) -> Iterator[ErrorTypeDef]:
+        rest = iter(objects)
+        while chunk := tuple(islice(rest, DELETE_LIMIT)):
+            with self._translated("deleting", f"{chunk[0]['Key']} and {len(chunk) - 1} more"):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": chunk, "Quiet": True})
+            # The request as a whole succeeds even if single keys were refused.
+            yield from answer.get("Errors", [])
+
+    def _raise_refusal(self, refused: ErrorTypeDef) -> None:
+        with self._translated("deleting", refused.get("Key", "")):
+            said = {"Code": refused.get("Code", ""), "Message": refused.get("Message", "")}
+            raise ClientError({"Error": said}, "DeleteObjects")
+
+    def _translated(self, verb: str, key: str) -> AbstractContextManager[None]:
+        return translated(f"{verb} s3://{self._bucket}/{key}", NAMED_ERRORS)
 
 
 def _stored(answer: GetObjectOutputTypeDef) -> StoredObject:
     return StoredObject(answer["Body"].read(), answer["ETag"], answer["LastModified"].timestamp())
-
-
-def _raise_refusal(bucket: str, refused: ErrorTypeDef) -> None:
-    key = refused.get("Key", "")
-    with translated(bucket, key):
-        raise ClientError(
-            {"Error": {"Code": refused.get("Code", ""), "Message": f"{refused.get('Message', '')} ({key})"}},
-            "DeleteObjects",
-        )

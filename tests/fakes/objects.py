@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
@@ -87,6 +87,19 @@ class InMemoryObjectStore:
             self._begin("delete", key)
             self.objects.pop(key, None)
             self.after("delete", key)
+
+    def delete_if(self, etags: Mapping[str, str]) -> frozenset[str]:
+        """Delete each key that still has its ETag, and return the keys that were rewritten and so stay."""
+        rewritten: set[str] = set()
+        for key, etag in etags.items():
+            self._begin("delete_if", key)
+            with self._lock:
+                if key in self.objects and self.objects[key].etag != etag:
+                    rewritten.add(key)
+                else:
+                    self.objects.pop(key, None)
+            self.after("delete_if", key)
+        return frozenset(rewritten)
 
     def download(self, key: str, target: Path) -> str:
         """Write an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
