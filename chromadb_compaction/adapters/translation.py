@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 from botocore.exceptions import (
     ClientError,
-    ConnectionError as BotocoreConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotocoreConnectionError,
 )
 
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
@@ -20,25 +22,27 @@ from chromadb_compaction.errors import CompactionError, ConfigurationError, Tran
 SERVER_ERROR = 500
 TOO_MANY_REQUESTS = 429
 
-_TRANSIENT = frozenset({
-    "BandwidthLimitExceeded",
-    "ConditionalRequestConflict",  # S3's 409: a racing write; its outcome is unknown until read back
-    "LimitExceededException",
-    "OperationAborted",
-    "PriorRequestNotComplete",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "RequestTimeout",
-    "RequestTimeoutException",
-    "SlowDown",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-    "TransactionInProgressException",
-})
+_TRANSIENT = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ConditionalRequestConflict",  # S3's 409: a racing write; its outcome is unknown until read back
+        "LimitExceededException",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
 _MISCONFIGURED = {
     "AWS.SimpleQueueService.NonExistentQueue": "there is no such queue; set DELTA_QUEUE_URL or DELTA_DLQ_URL right",
     "QueueDoesNotExist": "there is no such queue; set DELTA_QUEUE_URL or DELTA_DLQ_URL right",
@@ -64,7 +68,10 @@ def translated(action: str, named: Mapping[str, type[CompactionError]] | None = 
     try:
         yield
     except ClientError as error:
-        raise _ours(error, action, named or {}) from error
+        ours = _ours(error, action, named or {})
+        if ours is None:
+            raise
+        raise ours from error
     except (BotocoreConnectionError, HTTPClientError, IncompleteReadError) as error:
         raise TransientStorageError(f"{action} failed on the way: {error}; try again") from error
     except (NoCredentialsError, PartialCredentialsError, NoRegionError) as error:
@@ -76,7 +83,7 @@ def error_code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def _ours(error: ClientError, action: str, named: Mapping[str, type[CompactionError]]) -> Exception:
+def _ours(error: ClientError, action: str, named: Mapping[str, type[CompactionError]]) -> CompactionError | None:
     code = error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     text = f"{action}: {code}: {error.response.get('Error', {}).get('Message', 'no message')}"
@@ -86,4 +93,4 @@ def _ours(error: ClientError, action: str, named: Mapping[str, type[CompactionEr
         return TransientStorageError(f"{text}; try again")
     if code in _MISCONFIGURED:
         return ConfigurationError(f"{action}: {_MISCONFIGURED[code]} ({text.removeprefix(action + ': ')})")
-    return error
+    return None

@@ -1,0 +1,85 @@
+"""Keeping the lease alive while a task works: once on entry, then every minute from a thread."""
+
+from __future__ import annotations
+
+import logging
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from chromadb_compaction.errors import LockLostError, TransientStorageError
+from chromadb_compaction.ports import Clock, LeaseStore, Services
+
+INTERVAL_SECONDS = 60.0
+EXIT_PATIENCE_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Holds the lease for the length of a `with` block.
+
+    A task that ends within `interval` seconds costs one write. A renewal that fails in passing is tried again
+    at the next beat: the lease outlives many beats. One that finds another owner is kept for `check`.
+    """
+
+    def __init__(
+        self,
+        leases: LeaseStore,
+        lock_id: str,
+        owner: str,
+        clock: Clock,
+        seconds: int,
+        *,
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
+        self._leases = leases
+        self._lock_id = lock_id
+        self._owner = owner
+        self._clock = clock
+        self._seconds = seconds
+        self._interval = interval
+        self._expires_at = 0.0
+        self._lost: LockLostError | None = None
+        self._done = Event()
+        self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Renew the lease. Raises LockLostError, and then the block does not run."""
+        self._renew()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop beating. A renewal on its way is not waited for long: it can extend only what is still ours."""
+        self._done.set()
+        self._thread.join(EXIT_PATIENCE_SECONDS)
+
+    def check(self) -> None:
+        """Raise LockLostError if the lease is no longer ours. Costs a call only when beats have failed for long."""
+        if self._lost is not None:
+            raise self._lost
+        if self._clock() > self._expires_at:
+            self._renew()
+
+    def _renew(self) -> None:
+        lease = self._leases.renew(self._lock_id, self._owner, now=self._clock(), seconds=self._seconds)
+        self._expires_at = lease.expires_at
+
+    def _beat(self) -> None:
+        while not self._done.wait(self._interval):
+            try:
+                self._renew()
+            except TransientStorageError as error:
+                log.warning("a heartbeat failed and is tried again: %s", error)
+            except LockLostError as error:
+                self._lost = error
+                return
+
+
+def heartbeat(services: Services, execution: str) -> Heartbeat:
+    """Return the heartbeat with which `execution` holds the compaction lock."""
+    settings = services.settings
+    return Heartbeat(services.leases, settings.lock_id, execution, services.clock, settings.lease_seconds)

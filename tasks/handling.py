@@ -1,0 +1,61 @@
+"""What every Lambda handler does around its step: parse the event, log, report errors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aws_lambda_powertools import Logger
+from pydantic import BaseModel, ValidationError
+
+from chromadb_compaction.adapters.aws import services
+from chromadb_compaction.errors import CompactionError, InvalidRequestError
+from chromadb_compaction.layout import execution_name
+from chromadb_compaction.ports import Services
+
+Request = TypeVar("Request", bound=BaseModel)
+Handler = Callable[[object, object], dict[str, Any]]
+
+logger = Logger(service="chromadb_compaction")
+"""Named as the package is, so that what the domain logs through `logging` comes out in the same JSON."""
+
+
+def lambda_task(request_model: type[Request], step: Callable[[Request, Services], BaseModel]) -> Handler:
+    """Return the Lambda handler that parses an event as `request_model` and answers with what `step` returns.
+
+    Raises InvalidRequestError for an event that breaks the model. An error leaves the handler as it is, so that
+    Step Functions sees its class name.
+    """
+    task = step.__name__
+
+    def handler(event: object, _context: object) -> dict[str, Any]:
+        logger.structure_logs(append=False, service=task)
+        try:
+            request = parse(request_model, event)
+            logger.append_keys(**log_keys(request))
+            result = step(request, services()).model_dump(mode="json")
+        except CompactionError as error:
+            logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
+            raise
+        logger.info("%s done", task, extra={"result": result})
+        return result
+
+    return handler
+
+
+def parse(model: type[Request], event: object) -> Request:
+    """Return `event` as `model`. Raises InvalidRequestError naming the first field that is wrong."""
+    try:
+        return model.model_validate(event)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "the event"
+        raise InvalidRequestError(f"{model.__name__}: {field}: {problem['msg']}; mend the caller's payload") from error
+
+
+def log_keys(request: BaseModel) -> dict[str, object]:
+    """Return what every log line of this invocation carries: the execution's name and the pass."""
+    fields = request.model_dump(include={"execution", "pass_number"}, by_alias=True)
+    if "execution" in fields:
+        fields["execution"] = execution_name(fields["execution"])
+    return fields
