@@ -32,13 +32,16 @@ NAMED_ERRORS: Final = {
     "404": ObjectMissingError,  # a HEAD's answer has no body, so its status is all there is
     "PreconditionFailed": PreconditionFailedError,
     "412": PreconditionFailedError,
+    # One key's error within a bulk answer comes without a status.
+    "InternalError": TransientStorageError,
+    "ServiceUnavailable": TransientStorageError,
 }
 
 # botocore retries a request, but not a body that breaks off while it is read.
 again_if_broken_off = retry(
     retry=retry_if_exception_type(TransientStorageError),
     stop=stop_after_attempt(3),
-    wait=wait_exponential_jitter(initial=0.1, max=2),
+    wait=wait_exponential_jitter(multiplier=0.1, max=2),
     reraise=True,
 )
 
@@ -171,8 +174,8 @@ class S3ObjectStore:
 
     def _raise_refusal(self, refused: ErrorTypeDef) -> None:
         with self._translated("deleting", refused.get("Key", "")):
-            said = {"Code": refused.get("Code", ""), "Message": refused.get("Message", "")}
-            raise ClientError({"Error": said}, "DeleteObjects")
+            code, message = refused.get("Code", ""), refused.get("Message", "")
+            raise ClientError({"Error": {"Code": code, "Message": message}}, "DeleteObjects")
 
     def _translated(self, verb: str, key: str) -> AbstractContextManager[None]:
         return translated(f"{verb} s3://{self._bucket}/{key}", NAMED_ERRORS)

@@ -1,0 +1,315 @@
+"""What every object store holds to, and how S3's own errors come out."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from botocore.stub import Stubber
+from mypy_boto3_s3 import S3Client
+
+from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.errors import (
+    ConfigurationError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    TransientStorageError,
+)
+from chromadb_compaction.ports import ObjectStore
+from tests.fakes.objects import InMemoryObjectStore
+
+A_DAY = 86_400
+WRONG_ETAG = '"00000000000000000000000000000000"'
+
+
+class ObjectStoreContract:
+    """Inherit, and give the fixture `store`: an empty one."""
+
+    def test_what_is_put_is_got_with_its_etag(self, store: ObjectStore) -> None:
+        etag = store.put("a/b.json", b"{}")
+
+        found = store.get("a/b.json")
+
+        assert (found.body, found.etag) == (b"{}", etag)
+
+    def test_the_last_put_wins_under_another_etag(self, store: ObjectStore) -> None:
+        first = store.put("a", b"one")
+        second = store.put("a", b"two")
+
+        assert first != second
+        assert store.get("a").body == b"two"
+
+    def test_getting_a_missing_object_names_its_key(self, store: ObjectStore) -> None:
+        with pytest.raises(ObjectMissingError, match="a/nothing"):
+            store.get("a/nothing")
+
+    def test_an_unchanged_object_is_not_sent_again(self, store: ObjectStore) -> None:
+        etag = store.put("a", b"one")
+
+        assert store.get_if_changed("a", etag) is None
+
+    def test_a_changed_object_is_sent_with_its_new_etag(self, store: ObjectStore) -> None:
+        old = store.put("a", b"one")
+        new = store.put("a", b"two")
+
+        found = store.get_if_changed("a", old)
+
+        assert found is not None
+        assert (found.body, found.etag) == (b"two", new)
+
+    def test_an_object_that_has_gone_has_not_merely_changed(self, store: ObjectStore) -> None:
+        with pytest.raises(ObjectMissingError):
+            store.get_if_changed("nothing", WRONG_ETAG)
+
+    def test_head_describes_an_object_as_the_listing_does(self, store: ObjectStore) -> None:
+        etag = store.put("a", b"one")
+
+        described = store.head("a")
+
+        (listed,) = store.list("")
+        assert described is not None
+        assert (described.key, described.bytes, described.etag) == ("a", 3, etag)
+        # A header tells whole seconds; a listing may tell fractions of one.
+        assert described == listed.model_copy(update={"modified": described.modified})
+
+    def test_head_of_a_missing_object_is_none(self, store: ObjectStore) -> None:
+        assert store.head("nothing") is None
+
+    def test_times_are_unix_seconds_on_one_clock(self, store: ObjectStore) -> None:
+        store.put("a", b"one")
+        described = store.head("a")
+
+        assert described is not None
+        assert abs(store.get("a").modified - described.modified) < 1
+        assert described.modified > 365 * A_DAY
+
+    def test_a_listing_holds_its_prefix_alone_in_the_order_of_bytes(self, store: ObjectStore) -> None:
+        for key in ("delta/b/2", "delta/b/1", "delta/é/1", "delta/B/1", "delta/b-c/1", "delta", "other/1"):
+            store.put(key, b"")
+
+        assert [info.key for info in store.list("delta/")] == [
+            "delta/B/1",
+            "delta/b-c/1",
+            "delta/b/1",
+            "delta/b/2",
+            "delta/é/1",
+        ]
+
+    def test_a_listing_goes_on_past_a_thousand_keys(self, store: ObjectStore) -> None:
+        keys = [f"many/{number:04d}" for number in range(1001)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda key: store.put(key, b""), keys))
+
+        assert [info.key for info in store.list("many/")] == keys
+
+    def test_a_first_write_succeeds_once(self, store: ObjectStore) -> None:
+        etag = store.put_if("CURRENT", b"one", etag=None)
+
+        with pytest.raises(PreconditionFailedError, match="CURRENT"):
+            store.put_if("CURRENT", b"two", etag=None)
+        assert store.get("CURRENT")[:2] == (b"one", etag)
+
+    def test_a_swap_succeeds_on_the_etag_that_was_read(self, store: ObjectStore) -> None:
+        old = store.put_if("CURRENT", b"one", etag=None)
+
+        new = store.put_if("CURRENT", b"two", etag=old)
+
+        assert store.get("CURRENT")[:2] == (b"two", new)
+
+    def test_a_swap_on_an_etag_of_the_past_loses(self, store: ObjectStore) -> None:
+        old = store.put("CURRENT", b"one")
+        store.put("CURRENT", b"two")
+
+        with pytest.raises(PreconditionFailedError):
+            store.put_if("CURRENT", b"three", etag=old)
+        assert store.get("CURRENT").body == b"two"
+
+    def test_a_swap_of_an_object_that_has_gone_loses(self, store: ObjectStore) -> None:
+        with pytest.raises(PreconditionFailedError):
+            store.put_if("CURRENT", b"two", etag=WRONG_ETAG)
+        assert store.head("CURRENT") is None
+
+    def test_of_many_swaps_at_once_exactly_one_wins(self, store: ObjectStore) -> None:
+        start = store.put("CURRENT", b"start")
+        ready = threading.Barrier(6)
+
+        def swap(number: int) -> str | None:
+            ready.wait()
+            try:
+                return store.put_if("CURRENT", b"%d" % number, etag=start)
+            except (PreconditionFailedError, TransientStorageError):
+                return None
+
+        with ThreadPoolExecutor(6) as pool:
+            won = [etag for etag in pool.map(swap, range(6)) if etag]
+
+        assert won == [store.get("CURRENT").etag]
+
+    def test_a_copy_is_the_same_bytes_and_leaves_the_source(self, store: ObjectStore) -> None:
+        etag = store.put("delta/a é.parquet", b"rows")
+
+        store.copy("delta/a é.parquet", "compacted/a é.parquet", etag=etag)
+
+        assert store.get("compacted/a é.parquet").body == store.get("delta/a é.parquet").body == b"rows"
+
+    def test_a_source_that_was_rewritten_is_not_copied(self, store: ObjectStore) -> None:
+        old = store.put("delta/a", b"rows")
+        store.put("delta/a", b"other rows")
+
+        with pytest.raises(PreconditionFailedError, match="delta/a"):
+            store.copy("delta/a", "compacted/a", etag=old)
+        assert store.head("compacted/a") is None
+
+    def test_a_source_that_has_gone_is_missing(self, store: ObjectStore) -> None:
+        with pytest.raises(ObjectMissingError, match="delta/a"):
+            store.copy("delta/a", "compacted/a", etag=WRONG_ETAG)
+
+    def test_deleting_what_is_missing_is_no_error(self, store: ObjectStore) -> None:
+        store.put("a", b"")
+        store.put("b", b"")
+
+        store.delete(["a", "nothing"])
+        store.delete([])
+
+        assert [info.key for info in store.list("")] == ["b"]
+
+    def test_more_keys_than_one_request_takes_are_deleted(self, store: ObjectStore) -> None:
+        store.put("many/0000", b"")
+        store.put("many/1000", b"")
+
+        store.delete(f"many/{number:04d}" for number in range(1001))
+
+        assert list(store.list("many/")) == []
+
+    def test_only_what_was_not_rewritten_is_deleted_on_condition(self, store: ObjectStore) -> None:
+        read = {key: store.put(key, b"one") for key in ("same", "rewritten")}
+        store.put("rewritten", b"two")
+
+        kept = store.delete_if({**read, "gone": WRONG_ETAG})
+
+        assert kept == {"rewritten"}
+        assert [info.key for info in store.list("")] == ["rewritten"]
+
+    @pytest.mark.parametrize("size", [0, 10, 20 * 1024 * 1024], ids=["empty", "small", "in parts"])
+    def test_a_file_comes_back_as_it_went_with_its_hash(self, store: ObjectStore, tmp_path: Path, size: int) -> None:
+        content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+        (tmp_path / "source").write_bytes(content)
+
+        store.upload(tmp_path / "source", "files/one")
+        digest = store.download("files/one", tmp_path / "target")
+
+        assert digest == hashlib.sha256(content).hexdigest()
+        assert (tmp_path / "target").read_bytes() == content
+
+    def test_downloading_a_missing_object_names_its_key(self, store: ObjectStore, tmp_path: Path) -> None:
+        with pytest.raises(ObjectMissingError, match="files/nothing"):
+            store.download("files/nothing", tmp_path / "target")
+
+
+class TestInMemoryObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self) -> InMemoryObjectStore:
+        return InMemoryObjectStore()
+
+    def test_a_lost_response_leaves_the_write_done(self, store: InMemoryObjectStore) -> None:
+        def lose_the_response(call: str, key: str) -> None:
+            raise TransientStorageError(f"{call} {key}")
+
+        store.after = lose_the_response
+
+        with pytest.raises(TransientStorageError):
+            store.put_if("CURRENT", b"one", etag=None)
+        assert store.get("CURRENT").body == b"one"
+
+
+_numbers = count()
+
+
+class TestS3ObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, s3: S3Client) -> Iterator[S3ObjectStore]:
+        bucket = f"object-store-contract-{next(_numbers)}"
+        s3.create_bucket(Bucket=bucket)
+        yield S3ObjectStore(s3, bucket)
+        while contents := s3.list_objects_v2(Bucket=bucket).get("Contents"):
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in contents]})
+        s3.delete_bucket(Bucket=bucket)
+
+    def test_a_bucket_that_does_not_exist_is_a_mistake_in_the_settings(self, s3: S3Client) -> None:
+        with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
+            S3ObjectStore(s3, "no-such-bucket-anywhere").get("a")
+
+
+class TestErrorsOfS3:
+    """Forced with botocore's stubs: no local server throttles."""
+
+    @pytest.fixture
+    def client(self) -> S3Client:
+        no_retries = Config(retries={"max_attempts": 0})
+        return boto3.client(
+            "s3", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b", config=no_retries
+        )
+
+    @pytest.mark.parametrize(
+        ("code", "status", "ours"),
+        [
+            ("PreconditionFailed", 412, PreconditionFailedError),
+            ("NoSuchKey", 404, PreconditionFailedError),
+            ("ConditionalRequestConflict", 409, TransientStorageError),
+            ("SlowDown", 503, TransientStorageError),
+            ("InternalError", 500, TransientStorageError),
+            ("SomethingNew", 502, TransientStorageError),
+            ("RequestTimeout", 400, TransientStorageError),
+            ("NoSuchBucket", 404, ConfigurationError),
+        ],
+    )
+    def test_each_answer_to_a_conditional_write_has_its_error(
+        self, client: S3Client, code: str, status: int, ours: type[Exception]
+    ) -> None:
+        with Stubber(client) as stub:
+            stub.add_client_error("put_object", code, http_status_code=status)
+            with pytest.raises(ours) as caught:
+                S3ObjectStore(client, "bucket").put_if("CURRENT", b"", etag=WRONG_ETAG)
+
+        assert caught.value.__cause__ is not None
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            EndpointConnectionError(endpoint_url="https://s3"),
+            ReadTimeoutError(endpoint_url="https://s3"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_a_broken_connection_passes(self, client: S3Client, broken: Exception) -> None:
+        def break_off(**_: object) -> None:
+            raise broken
+
+        client.meta.events.register("before-send.s3.PutObject", break_off)
+
+        with pytest.raises(TransientStorageError, match="s3://bucket/CURRENT"):
+            S3ObjectStore(client, "bucket").put_if("CURRENT", b"", etag=None)
+
+    def test_the_second_page_of_a_listing_is_translated_too(self, client: S3Client) -> None:
+        with Stubber(client) as stub:
+            stub.add_response("list_objects_v2", {"IsTruncated": True, "NextContinuationToken": "more"})
+            stub.add_client_error("list_objects_v2", "SlowDown", http_status_code=503)
+            with pytest.raises(TransientStorageError, match="SlowDown"):
+                list(S3ObjectStore(client, "bucket").list("delta/"))
+
+    def test_a_key_that_was_refused_among_deleted_ones_is_an_error(self, client: S3Client) -> None:
+        refused = {"Key": "delta/b", "Code": "InternalError", "Message": "We encountered an internal error."}
+        with Stubber(client) as stub:
+            stub.add_response("delete_objects", {"Errors": [refused]})
+            stub.add_response("delete_objects", {"Errors": [{**refused, "Code": "SlowDown"}]})
+            store = S3ObjectStore(client, "bucket")
+            with pytest.raises(TransientStorageError, match="delta/b"):
+                store.delete(["delta/a", "delta/b"])
+            with pytest.raises(TransientStorageError, match="delta/b"):
+                store.delete_if({"delta/b": WRONG_ETAG})
