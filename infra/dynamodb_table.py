@@ -1,0 +1,56 @@
+"""The lock's table: one of our own, or one that exists already and holds other things too."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi_aws import dynamodb
+
+from infra.config import NAMESPACE, CompactionConfig, ConfigurationRefused
+from infra.names import StackNames
+
+PARTITION_KEY = "PK"
+SORT_KEY = "SK"
+
+
+class LockTable(pulumi.ComponentResource):
+    """`name` and `arn` of the table with string keys PK and SK. An existing table is only looked at, never changed."""
+
+    name: pulumi.Input[str]
+    arn: pulumi.Input[str]
+
+    def __init__(
+        self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("chromadb:locking:LockTable", names.table, opts=opts)
+        if config.existing_table:
+            self.name, self.arn = config.existing_table, _existing(config.existing_table)
+        else:
+            table = self._new(names.table)
+            self.name, self.arn = table.name, table.arn
+        self.register_outputs({"name": self.name, "arn": self.arn})
+
+    def _new(self, name: str) -> dynamodb.Table:
+        return dynamodb.Table(
+            "lock-table",
+            name=name,
+            billing_mode="PAY_PER_REQUEST",
+            hash_key=PARTITION_KEY,
+            range_key=SORT_KEY,
+            attributes=[
+                dynamodb.TableAttributeArgs(name=PARTITION_KEY, type="S"),
+                dynamodb.TableAttributeArgs(name=SORT_KEY, type="S"),
+            ],
+            ttl=dynamodb.TableTtlArgs(attribute_name="ttl", enabled=True),
+            point_in_time_recovery=dynamodb.TablePointInTimeRecoveryArgs(enabled=True),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+def _existing(name: str) -> str:
+    table = dynamodb.get_table(name=name)
+    if (table.hash_key, table.range_key) != (PARTITION_KEY, SORT_KEY):
+        raise ConfigurationRefused(
+            f"{NAMESPACE}:existingTable = {name!r}: its keys are {table.hash_key} and {table.range_key};"
+            f" the lock needs {PARTITION_KEY} and {SORT_KEY}, both strings"
+        )
+    return table.arn

@@ -1,0 +1,55 @@
+"""The environment of every function, which is also what the stack exports for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pulumi
+
+from infra.config import CompactionConfig
+from infra.dynamodb_table import LockTable
+from infra.names import DELTA_PREFIX, SNAPSHOT_PREFIX, StackNames
+from infra.s3_buckets import VectorBucket
+from infra.sqs_queue import DeltaQueue
+
+Environment = Mapping[str, pulumi.Input[str]]
+
+CACHE_DIR = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
+
+
+def environment(
+    names: StackNames, config: CompactionConfig, *, bucket: VectorBucket, queue: DeltaQueue, table: LockTable
+) -> Environment:
+    """Return every setting of the functions, under the names by which they read them."""
+    return {
+        "CHROMADB_BUCKET": bucket.bucket.bucket,
+        "DELTA_QUEUE_URL": queue.queue.url,
+        "DELTA_DLQ_URL": queue.dead_letters.url,
+        "DYNAMODB_TABLE": table.name,
+        "STATE_MACHINE_ARN": names.state_machine_arn,
+        "CHROMADB_COMPACTOR_FUNCTION": names.function("compactor"),
+        "CHROMADB_PRODUCER_FUNCTION": names.function("producer"),
+        "CHROMADB_QUERY_FUNCTION": names.function("query"),
+        "CHROMADB_CACHE_DIR": CACHE_DIR,
+        **settings(config),
+    }
+
+
+def settings(config: CompactionConfig) -> dict[str, str]:
+    """Return the part of the environment that the configuration alone decides."""
+    values = {
+        "DELTA_PREFIX": DELTA_PREFIX,
+        "SNAPSHOT_PREFIX": SNAPSHOT_PREFIX,
+        "LOCK_ID": config.lock_id,
+        "LOCK_TIMEOUT_MINUTES": config.lock_timeout_minutes,
+        "COMPACTION_BATCH_SIZE": config.compaction_batch_size,
+        "COMPACTED_RETENTION_DAYS": config.compacted_retention_days,
+        "SNAPSHOT_RETENTION_COUNT": config.snapshot_retention_count,
+        "SNAPSHOT_RETENTION_DAYS": config.snapshot_retention_days,
+        "MAX_BATCHES_PER_PASS": config.max_batches_per_pass,
+        "MAX_PASS_BYTES": config.max_pass_bytes,
+        "MAX_PASSES": config.max_passes,
+        "MAX_DELTA_BYTES": config.max_delta_bytes,
+        "CHROMADB_EMBEDDING_FUNCTION": config.embedding_function,
+    }
+    return {name: str(value) for name, value in values.items()}

@@ -1,0 +1,157 @@
+"""What each function may do: pure functions from ARNs to policy documents. The table of section "Roles" in README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from infra.names import COMPACTED_PREFIX, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX, WORK_PREFIX
+
+Statement = dict[str, Any]
+Document = dict[str, Any]
+
+
+class Resources(NamedTuple):
+    """What the functions work on, by ARN. `lock_id` narrows the table to one item."""
+
+    bucket: str
+    table: str
+    lock_id: str
+    queue: str
+    dead_letters: str
+    state_machine: str
+
+
+Policy = Callable[[Resources], list[Statement]]
+
+
+def document(statements: list[Statement]) -> Document:
+    """Return the policy document that holds `statements`."""
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def allow(actions: list[str], resources: list[str], condition: dict[str, Any] | None = None) -> Statement:
+    """Return a statement that allows exactly `actions` on exactly `resources`."""
+    statement: Statement = {"Effect": "Allow", "Action": actions, "Resource": resources}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def trust(service: str) -> Document:
+    """Return who may take on a role: one AWS service."""
+    return document([{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}])
+
+
+def write_logs(log_group_arn: str) -> Statement:
+    """Allow writing to one log group. It exists already, so no role may create any."""
+    return allow(["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group_arn.removesuffix(':*')}:*"])
+
+
+def acquire_lock(on: Resources) -> list[Statement]:
+    """Write the lock item. Its condition sees who holds it without a read."""
+    return [_lock(on, "PutItem")]
+
+
+def release_lock(on: Resources) -> list[Statement]:
+    """Delete the lock item, or read who holds it now."""
+    return [_lock(on, "DeleteItem", "GetItem")]
+
+
+def list_deltas(on: Resources) -> list[Statement]:
+    """List what is pending and plan batches; first finish the clean-up that an earlier execution left undone."""
+    return [*clean_up(on), _objects(on, ["PutObject"], f"{WORK_PREFIX}*")]
+
+
+def merge_batch(on: Resources) -> list[Statement]:
+    """Read deltas, write a run and a report, copy what is refused. Nothing is deleted."""
+    return [
+        _renew(on),
+        _list(on, DELTA_PREFIX, WORK_PREFIX, QUARANTINE_PREFIX),
+        _objects(on, ["GetObject", "GetObjectTagging"], f"{DELTA_PREFIX}*"),
+        _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
+        _objects(on, ["GetObject", "PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
+    ]
+
+
+def compactor(on: Resources) -> list[Statement]:
+    """Read the base and the runs, write the next snapshot, publish; asked with an empty event, start an execution."""
+    return [
+        _renew(on),
+        _list(on, DELTA_PREFIX, WORK_PREFIX, SNAPSHOT_PREFIX),
+        _objects(on, ["GetObject"], f"{DELTA_PREFIX}*"),
+        _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
+        _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{SNAPSHOT_PREFIX}*"),
+        allow(["states:StartExecution"], [on.state_machine]),
+    ]
+
+
+def clean_up(on: Resources) -> list[Statement]:
+    """Move deltas out of delta/, prune snapshots, answer the queue.
+
+    Objects are deleted, never their versions. snapshot/*/* leaves out snapshot/CURRENT: pruning cannot unpublish.
+    """
+    return [
+        _renew(on),
+        _list(on, DELTA_PREFIX, WORK_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
+        _objects(on, ["GetObject", "GetObjectTagging", "DeleteObject"], f"{DELTA_PREFIX}*"),
+        _objects(on, ["GetObject", "PutObject", "PutObjectTagging"], f"{COMPACTED_PREFIX}*"),
+        _objects(on, ["GetObject"], f"{QUARANTINE_PREFIX}*", f"{WORK_PREFIX}*", f"{SNAPSHOT_PREFIX}*"),
+        _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/cleaned.json"),
+        _objects(on, ["DeleteObject"], f"{SNAPSHOT_PREFIX}*/*"),
+        allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [on.queue]),
+        allow(["sqs:SendMessage"], [on.dead_letters]),
+    ]
+
+
+def producer(on: Resources) -> list[Statement]:
+    """Write deltas and ring the bell."""
+    return [_objects(on, ["PutObject"], f"{DELTA_PREFIX}*"), allow(["sqs:SendMessage"], [on.queue])]
+
+
+def query(on: Resources) -> list[Statement]:
+    """Read published snapshots and nothing else."""
+    return [_list(on, SNAPSHOT_PREFIX), _objects(on, ["GetObject"], f"{SNAPSHOT_PREFIX}*")]
+
+
+def run_workflow(functions: list[str]) -> list[Statement]:
+    """Let the state machine call its functions and deliver its log.
+
+    The log delivery actions know no resources; AWS documents "*" for them.
+    """
+    delivery = ["Create", "Get", "Update", "Delete", "List"]
+    return [
+        allow(["lambda:InvokeFunction"], functions),
+        allow(
+            [
+                *(f"logs:{verb}LogDeliver{'ies' if verb == 'List' else 'y'}" for verb in delivery),
+                "logs:PutResourcePolicy",
+                "logs:DescribeResourcePolicies",
+                "logs:DescribeLogGroups",
+            ],
+            ["*"],
+        ),
+    ]
+
+
+def start_workflow(state_machine: str) -> list[Statement]:
+    """Let the schedule start executions."""
+    return [allow(["states:StartExecution"], [state_machine])]
+
+
+def _lock(on: Resources, *actions: str) -> Statement:
+    leading = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [f"LOCK#{on.lock_id}"]}}
+    return allow([f"dynamodb:{action}" for action in actions], [on.table], leading)
+
+
+def _renew(on: Resources) -> Statement:
+    return _lock(on, "UpdateItem")
+
+
+def _objects(on: Resources, actions: list[str], *keys: str) -> Statement:
+    return allow([f"s3:{action}" for action in actions], [f"{on.bucket}/{key}" for key in keys])
+
+
+def _list(on: Resources, *prefixes: str) -> Statement:
+    # Without ListBucket S3 answers 403 for a missing key, and we must tell missing from forbidden. IfExists: when
+    # S3 asks itself that question for a GetObject there is no prefix to compare.
+    condition = {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}
+    return allow(["s3:ListBucket"], [on.bucket], condition)

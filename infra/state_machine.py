@@ -1,0 +1,76 @@
+"""The workflow: statemachine/compaction.asl.json with the functions' ARNs put in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pulumi
+from pulumi_aws import cloudwatch, lambda_, sfn
+
+from infra.config import CompactionConfig
+from infra.iam_policies import run_workflow
+from infra.iam_roles import ServiceRole
+from infra.names import StackNames
+
+DEFINITION = Path(__file__).parent.parent / "statemachine" / "compaction.asl.json"
+
+PLACEHOLDERS = {
+    "AcquireLockFunctionArn": "acquire-lock",
+    "ListDeltasFunctionArn": "list-deltas",
+    "CompactorFunctionArn": "compactor",
+    "MergeBatchFunctionArn": "merge-batch",
+    "CleanUpFunctionArn": "clean-up",
+    "ReleaseLockFunctionArn": "release-lock",
+}
+"""Which function stands behind each ${...} of the definition."""
+
+
+class CompactionWorkflow(pulumi.ComponentResource):
+    """The Standard state machine, its log group and its role."""
+
+    def __init__(
+        self,
+        names: StackNames,
+        config: CompactionConfig,
+        *,
+        functions: Mapping[str, lambda_.Function],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("chromadb:workflow:CompactionWorkflow", names.state_machine, opts=opts)
+        arns = pulumi.Output.all(**{name: functions[task].arn for name, task in PLACEHOLDERS.items()})
+        logs = cloudwatch.LogGroup(
+            "workflow-logs",
+            # AWS keeps the resource policy for this prefix short by itself.
+            name=f"/aws/vendedlogs/states/{names.state_machine}",
+            retention_in_days=config.log_retention_days,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        role = ServiceRole(
+            names.state_machine,
+            service="states.amazonaws.com",
+            statements=arns.apply(lambda known: run_workflow(sorted(known.values()))),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.state_machine = sfn.StateMachine(
+            "workflow",
+            name=names.state_machine,
+            type="STANDARD",
+            role_arn=role.arn,
+            definition=arns.apply(lambda known: render(DEFINITION.read_text(encoding="utf-8"), known)),
+            logging_configuration=sfn.StateMachineLoggingConfigurationArgs(
+                level="ERROR", include_execution_data=True, log_destination=logs.arn.apply(_all_streams)
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[role.policy]),
+        )
+        self.register_outputs({"arn": self.state_machine.arn})
+
+
+def render(definition: str, arns: Mapping[str, str]) -> str:
+    """Put `arns` in place of their ${name}. Raises KeyError for a placeholder that names no function."""
+    return re.sub(r"\$\{(\w+)\}", lambda placeholder: arns[placeholder[1]], definition)
+
+
+def _all_streams(log_group_arn: str) -> str:
+    return f"{log_group_arn.removesuffix(':*')}:*"
