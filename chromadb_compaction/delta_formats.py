@@ -1,0 +1,105 @@
+"""Deltas as stored objects: what their names and bytes mean, whoever wrote them."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chromadb_compaction import delta_jsonl, delta_parquet
+from chromadb_compaction.delta_columns import DeltaColumns
+from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.fingerprints import DELETED, fingerprint
+from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
+from chromadb_compaction.manifest import Space
+from chromadb_compaction.runs import DELTA_ID, FINGERPRINT, run_schema
+from chromadb_compaction.versions import parse_delta_id
+
+HEADER_KEY = b"chromadb_compaction"
+
+
+class DeltaHeader(BaseModel):
+    """The optional file metadata under the key `chromadb_compaction`, as JSON.
+
+    `space` and `embedding_function` count only when the delta is the first of its collection. JSON Lines has
+    no header: all defaults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    space: Space | None = None
+    embedding_function: str | None = Field(default=None, min_length=1)
+    producer: str | None = None
+
+
+class Delta(NamedTuple):
+    """A valid delta: its rows as a run-shaped table in row order, and the dimension (None: it has no upsert)."""
+
+    collection: str
+    table: pa.Table
+    dimension: int | None
+    header: DeltaHeader
+
+
+def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str = DELTA_PREFIX) -> Delta:
+    """Parse and validate the delta under `key`. Raises CorruptDeltaError, whose message is the reason to store.
+
+    `now` is S3's clock in Unix seconds. No more than about `max_bytes` are decompressed.
+    """
+    name = parse_delta_key(key, prefix=prefix)
+    delta_id = parse_delta_id(name.stem, now=now)
+    if name.suffix == ".parquet":
+        columns, header = delta_parquet.read(body, header_key=HEADER_KEY, max_bytes=max_bytes)
+    else:
+        columns, header = delta_jsonl.read(body, max_bytes=max_bytes), None
+    return Delta(name.collection, _run_shaped(columns, delta_id), columns.dimension, parse_header(header))
+
+
+def write_delta(columns: DeltaColumns, header: DeltaHeader) -> bytes:
+    """Return a delta as Parquet."""
+    return delta_parquet.write(columns, {HEADER_KEY: header.model_dump_json(exclude_none=True).encode()})
+
+
+def parse_header(raw: bytes | None) -> DeltaHeader:
+    """Parse a delta's header, None giving the defaults. Raises CorruptDeltaError naming the field at fault."""
+    if raw is None:
+        return DeltaHeader()
+    try:
+        return DeltaHeader.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        where = f"its field {field!r}" if field else "it"
+        raise CorruptDeltaError(
+            f"the file metadata {HEADER_KEY.decode()!r} is not understood: {where}: {first['msg']}"
+        ) from error
+
+
+def _run_shaped(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
+    rows = len(columns.deleted)
+    return pa.Table.from_arrays(
+        [
+            columns.ids,
+            pa.array([delta_id.bytes], DELTA_ID).take(pa.array(np.zeros(rows, dtype=np.int64))),
+            pa.array(np.arange(rows, dtype=np.uint32)),
+            pa.array(columns.deleted, pa.bool_()),
+            pa.array(_fingerprints(columns), FINGERPRINT),
+            columns.embedding_array(),
+            columns.documents,
+            columns.metadatas,
+        ],
+        schema=run_schema(columns.dimension),
+    )
+
+
+def _fingerprints(columns: DeltaColumns) -> list[bytes]:
+    documents = columns.documents.to_pylist()
+    metadatas = columns.metadatas.to_pylist()
+    result = [DELETED] * len(columns.deleted)
+    for vector, row in zip(columns.vectors, np.flatnonzero(~columns.deleted).tolist(), strict=True):
+        result[row] = fingerprint(vector.tobytes(), documents[row], metadatas[row])
+    return result

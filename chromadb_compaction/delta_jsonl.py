@@ -1,0 +1,127 @@
+"""Deltas as gzipped JSON Lines: one object per line, with the same names as the columns of a Parquet delta."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from chromadb_compaction import strict_json
+from chromadb_compaction.delta_columns import (
+    DELETE,
+    KNOWN_COLUMNS,
+    UPSERT,
+    DeltaColumns,
+    delete_carries,
+    no_embedding,
+    other_dimension,
+    unknown_op,
+)
+from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.records import (
+    Vector,
+    check_document,
+    check_embedding,
+    check_id,
+    check_metadata,
+    check_metadata_text,
+    row_error,
+)
+
+_GZIP = 16 + zlib.MAX_WBITS
+_BLANK = b" \t\r"
+
+
+class _Row(NamedTuple):
+    id: str
+    vector: Vector | None
+    document: str | None
+    metadata: str | None
+
+
+def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
+    """Parse and validate a whole file. Raises CorruptDeltaError naming the first bad row, counted from 0.
+
+    Blank lines are skipped and not counted; an empty file is an empty delta. Metadata may be an object, or, as
+    in Parquet, a string that holds one.
+    """
+    rows: list[_Row] = []
+    first_row: int | None = None
+    dimension = 0
+    for number, line in _lines(decompress(body, max_bytes=max_bytes)):
+        row = _parse_row(number, line)
+        if row.vector is not None:
+            if first_row is None:
+                first_row, dimension = number, len(row.vector)
+            elif len(row.vector) != dimension:
+                raise row_error(number, row.id, other_dimension(len(row.vector), dimension, first_row))
+        rows.append(row)
+    vectors = [row.vector for row in rows if row.vector is not None]
+    return DeltaColumns(
+        ids=pa.array([row.id for row in rows], pa.string()),
+        deleted=np.array([row.vector is None for row in rows], dtype=np.bool_),
+        vectors=np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32),
+        documents=pa.array([row.document for row in rows], pa.string()),
+        metadatas=pa.array([row.metadata for row in rows], pa.string()),
+    )
+
+
+def decompress(body: bytes, *, max_bytes: int) -> bytes:
+    """Unpack gzip, several members included. Raises CorruptDeltaError if broken, or beyond `max_bytes` unpacked."""
+    parts: list[bytes] = []
+    left, rest = max_bytes, body
+    while rest or not parts:
+        member = zlib.decompressobj(wbits=_GZIP)
+        try:
+            part = member.decompress(rest, left + 1)
+        except zlib.error as error:
+            raise CorruptDeltaError(f"the file is not gzip, or it is damaged: {error}") from error
+        if len(part) > left:
+            raise CorruptDeltaError(f"the file unpacks to more than {max_bytes} bytes; write smaller deltas (1-5 MB)")
+        if not member.eof:
+            raise CorruptDeltaError("the gzip file ends too early: it was cut off while it was written or copied")
+        parts.append(part)
+        left -= len(part)
+        rest = member.unused_data.lstrip(b"\0")  # gzip allows zero padding between and after members
+    return b"".join(parts)
+
+
+def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
+    return enumerate(line for line in text.split(b"\n") if line.strip(_BLANK))
+
+
+def _parse_row(number: int, line: bytes) -> _Row:
+    try:
+        value = strict_json.parse(line)
+    except ValueError as error:
+        raise row_error(number, None, f"the line {error}") from error
+    if not isinstance(value, dict):
+        raise row_error(number, None, "the line is not a JSON object")
+    try:
+        return _check_row(value)
+    except CorruptDeltaError as error:
+        raise row_error(number, value.get("id"), str(error)) from error
+
+
+def _check_row(value: dict[str, object]) -> _Row:
+    unknown = next((name for name in value if name not in KNOWN_COLUMNS), None)
+    if unknown is not None:
+        raise CorruptDeltaError(f"the name {unknown!r} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
+    row_id = check_id(value.get("id"))
+    op = value.get("op")
+    if op == DELETE:
+        carried = next((name for name in KNOWN_COLUMNS[2:] if value.get(name) is not None), None)
+        if carried:
+            raise CorruptDeltaError(delete_carries(carried))
+        return _Row(row_id, None, None, None)
+    if op not in (None, UPSERT):
+        raise CorruptDeltaError(unknown_op(op))
+    embedding = value.get("embedding")
+    if embedding is None:
+        raise CorruptDeltaError(no_embedding())
+    metadata = value.get("metadata")
+    checked = check_metadata_text(metadata) if isinstance(metadata, str) else check_metadata(metadata)
+    return _Row(row_id, check_embedding(embedding), check_document(value.get("document")), checked)

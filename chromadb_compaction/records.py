@@ -1,0 +1,172 @@
+"""What one row may hold: the rules of ChromaDB 1.5.9, and where it would silently change data, stricter ones.
+
+Every check returns the value in the one form in which it is stored and fingerprinted, or raises
+CorruptDeltaError with a reason that does not name the row: the reader adds where it stood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from chromadb_compaction import strict_json
+from chromadb_compaction.errors import CorruptDeltaError
+
+Vector = NDArray[np.float32]
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_SHOWN = 60
+_JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+def shown(text: str) -> str:
+    """Return `text` quoted for a message, cut when it is long."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"
+
+
+def row_error(row: int, row_id: object, reason: str) -> CorruptDeltaError:
+    """Return the error for row number `row` (0-based): "row 17 (id 'doc-3'): embedding holds NaN"."""
+    named = f" (id {shown(row_id)})" if isinstance(row_id, str) and row_id else ""
+    return CorruptDeltaError(f"row {row}{named}: {reason}")
+
+
+def check_id(value: object) -> str:
+    """Return the id if it is a non-empty string that UTF-8 can encode."""
+    if value is None:
+        raise CorruptDeltaError("id is missing")
+    if not isinstance(value, str):
+        raise CorruptDeltaError(f"id is {_kind(value)}, not a string")
+    if not value:
+        raise CorruptDeltaError("id is empty")
+    return _encodable(value, "id")
+
+
+def check_document(value: object) -> str | None:
+    """Return the document: any string, the empty one included, or None for no document."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise CorruptDeltaError(f"document is {_kind(value)}, not a string")
+    return _encodable(value, "document")
+
+
+def check_metadata(value: object) -> str | None:
+    """Return metadata as canonical JSON (keys sorted, no blanks), or None when it holds nothing.
+
+    Keys whose value is None are dropped as ChromaDB drops them, and -0.0 becomes 0.0, which is what it reads
+    back. Bool, int and float stay what they are.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise CorruptDeltaError(f"metadata is {_kind(value)}, not an object of keys and values")
+    checked = {_key(key): item for key, item in value.items()}
+    kept = {key: _value(key, item) for key, item in checked.items() if item is not None}
+    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode() if kept else None
+
+
+def check_metadata_text(text: str) -> str | None:
+    """Return canonical metadata from a string that holds a JSON object."""
+    try:
+        value = strict_json.parse(_encodable(text, "metadata").encode())
+    except ValueError as error:
+        raise CorruptDeltaError(f"metadata {error}") from error
+    return check_metadata(value)
+
+
+def check_embedding(value: object) -> Vector:
+    """Return a vector given as a sequence of numbers as float32. NaN, infinity and float32 overflow are refused."""
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise CorruptDeltaError(f"embedding is {_kind(value)}, not a list of numbers")
+    if not value:
+        raise CorruptDeltaError("embedding is empty")
+    if not set(map(type, value)) <= {float, int}:
+        strange = next(item for item in value if type(item) not in (float, int))
+        raise CorruptDeltaError(f"embedding holds {_kind(strange)}, not only numbers")
+    try:
+        wide = np.array(value, dtype=np.float64)
+    except OverflowError as error:
+        raise CorruptDeltaError("embedding holds a number beyond the range of float32") from error
+    return narrow_vectors(wide)
+
+
+def narrow_vectors(wide: NDArray[np.floating]) -> Vector:
+    """Return floats of any width as float32. Raises CorruptDeltaError unless every one is finite in float32."""
+    with np.errstate(over="ignore"):
+        vectors = np.ascontiguousarray(wide, dtype="<f4")
+    if not np.isfinite(vectors).all():
+        raise CorruptDeltaError(_not_finite(wide))
+    return vectors
+
+
+def _not_finite(wide: NDArray[np.floating]) -> str:
+    if np.isnan(wide).any():
+        return "embedding holds NaN"
+    if np.isinf(wide).any():
+        return "embedding holds infinity"
+    return f"embedding holds {wide.flat[np.abs(wide).argmax()]:.6g}, beyond the range of float32"
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise CorruptDeltaError(f"metadata key {key!r} is not a string")
+    if not key:
+        raise CorruptDeltaError("metadata has an empty key, which ChromaDB refuses")
+    if key[0] in "#$":
+        raise CorruptDeltaError(f"metadata key {shown(key)} starts with {key[0]!r}, which ChromaDB refuses")
+    if key.startswith("chroma:"):
+        raise CorruptDeltaError(f"metadata key {shown(key)} starts with 'chroma:', which ChromaDB keeps for itself")
+    return _encodable(key, "a metadata key")
+
+
+def _value(key: str, value: object) -> object:
+    if not isinstance(value, list):
+        return _scalar(key, value)
+    if not value:
+        raise CorruptDeltaError(f"metadata key {shown(key)} holds an empty list, which ChromaDB refuses")
+    items = [_scalar(key, item, within="a list with ") for item in value]
+    if len({type(item) for item in items}) > 1:
+        raise CorruptDeltaError(f"metadata key {shown(key)} holds a list of mixed types; ChromaDB wants one type")
+    return items
+
+
+def _scalar(key: str, value: object, *, within: str = "") -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _encodable(str(value), f"the value of metadata key {shown(key)}")
+    if isinstance(value, int):
+        if not _INT64_MIN <= value <= _INT64_MAX:
+            raise CorruptDeltaError(f"metadata key {shown(key)} holds {within}an integer beyond 64 bits")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise CorruptDeltaError(f"metadata key {shown(key)} holds {within}{_non_finite_name(value)}")
+        return float(value) + 0.0  # -0.0 + 0.0 is 0.0
+    raise CorruptDeltaError(
+        f"metadata key {shown(key)} holds {within}{_kind(value)}; ChromaDB wants strings, numbers, booleans or flat lists"
+    )
+
+
+def _encodable(text: str, what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CorruptDeltaError(f"{what} holds a lone surrogate, which UTF-8 cannot encode") from error
+    return text
+
+
+def _non_finite_name(value: float) -> str:
+    return "NaN" if math.isnan(value) else "infinity"
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _non_finite_name(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"the number {value:.17g}" if isinstance(value, float) else "a number"
+    return _JSON_TYPES.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,64 @@
+"""The shape that every version of every row has between a delta and the fold: one Arrow schema, stored as Parquet."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+DELTA_ID = pa.binary(16)
+FINGERPRINT = pa.binary(32)
+
+
+def embedding_type(dimension: int | None) -> pa.DataType:
+    """Return the embedding column's type. None: only deletes, so the column holds nulls alone."""
+    return pa.list_(pa.float32()) if dimension is None else pa.list_(pa.float32(), dimension)
+
+
+def run_schema(dimension: int | None) -> pa.Schema:
+    """Return the columns of a run: version (delta, row, fingerprint), deleted or not, and the record itself.
+
+    `delta` holds a UUIDv7's 16 bytes, `row` its row number, `metadata` canonical JSON; embedding, document and
+    metadata are null for deletes.
+    """
+    return pa.schema(
+        [
+            pa.field("id", pa.string()),
+            pa.field("delta", DELTA_ID),
+            pa.field("row", pa.uint32()),
+            pa.field("deleted", pa.bool_()),
+            pa.field("fingerprint", FINGERPRINT),
+            pa.field("embedding", embedding_type(dimension)),
+            pa.field("document", pa.string()),
+            pa.field("metadata", pa.string()),
+        ]
+    )
+
+
+def run_dimension(table: pa.Table) -> int | None:
+    """Return the dimension of a run-shaped table, None if it holds no upsert."""
+    column = table.schema.field("embedding").type
+    return column.list_size if pa.types.is_fixed_size_list(column) else None
+
+
+def with_dimension(table: pa.Table, dimension: int | None) -> pa.Table:
+    """Return a run-shaped table with the embedding column of `dimension`, if it has none of its own yet."""
+    if run_dimension(table) == dimension:
+        return table
+    position = table.schema.get_field_index("embedding")
+    field = run_schema(dimension).field("embedding")
+    return table.set_column(position, field, pa.nulls(table.num_rows, field.type))
+
+
+def encode_run(table: pa.Table) -> bytes:
+    """Return a run as Parquet: equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    compression = {name: "zstd" for name in ("id", "delta", "row", "deleted", "fingerprint", "document", "metadata")}
+    pq.write_table(
+        table, sink, compression=compression, compression_level=1, use_dictionary=False, write_statistics=False
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def decode_run(body: bytes) -> pa.Table:
+    """Parse what encode_run wrote."""
+    return pq.read_table(pa.BufferReader(body))
