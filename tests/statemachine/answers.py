@@ -1,0 +1,111 @@
+"""Results as the seven tasks give them, built from the models that the real tasks use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.messages import (
+    BaseRef,
+    BatchRef,
+    CleanedUp,
+    CollectionCounts,
+    CollectionShape,
+    DeltaListing,
+    DownloadedSnapshot,
+    MergedBatch,
+    Message,
+    PublishedSnapshot,
+    ReleasedLock,
+)
+
+Json = dict[str, Any]
+
+
+def _json(message: Message) -> Json:
+    return message.model_dump(mode="json")
+
+
+def a_lease(request: Json) -> Json:
+    """What AcquireLock gives."""
+    return Lease.starting("chroma-main-snapshot", request["execution"], now=1_700_000_000, seconds=900).model_dump()
+
+
+def a_listing(pass_number: int = 1, *, batches: int = 3, more: bool = False) -> Json:
+    """What ListDeltas gives: `batches` full batches, on an empty bucket's base in the first pass."""
+    return _json(
+        DeltaListing(
+            pass_number=pass_number,
+            batches=[
+                BatchRef(key=f"work/x/{pass_number}/batches/{n:04d}.json", collection="docs", deltas=100, bytes=9)
+                for n in range(batches)
+            ],
+            deltas=100 * batches,
+            more=more,
+            base=BaseRef(snapshot_id=None, etag=None, sequence=pass_number - 1),
+            pending=100 * batches,
+            oldest_seconds=60.5 if batches else None,
+            finished_clean_up_of=None,
+        )
+    )
+
+
+def a_base_copy(_request: Json) -> Json:
+    """What DownloadSnapshot gives."""
+    shape = CollectionShape(collection="docs", dimension=3, space="l2", embedding_function=None, records=0)
+    return _json(DownloadedSnapshot(collections=[shape], bytes=0, seconds=0.1, cached=False))
+
+
+def a_run(request: Json) -> Json:
+    """What MergeBatch gives for the batch it was sent."""
+    key = request["batch"]["key"]
+    return _json(
+        MergedBatch(
+            collection=request["batch"]["collection"],
+            run=key.replace("batches", "runs"),
+            report=key.replace("batches", "reports"),
+            merged=100,
+            quarantined=0,
+            missing=0,
+            rows=100,
+            bytes=9,
+        )
+    )
+
+
+def a_snapshot(request: Json) -> Json:
+    """What UploadSnapshot gives: one snapshot a pass."""
+    snapshot_id = f"{request['pass']:010d}-3f2a9c1b"
+    counts = CollectionCounts(collection="docs", added=300, replaced=0, deleted=0, unchanged=0, records=300)
+    return _json(
+        PublishedSnapshot(
+            published=True,
+            snapshot_id=snapshot_id,
+            outcome=f"snapshot/{snapshot_id}/deltas.json.gz",
+            collections=[counts],
+            bytes_uploaded=9,
+            seconds={"fold": 0.1},
+        )
+    )
+
+
+def a_clean_up(_request: Json) -> Json:
+    """What CleanUp gives."""
+    return _json(CleanedUp(archived=300, quarantined=0, messages_deleted=300, snapshots_pruned=0, objects_pruned=0))
+
+
+def a_release(_request: Json) -> Json:
+    """What ReleaseLock gives."""
+    return _json(ReleasedLock(released=True, holder=None))
+
+
+USUAL: dict[str, Callable[[Json], Json]] = {
+    "AcquireLock": a_lease,
+    "ListDeltas": lambda request: a_listing(request["previous_pass"] + 1),
+    "DownloadSnapshot": a_base_copy,
+    "MergeBatch": a_run,
+    "UploadSnapshot": a_snapshot,
+    "CleanUp": a_clean_up,
+    "ReleaseLock": a_release,
+}

@@ -1,0 +1,60 @@
+"""ministack's Step Functions as an engine, with scripted functions deployed in its Lambda."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from chromadb_compaction.local import server
+from chromadb_compaction.local.bootstrap import RUNTIME, bootstrap_zip
+from chromadb_compaction.local.home import StackHome
+from tests.statemachine.definition import FUNCTIONS
+from tests.statemachine.engines import REGION, ROLE, Engine
+from tests.statemachine.forwarding import SCRIPT_URL
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@contextmanager
+def ministack_engine(directory: Path, lambda_port: int) -> Iterator[Engine]:
+    """Give ministack's interpreter, whose functions ask the lambda endpoint on `lambda_port` what to do."""
+    home = StackHome(directory)
+    running = server.start(home)
+    try:
+        _deploy_functions(running.port, f"http://127.0.0.1:{lambda_port}")
+        yield Engine("ministack", _client("stepfunctions", running.port), shortest_retry=0)
+    finally:
+        server.stop(home)
+
+
+def _client(service: Any, port: int) -> Any:
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id=server.ADMIN_KEY,
+        aws_secret_access_key=server.ADMIN_KEY,
+    )
+
+
+def _deploy_functions(port: int, script_url: str) -> None:
+    roles, functions = _client("iam", port), _client("lambda", port)
+    role = roles.create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(TRUST))
+    for name in FUNCTIONS:
+        functions.create_function(
+            FunctionName=name,
+            Runtime=RUNTIME,
+            Role=role["Role"]["Arn"],
+            Handler="tests.statemachine.forwarding.handler",
+            Code={"ZipFile": bootstrap_zip("scripted")},
+            Environment={"Variables": {SCRIPT_URL: script_url}},
+            Timeout=60,
+        )

@@ -1,0 +1,95 @@
+"""moto's Step Functions interpreter as an engine: its history, timeouts and refusals are those of AWS.
+
+It calls Lambda on whatever listens at MOTO_PORT: here a lambda endpoint of our own, which answers by a script or passes
+each call on to functions that are really deployed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from chromadb_compaction.local.server import free_port
+from tests.statemachine.engines import REGION, Engine
+from tests.statemachine.lambda_endpoint import Answer, Invoke, lambda_endpoint
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+START_SECONDS = 30
+
+
+@contextmanager
+def moto_engine(lambda_port: int) -> Iterator[Engine]:
+    """Give moto's interpreter, whose tasks are invoked on `lambda_port` of this machine."""
+    port = free_port()
+    environment = os.environ | {
+        "MOTO_PORT": str(lambda_port),
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+    environment = {name: value for name, value in environment.items() if not name.startswith("AWS_ENDPOINT_URL")}
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _execute_state_machines(f"http://127.0.0.1:{port}", server)
+            yield Engine("moto", _client(port), shortest_retry=1)
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def moto_engine_on(deployed: LambdaClient) -> Iterator[Engine]:
+    """Give moto's interpreter, whose tasks are the functions really deployed behind `deployed`."""
+    with lambda_endpoint(passing_on_to(deployed)) as port, moto_engine(port) as engine:
+        yield engine
+
+
+def passing_on_to(deployed: LambdaClient) -> Invoke:
+    """Return what invokes the deployed functions, keeping their errors and Lambda's own refusals apart."""
+
+    def invoke(function: str, event: Any) -> Answer:
+        try:
+            response = deployed.invoke(FunctionName=function, Payload=json.dumps(event))
+        except ClientError as error:
+            return Answer({"message": str(error)}, refusal=error.response["Error"]["Code"])
+        return Answer(json.load(response["Payload"]), failed="FunctionError" in response)
+
+    return invoke
+
+
+def _client(port: int) -> Any:
+    return boto3.client(
+        "stepfunctions",
+        region_name=REGION,
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106 - moto takes any
+    )
+
+
+def _execute_state_machines(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Tell moto to interpret state machines, as soon as it answers at all."""
+    body = json.dumps({"stepfunctions": {"execute_state_machine": True}}).encode()
+    request = urllib.request.Request(f"{url}/moto-api/config", body, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(request, timeout=5).close()  # noqa: S310 - our own server
+        except urllib.error.URLError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
