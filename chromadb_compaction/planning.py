@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chromadb_compaction.layout import DELTA_PREFIX, is_folder_marker
+from chromadb_compaction.layout import DELTA_PREFIX, is_folder_marker, snapshot_sequence
 
 
 class ObjectInfo(BaseModel):
@@ -50,7 +50,9 @@ def plan_batches(
     always holds at least one delta, so that an oversized one cannot block the queue. The batch with the
     oldest delta comes first, so that no collection starves another.
     """
-    batches = sorted(_batches(pending, size, max_bytes, prefix), key=lambda batch: min(d.modified for d in batch.deltas))
+    batches = sorted(
+        _batches(pending, size, max_bytes, prefix), key=lambda batch: min(d.modified for d in batch.deltas)
+    )
     chosen: list[PlannedBatch] = []
     total = 0
     for batch in batches:
@@ -85,17 +87,20 @@ class SnapshotAge(NamedTuple):
 def plan_prune(
     snapshots: Iterable[SnapshotAge], *, current: str, now: float, keep_count: int, keep_seconds: float
 ) -> frozenset[str]:
-    """Return the snapshots that may go: neither current, nor among the newest `keep_count`, nor young.
+    """Return the snapshots that may go: neither current nor after it, nor among the newest `keep_count`, nor young.
 
-    Age protects what is not yet published: an upload in progress is young by construction. Files of a pruned
-    snapshot that a kept manifest names stay; the caller sees to that.
+    Age protects what is not yet published: an upload in progress is young by construction. What comes after the
+    current one was rolled back from, and may be rolled forward to. Files of a pruned snapshot that a kept
+    manifest names stay; the caller sees to that.
     """
+    latest = snapshot_sequence(current)
     newest_first = sorted(snapshots, key=lambda s: (s.created_at, s.snapshot_id), reverse=True)
     newest = {snapshot.snapshot_id for snapshot in islice(newest_first, keep_count)}
     return frozenset(
         snapshot.snapshot_id
         for snapshot in newest_first
         if snapshot.snapshot_id != current
+        and snapshot_sequence(snapshot.snapshot_id) <= latest
         and snapshot.snapshot_id not in newest
         and now - snapshot.created_at > keep_seconds
     )

@@ -1,0 +1,92 @@
+"""ListDeltas: what a pass will merge, and from which snapshot it starts."""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import TypeAdapter
+
+from chromadb_compaction import layout
+from chromadb_compaction.adapters.snapshots import read_pointer
+from chromadb_compaction.errors import ObjectMissingError
+from chromadb_compaction.messages import BaseRef, BatchRef, DeltaListing, ListDeltasRequest
+from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.clean_up import settle_published
+from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.steps.parallel import in_threads
+
+BATCH_MANIFEST = TypeAdapter(list[ObjectInfo])
+NOTHING_PUBLISHED = BaseRef(snapshot_id=None, etag=None, sequence=0)
+
+log = logging.getLogger(__name__)
+
+
+def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
+    """Plan the next pass over what is pending, after any clean-up that an earlier execution left undone.
+
+    The batch manifests stand in S3 when this returns. The last pass that an execution may make never announces
+    more, so that no backlog keeps one running for ever.
+    """
+    number = request.previous_pass + 1
+    settings = services.settings
+    with heartbeat(services, request.execution) as heart:
+        base = _base(services)
+        finished = _finish_clean_up(base, services, heart)
+        pending = [d for d in services.objects.list(settings.delta_prefix) if not layout.is_folder_marker(d.key)]
+        plan = plan_batches(
+            pending,
+            size=settings.compaction_batch_size,
+            max_batches=settings.max_batches_per_pass,
+            max_bytes=settings.max_pass_bytes,
+            prefix=settings.delta_prefix,
+        )
+        batches = _write_manifests(request.execution, number, plan, services)
+    listing = DeltaListing(
+        pass_number=number,
+        batches=batches,
+        deltas=sum(batch.deltas for batch in batches),
+        more=plan.more and number < settings.max_passes,
+        base=base,
+        pending=len(pending),
+        oldest_seconds=_age(pending, services.clock()),
+        finished_clean_up_of=finished,
+    )
+    log.info("pass %d takes %d of %d pending deltas in %d batches", number, listing.deltas, len(pending), len(batches))
+    return listing
+
+
+def _base(services: Services) -> BaseRef:
+    found = read_pointer(services)
+    if found is None:
+        return NOTHING_PUBLISHED
+    return BaseRef(snapshot_id=found.pointer.snapshot_id, etag=found.etag, sequence=found.pointer.sequence)
+
+
+def _finish_clean_up(base: BaseRef, services: Services, heart: Heartbeat) -> str | None:
+    """Settle the deltas of the published snapshot if nobody has, and return its id if so."""
+    prefix = services.settings.snapshot_prefix
+    if base.snapshot_id is None or services.objects.head(layout.cleaned_key(base.snapshot_id, prefix=prefix)):
+        return None
+    merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
+    try:
+        settled = settle_published(base.snapshot_id, merged, services, alive=heart.check)
+    except ObjectMissingError as error:
+        # What is still pending is merged once more, which changes nothing, and is settled after that.
+        log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)
+        return None
+    return base.snapshot_id if settled else None
+
+
+def _write_manifests(execution: str, number: int, plan: PassPlan, services: Services) -> list[BatchRef]:
+    def write(numbered: tuple[int, PlannedBatch]) -> BatchRef:
+        key = layout.batch_key(execution, number, numbered[0])
+        batch = numbered[1]
+        services.objects.put(key, BATCH_MANIFEST.dump_json(list(batch.deltas)))
+        return BatchRef(key=key, collection=batch.collection, deltas=len(batch.deltas), bytes=batch.bytes)
+
+    return in_threads(write, enumerate(plan.batches))
+
+
+def _age(pending: list[ObjectInfo], now: float) -> float | None:
+    return max(0.0, now - min(delta.modified for delta in pending)) if pending else None

@@ -1,0 +1,327 @@
+"""What every lease store holds to, and what DynamoDB's own item and errors look like."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.stub import Stubber
+from mypy_boto3_dynamodb import DynamoDBClient
+
+from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.errors import (
+    CompactionError,
+    ConfigurationError,
+    LockHeldError,
+    LockLostError,
+    TransientStorageError,
+)
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.ports import LeaseStore
+from tests.fakes.leases import InMemoryLeaseStore
+
+LOCK = "chroma-main-snapshot"
+ALICE = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:alice"
+BOB = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:bob"
+NOON = 1_700_000_000.25
+QUARTER = 900
+
+_numbers = count()
+
+
+class LeaseStoreContract:
+    """Inherit, and give the fixture `store`: an empty one."""
+
+    def test_a_free_lease_is_taken(self, store: LeaseStore) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert lease == Lease.starting(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        assert store.read(LOCK) == lease
+
+    def test_nobody_holds_a_lease_that_was_never_taken(self, store: LeaseStore) -> None:
+        assert store.read(LOCK) is None
+
+    def test_a_held_lease_names_its_holder_since_when_and_until_when(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        with pytest.raises(LockHeldError) as caught:
+            store.acquire(LOCK, BOB, now=NOON + 60, seconds=QUARTER)
+
+        assert str(caught.value) == (
+            f"Lock {LOCK} is held by {ALICE} since 2023-11-14T22:13:20Z until 2023-11-14T22:28:20Z"
+            " (840 s from now unless renewed); wait for it, or see: chromadb-compaction history alice"
+        )
+
+    def test_a_refused_owner_changes_nothing(self, store: LeaseStore) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        with pytest.raises(LockHeldError):
+            store.acquire(LOCK, BOB, now=NOON + 60, seconds=QUARTER)
+
+        assert store.read(LOCK) == lease
+
+    def test_the_owner_takes_it_again_after_a_lost_response_and_starts_afresh(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        again = store.acquire(LOCK, ALICE, now=NOON + 5, seconds=QUARTER)
+
+        assert again == Lease.starting(LOCK, ALICE, now=NOON + 5, seconds=QUARTER)
+        assert store.read(LOCK) == again
+
+    @pytest.mark.parametrize("late", [-1.0, -0.25, 0.0])
+    def test_a_lease_holds_up_to_and_including_the_second_it_expires(self, store: LeaseStore, late: float) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        with pytest.raises(LockHeldError):
+            store.acquire(LOCK, BOB, now=lease.expires_at + late, seconds=QUARTER)
+
+    @pytest.mark.parametrize("late", [0.001, 0.5, 1.0, 90_000.0])
+    def test_an_expired_lease_is_taken_by_anybody(self, store: LeaseStore, late: float) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        taken = store.acquire(LOCK, BOB, now=lease.expires_at + late, seconds=QUARTER)
+
+        assert taken.owner == BOB
+        assert store.read(LOCK) == taken
+
+    def test_of_many_that_ask_at_once_one_gets_it(self, store: LeaseStore) -> None:
+        def ask(number: int) -> str | None:
+            try:
+                return store.acquire(LOCK, f"{ALICE}-{number}", now=NOON, seconds=QUARTER).owner
+            except LockHeldError:
+                return None
+
+        with ThreadPoolExecutor(8) as pool:
+            winners = [owner for owner in pool.map(ask, range(24)) if owner]
+
+        lease = store.read(LOCK)
+        assert lease is not None
+        assert winners == [lease.owner]
+
+    def test_a_renewal_moves_the_expiry_and_keeps_when_it_was_taken(self, store: LeaseStore) -> None:
+        taken = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        renewed = store.renew(LOCK, ALICE, now=NOON + 60, seconds=QUARTER)
+
+        assert renewed.acquired_at == taken.acquired_at
+        assert renewed.heartbeat_at == taken.heartbeat_at + 60
+        assert renewed.expires_at == taken.expires_at + 60
+        assert store.read(LOCK) == renewed
+
+    def test_an_expired_lease_that_nobody_took_can_still_be_renewed(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        renewed = store.renew(LOCK, ALICE, now=NOON + 10 * QUARTER, seconds=QUARTER)
+
+        assert not renewed.is_expired(NOON + 10 * QUARTER)
+
+    def test_a_heartbeat_cannot_steal_anothers_lease(self, store: LeaseStore) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        with pytest.raises(LockLostError, match=r"now held by .*:alice"):
+            store.renew(LOCK, BOB, now=NOON + 60, seconds=QUARTER)
+
+        assert store.read(LOCK) == lease
+
+    def test_a_heartbeat_cannot_steal_even_an_expired_lease(self, store: LeaseStore) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        with pytest.raises(LockLostError):
+            store.renew(LOCK, BOB, now=NOON + 10 * QUARTER, seconds=QUARTER)
+
+        assert store.read(LOCK) == lease
+
+    def test_a_holder_that_was_overtaken_learns_it_at_its_next_heartbeat(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        store.acquire(LOCK, BOB, now=NOON + QUARTER + 2, seconds=QUARTER)
+
+        with pytest.raises(LockLostError, match=r"now held by .*:bob"):
+            store.renew(LOCK, ALICE, now=NOON + QUARTER + 3, seconds=QUARTER)
+
+    def test_a_renewal_of_a_deleted_item_does_not_bring_it_back(self, store: LeaseStore) -> None:
+        with pytest.raises(LockLostError, match="held by nobody"):
+            store.renew(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert store.read(LOCK) is None
+
+    def test_the_owner_releases_its_lease(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert store.release(LOCK, ALICE)
+        assert store.read(LOCK) is None
+
+    def test_a_released_lease_is_free_at_once(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        store.release(LOCK, ALICE)
+
+        assert store.acquire(LOCK, BOB, now=NOON + 1, seconds=QUARTER).owner == BOB
+
+    def test_nobody_releases_anothers_lease_even_an_expired_one(self, store: LeaseStore) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert not store.release(LOCK, BOB)
+        assert store.read(LOCK) == lease
+
+    def test_releasing_twice_is_no_error(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert [store.release(LOCK, ALICE), store.release(LOCK, ALICE)] == [True, False]
+
+    def test_locks_of_different_names_do_not_meet(self, store: LeaseStore) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert store.acquire("another", BOB, now=NOON, seconds=QUARTER).owner == BOB
+
+
+class TestInMemoryLeaseStore(LeaseStoreContract):
+    @pytest.fixture
+    def store(self) -> InMemoryLeaseStore:
+        return InMemoryLeaseStore()
+
+    def test_a_lost_response_leaves_the_lease_taken(self, store: InMemoryLeaseStore) -> None:
+        def lose_the_response(call: str) -> None:
+            raise TransientStorageError(call)
+
+        store.after = lose_the_response
+
+        with pytest.raises(TransientStorageError):
+            store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        lease = store.read(LOCK)
+        assert lease is not None
+        assert lease.owner == ALICE
+
+
+class TestDynamoDBLeaseStore(LeaseStoreContract):
+    """Against the local server; the item's attributes are what operators and other programs read."""
+
+    @pytest.fixture
+    def table(self, dynamodb: DynamoDBClient) -> Iterator[str]:
+        name = f"lease-contract-{next(_numbers)}"
+        dynamodb.create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}, {"AttributeName": "SK", "KeyType": "RANGE"}],
+            AttributeDefinitions=[
+                {"AttributeName": "PK", "AttributeType": "S"},
+                {"AttributeName": "SK", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield name
+        dynamodb.delete_table(TableName=name)
+
+    @pytest.fixture
+    def store(self, dynamodb: DynamoDBClient, table: str) -> DynamoDBLeaseStore:
+        return DynamoDBLeaseStore(dynamodb, table)
+
+    def test_the_item_is_the_documented_one(
+        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
+    ) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        (item,) = dynamodb.scan(TableName=table)["Items"]
+
+        assert item == {
+            "PK": {"S": "LOCK#chroma-main-snapshot"},
+            "SK": {"S": "LOCK#chroma-main-snapshot"},
+            "owner": {"S": ALICE},
+            "acquired_at": {"N": "1700000000"},
+            "heartbeat_at": {"N": "1700000000"},
+            "expires_at": {"N": "1700000900"},
+            "ttl": {"N": "1700087300"},
+        }
+
+    def test_a_renewal_moves_dynamodbs_own_clean_up_too(
+        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
+    ) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        store.renew(LOCK, ALICE, now=NOON + 60, seconds=QUARTER)
+
+        (item,) = dynamodb.scan(TableName=table)["Items"]
+
+        assert item["ttl"] == {"N": "1700087360"}
+
+    @pytest.mark.parametrize(
+        ("attributes", "wrong"),
+        [
+            ({}, "owner, acquired_at, heartbeat_at, expires_at"),
+            ({"owner": {"S": BOB}, "expires_at": {"S": "tomorrow"}}, "acquired_at, heartbeat_at, expires_at"),
+            ({"owner": {"N": "7"}, "expires_at": {"N": "9999999999"}}, "owner, acquired_at, heartbeat_at"),
+        ],
+    )
+    def test_an_item_that_a_person_wrote_wrongly_is_called_that(
+        self,
+        dynamodb: DynamoDBClient,
+        table: str,
+        store: DynamoDBLeaseStore,
+        attributes: dict[str, dict[str, str]],
+        wrong: str,
+    ) -> None:
+        key = {"S": f"LOCK#{LOCK}"}
+        dynamodb.put_item(TableName=table, Item={"PK": key, "SK": key, **attributes})
+
+        with pytest.raises(ConfigurationError, match=rf"no lease of ours \({wrong} missing or malformed\)"):
+            store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        with pytest.raises(ConfigurationError, match=rf"no lease of ours \({wrong} missing or malformed\)"):
+            store.read(LOCK)
+
+    def test_a_note_that_a_person_added_does_no_harm(
+        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
+    ) -> None:
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        key = {"S": f"LOCK#{LOCK}"}
+        dynamodb.update_item(
+            TableName=table,
+            Key={"PK": key, "SK": key},
+            UpdateExpression="SET note = :note",
+            ExpressionAttributeValues={":note": {"S": "ask Ada before you touch this"}},
+        )
+
+        assert store.read(LOCK) == lease
+
+    def test_an_item_deleted_by_hand_is_a_lost_lease(
+        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
+    ) -> None:
+        store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+        key = {"S": f"LOCK#{LOCK}"}
+        dynamodb.delete_item(TableName=table, Key={"PK": key, "SK": key})
+
+        with pytest.raises(LockLostError, match="its item was deleted"):
+            store.renew(LOCK, ALICE, now=NOON + 1, seconds=QUARTER)
+
+    def test_a_table_that_does_not_exist_is_a_mistake_in_the_settings(self, dynamodb: DynamoDBClient) -> None:
+        with pytest.raises(ConfigurationError, match="DYNAMODB_TABLE"):
+            DynamoDBLeaseStore(dynamodb, "no-such-table").read(LOCK)
+
+    def test_a_table_that_is_not_set_is_asked_for_by_name(self, dynamodb: DynamoDBClient) -> None:
+        with pytest.raises(ConfigurationError, match="DYNAMODB_TABLE is not set"):
+            DynamoDBLeaseStore(dynamodb, None).read(LOCK)
+
+
+class TestErrorsOfDynamoDB:
+    """Forced with botocore's stubber: what passes is told from what must be mended."""
+
+    @pytest.mark.parametrize(
+        ("code", "status", "ours"),
+        [
+            ("ProvisionedThroughputExceededException", 400, TransientStorageError),
+            ("ThrottlingException", 400, TransientStorageError),
+            ("InternalServerError", 500, TransientStorageError),
+            ("ServiceUnavailable", 503, TransientStorageError),
+            ("AccessDeniedException", 400, ConfigurationError),
+        ],
+    )
+    def test_errors_are_told_apart(self, code: str, status: int, ours: type[CompactionError]) -> None:
+        client = boto3.client(
+            "dynamodb",
+            region_name="eu-west-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+            config=Config(retries={"max_attempts": 0}),
+        )
+        with Stubber(client) as stubber:
+            stubber.add_client_error("put_item", code, http_status_code=status)
+
+            with pytest.raises(ours, match=f"{LOCK}.*{code}"):
+                DynamoDBLeaseStore(client, "table").acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)

@@ -1,0 +1,69 @@
+"""The notification queue and its dead-letter queue in memory, under the same rules as those in SQS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from chromadb_compaction.adapters.delta_queue import NoticeBody, letter_body, notice_key
+from chromadb_compaction.ports import DeadLetter, DeltaNotice, ReceivedNotice
+
+Hook = Callable[[str], None]
+"""Called with the method's name; what it raises, the method raises."""
+
+
+def _nothing(_call: str) -> None:
+    pass
+
+
+class InMemoryDeltaQueue:
+    """Messages in a dict, by receipt. A received one is not received again until `make_visible_again`."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, str] = {}
+        self.letters: list[str] = []
+        self.calls: list[str] = []
+        self.before: Hook = _nothing
+        self.after: Hook = _nothing
+        self._in_flight: set[str] = set()
+        self._sent = 0
+
+    def notify(self, notices: Sequence[DeltaNotice]) -> None:
+        """Send one message per notice."""
+        self._begin("notify")
+        for notice in notices:
+            self.send(NoticeBody(key=notice.key, rows=notice.rows, bytes=notice.bytes).model_dump_json())
+        self.after("notify")
+
+    def receive(self, limit: int) -> Iterator[ReceivedNotice]:
+        """Yield at most `limit` messages that nobody else is holding."""
+        self._begin("receive")
+        for receipt in [r for r in self.messages if r not in self._in_flight][:limit]:
+            self._in_flight.add(receipt)
+            body = self.messages[receipt]
+            yield ReceivedNotice(receipt, notice_key(body), body)
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        """Delete received messages."""
+        self._begin("delete")
+        for receipt in receipts:
+            self.messages.pop(receipt, None)
+        self.after("delete")
+
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Send to the dead-letter queue."""
+        self._begin("dead_letter")
+        self.letters.extend(letter_body(letter) for letter in letters)
+        self.after("dead_letter")
+
+    def send(self, body: str) -> None:
+        """Put a message of any content into the queue, as a stranger might."""
+        self._sent += 1
+        self.messages[f"receipt-{self._sent}"] = body
+
+    def make_visible_again(self) -> None:
+        """Let the visibility timeout pass."""
+        self._in_flight.clear()
+
+    def _begin(self, call: str) -> None:
+        self.calls.append(call)
+        self.before(call)
