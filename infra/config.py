@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from pulumi.runtime import config as pulumi_config
 
 NAMESPACE = "chromadb"
-PACKAGE_DIR = Path(__file__).parent.parent / "build" / "lambda"
+PACKAGE_DIR = Path(__file__).parent.parent / "dist" / "lambda"
 MEBIBYTE = 1024 * 1024
 
 _RATE = re.compile(r"rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)")
@@ -38,9 +38,9 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 
 
 class CompactionConfig(BaseModel):
-    """The `chromadb:` namespace. Fields are spelt in camel case there: `lock_timeout_minutes` is `chromadb:lockTimeoutMinutes`.
+    """The `chromadb:` namespace, where `lock_timeout_minutes` is spelt `chromadb:lockTimeoutMinutes`.
 
-    Defaults of what the functions read are those of the functions themselves.
+    Defaults of what the functions read are those of the functions themselves; a test holds the two together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
@@ -99,7 +99,8 @@ def parse_config(values: Mapping[str, Any]) -> CompactionConfig:
         return CompactionConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigurationRefused(f"{NAMESPACE}:{first['loc'][0]} = {first['input']!r}: {first['msg']}") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationRefused(f"{NAMESPACE}:{first['loc'][0]} = {first['input']!r}: {why}") from error
 
 
 def _namespace_values() -> dict[str, Any]:

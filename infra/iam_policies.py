@@ -1,4 +1,4 @@
-"""What each function may do: pure functions from ARNs to policy documents. The table of section "Roles" in README.md."""
+"""What each function may do: pure functions from ARNs to policy statements."""
 
 from __future__ import annotations
 

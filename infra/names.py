@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+from infra.config import ConfigurationRefused
 
 DELTA_PREFIX = "delta/"
 COMPACTED_PREFIX = "compacted/"
 QUARANTINE_PREFIX = "quarantine/"
 WORK_PREFIX = "work/"
 SNAPSHOT_PREFIX = "snapshot/"
+
+# The longest that leaves a bucket's name within 63 characters, made of what a bucket's name may hold.
+_STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,31}[a-z0-9])?")
 
 
 class StackNames(NamedTuple):
@@ -17,6 +23,16 @@ class StackNames(NamedTuple):
     stack: str
     account: str
     region: str
+
+    @classmethod
+    def checked(cls, stack: str, *, account: str, region: str) -> StackNames:
+        """Return the names. Raises ConfigurationRefused for a stack whose name AWS would refuse within another name."""
+        if not _STACK.fullmatch(stack):
+            raise ConfigurationRefused(
+                f"the stack name {stack!r} cannot be part of a bucket's name; use at most 33 lower-case letters,"
+                " digits and hyphens, the first and last no hyphen"
+            )
+        return cls(stack, account, region)
 
     @property
     def bucket(self) -> str:

@@ -20,7 +20,9 @@ from infra.task_lambdas import TaskFunctions
 def declare() -> Environment:
     """Declare every resource of the stack and return its outputs. The local stack deploys through this too."""
     config = load_config()
-    names = StackNames(pulumi.get_stack(), aws.get_caller_identity().account_id, aws.get_region().region)
+    names = StackNames.checked(
+        pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
+    )
 
     bucket = VectorBucket(names.bucket, config)
     queue = DeltaQueue(names)

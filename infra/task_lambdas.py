@@ -15,7 +15,8 @@ from infra.iam_policies import Policy, Resources, write_logs
 from infra.iam_roles import ServiceRole
 from infra.names import StackNames
 
-RUNTIME = "python3.11"
+# Python 3.11 on Lambda is Amazon Linux 2 with glibc 2.26; pyarrow's and onnxruntime's wheels need 2.28. 3.12 has 2.34.
+RUNTIME = "python3.12"
 ARCHITECTURE = "arm64"
 
 # Lambda allows 900 s, and 900 s is also the lease that a task renews as it starts. Ending a minute earlier, a
