@@ -1,0 +1,152 @@
+"""Deploy the Pulumi program into a local server, without Pulumi's engine.
+
+Pulumi's runtime can be given mocks in the engine's place: it then asks them to make every resource, in dependency
+order and with resolved inputs. These mocks make it through boto3 and answer with its real id and ARN, so that what
+runs here is the program that production deploys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pulumi
+from botocore.exceptions import BotoCoreError, ClientError
+from pulumi.runtime import set_all_config, set_mocks
+from pulumi.runtime.stack import run_pulumi_func
+
+from chromadb_compaction.local.bootstrap import CHECKOUT, bootstrap_zip
+from chromadb_compaction.local.errors import LocalStackError
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.resources import compute, storage, workflow
+from chromadb_compaction.local.resources.cloud import Cloud, Creator, FunctionOptions, Target
+from chromadb_compaction.local.server import Started, start, stop
+from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
+from infra.program import declare
+
+CREATORS: dict[str, Creator] = storage.CREATORS | compute.CREATORS | workflow.CREATORS
+PROJECT = "chromadb-compaction"
+
+Program = Callable[[], Mapping[str, Any]]
+"""Declares resources and returns the stack's exports."""
+
+
+class Deployment(NamedTuple):
+    """One stack to deploy: its name, what differs from the program's defaults, and extra variables of all functions.
+
+    `config` has the keys of `pulumi config set chromadb:<key>`.
+    """
+
+    stack: str = DEFAULT_STACK
+    config: Mapping[str, str] = {}
+    environment: Mapping[str, str] = {}
+
+
+def deploy(program: Program, deployment: Deployment, cloud: Cloud) -> dict[str, str]:
+    """Make every resource of `program`, or bring what exists up to date, and return the exports.
+
+    Resources that an earlier version of the program made and this one does not are left alone.
+    """
+    options = FunctionOptions(package=bootstrap_zip(uuid.uuid4().hex), environment=deployment.environment)
+    mocks = DeployingMocks(Target(cloud, options))
+    # Pulumi keeps its state in context variables; a new thread starts with none, so deployments never mix.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_run, program, deployment, mocks).result()
+
+
+def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dict[str, str]:
+    set_all_config({f"chromadb:{key}": value for key, value in {**local_config(), **deployment.config}.items()})
+    exports: dict[str, str] = {}
+
+    async def run() -> None:
+        set_mocks(mocks, project=PROJECT, stack=deployment.stack, preview=False)
+        declared: pulumi.Output[Any] = pulumi.Output.all(**program())
+        exports.update((name, str(value)) for name, value in ((await declared.future()) or {}).items())
+
+    asyncio.run(run_pulumi_func(run))
+    return exports
+
+
+def local_config() -> dict[str, str]:
+    """Return the settings of the program that have no default, or whose default makes no sense here."""
+    return {
+        "imageUri": f"{Cloud.account}.dkr.ecr.{Cloud.region}.amazonaws.com/chromadb-compaction:checkout",
+        "packageDir": str(CHECKOUT / "tasks"),
+    }
+
+
+class DeployingMocks(pulumi.runtime.Mocks):
+    """Stands in for Pulumi's engine and the AWS provider."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Make one resource. Components and providers are Pulumi's own business."""
+        if not args.typ.startswith("aws:"):
+            return args.name, dict(args.inputs)
+        creator = CREATORS.get(args.typ)
+        if creator is None:
+            raise LocalStackError(
+                f"the local stack cannot make a {args.typ} ({args.name}); add it to chromadb_compaction/local/resources"
+            )
+        try:
+            created = creator(self._target, _with_whole_numbers(args.inputs))
+        except (ClientError, BotoCoreError) as error:
+            raise LocalStackError(f"making {args.typ} {args.name} failed: {error}") from error
+        return created.id, created.outputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """Answer the provider's look-ups."""
+        cloud = self._target.cloud
+        if args.token == "aws:index/getCallerIdentity:getCallerIdentity":
+            return {"accountId": cloud.account, "arn": f"arn:aws:iam::{cloud.account}:root", "userId": "local"}, []
+        if args.token == "aws:index/getRegion:getRegion":
+            return {"region": cloud.region, "name": cloud.region, "id": cloud.region}, []
+        if args.token == "aws:index/getPartition:getPartition":
+            return {"partition": "aws", "dnsSuffix": "amazonaws.com"}, []
+        if args.token == "aws:dynamodb/getTable:getTable":
+            return self._table(args.args["name"]), []
+        raise LocalStackError(f"the local stack cannot answer {args.token}")
+
+    def _table(self, name: str) -> dict[str, Any]:
+        table = self._target.client("dynamodb").describe_table(TableName=name)["Table"]
+        keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
+        return {"name": name, "arn": table["TableArn"], "hashKey": keys["HASH"], "rangeKey": keys.get("RANGE")}
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """Return inputs with integers where Pulumi's wire format, which knows one kind of number, made floats of them."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def deploy_stack(home: StackHome, deployment: Deployment, cloud: Cloud) -> LocalStack:
+    """Deploy the project's own program and remember the result in `home`."""
+    exports = deploy(declare, deployment, cloud)
+    # The command line keeps its copies of snapshots with the stack, so that they go with it.
+    cache = home.caches / deployment.stack
+    stack = LocalStack(
+        name=deployment.stack, endpoint=cloud.endpoint, exports={**exports, "CHROMADB_CACHE_DIR": str(cache)}
+    )
+    save(home, stack)
+    return stack
+
+
+def bring_up(
+    home: StackHome, deployment: Deployment, *, port: int | None = None, end_with_parent: bool = False
+) -> tuple[Started, LocalStack]:
+    """Start a server unless one runs, and deploy into it. A server started in vain is stopped again."""
+    started = start(home, port=port, end_with_parent=end_with_parent)
+    try:
+        return started, deploy_stack(home, deployment, Cloud(started.record.endpoint))
+    except BaseException:
+        if started.new:
+            stop(home)
+        raise

@@ -1,0 +1,108 @@
+"""The directory that holds everything a local stack writes, so that removing it removes the stack."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+DEFAULT_HOME = Path(".local-stack")
+
+
+class ServerRecord(BaseModel):
+    """Which process serves, and where. Its process group holds the Lambda workers too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of every emulated service."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+class StackHome:
+    """The files of one local stack.
+
+    The server holds a lock on `lock` for as long as it lives, and the kernel drops it when the server dies
+    however it dies: so a pid file left over from a crash or a reboot is never mistaken for a running server.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.lock = self.path / "lock"
+        self.record_file = self.path / "server.json"
+        self.server_log = self.path / "logs" / "ministack.log"
+        self.function_logs = self.path / "logs" / "functions"
+        self.workers = self.path / "workers"
+        self.temporary = self.path / "tmp"
+        self.state = self.path / "state"
+        self.objects = self.path / "s3"
+        self.exports = self.path / "stacks"
+        self.caches = self.path / "cache"
+
+    def create(self) -> None:
+        """Make the directories, and keep them out of any enclosing git repository."""
+        for folder in (self.function_logs, self.workers, self.temporary, self.state, self.objects, self.exports):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
+
+    def discard_server_files(self) -> None:
+        """Remove what only a running server means; logs stay for whoever wants to know what happened."""
+        self.record_file.unlink(missing_ok=True)
+        for folder in (self.workers, self.temporary, self.state, self.objects, self.exports, self.caches):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def is_served(self) -> bool:
+        """Say whether a server is alive on this directory."""
+        if not self.lock.exists():
+            return False
+        with self.lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @contextmanager
+    def locked(self) -> Iterator[IO[str] | None]:
+        """Give the locked file, to be inherited by the server, or None when a server already holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield file
+
+    def record(self) -> ServerRecord | None:
+        """Return the running server, or None."""
+        if not self.is_served():
+            return None
+        try:
+            return ServerRecord.model_validate_json(self.record_file.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def write_record(self, record: ServerRecord) -> None:
+        """Note which process serves, atomically."""
+        fresh = self.record_file.with_suffix(".new")
+        fresh.write_text(record.model_dump_json(), encoding="utf-8")
+        os.replace(fresh, self.record_file)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the end of the server's log."""
+        try:
+            text = self.server_log.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])

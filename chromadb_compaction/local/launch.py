@@ -1,0 +1,25 @@
+"""Runs ministack so that it cannot outlive what started it: its process is `python -m chromadb_compaction.local.launch`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+from ministack.app import main
+
+from chromadb_compaction.local.server import PARENT_VARIABLE
+
+
+def end_with(parent: int) -> None:
+    """Kill this process group, Lambda workers included, once `parent` is no longer this process's parent."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    if PARENT_VARIABLE in os.environ:
+        threading.Thread(target=end_with, args=(int(os.environ[PARENT_VARIABLE]),), daemon=True).start()
+    main()

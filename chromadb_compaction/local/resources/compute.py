@@ -1,0 +1,133 @@
+"""The functions, their roles and their log groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from chromadb_compaction.local.bootstrap import RUNTIME
+from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target, unless_exists
+
+POLICY_NAME_DIGITS = 8
+
+
+def role(target: Target, inputs: Inputs) -> Created:
+    """aws.iam.Role, with its inline policies."""
+    iam, name = target.client("iam"), inputs["name"]
+    path = inputs.get("path", "/")
+    new = unless_exists(
+        iam.create_role,
+        "EntityAlreadyExists",
+        RoleName=name,
+        Path=path,
+        AssumeRolePolicyDocument=inputs["assumeRolePolicy"],
+    )
+    if not new:
+        iam.update_assume_role_policy(RoleName=name, PolicyDocument=inputs["assumeRolePolicy"])
+    for policy in inputs.get("inlinePolicies") or []:
+        iam.put_role_policy(RoleName=name, PolicyName=policy["name"], PolicyDocument=policy["policy"])
+    arn = f"arn:aws:iam::{target.cloud.account}:role{path}{name}"
+    return Created(name, {**inputs, "arn": arn, "uniqueId": name})
+
+
+def role_policy(target: Target, inputs: Inputs) -> Created:
+    """aws.iam.RolePolicy."""
+    document = inputs["policy"]
+    text = document if isinstance(document, str) else json.dumps(document)
+    name = inputs.get("name") or f"policy-{hashlib.sha256(text.encode()).hexdigest()[:POLICY_NAME_DIGITS]}"
+    target.client("iam").put_role_policy(RoleName=inputs["role"], PolicyName=name, PolicyDocument=text)
+    return Created(f"{inputs['role']}:{name}", {**inputs, "name": name})
+
+
+def role_policy_attachment(target: Target, inputs: Inputs) -> Created:
+    """aws.iam.RolePolicyAttachment."""
+    target.client("iam").attach_role_policy(RoleName=inputs["role"], PolicyArn=inputs["policyArn"])
+    return Created(f"{inputs['role']}-{inputs['policyArn']}", inputs)
+
+
+def log_group(target: Target, inputs: Inputs) -> Created:
+    """aws.cloudwatch.LogGroup."""
+    logs, name = target.client("logs"), inputs["name"]
+    unless_exists(logs.create_log_group, "ResourceAlreadyExistsException", logGroupName=name)
+    if days := inputs.get("retentionInDays"):
+        logs.put_retention_policy(logGroupName=name, retentionInDays=days)
+    return Created(name, {**inputs, "arn": target.arn("logs", f"log-group:{name}")})
+
+
+def function(target: Target, inputs: Inputs) -> Created:
+    """aws.lambda.Function: a zip's handler and an image's command alike become the bootstrap's handler."""
+    client, name = target.client("lambda"), inputs["name"]
+    settings = _configuration(target, inputs)
+    package = target.functions.package
+    new = unless_exists(
+        client.create_function,
+        "ResourceConflictException",
+        FunctionName=name,
+        Runtime=RUNTIME,
+        Code={"ZipFile": package},
+        **settings,
+    )
+    if not new:
+        client.update_function_code(FunctionName=name, ZipFile=package)
+        client.update_function_configuration(FunctionName=name, **settings)
+    reserved = inputs.get("reservedConcurrentExecutions")
+    if reserved is not None and reserved >= 0:
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
+    arn = target.arn("lambda", f"function:{name}")
+    return Created(name, {**inputs, "arn": arn, "qualifiedArn": f"{arn}:$LATEST", "invokeArn": arn})
+
+
+def _configuration(target: Target, inputs: Inputs) -> dict[str, Any]:
+    image = inputs.get("imageConfig") or {}
+    variables = (inputs.get("environment") or {}).get("variables") or {}
+    storage = (inputs.get("ephemeralStorage") or {}).get("size", 512)
+    return {
+        "Role": inputs["role"],
+        "Handler": image["commands"][0] if image.get("commands") else inputs["handler"],
+        "Timeout": inputs.get("timeout") or 3,
+        "MemorySize": inputs.get("memorySize") or 128,
+        "EphemeralStorage": {"Size": storage},
+        "Environment": {"Variables": {**variables, **target.functions.environment}},
+    }
+
+
+def permission(target: Target, inputs: Inputs) -> Created:
+    """aws.lambda.Permission."""
+    client = target.client("lambda")
+    statement = inputs.get("statementId") or hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    optional = {"SourceArn": inputs.get("sourceArn"), "SourceAccount": inputs.get("sourceAccount")}
+    unless_exists(
+        client.add_permission,
+        "ResourceConflictException",
+        FunctionName=inputs["function"],
+        StatementId=statement,
+        Action=inputs["action"],
+        Principal=inputs["principal"],
+        **{name: value for name, value in optional.items() if value},
+    )
+    return Created(statement, {**inputs, "statementId": statement})
+
+
+def event_invoke_config(target: Target, inputs: Inputs) -> Created:
+    """aws.lambda.FunctionEventInvokeConfig."""
+    optional = {
+        "MaximumRetryAttempts": inputs.get("maximumRetryAttempts"),
+        "MaximumEventAgeInSeconds": inputs.get("maximumEventAgeInSeconds"),
+    }
+    target.client("lambda").put_function_event_invoke_config(
+        FunctionName=inputs["functionName"],
+        **{name: value for name, value in optional.items() if value is not None},
+    )
+    return Created(inputs["functionName"], inputs)
+
+
+CREATORS: dict[str, Creator] = {
+    "aws:iam/role:Role": role,
+    "aws:iam/rolePolicy:RolePolicy": role_policy,
+    "aws:iam/rolePolicyAttachment:RolePolicyAttachment": role_policy_attachment,
+    "aws:cloudwatch/logGroup:LogGroup": log_group,
+    "aws:lambda/function:Function": function,
+    "aws:lambda/permission:Permission": permission,
+    "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": event_invoke_config,
+}

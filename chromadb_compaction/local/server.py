@@ -1,0 +1,191 @@
+"""Start and stop ministack, the server that plays S3, SQS, DynamoDB, Lambda, Step Functions, EventBridge and IAM."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from chromadb_compaction.local.bootstrap import CHECKOUT
+from chromadb_compaction.local.errors import LocalStackError
+from chromadb_compaction.local.home import ServerRecord, StackHome
+
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+ADMIN_KEY = "test"
+"""ministack's root identity; its secret is the same word. Functions get their roles' credentials instead."""
+
+PARENT_VARIABLE = "LOCAL_STACK_PARENT"
+"""Tells the server which process to end with; launch.py reads it."""
+
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
+
+
+class Started(NamedTuple):
+    """A server that answers, and whether this call started it."""
+
+    record: ServerRecord
+    new: bool
+
+
+def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = False) -> Started:
+    """Return the server on `home`, started if none runs, once it answers. `port` None: any free one.
+
+    With `end_with_parent` it ends, workers and all, when this process does, even if this process is killed.
+    Raises LocalStackError when the port is taken, or a server already runs on another one.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with home.locked() as lock:
+            if lock is not None:
+                return Started(_start(home, port or free_port(), lock.fileno(), end_with_parent=end_with_parent), True)
+        record = home.record()
+        if record is not None and _is_healthy(record.port):
+            return Started(_on_port(record, port), False)
+        time.sleep(0.05)
+    raise LocalStackError(f"another process holds {home.lock} and starts no server; end it, or choose another --dir")
+
+
+def _on_port(record: ServerRecord, port: int | None) -> ServerRecord:
+    if port not in (None, record.port):
+        raise LocalStackError(
+            f"a local stack already runs on port {record.port}; stop it first: chromadb-compaction local down"
+        )
+    return record
+
+
+def _start(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> ServerRecord:
+    if _answers(port):
+        raise LocalStackError(f"port {port} is taken by another program; choose another with --port")
+    home.discard_server_files()
+    home.create()
+    environment = server_environment(home, port)
+    if end_with_parent:
+        environment[PARENT_VARIABLE] = str(os.getpid())
+    process = _spawn(home, environment, lock)
+    record = ServerRecord(pid=process.pid, port=port)
+    home.write_record(record)
+    _await_health(process, home, record)
+    return record
+
+
+def stop(home: StackHome) -> bool:
+    """Stop the server and all its Lambda workers, and remove what they stored. False: none was running."""
+    record = home.record()
+    if record is not None:
+        _end_group(record.pid, home)
+    home.discard_server_files()
+    return record is not None
+
+
+def wait(home: StackHome, record: ServerRecord) -> None:
+    """Return when the server has ended, however it ended."""
+    while home.record() == record:
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def server_environment(home: StackHome, port: int) -> dict[str, str]:
+    """Return the server's whole environment, which its Lambda workers inherit.
+
+    Little is taken over from the caller's, so that a worker sees only what its function was deployed with.
+    """
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return inherited | {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": HOST,
+        "MINISTACK_HOST": HOST,
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "AUTH": "true",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "LOG_LEVEL": "WARNING",
+        "TMPDIR": str(home.temporary),
+        "STATE_DIR": str(home.state),
+        "S3_DATA_DIR": str(home.objects),
+        "AWS_ACCESS_KEY_ID": ADMIN_KEY,
+        "AWS_SECRET_ACCESS_KEY": ADMIN_KEY,
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "LAMBDA_ACCOUNT_CONCURRENCY": "100",
+        "LAMBDA_WARM_TTL_SECONDS": "60",
+        "LOCAL_STACK_WORKERS": str(home.workers),
+        "LOCAL_STACK_LOGS": str(home.function_logs),
+        "PYTHONPATH": str(CHECKOUT),
+    }
+
+
+def _spawn(home: StackHome, environment: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
+    with home.server_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "chromadb_compaction.local.launch"],
+            env=environment,
+            cwd=home.path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+
+
+def _await_health(process: subprocess.Popen[bytes], home: StackHome, record: ServerRecord) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not _is_healthy(record.port):
+        if process.poll() is not None:
+            raise LocalStackError(f"ministack ended with code {process.returncode} at its start: {home.log_tail()}")
+        if time.monotonic() > deadline:
+            _end_group(record.pid, home)
+            raise LocalStackError(f"ministack did not answer on port {record.port}; see {home.server_log}")
+        time.sleep(0.02)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _end_group(group: int, home: StackHome) -> None:
+    """End a process group: politely, then not. The lock tells when the server itself is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while home.is_served() and time.monotonic() < deadline:
+            _reap(group)
+            time.sleep(0.02)
+        os.killpg(group, signal.SIGKILL)
+    _reap(group)
+
+
+def _reap(pid: int) -> None:
+    """Collect the server if it is a child of this process, so that it does not stay a zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+

@@ -1,0 +1,79 @@
+"""A deployed stack: what the command line and the tests need to talk to it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.server import ADMIN_KEY, REGION
+from chromadb_compaction.settings import Settings, load_settings
+
+DEFAULT_STACK = "local"
+
+
+class LocalStack(BaseModel):
+    """One stack in one server: its endpoint and what the Pulumi program exported."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    endpoint: str
+    exports: Mapping[str, str]
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point every AWS client and this package's command line at the stack, as its admin."""
+        return {
+            **self.exports,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ADMIN_KEY,
+            "AWS_SECRET_ACCESS_KEY": ADMIN_KEY,
+            # A token that the caller's shell holds for real AWS would be refused here.
+            "AWS_SESSION_TOKEN": "",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+        }
+
+    def shell_lines(self) -> list[str]:
+        """Return `export NAME=value` lines for `eval`."""
+        return [f"export {name}={shlex.quote(value)}" for name, value in sorted(self.environment().items())]
+
+    def settings(self) -> Settings:
+        """Return the settings that the functions have."""
+        return load_settings(self.exports)
+
+    def client(self, service: str) -> Any:
+        """Return the admin's boto3 client for `service`."""
+        session = boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
+        return session.client(service, endpoint_url=self.endpoint)  # type: ignore[call-overload]
+
+
+def save(home: StackHome, stack: LocalStack) -> None:
+    """Remember a deployed stack for `load`."""
+    _file(home, stack.name).write_text(stack.model_dump_json(indent=2), encoding="utf-8")
+
+
+def load(home: StackHome, name: str) -> LocalStack:
+    """Return a deployed stack of the running server. Raises LocalStackNotRunningError, LocalStackError."""
+    if home.record() is None:
+        raise LocalStackNotRunningError(
+            f"no local stack runs in {home.path}; start one: chromadb-compaction local up --detach"
+        )
+    try:
+        return LocalStack.model_validate_json(_file(home, name).read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        known = ", ".join(sorted(file.stem for file in home.exports.glob("*.json"))) or "none"
+        raise LocalStackError(
+            f"the stack {name!r} is not deployed (deployed: {known});"
+            f" deploy it: chromadb-compaction local up --detach --stack {name}"
+        ) from error
+
+
+def _file(home: StackHome, name: str) -> Path:
+    return home.exports / f"{name}.json"
