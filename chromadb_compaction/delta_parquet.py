@@ -21,7 +21,7 @@ from chromadb_compaction.delta_columns import (
     unknown_op,
 )
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import Vector, check_metadata_text, narrow_vectors, row_error
+from chromadb_compaction.records import Vector, check_each, check_metadata_text, narrow_rows, row_error
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _ROW_BYTES = 64  # what a row costs in memory before it holds anything
@@ -83,7 +83,9 @@ def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, byt
 
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
-        raise CorruptDeltaError(f"the file unpacks to {size} bytes, more than {max_bytes}; write smaller deltas (1-5 MB)")
+        raise CorruptDeltaError(
+            f"the file unpacks to {size} bytes, over the limit of {max_bytes}; write smaller deltas"
+        )
 
 
 def _declared_bytes(shape: pq.FileMetaData) -> int:
@@ -149,17 +151,11 @@ def _deleted(ops: pa.StringArray, ids: pa.StringArray) -> NDArray[np.bool_]:
 
 
 def _metadatas(texts: pa.StringArray, ids: pa.StringArray) -> pa.StringArray:
-    return pa.array(
-        [None if text is None else _metadata(row, text, ids) for row, text in enumerate(texts.to_pylist())],
-        pa.string(),
-    )
+    return pa.array(check_each(_metadata, texts.to_pylist(), ids.to_pylist()), pa.string())
 
 
-def _metadata(row: int, text: str, ids: pa.StringArray) -> str | None:
-    try:
-        return check_metadata_text(text)
-    except CorruptDeltaError as error:
-        raise row_error(row, ids[row].as_py(), str(error)) from error
+def _metadata(text: str | None) -> str | None:
+    return None if text is None else check_metadata_text(text)
 
 
 def _vectors(table: pa.Table, ids: pa.StringArray, upserts: NDArray[np.int64]) -> Vector:
@@ -184,13 +180,7 @@ def _numbers(values: pa.Array, dimension: int, ids: pa.StringArray, upserts: NDA
     if values.null_count:
         at = pc.index(pc.is_null(values), True).as_py() // dimension
         raise row_error(int(upserts[at]), ids[int(upserts[at])].as_py(), "embedding holds null, not only numbers")
-    wide = values.to_numpy().reshape(-1, dimension)
-    try:
-        return narrow_vectors(wide)
-    except CorruptDeltaError as error:
-        with np.errstate(over="ignore"):
-            at = int(np.flatnonzero(~np.isfinite(wide.astype(np.float32)).all(axis=1))[0])
-        raise row_error(int(upserts[at]), ids[int(upserts[at])].as_py(), str(error)) from error
+    return narrow_rows(values.to_numpy().reshape(-1, dimension), ids.to_pylist(), upserts.tolist())
 
 
 def _check_embedding_type(kind: pa.DataType) -> None:

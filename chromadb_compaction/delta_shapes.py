@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromadb_compaction.delta_formats import Delta
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.messages import CollectionShape
-from chromadb_compaction.records import row_error
-
-_LONGEST_SQUARED = float(np.finfo(np.float32).max) * 0.999
-"""ChromaDB sums the squares in float32, with its rounding: stay below."""
+from chromadb_compaction.records import check_cosine_lengths
 
 
 def check_shape(delta: Delta, shape: CollectionShape) -> None:
@@ -25,16 +20,6 @@ def check_shape(delta: Delta, shape: CollectionShape) -> None:
             f" {shape.dimension}"
         )
     if shape.space == "cosine":
-        _check_lengths(delta.table)
-
-
-def _check_lengths(table: pa.Table) -> None:
-    """Refuse vectors whose squared length overflows float32: a cosine collection would turn them into NaN."""
-    live = table.filter(pc.invert(table["deleted"]))
-    column = live["embedding"].combine_chunks()
-    vectors = column.flatten().to_numpy().reshape(live.num_rows, -1).astype(np.float64)
-    too_long = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) > _LONGEST_SQUARED)
-    if len(too_long):
-        at = int(too_long[0])
-        reason = "embedding is too long a vector for cosine distance, whose float32 arithmetic would make it NaN"
-        raise row_error(live["row"][at].as_py(), live["id"][at].as_py(), reason)
+        live = delta.table.filter(pc.invert(delta.table["deleted"]))
+        vectors = live["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, delta.dimension)
+        check_cosine_lengths(vectors, delta.table["id"].to_pylist(), live["row"].to_pylist())

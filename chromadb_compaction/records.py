@@ -7,7 +7,8 @@ CorruptDeltaError with a reason that does not name the row: the reader adds wher
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -17,8 +18,12 @@ from chromadb_compaction import strict_json
 from chromadb_compaction.errors import CorruptDeltaError
 
 Vector = NDArray[np.float32]
+Matrix = NDArray[Any]
+Checked = TypeVar("Checked")
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_NUMBERS = (int, float, np.integer, np.floating)
+_LONGEST_SQUARED = float(np.finfo(np.float32).max) * 0.999  # ChromaDB sums the squares in float32: stay below
 _SHOWN = 60
 _JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -84,18 +89,50 @@ def check_embedding(value: object) -> Vector:
         raise CorruptDeltaError(f"embedding is {_kind(value)}, not a list of numbers")
     if not value:
         raise CorruptDeltaError("embedding is empty")
-    if not set(map(type, value)) <= {float, int}:
-        strange = next(item for item in value if type(item) not in (float, int))
+    if not all(issubclass(kind, _NUMBERS) and kind is not bool for kind in set(map(type, value))):
+        strange = next(item for item in value if not isinstance(item, _NUMBERS) or isinstance(item, bool))
         raise CorruptDeltaError(f"embedding holds {_kind(strange)}, not only numbers")
     try:
         wide = np.array(value, dtype=np.float64)
     except OverflowError as error:
         raise CorruptDeltaError("embedding holds a number beyond the range of float32") from error
-    return narrow_vectors(wide)
+    return _narrow(wide)
 
 
-def narrow_vectors(wide: NDArray[np.floating]) -> Vector:
-    """Return floats of any width as float32. Raises CorruptDeltaError unless every one is finite in float32."""
+def narrow_rows(wide: Matrix, ids: Sequence[str], rows: Sequence[int] | None = None) -> Vector:
+    """Return a matrix of floats of any width as float32. An error names row rows[i], or i itself, and its id."""
+    try:
+        return _narrow(wide)
+    except CorruptDeltaError as error:
+        with np.errstate(over="ignore"):
+            at = int(np.flatnonzero(~np.isfinite(wide.astype(np.float32)).all(axis=1))[0])
+        row = at if rows is None else rows[at]
+        raise row_error(row, ids[row], _not_finite(wide[at])) from error
+
+
+def check_cosine_lengths(vectors: Vector, ids: Sequence[str], rows: Sequence[int] | None = None) -> None:
+    """Refuse vectors whose squared length overflows float32: a collection with cosine distance makes them NaN.
+
+    Entry i of `vectors` is row rows[i], or i itself.
+    """
+    too_long = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) > _LONGEST_SQUARED)
+    if len(too_long):
+        row = int(too_long[0]) if rows is None else rows[int(too_long[0])]
+        raise row_error(row, ids[row], "embedding is too long a vector for cosine distance in float32")
+
+
+def check_each(check: Callable[[Any], Checked], values: Iterable[object], ids: Sequence[object]) -> list[Checked]:
+    """Return `check` of every value, one a row. An error names the row and its id."""
+    checked: list[Checked] = []
+    for row, value in enumerate(values):
+        try:
+            checked.append(check(value))
+        except CorruptDeltaError as error:
+            raise row_error(row, ids[row], str(error)) from error
+    return checked
+
+
+def _narrow(wide: Matrix) -> Vector:
     with np.errstate(over="ignore"):
         vectors = np.ascontiguousarray(wide, dtype="<f4")
     if not np.isfinite(vectors).all():
@@ -103,7 +140,7 @@ def narrow_vectors(wide: NDArray[np.floating]) -> Vector:
     return vectors
 
 
-def _not_finite(wide: NDArray[np.floating]) -> str:
+def _not_finite(wide: Matrix) -> str:
     if np.isnan(wide).any():
         return "embedding holds NaN"
     if np.isinf(wide).any():
@@ -148,7 +185,7 @@ def _scalar(key: str, value: object, *, within: str = "") -> object:
             raise CorruptDeltaError(f"metadata key {shown(key)} holds {within}{_non_finite_name(value)}")
         return float(value) + 0.0  # -0.0 + 0.0 is 0.0
     raise CorruptDeltaError(
-        f"metadata key {shown(key)} holds {within}{_kind(value)}; ChromaDB wants strings, numbers, booleans or flat lists"
+        f"metadata key {shown(key)} holds {within}{_kind(value)}; ChromaDB takes strings, numbers, booleans, flat lists"
     )
 
 

@@ -52,7 +52,7 @@ def with_dimension(table: pa.Table, dimension: int | None) -> pa.Table:
 def encode_run(table: pa.Table) -> bytes:
     """Return a run as Parquet: equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    compression = {name: "zstd" for name in ("id", "delta", "row", "deleted", "fingerprint", "document", "metadata")}
+    compression = dict.fromkeys(("id", "delta", "row", "deleted", "fingerprint", "document", "metadata"), "zstd")
     pq.write_table(
         table, sink, compression=compression, compression_level=1, use_dictionary=False, write_statistics=False
     )
