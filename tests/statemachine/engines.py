@@ -13,7 +13,7 @@ from tests.statemachine.definition import Json
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-    from mypy_boto3_stepfunctions.type_defs import HistoryEventTypeDef
+    from mypy_boto3_stepfunctions.type_defs import HistoryEventTypeDef, StateEnteredEventDetailsTypeDef
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -33,7 +33,15 @@ class Finished(NamedTuple):
     @property
     def states(self) -> list[str]:
         """The states entered, in order; those inside a Map in whatever order they ran."""
-        return [event["stateEnteredEventDetails"]["name"] for event in self.history if "stateEnteredEventDetails" in event]
+        return [entered["name"] for entered in self._entered()]
+
+    def input_of(self, state: str) -> Json:
+        """Return what a state was first given."""
+        given: Json = json.loads(next(entered["input"] for entered in self._entered() if entered["name"] == state))
+        return given
+
+    def _entered(self) -> list[StateEnteredEventDetailsTypeDef]:
+        return [event["stateEnteredEventDetails"] for event in self.history if "stateEnteredEventDetails" in event]
 
 
 class Engine(NamedTuple):
