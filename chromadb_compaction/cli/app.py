@@ -1,0 +1,81 @@
+"""The commands, and how each of them ends: with a code that scripts can rely on, and one line when it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chromadb_compaction.cli.console import print_error
+from chromadb_compaction.cli.exits import ExitCode, exit_code
+from chromadb_compaction.errors import CompactionError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PROGRAM = "chromadb-compaction"
+
+
+class Debugging:
+    """Whether --debug was given; set while the command line is parsed."""
+
+    on = False
+
+    def option(
+        self, *, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+    ) -> None:
+        """Take the option that stands before every command."""
+        self.on = debug
+
+
+def build(debugging: Debugging) -> typer.Typer:
+    """Return the application with every command. Commands import what is heavy when they run."""
+    from chromadb_compaction.cli.compact import compact
+    from chromadb_compaction.cli.history import history
+    from chromadb_compaction.cli.local import app as local
+    from chromadb_compaction.cli.put import put
+    from chromadb_compaction.cli.query import query
+    from chromadb_compaction.cli.status import status
+
+    app = typer.Typer(
+        name=PROGRAM,
+        help="Compact ChromaDB collections kept on S3: put deltas, compact them, query the published snapshot.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(debugging.option)
+    app.add_typer(local, name="local")
+    for command in (put, compact, status, history, query):
+        app.command()(command)
+    return app
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run one command (None: the one that was typed) and exit with its code."""
+    debugging = Debugging()
+
+    def last_word(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # Python exits with 1 after this hook: ExitCode.FAILED.
+        if debugging.on:
+            sys.__excepthook__(kind, error, trace)
+        else:
+            print_error(f"{kind.__name__}: {error}; for the traceback type: {PROGRAM} --debug ...")
+
+    sys.excepthook = last_word
+    try:
+        typer.main.get_command(build(debugging)).main(args=arguments, prog_name=PROGRAM)
+    except (CompactionError, ClientError, BotoCoreError) as error:
+        if debugging.on:
+            raise
+        print_error(_in_words(error))
+        sys.exit(exit_code(error) if isinstance(error, CompactionError) else ExitCode.FAILED)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, CompactionError):
+        return str(error)
+    return f"{error}; check the credentials, AWS_REGION and AWS_ENDPOINT_URL"

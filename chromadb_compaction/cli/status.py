@@ -1,0 +1,120 @@
+"""`status`: everything an operator asks first, on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from chromadb_compaction.cli.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.wording import ago, counted, duration, one_line, size
+
+if TYPE_CHECKING:
+    from chromadb_compaction.cli.overview import (
+        LeaseView,
+        Overview,
+        PendingView,
+        QuarantineView,
+        QueueView,
+        SnapshotView,
+    )
+
+STATUS_STYLES = {
+    "SUCCEEDED": "green",
+    "RUNNING": "cyan",
+    "FAILED": "bold red",
+    "TIMED_OUT": "bold red",
+    "ABORTED": "yellow",
+}
+
+
+def status(*, as_json: JsonFlag = False) -> None:
+    """Show the lock, the published snapshot, what is pending or refused, the queues and the last executions."""
+    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.overview import look
+
+    overview = look(clouds.services(), clouds.queues(), clouds.step_functions())
+    if as_json:
+        print_json(overview.model_dump(mode="json"))
+    else:
+        out.print(screen(overview))
+
+
+def screen(overview: Overview) -> RenderableType:
+    """Return the screen that a person sees."""
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("Lock", _lease(overview.lease))
+    grid.add_row("Snapshot", _snapshot(overview.snapshot))
+    grid.add_row("Pending", _pending(overview.pending))
+    grid.add_row("Quarantine", _quarantine(overview.quarantine))
+    grid.add_row("Queue", _queue(overview.queue))
+    grid.add_row("Dead letters", _queue(overview.dead_letters))
+    grid.add_row("Executions", _executions(overview))
+    return grid
+
+
+def _lease(lease: LeaseView | None) -> Text:
+    if lease is None:
+        return Text("free", style="green")
+    if lease.expired:
+        return Text(f"expired: {lease.execution} held it and did not come back; the next execution takes it", "yellow")
+    return Text.assemble(
+        (f"held by {lease.execution}", "cyan"),
+        f" for {duration(lease.held_seconds)}, renewed {ago(lease.since_heartbeat_seconds)},"
+        f" {duration(lease.expires_in_seconds)} left",
+    )
+
+
+def _snapshot(snapshot: SnapshotView | None) -> RenderableType:
+    if snapshot is None:
+        return Text("nothing published yet", style="yellow")
+    head = Text.assemble(
+        (snapshot.snapshot_id, "bold"),
+        f", published {ago(snapshot.age_seconds)}: {counted(snapshot.records, 'record')} in"
+        f" {counted(len(snapshot.collections), 'collection')}, {size(snapshot.bytes)}",
+    )
+    lines = [
+        Text(
+            f"  {each.collection}: {counted(each.records, 'record')},"
+            f" {each.dimension or 'no'} dimensions, {each.space}, {size(each.bytes)}"
+        )
+        for each in snapshot.collections
+    ]
+    return Group(head, *lines)
+
+
+def _pending(pending: PendingView) -> Text:
+    if not pending.deltas or pending.oldest_seconds is None:
+        return Text("none", style="green")
+    return Text(
+        f"{counted(pending.deltas, 'delta')}, {size(pending.bytes)}, the oldest written {ago(pending.oldest_seconds)}"
+    )
+
+
+def _quarantine(quarantine: QuarantineView) -> RenderableType:
+    if not quarantine.deltas:
+        return Text("empty", style="green")
+    head = Text(counted(quarantine.deltas, "delta"), style="yellow")
+    return Group(head, *(Text(f"  {each.delta}: {one_line(each.reason, 300)}") for each in quarantine.latest))
+
+
+def _queue(queue: QueueView | None) -> Text:
+    if queue is None:
+        return Text("not configured", style="dim")
+    flight = f", {queue.in_flight:,} in flight" if queue.in_flight else ""
+    return Text(f"{counted(queue.messages, 'message')}{flight}")
+
+
+def _executions(overview: Overview) -> RenderableType:
+    if not overview.executions:
+        return Text("none yet" if overview.state_machine else "not configured", style="dim")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for each in overview.executions:
+        took = duration(each.seconds)
+        when = each.started.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(each.name, Text(each.status, style=STATUS_STYLES.get(each.status, "")), when, took)
+    return table

@@ -1,0 +1,89 @@
+"""What an execution achieved, added up over its passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from chromadb_compaction.cli.timeline import Failure, Timeline, failure_of
+from chromadb_compaction.messages import CollectionCounts, MergedBatch, PublishedSnapshot
+
+
+class Summary(BaseModel):
+    """Counts of deltas and rows. `snapshot_id` is the last one published; `held` says who held the lock instead."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: str
+    passes: int
+    batches: int
+    merged: int
+    quarantined: int
+    snapshot_id: str | None
+    collections: list[CollectionCounts]
+    bytes_uploaded: int
+    held: str | None
+    error: str | None
+    message: str | None
+
+
+def summarise(timeline: Timeline) -> Summary:
+    """Return what the finished (or failed) execution achieved."""
+    runs = [MergedBatch.model_validate(run) for run in _flat(timeline, "MergeBatches", "runs")]
+    uploads = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
+    published = [upload.snapshot_id for upload in uploads if upload.published]
+    held = _held(timeline)
+    return Summary(
+        status=timeline.ended or "RUNNING",
+        passes=len(uploads),
+        batches=len(runs),
+        merged=sum(run.merged for run in runs),
+        quarantined=sum(run.quarantined for run in runs),
+        snapshot_id=published[-1] if published else None,
+        collections=_added_up(count for upload in uploads for count in upload.collections),
+        bytes_uploaded=sum(upload.bytes_uploaded for upload in uploads),
+        held=held.message if held else None,
+        error=timeline.failure.error if timeline.failure else None,
+        message=timeline.failure.message if timeline.failure else None,
+    )
+
+
+def _results(timeline: Timeline, state: str, field: str) -> list[Any]:
+    # A visit that failed leaves no such field behind, or still the one of the pass before.
+    return [
+        output[field] for output in timeline.outputs.get(state, ()) if output.get(field) and "failure" not in output
+    ]
+
+
+def _flat(timeline: Timeline, state: str, field: str) -> list[Any]:
+    return [item for items in _results(timeline, state, field) for item in items]
+
+
+def _added_up(counts: Iterable[CollectionCounts]) -> list[CollectionCounts]:
+    totals: dict[str, CollectionCounts] = {}
+    for count in counts:
+        before = totals.get(count.collection)
+        totals[count.collection] = count if before is None else _sum(before, count)
+    return [totals[name] for name in sorted(totals)]
+
+
+def _sum(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
+    return CollectionCounts(
+        collection=after.collection,
+        added=before.added + after.added,
+        replaced=before.replaced + after.replaced,
+        deleted=before.deleted + after.deleted,
+        unchanged=before.unchanged + after.unchanged,
+        records=after.records,
+    )
+
+
+def _held(timeline: Timeline) -> Failure | None:
+    for output in timeline.outputs.get("AlreadyRunning", ()):
+        held = output.get("held")
+        if isinstance(held, dict):
+            details = {"error": held.get("Error"), "cause": held.get("Cause")}
+            return failure_of(details, timeline.visits[-1].entered)
+    return None

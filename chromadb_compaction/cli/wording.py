@@ -1,0 +1,50 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+MINUTE = 60
+HOUR = 3600
+DAY = 86_400
+KIBIBYTE = 1024
+
+
+def duration(seconds: float) -> str:
+    """Return e.g. 0.34 s, 12.1 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def ago(seconds: float) -> str:
+    """Return e.g. "12.1 s ago"; a clock that runs behind ours gives "just now"."""
+    return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def size(count: int) -> str:
+    """Return e.g. 512 B, 1.5 KiB, 34.0 MiB."""
+    if count < KIBIBYTE:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= KIBIBYTE
+        if amount < KIBIBYTE:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / KIBIBYTE:.1f} TiB"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return e.g. "1 delta", "1,234 deltas"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def one_line(text: str | None, limit: int) -> str:
+    """Return `text` on one line, cut to `limit` characters with an ellipsis."""
+    flat = " ".join((text or "").split())
+    return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
