@@ -1,0 +1,121 @@
+"""One ChromaDB directory, holding one collection under its own name: the only module that imports chromadb.
+
+A directory is closed when its files are final: flushed, with no write-ahead log beside it. Even a query writes to
+`chroma.sqlite3`, so every reader needs a copy of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import chromadb
+from chromadb.api import ClientAPI
+from chromadb.api.client import Client
+from chromadb.api.models.Collection import Collection
+from chromadb.api.types import Metadata
+from chromadb.config import Settings
+from chromadb.errors import NotFoundError
+
+from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
+from chromadb_compaction.manifest import Space
+
+__all__ = [
+    "ClientAPI",
+    "Collection",
+    "CollectionSpec",
+    "Metadata",
+    "open_collection",
+    "open_directory",
+    "prepare_collection",
+    "reset_threshold",
+    "settle",
+]
+
+DEFAULT_SYNC_THRESHOLD = 1000
+"""ChromaDB's own. Left behind in every directory, so that whoever writes to it next flushes as usual."""
+
+SQLITE_FILE = "chroma.sqlite3"
+VACUUM_FREE_SHARE = 0.25
+_UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
+
+
+class CollectionSpec(NamedTuple):
+    """What a collection is before it has any record."""
+
+    name: str
+    dimension: int
+    space: Space
+
+
+@contextmanager
+def open_directory(directory: Path) -> Iterator[ClientAPI]:
+    """Open `directory` (made if missing) with telemetry off, and close it.
+
+    ChromaDB counts references per path: the files are released when the last client on the path is closed.
+    """
+    settings = Settings(anonymized_telemetry=False)
+    # ClientAPI, the type that it declares, lacks the close() that every client has.
+    with closing(cast("Client", chromadb.PersistentClient(path=directory.resolve(), settings=settings))) as client:
+        yield client
+
+
+@contextmanager
+def open_collection(directory: Path, name: str) -> Iterator[Collection]:
+    """Open one collection to read. Raises NoSuchCollectionError.
+
+    Its embedding function is None: ours hold none, and ChromaDB's default would download a model.
+    """
+    with open_directory(directory) as client:
+        try:
+            collection = client.get_collection(name, embedding_function=None)
+        except NotFoundError as error:
+            raise NoSuchCollectionError(f"{directory} holds no collection {name!r}") from error
+        yield collection
+
+
+def prepare_collection(client: ClientAPI, spec: CollectionSpec, *, operations: int) -> Collection:
+    """Return the collection, created if there is none, set to flush exactly once: at the last of `operations`.
+
+    ChromaDB rewrites its whole index each time the threshold is reached, and never flushes below it.
+    """
+    if any(collection.name == spec.name for collection in client.list_collections()):
+        collection = client.get_collection(spec.name, embedding_function=None)
+        collection.modify(configuration={"hnsw": {"sync_threshold": operations}})
+        return collection
+    return client.create_collection(
+        spec.name,
+        embedding_function=None,
+        configuration={"hnsw": {"space": spec.space, "sync_threshold": operations}},
+    )
+
+
+def reset_threshold(collection: Collection) -> None:
+    """Set the flush threshold back to ChromaDB's default."""
+    collection.modify(configuration={"hnsw": {"sync_threshold": DEFAULT_SYNC_THRESHOLD}})
+
+
+def settle(directory: Path) -> None:
+    """Bring a closed directory into the form that is published, or raise VerificationError.
+
+    The index holds every operation (the queue is purged but for the one row that ChromaDB keeps), no more than a
+    quarter of SQLite's pages are free, and nothing but final files is left.
+    """
+    with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
+        queued = _number(database, "SELECT count(*) FROM embeddings_queue")
+        if queued > 1:
+            raise VerificationError(f"{directory.name}: the index is not flushed, {queued} operations are still queued")
+        free = _number(database, "PRAGMA freelist_count") / max(1, _number(database, "PRAGMA page_count"))
+        if free > VACUUM_FREE_SHARE:
+            database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    left = sorted(path.name for path in directory.iterdir() if path.name.endswith(_UNFINISHED_SUFFIXES))
+    if left:
+        raise VerificationError(f"{directory.name}: SQLite is still in use, {', '.join(left)} should be gone")
+
+
+def _number(database: sqlite3.Connection, sql: str) -> int:
+    return int(database.execute(sql).fetchone()[0])

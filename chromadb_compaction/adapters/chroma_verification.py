@@ -1,0 +1,113 @@
+"""Proving, from the files alone, that a folded directory holds what its ledger says."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection
+from chromadb_compaction.adapters.chroma_loader import Progress, batches, ids_of, slices, texts_of, vectors_of
+from chromadb_compaction.errors import VerificationError
+from chromadb_compaction.ledger import FoldPlan
+from chromadb_compaction.manifest import Space
+
+READ_ROWS = 5000
+READ_VALUES = 1_000_000
+"""Vector components read back at once: ChromaDB answers in Python floats, 32 bytes each."""
+
+COSINE_TOLERANCE = 1e-5
+"""ChromaDB normalises cosine vectors and scales them back: measured, that moves a component by 2e-7 of the largest."""
+
+FLOAT_TOLERANCE = 1e-15
+"""ChromaDB's queue holds metadata as JSON and reads floats inexactly: measured, by up to 2 units in the last place."""
+
+COSINE_FLOOR = 1e-18
+"""ChromaDB keeps a cosine vector shorter than this as zero: its square underflows float32."""
+
+
+def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
+    """Open the closed directory and compare it with the plan. Raises VerificationError naming the id.
+
+    The count must be the ledger's live rows; every row added or replaced must read back exactly (but for
+    the tolerances above, which are ChromaDB's own inaccuracies); no deleted id may be left.
+    """
+    added = pa.concat_tables([plan.replacements, plan.inserts])
+    with open_collection(directory, spec.name) as collection:
+        records = collection.count()
+        if records != plan.counts.records:
+            raise VerificationError(
+                f"{spec.name}: ChromaDB counts {records} records, the ledger {plan.counts.records} live rows"
+            )
+        for rows in slices(added, min(READ_ROWS, max(1, READ_VALUES // spec.dimension))):
+            progress()
+            _check_rows(collection, rows, spec.space)
+        for ids in batches(plan.deletes, READ_ROWS):
+            progress()
+            left = collection.get(ids=list(ids), include=[])["ids"]
+            if left:
+                raise VerificationError(f"{spec.name}: id {left[0]!r} was deleted, but is still there")
+
+
+def _check_rows(collection: Collection, rows: pa.Table, space: Space) -> None:
+    ids = ids_of(rows)
+    found = collection.get(ids=ids, include=["embeddings", "documents", "metadatas"])
+    position = {row_id: at for at, row_id in enumerate(found["ids"])}
+    order = [position.get(row_id, -1) for row_id in ids]
+    documents, metadatas, embeddings = found["documents"], found["metadatas"], found["embeddings"]
+    if -1 in order or documents is None or metadatas is None or embeddings is None:
+        raise VerificationError(f"{collection.name}: id {ids[order.index(-1)]!r} is missing")
+    wrong_vectors = differing(np.asarray(embeddings, dtype=np.float32)[order], vectors_of(rows), space)
+    expected = zip(ids, texts_of(rows, "document"), texts_of(rows, "metadata"), order, strict=True)
+    for (row_id, document, metadata, at), wrong_vector in zip(expected, wrong_vectors.tolist(), strict=True):
+        if wrong_vector:
+            raise _difference(collection, row_id, "embedding")
+        if documents[at] != document:
+            raise _difference(collection, row_id, "document")
+        if not same_metadata(metadatas[at], metadata):
+            raise _difference(collection, row_id, "metadata")
+
+
+def differing(found: NDArray[np.float32], written: NDArray[np.float32], space: Space) -> NDArray[np.bool_]:
+    """Say, per row, whether a vector read back is not the one written: bit for bit, but for cosine."""
+    if space != "cosine":
+        return _any_in_row(found.view(np.uint32) != written.view(np.uint32))
+    allowed = COSINE_TOLERANCE * np.abs(written).max(axis=1, keepdims=True) + COSINE_FLOOR
+    # Not "greater than allowed": a NaN would pass that.
+    return _any_in_row(~(np.abs(found - written) <= allowed))
+
+
+def _any_in_row(wrong: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(wrong.any(axis=1), dtype=np.bool_)
+
+
+def same_metadata(found: object, written: str | None) -> bool:
+    """Say whether metadata read back is what `written`, canonical JSON, says: same keys, types and values.
+
+    1, 1.0 and true differ, although Python holds them equal. Floats may be FLOAT_TOLERANCE apart.
+    """
+    if not found or written is None:
+        return not found and written is None
+    if orjson.dumps(found, option=orjson.OPT_SORT_KEYS).decode() == written:
+        return True
+    return _same_value(found, orjson.loads(written))
+
+
+def _same_value(found: object, written: object) -> bool:
+    if type(found) is not type(written):
+        return False
+    if isinstance(found, float) and isinstance(written, float):
+        return math.isclose(found, written, rel_tol=FLOAT_TOLERANCE)
+    if isinstance(found, dict) and isinstance(written, dict):
+        return found.keys() == written.keys() and all(_same_value(found[key], written[key]) for key in written)
+    if isinstance(found, list) and isinstance(written, list):
+        return len(found) == len(written) and all(map(_same_value, found, written))
+    return found == written
+
+
+def _difference(collection: Collection, row_id: str, what: str) -> VerificationError:
+    return VerificationError(f"{collection.name}: id {row_id!r} reads back with a different {what}")

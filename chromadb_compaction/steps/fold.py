@@ -1,0 +1,138 @@
+"""Folding one collection: base directory + ledger + runs -> the directory and the ledger to publish."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from chromadb_compaction.adapters.chroma import SQLITE_FILE, CollectionSpec, settle
+from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader, Progress
+from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
+from chromadb_compaction.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
+from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
+from chromadb_compaction.merging import newest
+from chromadb_compaction.runs import decode_run, run_dimension
+
+
+class FoldRequest(BaseModel):
+    """One collection's part of a pass; all paths are local.
+
+    `directory` is consumed: the fold changes it in place, so it must not be the only copy of the base. It may be
+    missing, for a collection that has no ChromaDB directory yet. `ledger` is the base's (None: no base),
+    `base_sum` what the base's manifest gives as its conservation's `next`. `dimension` is None until the first
+    upsert. The next ledger is written to `next_ledger`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collection: str
+    dimension: int | None
+    space: Space
+    directory: Path
+    ledger: Path | None
+    base_sum: Fingerprint128 | None = None
+    runs: list[Path]
+    next_ledger: Path
+
+
+class FoldResult(BaseModel):
+    """What became of the collection.
+
+    `ledger_changed` False: nothing is new, nothing was written. `records_changed` False: the directory is as it
+    was (or still missing), only versions or tombstones moved. `seconds` per phase: plan, load, verify, settle, ledger.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collection: str
+    dimension: int | None
+    records_changed: bool
+    ledger_changed: bool
+    counts: FoldCounts
+    conservation: Conservation
+    seconds: dict[str, float]
+
+
+def no_progress() -> None:
+    """Go on, whatever the time."""
+
+
+def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progress = no_progress) -> FoldResult:
+    """Bring the directory and the ledger to what the runs say, verified, closed and ready to upload.
+
+    ChromaDB is opened only if a record changes. `progress` is called between batches, and what it raises stops
+    the fold. Raises VerificationError if the outcome is not what the ledger says, SnapshotTooLargeError if the disk
+    cannot hold it. After an exception the directory is worthless; the base elsewhere is untouched.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "plan"):
+        plan, dimension = _plan(request)
+    if plan.touches_records and dimension is not None:
+        _check_disk(request.directory, plan)
+        spec = CollectionSpec(request.collection, dimension, request.space)
+        with _timed(seconds, "load"):
+            (loader or ApiLoader()).apply(request.directory, spec, plan, progress=progress)
+        with _timed(seconds, "verify"):
+            verify(request.directory, spec, plan, progress=progress)
+        with _timed(seconds, "settle"):
+            settle(request.directory)
+    if plan.touches_ledger:
+        with _timed(seconds, "ledger"):
+            request.next_ledger.write_bytes(encode_ledger(plan.ledger))
+    return FoldResult(
+        collection=request.collection,
+        dimension=dimension,
+        records_changed=plan.touches_records,
+        ledger_changed=plan.touches_ledger,
+        counts=plan.counts,
+        conservation=plan.conservation,
+        seconds=seconds,
+    )
+
+
+def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
+    """Return the plan, proven to conserve, and the collection's dimension, if it has one by now."""
+    rows = newest(decode_run(path.read_bytes()) for path in request.runs)
+    ledger = None if request.ledger is None else decode_ledger(request.ledger.read_bytes())
+    arriving = run_dimension(rows)
+    if None not in {request.dimension, arriving} and request.dimension != arriving:
+        raise VerificationError(
+            f"{request.collection}: the runs hold {arriving} dimensions, the collection {request.dimension}"
+        )
+    plan = plan_fold(ledger, rows, base=request.base_sum)
+    if not plan.conservation.holds():
+        raise VerificationError(
+            f"{request.collection}: the next ledger does not follow from the base: {plan.conservation!r}"
+        )
+    return plan, request.dimension or arriving
+
+
+def _check_disk(directory: Path, plan: FoldPlan) -> None:
+    """Raise SnapshotTooLargeError unless the disk has room for the new rows and for SQLite to be rewritten.
+
+    ChromaDB holds a new vector twice, in its queue and its index; VACUUM writes the database once more, and a
+    journal of the pages that it replaces.
+    """
+    database = directory / SQLITE_FILE
+    rows = plan.inserts.nbytes + plan.replacements.nbytes
+    needed = 3 * rows + 2 * (database.stat().st_size if database.exists() else 0)
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise SnapshotTooLargeError(
+            f"{directory.name}: the fold may need {needed:,} bytes of disk, {free:,} are free;"
+            " raise the compactor's ephemeral storage"
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[phase] = time.perf_counter() - started
