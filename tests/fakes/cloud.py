@@ -1,0 +1,61 @@
+"""Everything a step may touch, in memory, with a clock that stands still until it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import Settings, load_settings
+from tests.fakes.leases import InMemoryLeaseStore
+from tests.fakes.objects import InMemoryObjectStore
+from tests.fakes.queue import InMemoryDeltaQueue
+
+START = 1_760_000_000.0
+EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:first"
+
+
+class FakeClock:
+    """Unix seconds; `tick` moves them."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self.now += seconds
+
+
+@dataclass
+class Cloud:
+    """The fakes behind one Services, and the count of calls to them."""
+
+    settings: Settings
+    clock: FakeClock = field(default_factory=FakeClock)
+    leases: InMemoryLeaseStore = field(default_factory=InMemoryLeaseStore)
+    queue: InMemoryDeltaQueue = field(default_factory=InMemoryDeltaQueue)
+
+    def __post_init__(self) -> None:
+        self.objects = InMemoryObjectStore(self.clock)
+
+    @property
+    def services(self) -> Services:
+        """What a step is given."""
+        return Services(self.settings, self.objects, self.leases, self.queue, self.clock)
+
+    @property
+    def calls(self) -> int:
+        """How many calls AWS would have seen."""
+        return len(self.objects.calls) + len(self.leases.calls) + len(self.queue.calls)
+
+    def hold_lease(self, execution: str = EXECUTION) -> None:
+        """Let `execution` own the lease, as AcquireLock would."""
+        self.leases.acquire(self.settings.lock_id, execution, now=self.clock(), seconds=self.settings.lease_seconds)
+
+
+def a_cloud(**settings: object) -> Cloud:
+    """Return an empty cloud; settings as environment variables in lower case."""
+    environment = {name.upper(): str(value) for name, value in settings.items()}
+    return Cloud(load_settings({"CHROMADB_BUCKET": "bucket", **environment}))
