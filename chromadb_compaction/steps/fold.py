@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +15,7 @@ from chromadb_compaction.ledger import FoldCounts, FoldPlan, decode_ledger, enco
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
 from chromadb_compaction.merging import newest
 from chromadb_compaction.runs import decode_run, run_dimension
+from chromadb_compaction.steps.phases import Phases
 
 
 class FoldRequest(BaseModel):
@@ -70,20 +68,20 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
     the fold. Raises VerificationError if the outcome is not what the ledger says, SnapshotTooLargeError if the disk
     cannot hold it. After an exception the directory is worthless; the base elsewhere is untouched.
     """
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "plan"):
+    phases = Phases()
+    with phases("plan"):
         plan, dimension = _plan(request)
     if plan.touches_records and dimension is not None:
         _check_disk(request.directory, plan)
         spec = CollectionSpec(request.collection, dimension, request.space)
-        with _timed(seconds, "load"):
+        with phases("load"):
             (loader or ApiLoader()).apply(request.directory, spec, plan, progress=progress)
-        with _timed(seconds, "verify"):
+        with phases("verify"):
             verify(request.directory, spec, plan, progress=progress)
-        with _timed(seconds, "settle"):
+        with phases("settle"):
             settle(request.directory)
     if plan.touches_ledger:
-        with _timed(seconds, "ledger"):
+        with phases("ledger"):
             request.next_ledger.write_bytes(encode_ledger(plan.ledger))
     return FoldResult(
         collection=request.collection,
@@ -92,7 +90,7 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
         ledger_changed=plan.touches_ledger,
         counts=plan.counts,
         conservation=plan.conservation,
-        seconds=seconds,
+        seconds=phases.seconds,
     )
 
 
@@ -129,10 +127,3 @@ def _check_disk(directory: Path, plan: FoldPlan) -> None:
             f"{directory.name}: the fold may need {needed:,} bytes of disk, {free:,} are free;"
             " raise the compactor's ephemeral storage"
         )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[phase] = time.perf_counter() - started

@@ -1,0 +1,51 @@
+"""Run-shaped tables that show only what matters: `a_run({"a": [1, 0]}, deletes={"b"}, delta=7)`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from chromadb_compaction.fingerprints import DELETED, fingerprint
+from chromadb_compaction.records import check_metadata
+from chromadb_compaction.runs import run_schema
+
+
+def a_run(
+    upserts: Mapping[str, Sequence[float]] | None = None,
+    deletes: Collection[str] = (),
+    *,
+    documents: Mapping[str, str] | None = None,
+    metadatas: Mapping[str, Mapping[str, Any]] | None = None,
+    delta: int = 1,
+) -> pa.Table:
+    """Return the run of one delta: its rows sorted by id, numbered in that order. `delta` stands for its UUIDv7."""
+    live = upserts or {}
+    rows = [
+        _live_row(row_id, live[row_id], (documents or {}).get(row_id), (metadatas or {}).get(row_id))
+        if row_id in live
+        else {"id": row_id, "deleted": True, "fingerprint": DELETED}
+        for row_id in sorted({*live, *deletes}, key=str.encode)
+    ]
+    dimension = len(next(iter(live.values()))) if live else None
+    version = {"delta": delta.to_bytes(16, "big")}
+    return pa.Table.from_pylist(
+        [row | version | {"row": number} for number, row in enumerate(rows)], schema=run_schema(dimension)
+    )
+
+
+def _live_row(
+    row_id: str, vector: Sequence[float], document: str | None, metadata: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    stored = np.asarray(vector, dtype="<f4")
+    text = check_metadata(metadata)
+    return {
+        "id": row_id,
+        "deleted": False,
+        "fingerprint": fingerprint(stored.tobytes(), document, text),
+        "embedding": stored,
+        "document": document,
+        "metadata": text,
+    }
