@@ -12,12 +12,13 @@ COMPACTED_PREFIX = "compacted/"
 QUARANTINE_PREFIX = "quarantine/"
 WORK_PREFIX = "work/"
 SNAPSHOT_PREFIX = "snapshot/"
+FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
 LEDGER_FILE = "ledger.parquet"
 
 _COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
-_IPV4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
-_SNAPSHOT_ID = re.compile(r"(\d{10})-([0-9a-f]{8})")
+_IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
+_SNAPSHOT_ID = re.compile(r"([0-9]{10})-([0-9a-f]{8})")
 
 
 class DeltaName(NamedTuple):
@@ -144,6 +145,11 @@ def manifest_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
 def merged_deltas_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     """Return the key of the list of deltas that this snapshot merged: for clean-up, replay and `why`."""
     return f"{prefix}{snapshot_id}/deltas.json.gz"
+
+
+def result_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the key of what UploadSnapshot answered for this snapshot, for a retry whose first answer was lost."""
+    return f"{prefix}{snapshot_id}/result.json"
 
 
 def cleaned_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:

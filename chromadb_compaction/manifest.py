@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Space = Literal["l2", "cosine", "ip"]
 
 
-def _is_u128(text: str) -> str:
-    if len(text) != 32 or int(text, 16) < 0:
-        raise ValueError("is not 32 hexadecimal digits")
-    return text
-
-
-Fingerprint128 = Annotated[str, AfterValidator(_is_u128)]
+Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A sum modulo 2^128, as 32 hexadecimal digits: JSON numbers stop being exact at 2^53."""
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import ConfigurationError
@@ -20,14 +19,14 @@ Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/$")]
 Value = TypeVar("Value")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything a task or command can be told. Only the bucket has no default.
 
     Names that not every function needs (queue, table, state machine) may be absent; `required` says which
-    variable to set when something needs one.
+    variable to set when something needs one. It never reads the environment by itself: `load_settings` does.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     chromadb_bucket: str
     delta_prefix: Prefix = layout.DELTA_PREFIX
@@ -41,9 +40,10 @@ class Settings(BaseSettings):
     compacted_retention_days: Annotated[int, Field(ge=1)] = 7
     snapshot_retention_count: Annotated[int, Field(ge=1)] = 10
     snapshot_retention_days: Annotated[float, Field(gt=0)] = 1
-    max_batches_per_pass: Annotated[int, Field(ge=1, le=400)] = 40
+    # These two bounds keep the largest state under 256 KiB and the longest history under 25,000 events.
+    max_batches_per_pass: Annotated[int, Field(ge=1, le=40)] = 40
+    max_passes: Annotated[int, Field(ge=1, le=25)] = 25
     max_pass_bytes: Annotated[int, Field(ge=1)] = 512 * MEBIBYTE
-    max_passes: Annotated[int, Field(ge=1, le=50)] = 25
     max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     chromadb_cache_dir: str = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
     state_machine_arn: str | None = None
@@ -51,6 +51,14 @@ class Settings(BaseSettings):
     chromadb_producer_function: str | None = None
     chromadb_compactor_function: str | None = None
     chromadb_embedding_function: str = "wordllama"
+
+    @model_validator(mode="after")
+    def _no_prefix_is_used_twice(self) -> Self:
+        # A delta archived onto itself would then be deleted as the original.
+        prefixes = [self.delta_prefix, self.snapshot_prefix, *layout.FIXED_PREFIXES]
+        if len(set(prefixes)) < len(prefixes):
+            raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
+        return self
 
     @property
     def lease_seconds(self) -> int:
@@ -66,7 +74,10 @@ def required(value: Value | None, variable: str) -> Value:
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Parse the environment. Raises ConfigurationError for a missing, wrong or misspelt variable."""
+    """Parse the environment; an empty variable is as good as none.
+
+    Raises ConfigurationError for a missing, wrong or misspelt variable.
+    """
     env = os.environ if environment is None else environment
     known = {name.upper() for name in Settings.model_fields}
     for name in sorted(env):
@@ -74,10 +85,11 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
             if close:
                 raise ConfigurationError(f"the environment variable {name} is not a setting; did you mean {close[0]}?")
-    values = {name.lower(): env[name] for name in known & env.keys()}
+    values = {name.lower(): env[name] for name in known & env.keys() if env[name]}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         variable = ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"the environment variable {variable}: {first['msg']}") from error
+        where = f"the environment variable {variable}" if variable else "the environment"
+        raise ConfigurationError(f"{where}: {first['msg']}") from error

@@ -27,7 +27,7 @@ def a_notice(number: int = 1) -> DeltaNotice:
 
 
 class DeltaQueueContract:
-    """Inherit, and give the fixtures `queue`: an empty one, `send`: as a stranger, `letters`: what was sent to the DLQ."""
+    """Inherit, and give `queue`: an empty one, `send`: as a stranger sends, `letters`: what the DLQ got."""
 
     def test_a_notice_arrives(self, queue: DeltaQueue) -> None:
         queue.notify([a_notice(7)])
