@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import boto3
 import pytest
@@ -47,18 +48,23 @@ def lambda_port(stage: Stage) -> Iterator[int]:
 
 
 @pytest.fixture(scope="session", params=ENGINES)
-def engine(request: pytest.FixtureRequest, lambda_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(
+    request: pytest.FixtureRequest, lambda_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
     """Every interpreter at hand, one after the other."""
-    match request.param:
-        case "moto":
-            with moto_engine(lambda_port) as engine:
-                yield engine
-        case "ministack":
-            with ministack_engine(tmp_path_factory.mktemp("ministack"), lambda_port) as engine:
-                yield engine
-        case _:
-            client = boto3.client("stepfunctions", region_name=REGION, endpoint_url=os.environ[OTHER_ENGINE])
-            yield Engine("other", client, shortest_retry=1)
+    engines = {
+        "moto": lambda: moto_engine(lambda_port),
+        "ministack": lambda: ministack_engine(tmp_path_factory.mktemp("ministack"), lambda_port),
+        "other": other_engine,
+    }
+    with engines[request.param]() as engine:
+        yield engine
+
+
+def other_engine() -> AbstractContextManager[Engine]:
+    """Give the engine that the environment names, say Step Functions Local."""
+    client = boto3.client("stepfunctions", region_name=REGION, endpoint_url=os.environ[OTHER_ENGINE])
+    return nullcontext(Engine("other", client, shortest_retry=1))
 
 
 @pytest.fixture
@@ -78,4 +84,4 @@ def run(engine: Engine, script: Script) -> RunMachine:
             changed(definition)
         return engine.run(definition, payload)
 
-    return cast("RunMachine", run_machine)
+    return run_machine

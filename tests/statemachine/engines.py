@@ -59,18 +59,18 @@ class Engine(NamedTuple):
     def run(self, definition: Json, payload: Any = None) -> Finished:
         """Create the machine, run it once to its end, and remove it."""
         with self.machine(definition) as arn:
-            started = self.client.start_execution(stateMachineArn=arn, name=uuid.uuid4().hex, input=json.dumps(payload or {}))
+            started = self.client.start_execution(stateMachineArn=arn, name=_fresh(), input=json.dumps(payload or {}))
             return self.finish(started["executionArn"])
 
     @contextmanager
     def machine(self, definition: Json) -> Iterator[str]:
         """Give the ARN of a machine that exists for as long as the context."""
-        name = f"m-{uuid.uuid4().hex}"
-        arn = self.client.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)["stateMachineArn"]
+        text = json.dumps(definition)
+        created = self.client.create_state_machine(name=_fresh(), definition=text, roleArn=ROLE)
         try:
-            yield arn
+            yield created["stateMachineArn"]
         finally:
-            self.client.delete_state_machine(stateMachineArn=arn)
+            self.client.delete_state_machine(stateMachineArn=created["stateMachineArn"])
 
     def finish(self, execution: str, seconds: float = LONGEST_RUN_SECONDS) -> Finished:
         """Wait for an execution's end. Raises TimeoutError."""
@@ -87,3 +87,7 @@ class Engine(NamedTuple):
             cause=described.get("cause"),
             history=[event for page in pages for event in page["events"]],
         )
+
+
+def _fresh() -> str:
+    return f"test-{uuid.uuid4().hex}"

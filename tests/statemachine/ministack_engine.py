@@ -27,7 +27,7 @@ TRUST = {
 def ministack_engine(directory: Path, lambda_port: int) -> Iterator[Engine]:
     """Give ministack's interpreter, whose functions ask the lambda endpoint on `lambda_port` what to do."""
     home = StackHome(directory)
-    running = server.start(home)
+    running = server.start(home, end_with_parent=True).record
     try:
         _deploy_functions(running.port, f"http://127.0.0.1:{lambda_port}")
         yield Engine("ministack", _client("stepfunctions", running.port), shortest_retry=0)

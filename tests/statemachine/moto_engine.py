@@ -75,7 +75,7 @@ def _client(port: int) -> Any:
         region_name=REGION,
         endpoint_url=f"http://127.0.0.1:{port}",
         aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106 - moto takes any
+        aws_secret_access_key="test",
     )
 
 
@@ -86,7 +86,7 @@ def _execute_state_machines(url: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            urllib.request.urlopen(request, timeout=5).close()  # noqa: S310 - our own server
+            urllib.request.urlopen(request, timeout=5).close()
         except urllib.error.URLError:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import cfnlint
+import cfnlint  # type: ignore[import-untyped]
 import pytest
-from statelint.linter import Linter
+from statelint.linter import Linter  # type: ignore[import-untyped]
 
 from chromadb_compaction import errors
 from chromadb_compaction.messages import (

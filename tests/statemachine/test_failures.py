@@ -28,7 +28,9 @@ def message_of(cause: str | None) -> str:
 
 
 @pytest.mark.parametrize("task", ["AcquireLock", *AFTER_ACQUIRING])
-def test_a_task_that_raises_releases_the_lease_and_fails_with_its_error(task: str, run: RunMachine, script: Script) -> None:
+def test_a_task_that_raises_releases_the_lease_and_fails_with_its_error(
+    task: str, run: RunMachine, script: Script
+) -> None:
     script.tell(task, Raises("VerificationError", "docs: 3 ids read back wrong"))
 
     finished = run()

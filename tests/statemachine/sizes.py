@@ -1,0 +1,137 @@
+"""The largest state that can flow, built from the messages with every field at its longest."""
+
+from __future__ import annotations
+
+from chromadb_compaction import layout
+from chromadb_compaction.messages import (
+    BaseRef,
+    BatchRef,
+    CleanedUp,
+    CollectionCounts,
+    CollectionShape,
+    DeltaListing,
+    DownloadedSnapshot,
+    MergedBatch,
+    Message,
+    PublishedSnapshot,
+    ReleasedLock,
+)
+from tests.statemachine.definition import Json, tasks
+
+STATE_LIMIT = 256 * 1024
+HISTORY_LIMIT = 25_000
+LONGEST_CAUSE = 32_768
+"""Characters that Step Functions keeps of a cause."""
+
+EXECUTION = f"arn:aws:states:ap-southeast-2:123456789012:execution:{'m' * 80}:{'e' * 80}"
+COLLECTION = "c" * 512
+SNAPSHOT_ID = "9999999999-ffffffff"
+LARGE = 10**15
+TYPICAL_COLLECTION = "python-docs"
+
+
+def a_full_state(*, batches: int, passes: int, collection: str = COLLECTION, failed: bool = True) -> Json:
+    """Return what flows into ReleaseLock when every batch of the last pass holds a collection of its own."""
+    state = {
+        "lease": {
+            "lock_id": "l" * 100,
+            "owner": EXECUTION,
+            "acquired_at": LARGE,
+            "heartbeat_at": LARGE,
+            "expires_at": LARGE,
+        },
+        "work": _json(_listing(batches, passes, collection)),
+        "base_copy": _json(_base_copy(batches, collection)),
+        "runs": [_json(_run(number, passes, collection)) for number in range(batches)],
+        "snapshot": _json(_snapshot(batches, collection)),
+        "clean_up": _json(_clean_up()),
+        "release": _json(ReleasedLock(released=False, holder=EXECUTION)),
+    }
+    failures = {name: {"Error": "E" * 256, "Cause": "c" * LONGEST_CAUSE} for name in ("failure", "release_failure")}
+    return state | (failures if failed else {})
+
+
+def _json(message: Message) -> Json:
+    return message.model_dump(mode="json")
+
+
+def _batch_key(number: int, passes: int) -> str:
+    return layout.batch_key(EXECUTION, passes, number)
+
+
+def _listing(batches: int, passes: int, collection: str) -> DeltaListing:
+    return DeltaListing(
+        pass_number=passes,
+        batches=[
+            BatchRef(key=_batch_key(number, passes), collection=collection, deltas=1000, bytes=LARGE)
+            for number in range(batches)
+        ],
+        deltas=LARGE,
+        more=False,
+        base=BaseRef(snapshot_id=SNAPSHOT_ID, etag='"' + "e" * 40 + '"', sequence=10**10 - 1),
+        pending=LARGE,
+        oldest_seconds=1234567.1234567,
+        finished_clean_up_of=SNAPSHOT_ID,
+    )
+
+
+def _base_copy(batches: int, collection: str) -> DownloadedSnapshot:
+    shape = CollectionShape(
+        collection=collection, dimension=65_536, space="cosine", embedding_function="f" * 100, records=LARGE
+    )
+    return DownloadedSnapshot(collections=[shape] * batches, bytes=LARGE, seconds=899.123456789, cached=False)
+
+
+def _run(number: int, passes: int, collection: str) -> MergedBatch:
+    key = _batch_key(number, passes)
+    return MergedBatch(
+        collection=collection,
+        run=layout.run_key(key),
+        report=layout.report_key(key),
+        merged=1000,
+        quarantined=1000,
+        missing=1000,
+        rows=LARGE,
+        bytes=LARGE,
+    )
+
+
+def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
+    counts = CollectionCounts(
+        collection=collection, added=LARGE, replaced=LARGE, deleted=LARGE, unchanged=LARGE, records=LARGE
+    )
+    return PublishedSnapshot(
+        published=True,
+        snapshot_id=SNAPSHOT_ID,
+        outcome=layout.merged_deltas_key(SNAPSHOT_ID),
+        collections=[counts] * batches,
+        bytes_uploaded=LARGE,
+        seconds=dict.fromkeys(("download", "read_runs", "fold", "verify", "upload", "publish"), 899.123456789),
+    )
+
+
+def _clean_up() -> CleanedUp:
+    return CleanedUp(
+        archived=LARGE,
+        quarantined=LARGE,
+        messages_deleted=LARGE,
+        snapshots_pruned=LARGE,
+        objects_pruned=LARGE,
+        skipped="s" * 300,
+    )
+
+
+def most_history_events(definition: Json, *, batches: int, passes: int) -> int:
+    """Return how many events an execution writes whose every task succeeds only at its very last attempt."""
+    events = {name: _events_of_task(state) for name, state in tasks(definition).items()}
+    once = sum(events.pop(name) for name in ("AcquireLock", "ReleaseLock"))
+    ends = 1 + 2 + 2  # execution started; Succeeded? entered and left; Done entered, execution succeeded
+    batch = events.pop("MergeBatch") + 2  # iteration started, ended
+    choices = 2 * 2  # AnyDeltas? and MoreDeltas?, entered and left
+    whole_map = 4  # entered, started, succeeded, left
+    return once + ends + passes * (sum(events.values()) + choices + whole_map + batches * batch)
+
+
+def _events_of_task(state: Json) -> int:
+    attempts = 1 + sum(int(retry["MaxAttempts"]) for retry in state["Retry"])
+    return 2 + 3 * attempts  # entered, left; scheduled, started, ended
