@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from chromadb_compaction.runs import embedding_type
 
 KNOWN_COLUMNS = ("id", "op", "embedding", "document", "metadata")
 UPSERT, DELETE = "upsert", "delete"
+NO_VECTORS: Vector = np.empty((0, 0), dtype=np.float32)
 
 
 class DeltaColumns(NamedTuple):
@@ -22,27 +23,32 @@ class DeltaColumns(NamedTuple):
     `metadatas` is canonical JSON. A delete has neither document nor metadata.
     """
 
-    ids: pa.StringArray
+    ids: list[str]
     deleted: NDArray[np.bool_]
     vectors: Vector
-    documents: pa.StringArray
-    metadatas: pa.StringArray
+    documents: list[str | None]
+    metadatas: list[str | None]
 
     @property
     def dimension(self) -> int | None:
         """The length of every vector, None without upserts."""
         return self.vectors.shape[1] if len(self.vectors) else None
 
-    def embedding_array(self) -> pa.Array:
+    def embedding_array(self) -> pa.Array[Any]:
         """Return the embedding column, one entry a row, null for deletes."""
         kind = embedding_type(self.dimension)
         if self.dimension is None:
-            return pa.nulls(len(self.deleted), kind)
-        if len(self.vectors) == len(self.deleted):
-            return pa.FixedSizeListArray.from_arrays(pa.array(self.vectors.reshape(-1)), type=kind)
-        spread = np.zeros((len(self.deleted), self.dimension), dtype=np.float32)
+            return pa.array([None] * len(self.ids), kind)
+        if len(self.vectors) == len(self.ids):
+            return _fixed_size_lists(self.vectors, kind)
+        spread = np.zeros((len(self.ids), self.dimension), dtype=np.float32)
         spread[~self.deleted] = self.vectors
-        return pa.FixedSizeListArray.from_arrays(pa.array(spread.reshape(-1)), type=kind, mask=pa.array(self.deleted))
+        return _fixed_size_lists(spread, kind, mask=pa.array(self.deleted))
+
+
+def _fixed_size_lists(matrix: Vector, kind: pa.DataType, mask: pa.BooleanArray | None = None) -> pa.Array[Any]:
+    values = cast("Any", pa.array(matrix.reshape(-1)))
+    return pa.FixedSizeListArray.from_arrays(values, type=cast("Any", kind), mask=mask)
 
 
 def check_column_names(names: list[str]) -> None:
@@ -54,9 +60,11 @@ def check_column_names(names: list[str]) -> None:
             raise CorruptDeltaError(f"the column {name!r} stands there twice")
 
 
-def unknown_op(op: object) -> str:
-    """Return the reason for refusing an `op` that is neither upsert nor delete."""
-    return f"op is {op!r}; it must be {UPSERT!r} or {DELETE!r}"
+def check_op(op: object) -> bool:
+    """Say whether the row deletes; a row without op upserts. Raises CorruptDeltaError for an unknown op."""
+    if op not in (None, UPSERT, DELETE):
+        raise CorruptDeltaError(f"op is {op!r}; it must be {UPSERT!r} or {DELETE!r}")
+    return op == DELETE
 
 
 def no_embedding() -> str:

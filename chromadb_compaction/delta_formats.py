@@ -80,26 +80,24 @@ def parse_header(raw: bytes | None) -> DeltaHeader:
 
 
 def _run_shaped(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
-    rows = len(columns.deleted)
+    rows = len(columns.ids)
     return pa.Table.from_arrays(
         [
-            columns.ids,
-            pa.array([delta_id.bytes], DELTA_ID).take(pa.array(np.zeros(rows, dtype=np.int64))),
-            pa.array(np.arange(rows, dtype=np.uint32)),
-            pa.array(columns.deleted, pa.bool_()),
+            pa.array(columns.ids, pa.string()),
+            pa.array([delta_id.bytes] * rows, DELTA_ID),
+            pa.array(range(rows), pa.uint32()),
+            pa.array(columns.deleted),
             pa.array(_fingerprints(columns), FINGERPRINT),
             columns.embedding_array(),
-            columns.documents,
-            columns.metadatas,
+            pa.array(columns.documents, pa.string()),
+            pa.array(columns.metadatas, pa.string()),
         ],
         schema=run_schema(columns.dimension),
     )
 
 
 def _fingerprints(columns: DeltaColumns) -> list[bytes]:
-    documents = columns.documents.to_pylist()
-    metadatas = columns.metadatas.to_pylist()
-    result = [DELETED] * len(columns.deleted)
+    result = [DELETED] * len(columns.ids)
     for vector, row in zip(columns.vectors, np.flatnonzero(~columns.deleted).tolist(), strict=True):
-        result[row] = fingerprint(vector.tobytes(), documents[row], metadatas[row])
+        result[row] = fingerprint(vector.tobytes(), columns.documents[row], columns.metadatas[row])
     return result

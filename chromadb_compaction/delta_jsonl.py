@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from chromadb_compaction import strict_json
 from chromadb_compaction.delta_columns import (
-    DELETE,
     KNOWN_COLUMNS,
-    UPSERT,
+    NO_VECTORS,
     DeltaColumns,
+    check_op,
     delete_carries,
     no_embedding,
     other_dimension,
-    unknown_op,
 )
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.records import (
@@ -61,11 +59,11 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
         rows.append(row)
     vectors = [row.vector for row in rows if row.vector is not None]
     return DeltaColumns(
-        ids=pa.array([row.id for row in rows], pa.string()),
+        ids=[row.id for row in rows],
         deleted=np.array([row.vector is None for row in rows], dtype=np.bool_),
-        vectors=np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32),
-        documents=pa.array([row.document for row in rows], pa.string()),
-        metadatas=pa.array([row.metadata for row in rows], pa.string()),
+        vectors=np.stack(vectors) if vectors else NO_VECTORS,
+        documents=[row.document for row in rows],
+        metadatas=[row.metadata for row in rows],
     )
 
 
@@ -111,14 +109,11 @@ def _check_row(value: dict[str, object]) -> _Row:
     if unknown is not None:
         raise CorruptDeltaError(f"the name {unknown!r} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
     row_id = check_id(value.get("id"))
-    op = value.get("op")
-    if op == DELETE:
+    if check_op(value.get("op")):
         carried = next((name for name in KNOWN_COLUMNS[2:] if value.get(name) is not None), None)
         if carried:
             raise CorruptDeltaError(delete_carries(carried))
         return _Row(row_id, None, None, None)
-    if op not in (None, UPSERT):
-        raise CorruptDeltaError(unknown_op(op))
     embedding = value.get("embedding")
     if embedding is None:
         raise CorruptDeltaError(no_embedding())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.delta_columns import (
     DELETE,
+    NO_VECTORS,
     UPSERT,
     DeltaColumns,
     check_column_names,
+    check_op,
     delete_carries,
     no_embedding,
     other_dimension,
-    unknown_op,
 )
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import Vector, check_each, check_metadata_text, narrow_rows, row_error
+from chromadb_compaction.records import Vector, check_each, check_id, check_metadata_text, narrow_rows, row_error
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _ROW_BYTES = 64  # what a row costs in memory before it holds anything
@@ -46,21 +47,21 @@ def read(body: bytes, *, header_key: bytes, max_bytes: int) -> tuple[DeltaColumn
 def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
     """Return the rows as Parquet, with checksums on its pages."""
     fields = {
-        "id": columns.ids,
-        "op": pa.array([UPSERT, DELETE]).take(pa.array(columns.deleted.astype(np.int8))),
+        "id": pa.array(columns.ids, pa.string()),
+        "op": pa.array([DELETE if deleted else UPSERT for deleted in columns.deleted.tolist()], pa.string()),
         "embedding": columns.embedding_array(),
-        "document": columns.documents,
-        "metadata": columns.metadatas,
+        "document": pa.array(columns.documents, pa.string()),
+        "metadata": pa.array(columns.metadatas, pa.string()),
     }
-    table = pa.table(fields).replace_schema_metadata(file_metadata)
+    table = pa.table(cast("Any", fields)).replace_schema_metadata(file_metadata)
     sink = pa.BufferOutputStream()
     # Vectors are noise to a compressor: only the text pays for its time.
     pq.write_table(
         table,
         sink,
-        compression=dict.fromkeys(_TEXT_COLUMNS, "zstd"),
+        compression=cast("Any", dict.fromkeys(_TEXT_COLUMNS, "zstd")),
         compression_level=dict.fromkeys(_TEXT_COLUMNS, 1),
-        use_dictionary=["op"],
+        use_dictionary=cast("Any", ["op"]),
         write_statistics=False,
         write_page_checksum=True,
     )
@@ -109,119 +110,111 @@ def _dictionary_columns(shape: pq.FileMetaData) -> list[str]:
     return sorted(names)
 
 
-def _expanded_bytes(column: pa.ChunkedArray) -> int:
-    if not pa.types.is_dictionary(column.type):
-        return column.nbytes
+def _expanded_bytes(column: pa.ChunkedArray[Any]) -> int:
+    """Return the column's size once its dictionaries are written out."""
     return sum(_expanded_chunk_bytes(chunk) for chunk in column.chunks)
 
 
-def _expanded_chunk_bytes(chunk: pa.DictionaryArray) -> int:
-    if not _is_text(chunk.dictionary.type):
-        return chunk.nbytes
-    lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
-    return pc.sum(lengths.take(chunk.indices)).as_py() or 0
+def _expanded_chunk_bytes(chunk: Any) -> int:  # noqa: ANN401 - any kind of array
+    if not (pa.types.is_dictionary(chunk.type) and _is_text(chunk.type.value_type)):
+        return int(chunk.nbytes)
+    lengths = cast("Any", pc).binary_length(chunk.dictionary).cast(pa.int64())
+    return cast("Any", pc).sum(lengths.take(chunk.indices)).as_py() or 0
 
 
 def _check(table: pa.Table) -> DeltaColumns:
     if "id" not in table.column_names:
         raise CorruptDeltaError("the column 'id' is missing")
-    ids = _texts(table, "id")
-    _refuse_where(pc.is_null(ids), ids, lambda _: "id is missing")
-    _refuse_where(pc.equal(ids, ""), ids, lambda _: "id is empty")
-    deleted = _deleted(_texts(table, "op"), ids)
-    for name in ("embedding", "document", "metadata"):
-        if name in table.column_names:
-            carried = pc.and_(pa.array(deleted), pc.is_valid(_whole(table, name)))
-            _refuse_where(carried, ids, lambda _, name=name: delete_carries(name))
+    given = _texts(table, "id")
+    ids = check_each(check_id, given, given)
+    deleted = np.array(check_each(check_op, _texts(table, "op"), ids), dtype=np.bool_)
+    _refuse_laden_deletes(table, ids, deleted)
     return DeltaColumns(
         ids=ids,
         deleted=deleted,
         vectors=_vectors(table, ids, np.flatnonzero(~deleted)),
         documents=_texts(table, "document"),
-        metadatas=_metadatas(_texts(table, "metadata"), ids),
+        metadatas=check_each(_metadata, _texts(table, "metadata"), ids),
     )
 
 
-def _deleted(ops: pa.StringArray, ids: pa.StringArray) -> NDArray[np.bool_]:
-    """Say per row whether it deletes. No op is an upsert: so it is where the column is absent altogether."""
-    given = pc.fill_null(ops, UPSERT)
-    known = pc.is_in(given, pa.array([UPSERT, DELETE]))
-    _refuse_where(pc.invert(known), ids, lambda row: unknown_op(given[row].as_py()))
-    return np.asarray(pc.equal(given, DELETE).to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def _metadatas(texts: pa.StringArray, ids: pa.StringArray) -> pa.StringArray:
-    return pa.array(check_each(_metadata, texts.to_pylist(), ids.to_pylist()), pa.string())
+def _refuse_laden_deletes(table: pa.Table, ids: list[str], deleted: NDArray[np.bool_]) -> None:
+    for name in ("embedding", "document", "metadata"):
+        if name in table.column_names:
+            laden = np.flatnonzero(deleted & ~_is_null(_whole(table, name)))
+            if len(laden):
+                row = int(laden[0])
+                raise row_error(row, ids[row], delete_carries(name))
 
 
 def _metadata(text: str | None) -> str | None:
     return None if text is None else check_metadata_text(text)
 
 
-def _vectors(table: pa.Table, ids: pa.StringArray, upserts: NDArray[np.int64]) -> Vector:
+def _vectors(table: pa.Table, ids: list[str], upserts: NDArray[np.int64]) -> Vector:
     """Return the upserts' embeddings, one row each. `upserts` holds their row numbers."""
     if not len(upserts):
-        return np.empty((0, 0), dtype=np.float32)
+        return NO_VECTORS
+    rows = upserts.tolist()
     if "embedding" not in table.column_names:
-        raise row_error(int(upserts[0]), ids[int(upserts[0])].as_py(), no_embedding())
+        raise row_error(rows[0], ids[rows[0]], no_embedding())
     column = _whole(table, "embedding")
-    lists = column if len(upserts) == len(column) else column.take(pa.array(upserts))
-    _refuse_where(pc.is_null(lists), ids, lambda _: no_embedding(), upserts)
+    lists = column if len(rows) == len(column) else column.take(pa.array(rows))
+    if lists.null_count:
+        row = rows[int(np.argmax(_is_null(lists)))]
+        raise row_error(row, ids[row], no_embedding())
     _check_embedding_type(lists.type)
-    lengths = pc.list_value_length(lists)
-    first = lengths[0].as_py()
-    _refuse_where(pc.equal(lengths, 0), ids, lambda _: "embedding is empty", upserts)
-    odd = pc.not_equal(lengths, first)
-    _refuse_where(odd, ids, lambda at: other_dimension(lengths[at].as_py(), first, int(upserts[0])), upserts)
-    return _numbers(lists.flatten(), first, ids, upserts)
-
-
-def _numbers(values: pa.Array, dimension: int, ids: pa.StringArray, upserts: NDArray[np.int64]) -> Vector:
+    dimension = _one_length(np.asarray(cast("Any", pc).list_value_length(lists)), ids, rows)
+    values = lists.flatten()
     if values.null_count:
-        at = pc.index(pc.is_null(values), True).as_py() // dimension
-        raise row_error(int(upserts[at]), ids[int(upserts[at])].as_py(), "embedding holds null, not only numbers")
-    return narrow_rows(values.to_numpy().reshape(-1, dimension), ids.to_pylist(), upserts.tolist())
+        row = rows[int(np.argmax(_is_null(values))) // dimension]
+        raise row_error(row, ids[row], "embedding holds null, not only numbers")
+    return narrow_rows(values.to_numpy().reshape(-1, dimension), ids, rows)
 
 
-def _check_embedding_type(kind: pa.DataType) -> None:
+def _one_length(lengths: NDArray[np.int64], ids: list[str], rows: list[int]) -> int:
+    """Return the length that all vectors have. Entry i of `lengths` is row rows[i]."""
+    first = int(lengths[0])
+    odd = np.flatnonzero((lengths != first) | (lengths == 0))
+    if len(odd):
+        at = int(odd[0])
+        reason = other_dimension(int(lengths[at]), first, rows[0]) if lengths[at] else "embedding is empty"
+        raise row_error(rows[at], ids[rows[at]], reason)
+    return first
+
+
+def _check_embedding_type(kind: Any) -> None:  # noqa: ANN401 - the stubs know no list type's value_type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         raise CorruptDeltaError(f"the column 'embedding' is of type {kind}; it must be a list of float32")
 
 
-def _texts(table: pa.Table, name: str) -> pa.StringArray:
-    """Return a text column as plain strings in one piece; all null if the file has none."""
+def _texts(table: pa.Table, name: str) -> list[str | None]:
+    """Return a text column; all None if the file has none."""
     if name not in table.column_names:
-        return pa.nulls(table.num_rows, pa.string())
+        return [None] * table.num_rows
     column = _whole(table, name)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = _text_type(column.type)
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise CorruptDeltaError(f"the column {name!r} is of type {kind}; it must be a string")
-    texts = column.cast(pa.string())
     try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid as error:
+        texts: list[str | None] = column.cast(pa.large_string()).to_pylist()
+    except UnicodeDecodeError as error:
         raise CorruptDeltaError(f"the column {name!r} holds bytes that are not UTF-8") from error
     return texts
+
+
+def _text_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - as above
+    return cast("pa.DataType", kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _whole(table: pa.Table, name: str) -> pa.Array:
-    chunks = table[name].chunks
-    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], table[name].type)
+def _is_null(column: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any kind of array
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def _refuse_where(
-    bad: pa.BooleanArray,
-    ids: pa.StringArray,
-    reason: Callable[[int], str],
-    rows: NDArray[np.int64] | None = None,
-) -> None:
-    """Raise for the first true entry of `bad`. Entry i speaks of row i, or of row rows[i]."""
-    at = pc.index(bad, True).as_py()
-    if at >= 0:
-        row = at if rows is None else int(rows[at])
-        raise row_error(row, ids[row].as_py(), reason(at))
+def _whole(table: pa.Table, name: str) -> Any:  # noqa: ANN401 - any kind of array
+    return cast("Any", table[name]).combine_chunks()  # of one chunk or none, this costs nothing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pyarrow.compute as pc
 
 from chromadb_compaction.delta_formats import Delta
@@ -21,5 +23,6 @@ def check_shape(delta: Delta, shape: CollectionShape) -> None:
         )
     if shape.space == "cosine":
         live = delta.table.filter(pc.invert(delta.table["deleted"]))
-        vectors = live["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, delta.dimension)
-        check_cosine_lengths(vectors, delta.table["id"].to_pylist(), live["row"].to_pylist())
+        values = cast("Any", live["embedding"].combine_chunks()).flatten().to_numpy()
+        ids, rows = (cast("list[Any]", column.to_pylist()) for column in (delta.table["id"], live["row"]))
+        check_cosine_lengths(values.reshape(-1, delta.dimension), ids, rows)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromadb_compaction.runs import run_dimension, run_schema, with_dimension
 
-_ID_THEN_NEWEST = [
+_ID_THEN_NEWEST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("id", "ascending"),
     ("delta", "descending"),
     ("row", "descending"),
@@ -34,7 +35,7 @@ def newest(tables: Iterable[pa.Table]) -> pa.Table:
     return rows.take(_winners(rows))
 
 
-def _winners(rows: pa.Table) -> pa.Array:
+def _winners(rows: pa.Table) -> pa.UInt64Array:
     """Return the positions of the winning rows, in the order of their ids."""
     order = pc.sort_indices(rows, sort_keys=_ID_THEN_NEWEST)
     if len(order) < 2:

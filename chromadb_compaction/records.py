@@ -96,13 +96,22 @@ def check_embedding(value: object) -> Vector:
         wide = np.array(value, dtype=np.float64)
     except OverflowError as error:
         raise CorruptDeltaError("embedding holds a number beyond the range of float32") from error
-    return _narrow(wide)
+    return narrow(wide)
+
+
+def narrow(wide: Matrix) -> Vector:
+    """Return numbers of any width as float32. Raises CorruptDeltaError unless every one is finite in float32."""
+    with np.errstate(over="ignore"):
+        vectors: Vector = np.ascontiguousarray(wide, dtype="<f4")
+    if not np.isfinite(vectors).all():
+        raise CorruptDeltaError(_not_finite(wide))
+    return vectors
 
 
 def narrow_rows(wide: Matrix, ids: Sequence[str], rows: Sequence[int] | None = None) -> Vector:
     """Return a matrix of floats of any width as float32. An error names row rows[i], or i itself, and its id."""
     try:
-        return _narrow(wide)
+        return narrow(wide)
     except CorruptDeltaError as error:
         with np.errstate(over="ignore"):
             at = int(np.flatnonzero(~np.isfinite(wide.astype(np.float32)).all(axis=1))[0])
@@ -130,14 +139,6 @@ def check_each(check: Callable[[Any], Checked], values: Iterable[object], ids: S
         except CorruptDeltaError as error:
             raise row_error(row, ids[row], str(error)) from error
     return checked
-
-
-def _narrow(wide: Matrix) -> Vector:
-    with np.errstate(over="ignore"):
-        vectors = np.ascontiguousarray(wide, dtype="<f4")
-    if not np.isfinite(vectors).all():
-        raise CorruptDeltaError(_not_finite(wide))
-    return vectors
 
 
 def _not_finite(wide: Matrix) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from chromadb_compaction.delta_columns import DeltaColumns, other_dimension
+from chromadb_compaction.delta_columns import NO_VECTORS, DeltaColumns, no_embedding, other_dimension
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.records import (
     Vector,
@@ -19,6 +18,7 @@ from chromadb_compaction.records import (
     check_embedding,
     check_id,
     check_metadata,
+    narrow,
     narrow_rows,
     row_error,
 )
@@ -31,31 +31,35 @@ class RowBuffer:
 
     def __init__(self) -> None:
         self._parts: list[DeltaColumns] = []
+        self._bytes = 0
         self._dimension: int | None = None
-        self.bytes = 0
-        """What the buffered rows take before compression."""
 
     def extend(self, rows: DeltaColumns) -> None:
-        """Add rows. Raises CorruptDeltaError if their vectors differ in length from those already seen."""
+        """Add rows. Raises CorruptDeltaError if their vectors differ in length from any that were here before."""
         if self._dimension is None:
             self._dimension = rows.dimension
         elif rows.dimension not in (None, self._dimension):
             raise CorruptDeltaError(
                 f"embeddings have {rows.dimension} dimensions, but this writer's earlier rows have {self._dimension}"
             )
-        if len(rows.deleted):
-            self._parts.append(rows)
-            self.bytes += int(_row_bytes(rows).sum())
+        self._parts.append(rows)
+        self._bytes += int(_row_bytes(rows).sum())
 
-    def cut(self, size: int) -> DeltaColumns:
-        """Take out the oldest rows: as many as fit `size` bytes, but at least one. The buffer must not be empty."""
+    def cut(self, size: int, *, everything: bool) -> list[DeltaColumns]:
+        """Take out the oldest rows in pieces of at most `size` bytes (a row that is larger makes its own).
+
+        The last piece, which may be small, stays for now unless `everything` is asked for.
+        """
+        if self._bytes < size and not everything:
+            return []
         rows = _joined(self._parts)
         ends = np.cumsum(_row_bytes(rows))
-        count = max(1, int(np.searchsorted(ends, size, side="right")))
-        head, tail = _slice(rows, 0, count), _slice(rows, count, len(rows.deleted))
-        self._parts = [tail] if len(tail.deleted) else []
-        self.bytes -= int(ends[count - 1])
-        return head
+        edges = _edges(ends, size)
+        pieces = [_slice(rows, start, end) for start, end in pairwise(edges)]
+        rest = [] if everything else pieces[-1:]
+        self._parts = rest
+        self._bytes = sum(int(_row_bytes(part).sum()) for part in rest)
+        return pieces[: len(pieces) - len(rest)]
 
 
 def upserts_of(
@@ -70,25 +74,19 @@ def upserts_of(
     texts = _column("documents", documents, count)
     objects = _column("metadatas", metadatas, count)
     return DeltaColumns(
-        ids=pa.array(names, pa.string()),
+        ids=names,
         deleted=np.zeros(count, dtype=np.bool_),
         vectors=_matrix(embeddings, names),
-        documents=pa.array(check_each(check_document, texts, names), pa.string()),
-        metadatas=pa.array(check_each(check_metadata, objects, names), pa.string()),
+        documents=check_each(check_document, texts, names),
+        metadatas=check_each(check_metadata, objects, names),
     )
 
 
 def deletes_of(ids: Sequence[str]) -> DeltaColumns:
     """Return checked deletes."""
     names = _checked_ids(ids)
-    nothing = pa.nulls(len(names), pa.string())
-    return DeltaColumns(
-        ids=pa.array(names, pa.string()),
-        deleted=np.ones(len(names), dtype=np.bool_),
-        vectors=np.empty((0, 0), dtype=np.float32),
-        documents=nothing,
-        metadatas=nothing,
-    )
+    nothing: list[str | None] = [None] * len(names)
+    return DeltaColumns(names, np.ones(len(names), dtype=np.bool_), NO_VECTORS, nothing, nothing)
 
 
 def _checked_ids(ids: Sequence[str]) -> list[str]:
@@ -113,9 +111,9 @@ def _matrix(embeddings: Any, ids: list[str]) -> Vector:  # noqa: ANN401 - as ups
         raise CorruptDeltaError(f"embeddings has {embeddings.ndim} axes; it must have two, rows and dimensions")
     vectors = _column("embeddings", embeddings, len(ids))
     if embeddings is None and ids:
-        raise row_error(0, ids[0], "an upsert needs an embedding, and this row has none")
+        raise row_error(0, ids[0], no_embedding())
     if not ids:
-        return np.empty((0, 0), dtype=np.float32)
+        return NO_VECTORS
     if isinstance(embeddings, np.ndarray):
         return narrow_rows(_numeric(embeddings), ids).copy()
     rows = check_each(_vector, vectors, ids)
@@ -131,7 +129,7 @@ def _vector(value: object) -> Vector:
         return check_embedding(value)
     if value.ndim != 1:
         raise CorruptDeltaError(f"embedding has {value.ndim} axes; it must be a plain list of numbers")
-    return narrow_rows(_numeric(value).reshape(1, -1), [""])[0]
+    return narrow(_numeric(value))
 
 
 def _numeric(array: NDArray[Any]) -> NDArray[Any]:
@@ -143,21 +141,32 @@ def _numeric(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _row_bytes(rows: DeltaColumns) -> NDArray[np.int64]:
-    sizes = np.full(len(rows.deleted), _ROW_OVERHEAD, dtype=np.int64)
+    """Return what each row takes before compression."""
+    texts = zip(rows.ids, rows.documents, rows.metadatas, strict=True)
+    sizes = np.array([_ROW_OVERHEAD + sum(len(text.encode()) for text in row if text) for row in texts], dtype=np.int64)
     sizes[~rows.deleted] += 4 * (rows.dimension or 0)
-    for column in (rows.ids, rows.documents, rows.metadatas):
-        sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
     return sizes
 
 
+def _edges(ends: NDArray[np.int64], size: int) -> list[int]:
+    """Return where pieces begin and end, given where each row ends in bytes: 0, ..., number of rows."""
+    edges = [0]
+    while edges[-1] < len(ends):
+        taken = int(ends[edges[-1] - 1]) if edges[-1] else 0
+        edges.append(max(edges[-1] + 1, int(np.searchsorted(ends, taken + size, side="right"))))
+    return edges
+
+
 def _joined(parts: list[DeltaColumns]) -> DeltaColumns:
+    if len(parts) == 1:
+        return parts[0]
     vectors = [part.vectors for part in parts if len(part.vectors)]
     return DeltaColumns(
-        ids=pa.concat_arrays([part.ids for part in parts]),
-        deleted=np.concatenate([part.deleted for part in parts]),
-        vectors=np.concatenate(vectors) if vectors else np.empty((0, 0), dtype=np.float32),
-        documents=pa.concat_arrays([part.documents for part in parts]),
-        metadatas=pa.concat_arrays([part.metadatas for part in parts]),
+        ids=[row_id for part in parts for row_id in part.ids],
+        deleted=np.concatenate([part.deleted for part in parts]) if parts else np.empty(0, dtype=np.bool_),
+        vectors=np.concatenate(vectors) if vectors else NO_VECTORS,
+        documents=[document for part in parts for document in part.documents],
+        metadatas=[metadata for part in parts for metadata in part.metadatas],
     )
 
 

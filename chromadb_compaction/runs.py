@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,18 +22,17 @@ def run_schema(dimension: int | None) -> pa.Schema:
     `delta` holds a UUIDv7's 16 bytes, `row` its row number, `metadata` canonical JSON; embedding, document and
     metadata are null for deletes.
     """
-    return pa.schema(
-        [
-            pa.field("id", pa.string()),
-            pa.field("delta", DELTA_ID),
-            pa.field("row", pa.uint32()),
-            pa.field("deleted", pa.bool_()),
-            pa.field("fingerprint", FINGERPRINT),
-            pa.field("embedding", embedding_type(dimension)),
-            pa.field("document", pa.string()),
-            pa.field("metadata", pa.string()),
-        ]
-    )
+    columns: dict[str, pa.DataType] = {
+        "id": pa.string(),
+        "delta": DELTA_ID,
+        "row": pa.uint32(),
+        "deleted": pa.bool_(),
+        "fingerprint": FINGERPRINT,
+        "embedding": embedding_type(dimension),
+        "document": pa.string(),
+        "metadata": pa.string(),
+    }
+    return pa.schema(columns)
 
 
 def run_dimension(table: pa.Table) -> int | None:
@@ -52,13 +53,20 @@ def with_dimension(table: pa.Table, dimension: int | None) -> pa.Table:
 def encode_run(table: pa.Table) -> bytes:
     """Return a run as Parquet: equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    compression = dict.fromkeys(("id", "delta", "row", "deleted", "fingerprint", "document", "metadata"), "zstd")
+    # Fingerprints and vectors are noise to a compressor: only what repeats pays for its time.
+    compressed = ("id", "delta", "row", "deleted", "document", "metadata")
     pq.write_table(
-        table, sink, compression=compression, compression_level=1, use_dictionary=False, write_statistics=False
+        table,
+        sink,
+        compression=cast("Any", dict.fromkeys(compressed, "zstd")),
+        compression_level=dict.fromkeys(compressed, 1),
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     )
     return sink.getvalue().to_pybytes()
 
 
 def decode_run(body: bytes) -> pa.Table:
     """Parse what encode_run wrote."""
-    return pq.read_table(pa.BufferReader(body))
+    return pq.read_table(pa.BufferReader(body), page_checksum_verification=True)

@@ -119,7 +119,7 @@ class DeltaWriter:
         """
         before = len(self.written)
         for collection, buffer in self._buffers.items():
-            self._cut(collection, buffer, at_least=1)
+            self._enclose(collection, buffer.cut(TARGET_BYTES, everything=True))
         self._send()
         return self.written[before:]
 
@@ -128,20 +128,19 @@ class DeltaWriter:
             check_collection_name(collection)
             rows = check()
             if self._header.space == "cosine":
-                check_cosine_lengths(rows.vectors, rows.ids.to_pylist())
+                check_cosine_lengths(rows.vectors, rows.ids)
             buffer = self._buffers.setdefault(collection, RowBuffer())
             buffer.extend(rows)
         except CorruptDeltaError as error:
             raise InvalidRequestError(f"{error}; nothing of this call was taken") from error
-        self._cut(collection, buffer, at_least=TARGET_BYTES)
+        self._enclose(collection, buffer.cut(TARGET_BYTES, everything=False))
         self._send()
 
-    def _cut(self, collection: str, buffer: RowBuffer, *, at_least: int) -> None:
-        """Turn the buffer's rows into files while it holds `at_least` bytes."""
-        while buffer.bytes >= at_least:
-            rows = buffer.cut(TARGET_BYTES)
+    def _enclose(self, collection: str, pieces: list[DeltaColumns]) -> None:
+        """Put one file for each piece into the outbox."""
+        for rows in pieces:
             key = delta_key(collection, str(self._next_id()), prefix=self._settings.delta_prefix)
-            self._outbox.append(_Outgoing(key, write_delta(rows, self._header), len(rows.deleted)))
+            self._outbox.append(_Outgoing(key, write_delta(rows, self._header), len(rows.ids)))
 
     def _next_id(self) -> UUID:
         """Return a fresh UUIDv7, later than the last even if the clock has been set back."""

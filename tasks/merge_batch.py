@@ -1,4 +1,4 @@
-"""MergeBatch: see chromadb_compaction.steps.merge_batch."""
+"""The MergeBatch state's Lambda function."""
 
 from __future__ import annotations
 

@@ -1,0 +1,8 @@
+"""The producer function: writes records and deletes given in its event as deltas."""
+
+from __future__ import annotations
+
+from chromadb_compaction.steps.produce import ProduceRequest, produce
+from tasks.handling import lambda_task
+
+handler = lambda_task(ProduceRequest, produce)
