@@ -85,11 +85,13 @@ def fold_in_process(request: FoldRequest, *, progress: Progress = no_progress) -
 
 
 def _answer(child: subprocess.Popen[bytes], question: bytes, progress: Progress) -> bytes:
+    unsent: bytes | None = question
     try:
         while True:
             try:
-                return child.communicate(question, timeout=PROGRESS_SECONDS)[0]
+                return child.communicate(unsent, timeout=PROGRESS_SECONDS)[0]
             except subprocess.TimeoutExpired:
+                unsent = None
                 progress()
     finally:
         # Done already, unless `progress` raised: then the fold is of no use any more.
