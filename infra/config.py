@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pulumi
+from pulumi.runtime import config as pulumi_config
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from pulumi.runtime import config as pulumi_config
 
 NAMESPACE = "chromadb"
 PACKAGE_DIR = Path(__file__).parent.parent / "dist" / "lambda"
 MEBIBYTE = 1024 * 1024
 
 _RATE = re.compile(r"rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)")
+_LOG_RETENTIONS = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+)  # fmt: skip
 _CRON = re.compile(r"cron\(\S+( \S+){5}\)")
 
 
@@ -27,10 +30,14 @@ class ConfigurationRefused(pulumi.RunError):
 
 def _is_schedule(text: str) -> str:
     if not _RATE.fullmatch(text) and not _CRON.fullmatch(text):
-        raise ValueError(
-            "should be an EventBridge schedule such as rate(15 minutes), rate(1 hour) or cron(0 3 * * ? *)"
-        )
+        raise ValueError("Should be an EventBridge schedule: rate(15 minutes), rate(1 hour) or cron(0 3 * * ? *)")
     return text
+
+
+def _is_log_retention(days: int) -> int:
+    if days not in _LOG_RETENTIONS:
+        raise ValueError(f"Should be one of the numbers of days that CloudWatch knows: {_LOG_RETENTIONS}")
+    return days
 
 
 Schedule = Annotated[str, AfterValidator(_is_schedule)]
@@ -40,7 +47,7 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 class CompactionConfig(BaseModel):
     """The `chromadb:` namespace, where `lock_timeout_minutes` is spelt `chromadb:lockTimeoutMinutes`.
 
-    Defaults of what the functions read are those of the functions themselves; a test holds the two together.
+    Defaults and bounds of what the functions read are those of the functions themselves; a test holds them together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
@@ -56,9 +63,9 @@ class CompactionConfig(BaseModel):
     lock_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")] = "chroma-main-snapshot"
     lock_timeout_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
     compaction_batch_size: Annotated[int, Field(ge=1, le=1000)] = 100
-    max_batches_per_pass: Annotated[int, Field(ge=1, le=400)] = 40
+    max_batches_per_pass: Annotated[int, Field(ge=1, le=40)] = 40
     max_pass_bytes: Annotated[int, Field(ge=1)] = 512 * MEBIBYTE
-    max_passes: Annotated[int, Field(ge=1, le=50)] = 25
+    max_passes: Annotated[int, Field(ge=1, le=25)] = 25
     max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     embedding_function: Annotated[str, Field(min_length=1)] = "wordllama"
 
@@ -68,7 +75,7 @@ class CompactionConfig(BaseModel):
     snapshot_retention_days: Annotated[float, Field(gt=0)] = 1
     version_retention_days: Days = 7
     snapshot_version_days: Days = 3
-    log_retention_days: Annotated[int, Field(ge=1)] = 30
+    log_retention_days: Annotated[int, AfterValidator(_is_log_retention)] = 30
 
     # The size of the functions. 3008 MB is what every AWS account may use without asking for more.
     compactor_memory_mb: Annotated[int, Field(ge=512, le=10240)] = 3008

@@ -1,0 +1,123 @@
+"""Runs the Pulumi program against a recorder, and answers what it declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pulumi
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_all_config, set_mocks
+
+from infra.program import declare
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction:1"
+EXISTING_TABLE: Mapping[str, Any] = MappingProxyType({"hashKey": "PK", "rangeKey": "SK"})
+
+_ARNS = {
+    "aws:s3/bucket:Bucket": "arn:aws:s3:::{bucket}",
+    "aws:sqs/queue:Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{name}}",
+    "aws:dynamodb/table:Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{{name}}",
+    "aws:iam/role:Role": f"arn:aws:iam::{ACCOUNT}:role/{{name}}",
+    "aws:lambda/function:Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{name}}",
+    "aws:sfn/stateMachine:StateMachine": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{{name}}",
+    "aws:cloudwatch/logGroup:LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{name}}",
+    "aws:cloudwatch/eventRule:EventRule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{name}}",
+}
+
+
+class Resource(NamedTuple):
+    """One resource as the program declared it."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+
+
+class Declared(NamedTuple):
+    """Everything that one run of the program declared, and its outputs."""
+
+    resources: list[Resource]
+    outputs: dict[str, str]
+
+    def of_type(self, kind: str) -> Iterator[Resource]:
+        """Yield the resources of a type, by the last part of its token: `Queue`."""
+        return (resource for resource in self.resources if resource.type.rpartition(":")[2] == kind)
+
+    def one(self, kind: str, name: str | None = None) -> dict[str, Any]:
+        """Return the inputs of the only resource of that type (and physical name, if given)."""
+        found = [r.inputs for r in self.of_type(kind) if name is None or r.inputs.get("name") == name]
+        assert len(found) == 1, f"{len(found)} of {kind} {name}"
+        return found[0]
+
+    def function(self, task: str, stack: str = "dev") -> dict[str, Any]:
+        """Return the inputs of one function."""
+        return self.one("Function", f"chromadb-{task}-{stack}")
+
+    def statements(self, role: str) -> list[dict[str, Any]]:
+        """Return what a role may do."""
+        policies = [p for p in self.of_type("RolePolicy") if p.inputs["role"] == role]
+        return [statement for p in policies for statement in json.loads(p.inputs["policy"])["Statement"]]
+
+
+class Recorder(Mocks):
+    """Answers every resource with its inputs and an ARN such as AWS would give."""
+
+    def __init__(self, existing_table: Mapping[str, Any]) -> None:
+        self.resources: list[Resource] = []
+        self._existing_table = existing_table
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Record the resource."""
+        inputs = {name: _plain(value) for name, value in args.inputs.items()}
+        self.resources.append(Resource(args.typ, args.name, inputs))
+        made: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
+        if args.typ == "aws:sqs/queue:Queue":
+            made["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{inputs['name']}"
+        return args.name, {**args.inputs, **made}
+
+    def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        """Say who and where we are, and what an existing table looks like."""
+        answers: dict[str, dict[str, Any]] = {
+            "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
+            "aws:index/getRegion:getRegion": {"region": REGION},
+            "aws:dynamodb/getTable:getTable": {
+                "arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{args.args.get('name')}",
+                **self._existing_table,
+            },
+        }
+        return answers[args.token], []
+
+
+def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TABLE, /, **config: str) -> Declared:
+    """Return what the program declares for `stack` under `config`, spelt as in the namespace `chromadb:`."""
+    recorder = Recorder(existing_table)
+    set_mocks(recorder, project="chromadb-compaction", stack=stack, preview=False)
+    set_all_config({f"chromadb:{name}": value for name, value in {"imageUri": IMAGE, **config}.items()})
+    outputs: dict[str, str] = {}
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator] # Pulumi's own
+    def run() -> pulumi.Output[None]:
+        return pulumi.Output.all(**declare()).apply(outputs.update)
+
+    run()
+    return Declared(recorder.resources, outputs)
+
+
+@cache
+def default_stack() -> Declared:
+    """Return what the program declares when nothing but the image is configured."""
+    return declared()
+
+
+def _plain(value: Any) -> Any:
+    # The recorder is given every number as a float, as protobuf has no other.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

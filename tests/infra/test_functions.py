@@ -1,0 +1,103 @@
+"""The functions run what they should, as large and as long as they should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pulumi import FileArchive
+
+from tests.infra.declared import IMAGE, declared, default_stack
+
+ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
+IN_IMAGE = ["merge-batch", "compactor", "producer", "query"]
+RENEWING = ["list-deltas", "merge-batch", "compactor", "clean-up"]
+
+
+def function(task: str, **config: str) -> dict[str, Any]:
+    return (declared(**config) if config else default_stack()).function(task)
+
+
+def test_there_is_one_function_for_each_task_and_no_other() -> None:
+    names = {f.inputs["name"] for f in default_stack().of_type("Function")}
+    assert names == {f"chromadb-{task}-dev" for task in ZIPPED + IN_IMAGE}
+
+
+@pytest.mark.parametrize("task", ZIPPED)
+def test_functions_without_chromadb_are_small_zips(task: str) -> None:
+    inputs = function(task)
+    assert inputs["handler"] == f"tasks.{task.replace('-', '_')}.handler"
+    assert inputs["runtime"] == "python3.12"
+    assert "imageUri" not in inputs
+
+
+def test_the_zip_is_made_of_the_directory_that_was_built() -> None:
+    archive = function("clean-up", packageDir="/somewhere/built")["code"]
+    assert isinstance(archive, FileArchive)
+    assert archive.path == "/somewhere/built"
+
+
+@pytest.mark.parametrize("task", IN_IMAGE)
+def test_functions_with_chromadb_are_images_that_start_their_own_handler(task: str) -> None:
+    inputs = function(task)
+    assert (inputs["packageType"], inputs["imageUri"]) == ("Image", IMAGE)
+    assert inputs["imageConfig"] == {"commands": [f"tasks.{task.replace('-', '_')}.handler"]}
+    assert not {"runtime", "handler", "code"} & inputs.keys()
+
+
+@pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
+def test_every_function_runs_on_arm(task: str) -> None:
+    assert function(task)["architectures"] == ["arm64"]
+
+
+@pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
+def test_every_function_knows_every_setting(task: str) -> None:
+    assert function(task)["environment"]["variables"] == default_stack().outputs
+
+
+@pytest.mark.parametrize("task", RENEWING)
+def test_a_task_that_could_not_renew_ends_before_its_lease_does(task: str) -> None:
+    inputs = function(task)
+    assert inputs["timeout"] < int(inputs["environment"]["variables"]["LOCK_TIMEOUT_MINUTES"]) * 60
+
+
+@pytest.mark.parametrize("task", ["compactor", "query"])
+def test_functions_that_hold_a_snapshot_have_all_the_disk_there_is(task: str) -> None:
+    assert function(task)["ephemeralStorage"] == {"size": 10240}
+
+
+@pytest.mark.parametrize("task", ["compactor", "query"])
+def test_the_size_of_functions_that_hold_a_snapshot_is_configured(task: str) -> None:
+    inputs = function(task, **{f"{task}MemoryMb": "5120", f"{task}StorageMb": "4096"})
+    assert (inputs["memorySize"], inputs["ephemeralStorage"]) == (5120, {"size": 4096})
+
+
+def test_no_function_asks_for_more_memory_than_every_account_has() -> None:
+    assert all(f.inputs["memorySize"] <= 3008 for f in default_stack().of_type("Function"))
+
+
+def test_the_functions_that_list_and_clean_up_keep_to_512_megabytes() -> None:
+    assert [function(task)["memorySize"] for task in ("list-deltas", "clean-up")] == [512, 512]
+
+
+def test_concurrency_is_reserved_where_it_keeps_a_promise() -> None:
+    reserved = {
+        f.inputs["name"]: f.inputs["reservedConcurrentExecutions"]
+        for f in default_stack().of_type("Function")
+        if "reservedConcurrentExecutions" in f.inputs
+    }
+    assert reserved == {"chromadb-merge-batch-dev": 10, "chromadb-compactor-dev": 2, "chromadb-release-lock-dev": 2}
+
+
+def test_nothing_is_reserved_in_an_account_that_has_nothing_to_spare() -> None:
+    stack = declared(reserveConcurrency="false")
+    assert not [f for f in stack.of_type("Function") if "reservedConcurrentExecutions" in f.inputs]
+
+
+@pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
+def test_every_function_has_a_log_that_expires(task: str) -> None:
+    assert default_stack().one("LogGroup", f"/aws/lambda/chromadb-{task}-dev")["retentionInDays"] == 30
+
+
+def test_how_long_logs_are_kept_is_configured() -> None:
+    assert {log.inputs["retentionInDays"] for log in declared(logRetentionDays="90").of_type("LogGroup")} == {90}

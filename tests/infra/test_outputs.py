@@ -1,0 +1,62 @@
+"""What the stack exports is what functions and command line read."""
+
+from __future__ import annotations
+
+import pytest
+
+from chromadb_compaction import layout
+from chromadb_compaction.settings import Settings, load_settings
+from infra import names
+from infra.config import CompactionConfig
+from tests.infra.declared import declared, default_stack
+
+STACK_OWN = {
+    "chromadb_bucket": "chromadb-vectors-dev-123456789012",
+    "delta_queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/chromadb-delta-queue-dev",
+    "delta_dlq_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/chromadb-delta-queue-dev-dlq",
+    "dynamodb_table": "portfolio-dev",
+    "state_machine_arn": "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev",
+    "chromadb_compactor_function": "chromadb-compactor-dev",
+    "chromadb_producer_function": "chromadb-producer-dev",
+    "chromadb_query_function": "chromadb-query-dev",
+}
+CONFIGURED = {
+    "lockId": ("LOCK_ID", "another"),
+    "lockTimeoutMinutes": ("LOCK_TIMEOUT_MINUTES", "30"),
+    "compactionBatchSize": ("COMPACTION_BATCH_SIZE", "50"),
+    "compactedRetentionDays": ("COMPACTED_RETENTION_DAYS", "14"),
+    "snapshotRetentionCount": ("SNAPSHOT_RETENTION_COUNT", "3"),
+    "snapshotRetentionDays": ("SNAPSHOT_RETENTION_DAYS", "0.5"),
+    "maxBatchesPerPass": ("MAX_BATCHES_PER_PASS", "10"),
+    "maxPassBytes": ("MAX_PASS_BYTES", "1000000"),
+    "maxPasses": ("MAX_PASSES", "2"),
+    "maxDeltaBytes": ("MAX_DELTA_BYTES", "2000000"),
+    "embeddingFunction": ("CHROMADB_EMBEDDING_FUNCTION", "default"),
+}
+
+
+def test_every_setting_is_exported_under_its_own_name() -> None:
+    assert default_stack().outputs.keys() == {field.upper() for field in Settings.model_fields}
+
+
+def test_the_exports_are_the_stacks_own_names_and_the_functions_own_defaults() -> None:
+    expected = Settings.model_validate(STACK_OWN)
+    assert load_settings(default_stack().outputs) == expected
+
+
+@pytest.mark.parametrize("setting", CONFIGURED)
+def test_what_is_configured_reaches_the_functions(setting: str) -> None:
+    variable, value = CONFIGURED[setting]
+    assert declared(**{setting: value}).outputs[variable] == value
+
+
+def test_the_program_and_the_functions_agree_where_things_stand() -> None:
+    prefixes = ["DELTA_PREFIX", "COMPACTED_PREFIX", "QUARANTINE_PREFIX", "WORK_PREFIX", "SNAPSHOT_PREFIX"]
+    assert [getattr(names, prefix) for prefix in prefixes] == [getattr(layout, prefix) for prefix in prefixes]
+
+
+@pytest.mark.parametrize("setting", [setting for setting in CONFIGURED if setting != "lockId"])
+def test_the_program_refuses_what_the_functions_would_refuse(setting: str) -> None:
+    fields = {str(field.alias): field for field in CompactionConfig.model_fields.values()}
+    theirs = set(Settings.model_fields[CONFIGURED[setting][0].lower()].metadata)
+    assert theirs <= set(fields[setting].metadata)

@@ -1,0 +1,76 @@
+"""The queue never loses a good message, and the lock has a table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.config import ConfigurationRefused
+from tests.infra.declared import declared, default_stack
+
+DAY = 86_400
+
+
+def queue() -> dict[str, Any]:
+    return default_stack().one("Queue", "chromadb-delta-queue-dev")
+
+
+def dead_letters() -> dict[str, Any]:
+    return default_stack().one("Queue", "chromadb-delta-queue-dev-dlq")
+
+
+def redrive() -> dict[str, Any]:
+    policy: dict[str, Any] = json.loads(queue()["redrivePolicy"])
+    return policy
+
+
+def test_notices_are_kept_four_days_and_dead_letters_fourteen() -> None:
+    assert (queue()["messageRetentionSeconds"], dead_letters()["messageRetentionSeconds"]) == (4 * DAY, 14 * DAY)
+
+
+def test_both_queues_are_encrypted() -> None:
+    assert [queue()["sqsManagedSseEnabled"], dead_letters()["sqsManagedSseEnabled"]] == [True, True]
+
+
+def test_refused_messages_go_to_the_dead_letter_queue() -> None:
+    assert redrive()["deadLetterTargetArn"] == "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev-dlq"
+
+
+def test_a_notice_expires_before_it_can_be_dead_lettered() -> None:
+    most_receives = queue()["messageRetentionSeconds"] / queue()["visibilityTimeoutSeconds"]
+    assert most_receives < redrive()["maxReceiveCount"]
+
+
+def test_the_receive_limit_is_one_that_sqs_accepts() -> None:
+    assert 1 <= redrive()["maxReceiveCount"] <= 1000
+
+
+def test_the_lock_gets_a_table_of_its_own() -> None:
+    assert default_stack().one("Table") == {
+        "name": "portfolio-dev",
+        "billingMode": "PAY_PER_REQUEST",
+        "hashKey": "PK",
+        "rangeKey": "SK",
+        "attributes": [{"name": "PK", "type": "S"}, {"name": "SK", "type": "S"}],
+        "ttl": {"attributeName": "ttl", "enabled": True},
+        "pointInTimeRecovery": {"enabled": True},
+    }
+
+
+def test_an_existing_table_is_used_and_none_is_made() -> None:
+    stack = declared(existingTable="portfolio")
+    assert not list(stack.of_type("Table"))
+    assert stack.outputs["DYNAMODB_TABLE"] == "portfolio"
+
+
+def test_the_lock_of_an_existing_table_is_that_tables_item() -> None:
+    (lock, *_) = declared(existingTable="portfolio").statements("chromadb-acquire-lock-dev")
+    assert lock["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/portfolio"]
+
+
+@pytest.mark.parametrize("keys", [{"hashKey": "id", "rangeKey": "SK"}, {"hashKey": "PK"}])
+def test_an_existing_table_with_other_keys_is_refused(keys: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationRefused, match=r"chromadb:existingTable = 'portfolio'.*needs PK and SK"):
+        declared("dev", keys, existingTable="portfolio")

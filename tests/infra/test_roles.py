@@ -1,0 +1,178 @@
+"""Every role may do what its task does, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from tests.infra.declared import default_stack
+
+BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
+TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
+QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"
+MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
+
+CLEANING = {
+    "dynamodb:UpdateItem": ["the lock"],
+    "s3:ListBucket": ["delta/*", "work/*", "compacted/*", "quarantine/*", "snapshot/*"],
+    "s3:GetObject": ["delta/*", "compacted/*", "quarantine/*", "work/*", "snapshot/*"],
+    "s3:GetObjectTagging": ["delta/*"],
+    "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
+    "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json"],
+    "s3:PutObjectTagging": ["compacted/*"],
+    "sqs:ReceiveMessage": [QUEUE],
+    "sqs:DeleteMessage": [QUEUE],
+    "sqs:SendMessage": [f"{QUEUE}-dlq"],
+}
+ALLOWED: dict[str, dict[str, list[str]]] = {
+    "acquire-lock": {"dynamodb:PutItem": ["the lock"]},
+    "release-lock": {"dynamodb:DeleteItem": ["the lock"], "dynamodb:GetItem": ["the lock"]},
+    "list-deltas": {**CLEANING, "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json", "work/*"]},
+    "merge-batch": {
+        "dynamodb:UpdateItem": ["the lock"],
+        "s3:ListBucket": ["delta/*", "work/*", "quarantine/*"],
+        "s3:GetObject": ["delta/*", "work/*", "quarantine/*"],
+        "s3:GetObjectTagging": ["delta/*"],
+        "s3:PutObject": ["work/*", "quarantine/*"],
+        "s3:PutObjectTagging": ["quarantine/*"],
+    },
+    "compactor": {
+        "dynamodb:UpdateItem": ["the lock"],
+        "s3:ListBucket": ["delta/*", "work/*", "snapshot/*"],
+        "s3:GetObject": ["delta/*", "work/*", "snapshot/*"],
+        "s3:PutObject": ["work/*", "snapshot/*"],
+        "s3:AbortMultipartUpload": ["snapshot/*"],
+        "states:StartExecution": [MACHINE],
+    },
+    "clean-up": CLEANING,
+    "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},
+    "query": {"s3:ListBucket": ["snapshot/*"], "s3:GetObject": ["snapshot/*"]},
+}
+
+
+def statements(task: str) -> list[dict[str, Any]]:
+    return default_stack().statements(f"chromadb-{task}-dev")
+
+
+def grants(task: str) -> dict[str, list[str]]:
+    """Return action -> places, spelt as in ALLOWED, leaving out the log."""
+    found: dict[str, list[str]] = {}
+    for statement in statements(task):
+        for action in statement["Action"]:
+            if not action.startswith("logs:"):
+                found.setdefault(action, []).extend(_places(statement))
+    return found
+
+
+def _places(statement: dict[str, Any]) -> Iterator[str]:
+    condition = statement.get("Condition", {})
+    if leading := condition.get("ForAllValues:StringEquals"):
+        assert leading == {"dynamodb:LeadingKeys": ["LOCK#chroma-main-snapshot"]}
+        assert statement["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/portfolio-dev"]
+        yield "the lock"
+    elif prefixes := condition.get("StringLikeIfExists"):
+        assert statement["Resource"] == [BUCKET]
+        yield from prefixes["s3:prefix"]
+    else:
+        yield from (resource.removeprefix(f"{BUCKET}/") for resource in statement["Resource"])
+
+
+def may(task: str, action: str, key: str) -> bool:
+    return any(fnmatchcase(key, place) for place in grants(task).get(action, []))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_function_may_do_exactly_what_its_task_does(task: str) -> None:
+    assert grants(task) == ALLOWED[task]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_function_writes_its_own_log_and_no_other(task: str) -> None:
+    (log,) = (s for s in statements(task) if any(action.startswith("logs:") for action in s["Action"]))
+    assert log["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert log["Resource"] == [f"arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/chromadb-{task}-dev:*"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_statement_of_a_function_is_open_ended(task: str) -> None:
+    assert not [s for s in statements(task) if "*" in s["Resource"] or any("*" in action for action in s["Action"])]
+
+
+def test_nobody_may_delete_versions_so_whatever_was_deleted_can_be_brought_back() -> None:
+    assert not [task for task in TASKS if "s3:DeleteObjectVersion" in grants(task)]
+
+
+def test_only_the_compactor_may_publish() -> None:
+    assert [task for task in TASKS if may(task, "s3:PutObject", "snapshot/CURRENT")] == ["compactor"]
+
+
+def test_nobody_may_unpublish() -> None:
+    assert not [task for task in TASKS if may(task, "s3:DeleteObject", "snapshot/CURRENT")]
+
+
+def test_only_a_clean_up_may_take_a_delta_away() -> None:
+    assert [t for t in TASKS if may(t, "s3:DeleteObject", "delta/docs/x.parquet")] == ["list-deltas", "clean-up"]
+
+
+def test_nobody_may_delete_what_was_quarantined() -> None:
+    assert not [task for task in TASKS if may(task, "s3:DeleteObject", "quarantine/docs/x.parquet")]
+
+
+def test_nobody_may_shorten_the_time_between_two_receives() -> None:
+    assert not [task for task in TASKS if "sqs:ChangeMessageVisibility" in grants(task)]
+
+
+@pytest.mark.parametrize(
+    "key", ["delta/docs/x.parquet", "work/an-execution/1/collections.json", "compacted/docs/x.parquet"]
+)
+def test_a_query_reads_published_snapshots_and_nothing_else(key: str) -> None:
+    assert not may("query", "s3:GetObject", key)
+
+
+def test_a_role_is_shared_by_nobody() -> None:
+    roles = [f.inputs["role"] for f in default_stack().of_type("Function")]
+    assert len(set(roles)) == len(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("role", "service"),
+    [
+        ("chromadb-query-dev", "lambda.amazonaws.com"),
+        ("chromadb-compaction-dev", "states.amazonaws.com"),
+        ("chromadb-compaction-dev-schedule", "events.amazonaws.com"),
+    ],
+)
+def test_a_role_is_taken_on_by_one_service(role: str, service: str) -> None:
+    (trust,) = json.loads(default_stack().one("Role", role)["assumeRolePolicy"])["Statement"]
+    assert (trust["Effect"], trust["Principal"]) == ("Allow", {"Service": service})
+
+
+def test_the_state_machine_calls_its_own_functions_and_no_other() -> None:
+    (invoke, _) = default_stack().statements("chromadb-compaction-dev")
+    called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock"}
+    assert invoke["Action"] == ["lambda:InvokeFunction"]
+    assert {arn.rpartition(":")[2] for arn in invoke["Resource"]} == {f"chromadb-{task}-dev" for task in called}
+
+
+def test_all_else_that_the_state_machine_does_is_deliver_its_log() -> None:
+    (_, delivery) = default_stack().statements("chromadb-compaction-dev")
+    assert sorted(delivery["Action"]) == [
+        "logs:CreateLogDelivery",
+        "logs:DeleteLogDelivery",
+        "logs:DescribeLogGroups",
+        "logs:DescribeResourcePolicies",
+        "logs:GetLogDelivery",
+        "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy",
+        "logs:UpdateLogDelivery",
+    ]
+
+
+def test_the_schedule_may_start_this_workflow_and_no_other() -> None:
+    assert default_stack().statements("chromadb-compaction-dev-schedule") == [
+        {"Effect": "Allow", "Action": ["states:StartExecution"], "Resource": [MACHINE]}
+    ]

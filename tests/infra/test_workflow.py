@@ -1,0 +1,109 @@
+"""The state machine calls our functions, starts by schedule, and its lock is released however it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from infra.state_machine import DEFINITION, PLACEHOLDERS, render
+from tests.infra.declared import declared, default_stack
+
+MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
+
+
+def machine() -> dict[str, Any]:
+    return default_stack().one("StateMachine", "chromadb-compaction-dev")
+
+
+def target(name: str) -> dict[str, Any]:
+    (found,) = (t.inputs for t in default_stack().of_type("EventTarget") if t.inputs["targetId"] == name)
+    return found
+
+
+def test_the_workflow_is_a_standard_one_that_logs_its_errors() -> None:
+    assert machine()["type"] == "STANDARD"
+    assert machine()["loggingConfiguration"] == {
+        "level": "ERROR",
+        "includeExecutionData": True,
+        "logDestination": "arn:aws:logs:eu-west-1:123456789012:log-group:"
+        "/aws/vendedlogs/states/chromadb-compaction-dev:*",
+    }
+
+
+def test_every_placeholder_becomes_the_function_it_names() -> None:
+    called = set(re.findall(r"arn:aws:lambda:[^\"]+", machine()["definition"]))
+    assert called == {
+        f"arn:aws:lambda:eu-west-1:123456789012:function:chromadb-{task}-dev" for task in PLACEHOLDERS.values()
+    }
+
+
+def test_the_definition_differs_from_the_file_in_its_placeholders_only() -> None:
+    kept = {name: f"${{{name}}}" for name in PLACEHOLDERS}
+    assert render(DEFINITION.read_text(encoding="utf-8"), kept) == DEFINITION.read_text(encoding="utf-8")
+    assert "${" not in machine()["definition"]
+    assert json.loads(machine()["definition"])["StartAt"] == "AcquireLock"
+
+
+def test_a_placeholder_that_names_no_function_is_refused() -> None:
+    with pytest.raises(KeyError, match="NoSuchFunctionArn"):
+        render('"${NoSuchFunctionArn}"', {})
+
+
+def test_the_compactor_knows_the_state_machine_before_it_exists() -> None:
+    assert default_stack().outputs["STATE_MACHINE_ARN"] == MACHINE
+
+
+def test_the_schedule_starts_the_workflow() -> None:
+    rule = default_stack().one("EventRule", "chromadb-compaction-dev-schedule")
+    assert (rule["scheduleExpression"], rule["state"]) == ("rate(15 minutes)", "ENABLED")
+    assert (target("compaction")["rule"], target("compaction")["arn"]) == (rule["name"], MACHINE)
+
+
+def test_a_late_start_is_dropped_before_the_next_one_is_due() -> None:
+    assert target("compaction")["retryPolicy"]["maximumEventAgeInSeconds"] < 15 * 60
+
+
+def test_the_schedule_is_configured() -> None:
+    rule = declared(compactionSchedule="cron(0 3 * * ? *)").one("EventRule", "chromadb-compaction-dev-schedule")
+    assert rule["scheduleExpression"] == "cron(0 3 * * ? *)"
+
+
+def test_switched_off_the_schedule_stays_and_starts_nothing() -> None:
+    rule = declared(enableCompaction="false").one("EventRule", "chromadb-compaction-dev-schedule")
+    assert rule["state"] == "DISABLED"
+
+
+def test_executions_that_did_not_succeed_are_noticed() -> None:
+    pattern = json.loads(default_stack().one("EventRule", "chromadb-compaction-dev-unfinished")["eventPattern"])
+    assert pattern == {
+        "source": ["aws.states"],
+        "detail-type": ["Step Functions Execution Status Change"],
+        "detail": {"status": ["FAILED", "TIMED_OUT", "ABORTED"], "stateMachineArn": [MACHINE]},
+    }
+
+
+def test_their_lock_is_released_whether_or_not_the_schedule_is_on() -> None:
+    rule = declared(enableCompaction="false").one("EventRule", "chromadb-compaction-dev-unfinished")
+    assert rule.get("state", "ENABLED") == "ENABLED"
+
+
+def test_the_release_is_told_which_execution_ended() -> None:
+    release = target("release-lock")
+    assert release["arn"].endswith(":function:chromadb-release-lock-dev")
+    assert release["inputTransformer"] == {
+        "inputPaths": {"execution": "$.detail.executionArn"},
+        "inputTemplate": '{"execution": <execution>}',
+    }
+
+
+def test_only_that_rule_may_call_the_release() -> None:
+    assert default_stack().one("Permission") == {
+        "statementId": "unfinished-executions",
+        "action": "lambda:InvokeFunction",
+        "function": "chromadb-release-lock-dev",
+        "principal": "events.amazonaws.com",
+        "sourceArn": "arn:aws:events:eu-west-1:123456789012:rule/chromadb-compaction-dev-unfinished",
+    }
