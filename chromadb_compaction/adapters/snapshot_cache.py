@@ -40,7 +40,7 @@ class SnapshotCache:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give an empty directory on the cache's disk, removed at the end. Those of dead processes are removed first."""
+        """Give an empty directory on the cache's disk, removed at the end. Those of dead processes go first."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
         with ExitStack() as stack:

@@ -1,0 +1,94 @@
+"""The snapshot that a pass starts from, and its verified local copy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from chromadb_compaction.adapters.snapshot_cache import FILES, SnapshotCache
+from chromadb_compaction.adapters.snapshots import conflict, read_manifest, read_pointer
+from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.messages import BaseRef
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.snapshot_files import Wanted, download
+
+
+def cache_of(services: Services) -> SnapshotCache:
+    """Return the cache of verified copies that the settings name."""
+    return SnapshotCache(Path(services.settings.chromadb_cache_dir))
+
+
+def read_base(services: Services, base: BaseRef) -> Manifest | None:
+    """Return the base's manifest, None if nothing is published yet.
+
+    Raises SnapshotConflictError if the pointer is no longer what the pass started from: all further work would
+    be lost at the swap.
+    """
+    standing = read_pointer(services)
+    if (standing.etag if standing else None) != base.etag:
+        raise conflict(standing)
+    return read_manifest(services, standing.pointer) if standing else None
+
+
+def ensure_copies(services: Services, base: Manifest | None, collections: Iterable[str]) -> int:
+    """Have a verified copy of each of the base's `collections` in the cache; return the bytes transferred for it.
+
+    Copies of other snapshots are evicted first: the disk need only hold one.
+    """
+    cache = cache_of(services)
+    cache.evict(keep=base.snapshot_id if base else None)
+    if base is None:
+        return 0
+    missing = [
+        name
+        for name in collections
+        if name in base.collections and not cache.holds(base.snapshot_id, name, base.collections[name].files)
+    ]
+    if not missing:
+        return 0
+    with cache.scratch() as scratch:
+        wanted = [Wanted(name, base.collections[name].files, scratch / name / FILES) for name in missing]
+        _check_disk(scratch, wanted)
+        transferred = download(services, base, wanted)
+        for copy in wanted:
+            cache.keep(base.snapshot_id, copy.collection, copy.files, copy.directory)
+    return transferred
+
+
+def take_copies(
+    services: Services, base: Manifest | None, collections: Iterable[str], into: Path
+) -> Mapping[str, Path]:
+    """Move copies of `collections` out of the cache, downloading what it lacks, and return their directories.
+
+    They are the caller's to change. A collection that the base does not have gets an empty directory.
+    """
+    into.mkdir(exist_ok=True)
+    names = list(collections)
+    ensure_copies(services, base, names)
+    return {name: _take_copy(services, base, name, into) for name in names}
+
+
+def _take_copy(services: Services, base: Manifest | None, name: str, into: Path) -> Path:
+    directory = into / name / FILES
+    if base is None or name not in base.collections:
+        directory.mkdir(parents=True)
+        return directory
+    files = base.collections[name].files
+    taken = cache_of(services).take(base.snapshot_id, name, files, into)
+    if taken is not None:
+        return taken
+    # Another process that shares the cache has taken or evicted it since: then without the cache.
+    download(services, base, [Wanted(name, files, directory)])
+    return directory
+
+
+def _check_disk(directory: Path, wanted: Iterable[Wanted]) -> None:
+    needed = sum(file.bytes for copy in wanted for file in copy.files.values())
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise SnapshotTooLargeError(
+            f"the base's copy takes {needed:,} bytes of disk, {free:,} are free;"
+            " raise the compactor's ephemeral storage"
+        )

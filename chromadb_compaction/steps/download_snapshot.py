@@ -1,0 +1,97 @@
+"""DownloadSnapshot: a verified local copy of what the pass touches, and the shape that every delta must fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from pydantic import TypeAdapter
+
+from chromadb_compaction import layout
+from chromadb_compaction.delta_formats import Delta
+from chromadb_compaction.delta_shapes import check_shape
+from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.manifest import CollectionSnapshot
+from chromadb_compaction.messages import CollectionShape, DownloadedSnapshot, DownloadSnapshotRequest
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.base_snapshot import ensure_copies, read_base
+from chromadb_compaction.steps.heartbeat import heartbeat
+from chromadb_compaction.steps.merge_batch import fetch_delta
+from chromadb_compaction.steps.parallel import in_threads
+from chromadb_compaction.steps.phases import Phases
+
+SHAPES = TypeAdapter(list[CollectionShape])
+_LISTED = TypeAdapter(list[ObjectInfo])
+
+log = logging.getLogger(__name__)
+
+
+def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> DownloadedSnapshot:
+    """Copy the collections that the batches touch, and write the shapes that MergeBatch reads.
+
+    Raises SnapshotCorruptError for a file that is missing or altered, SnapshotConflictError if the base is no
+    longer published.
+    """
+    phases = Phases()
+    with heartbeat(services, request.execution) as heart, phases("download"):
+        base = read_base(services, request.base)
+        touched = sorted({batch.collection for batch in request.batches})
+        transferred = ensure_copies(services, base, touched)
+        heart.check()
+        known = base.collections if base else {}
+        shapes = [_shape(name, known.get(name), request, services) for name in touched]
+        key = layout.shapes_key(request.execution, request.pass_number)
+        services.objects.put(key, SHAPES.dump_json(shapes))
+    log.info("%d collections are touched; %d bytes transferred", len(touched), transferred)
+    return DownloadedSnapshot(collections=shapes, bytes=transferred, seconds=phases.total, cached=transferred == 0)
+
+
+def _shape(
+    name: str, known: CollectionSnapshot | None, request: DownloadSnapshotRequest, services: Services
+) -> CollectionShape:
+    if known is not None and known.dimension is not None:
+        return CollectionShape(
+            collection=name,
+            dimension=known.dimension,
+            space=known.space,
+            embedding_function=known.embedding_function,
+            records=known.records,
+        )
+    return next(
+        _shapes_of_deltas(name, request, services),
+        CollectionShape(collection=name, dimension=None, space="l2", embedding_function=None, records=0),
+    )
+
+
+def _shapes_of_deltas(name: str, request: DownloadSnapshotRequest, services: Services) -> Iterator[CollectionShape]:
+    """Yield the shape of each of the pass's valid deltas that has an upsert, oldest version first.
+
+    The first decides for the collection: the oldest, so that batching does not matter.
+    """
+    for listed in _pending(name, request, services):
+        try:
+            delta = fetch_delta(listed, services.objects, services.settings)
+            if delta is not None and delta.dimension is not None:
+                shape = _own_shape(name, delta)
+                check_shape(delta, shape)
+                yield shape
+        except CorruptDeltaError as error:
+            log.info("%s has no say in its collection's shape: %s", listed.key, error)
+
+
+def _own_shape(name: str, delta: Delta) -> CollectionShape:
+    return CollectionShape(
+        collection=name,
+        dimension=delta.dimension,
+        space=delta.header.space or "l2",
+        embedding_function=delta.header.embedding_function,
+        records=0,
+    )
+
+
+def _pending(name: str, request: DownloadSnapshotRequest, services: Services) -> list[ObjectInfo]:
+    """Return the pass's deltas of one collection. Their names are versions, so key order is version order."""
+    keys = [batch.key for batch in request.batches if batch.collection == name]
+    parts = in_threads(lambda key: _LISTED.validate_json(services.objects.get(key).body), keys)
+    return sorted((delta for part in parts for delta in part), key=lambda delta: delta.key)

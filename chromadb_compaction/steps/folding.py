@@ -1,0 +1,96 @@
+"""Folding every collection that a pass touches: fetching what each fold needs, and running the folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from chromadb_compaction import layout
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest
+from chromadb_compaction.messages import CollectionShape, UploadSnapshotRequest
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.base_snapshot import take_copies
+from chromadb_compaction.steps.download_snapshot import SHAPES
+from chromadb_compaction.steps.fold import FoldRequest, FoldResult
+from chromadb_compaction.steps.fold_all import fold_all
+from chromadb_compaction.steps.heartbeat import Heartbeat
+from chromadb_compaction.steps.parallel import in_threads
+from chromadb_compaction.steps.phases import Phases
+
+COPIES = "copies"
+RUNS = "runs"
+
+
+class FoldedCollection(NamedTuple):
+    """A collection after its fold. `directory` holds its ChromaDB files, if it has any, and its ledger."""
+
+    result: FoldResult
+    shape: CollectionShape
+    directory: Path
+
+
+def fold_collections(
+    request: UploadSnapshotRequest,
+    services: Services,
+    *,
+    base: Manifest | None,
+    scratch: Path,
+    phases: Phases,
+    heart: Heartbeat,
+) -> list[FoldedCollection]:
+    """Fold the runs of every collection that has any, below `scratch`. The base's copies are consumed."""
+    runs: dict[str, list[str]] = {}
+    for merged in request.runs:
+        if merged.run is not None:
+            runs.setdefault(merged.collection, []).append(merged.run)
+    if not runs:
+        return []
+    with phases("download"):
+        directories = take_copies(services, base, runs, scratch / COPIES)
+    heart.check()
+    with phases("read_runs"):
+        local_runs = _download_runs(runs, services, scratch)
+        shapes = _shapes(request, services)
+    heart.check()
+    known = base.collections if base else {}
+    with phases("fold"):
+        requests = [
+            _fold_request(shapes[name], known.get(name), directories[name], paths) for name, paths in local_runs.items()
+        ]
+        results = fold_all(requests, progress=heart.check)
+    for result in results:
+        phases.include(result.seconds, of="fold")
+    return [FoldedCollection(result, shapes[result.collection], directories[result.collection]) for result in results]
+
+
+def _download_runs(runs: dict[str, list[str]], services: Services, scratch: Path) -> dict[str, list[Path]]:
+    local: dict[str, list[Path]] = {}
+    keys: list[tuple[str, Path]] = []
+    for name, found in runs.items():
+        local[name] = [scratch / RUNS / name / key.rpartition("/")[2] for key in found]
+        keys.extend(zip(found, local[name], strict=True))
+        (scratch / RUNS / name).mkdir(parents=True)
+    in_threads(lambda pair: services.objects.download(*pair), keys)
+    return local
+
+
+def _shapes(request: UploadSnapshotRequest, services: Services) -> dict[str, CollectionShape]:
+    key = layout.shapes_key(request.execution, request.pass_number)
+    return {shape.collection: shape for shape in SHAPES.validate_json(services.objects.get(key).body)}
+
+
+def _fold_request(
+    shape: CollectionShape, known: CollectionSnapshot | None, directory: Path, runs: list[Path]
+) -> FoldRequest:
+    ledger = directory / layout.LEDGER_FILE
+    return FoldRequest(
+        collection=shape.collection,
+        # Not the shape's: the delta that gave it may have been moved since, and then the collection has none yet.
+        dimension=known.dimension if known else None,
+        space=shape.space,
+        directory=directory,
+        ledger=ledger if known else None,
+        base_sum=known.conservation.next if known else None,
+        runs=runs,
+        next_ledger=ledger,
+    )

@@ -1,0 +1,91 @@
+"""The next snapshot's manifest, and the objects that must stand before the pointer may name it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from chromadb_compaction import layout
+from chromadb_compaction.adapters.snapshot_cache import Files
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, commit_id
+from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
+from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
+from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import Settings
+from chromadb_compaction.steps.folding import FoldedCollection
+from chromadb_compaction.steps.parallel import in_threads
+from chromadb_compaction.steps.snapshot_files import Wanted, describe
+
+
+class Draft:
+    """A snapshot in the making, under a fresh id: the base's collections, with the folded ones in their place."""
+
+    def __init__(self, request: UploadSnapshotRequest, base: Manifest | None) -> None:
+        self.snapshot_id = layout.new_snapshot_id(request.base.sequence + 1, secrets.token_hex(4))
+        self._request = request
+        self._base = base
+        self._collections = dict(base.collections) if base else {}
+
+    def add(self, folded: FoldedCollection, settings: Settings) -> Wanted:
+        """Put a changed collection in, its files hashed, and return which files it has and where they are."""
+        name = folded.result.collection
+        before = self._collections.get(name)
+        files = describe(
+            folded.directory,
+            before.files if before else {},
+            fresh_key=lambda path: layout.snapshot_file_key(
+                self.snapshot_id, name, path, prefix=settings.snapshot_prefix
+            ),
+        )
+        self._collections[name] = _collection(folded, files)
+        return Wanted(name, files, folded.directory)
+
+    def manifest(self, outcomes: list[DeltaOutcome], *, now: float, seconds: float) -> Manifest:
+        """Return the manifest, made at `now` after `seconds` of work."""
+        return Manifest(
+            snapshot_id=self.snapshot_id,
+            parent=self._base.snapshot_id if self._base else None,
+            execution=self._request.execution,
+            commit_id=commit_id(self._request.execution, self._request.pass_number),
+            created_at=now,
+            seconds=seconds,
+            deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
+            deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
+            collections=dict(sorted(self._collections.items())),
+        )
+
+
+def write_objects(
+    services: Services, manifest: Manifest, outcomes: list[DeltaOutcome], answer: PublishedSnapshot
+) -> Pointer:
+    """Write the list of deltas, the answer and the manifest, and return the pointer that would publish them."""
+    prefix = services.settings.snapshot_prefix
+    body = manifest.model_dump_json().encode()
+    objects = {
+        layout.merged_deltas_key(manifest.snapshot_id, prefix=prefix): pack_outcomes(outcomes),
+        layout.result_key(manifest.snapshot_id, prefix=prefix): answer.model_dump_json().encode(),
+        layout.manifest_key(manifest.snapshot_id, prefix=prefix): body,
+    }
+    in_threads(lambda item: services.objects.put(*item), objects.items())
+    return Pointer(
+        snapshot_id=manifest.snapshot_id,
+        sequence=layout.snapshot_sequence(manifest.snapshot_id),
+        manifest_sha256=hashlib.sha256(body).hexdigest(),
+        commit_id=manifest.commit_id,
+        published_at=services.clock(),
+    )
+
+
+def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
+    result = folded.result
+    has_records = bool(files.keys() - {layout.LEDGER_FILE})
+    return CollectionSnapshot(
+        # Late upserts of deleted ids have a dimension, but make no ChromaDB directory.
+        dimension=result.dimension if has_records else None,
+        space=folded.shape.space,
+        embedding_function=folded.shape.embedding_function,
+        records=result.counts.records,
+        tombstones=result.counts.tombstones,
+        conservation=result.conservation,
+        files=files,
+    )

@@ -1,0 +1,156 @@
+"""UploadSnapshot: fold the runs into the base, verify, upload what changed, publish with one conditional write."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from chromadb_compaction import layout
+from chromadb_compaction.adapters.snapshots import publish, read_pointer
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.manifest import Manifest, commit_id
+from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
+from chromadb_compaction.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.base_snapshot import cache_of, read_base
+from chromadb_compaction.steps.folding import FoldedCollection, fold_collections
+from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.steps.parallel import in_threads
+from chromadb_compaction.steps.phases import Phases
+from chromadb_compaction.steps.publication import Draft, write_objects
+from chromadb_compaction.steps.snapshot_files import Wanted, upload
+
+log = logging.getLogger(__name__)
+
+
+def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> PublishedSnapshot:
+    """Publish the next snapshot, or say that the pass changed nothing.
+
+    A second run of the same pass answers what the first published. Raises SnapshotConflictError if another
+    execution has published since the pass began, VerificationError if the fold is not what the ledger says; in
+    both cases nothing has been published, and the deltas are still pending.
+    """
+    with heartbeat(services, request.execution) as heart:
+        standing = read_pointer(services)
+        if standing is not None and standing.pointer.commit_id == commit_id(request.execution, request.pass_number):
+            log.info("snapshot %s is this pass's own, published before", standing.pointer.snapshot_id)
+            return _recorded(standing.pointer.snapshot_id, services)
+        base = read_base(services, request.base)
+        outcomes = _outcomes(request, services)
+        with cache_of(services).scratch() as scratch:
+            return _fold_and_publish(request, services, base=base, outcomes=outcomes, scratch=scratch, heart=heart)
+
+
+def _fold_and_publish(
+    request: UploadSnapshotRequest,
+    services: Services,
+    *,
+    base: Manifest | None,
+    outcomes: list[DeltaOutcome],
+    scratch: Path,
+    heart: Heartbeat,
+) -> PublishedSnapshot:
+    phases = Phases()
+    folded = fold_collections(request, services, base=base, scratch=scratch, phases=phases, heart=heart)
+    changed = [collection for collection in folded if collection.result.ledger_changed]
+    if not changed:
+        return _nothing_new(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
+    draft = Draft(request, base)
+    with phases("hash"):
+        wanted = [draft.add(collection, services.settings) for collection in changed]
+    heart.check()
+    with phases("upload"):
+        uploaded = upload(services, draft.snapshot_id, wanted)
+        answer = PublishedSnapshot(
+            published=True,
+            snapshot_id=draft.snapshot_id,
+            outcome=layout.merged_deltas_key(draft.snapshot_id, prefix=services.settings.snapshot_prefix),
+            collections=_counts(folded),
+            bytes_uploaded=uploaded,
+            seconds=phases.seconds,
+        )
+        manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
+        pointer = write_objects(services, manifest, outcomes, answer)
+    with phases("publish"):
+        standing = publish(services, pointer, etag=request.base.etag, before_swap=heart.check)
+    if standing.snapshot_id != draft.snapshot_id:
+        log.info("snapshot %s is this pass's own, published by an earlier attempt", standing.snapshot_id)
+        return _recorded(standing.snapshot_id, services)
+    log.info("published snapshot %s: %d bytes uploaded", draft.snapshot_id, uploaded)
+    _keep_copies(services, base, folded, wanted, draft.snapshot_id)
+    return answer.model_copy(update={"seconds": phases.seconds})
+
+
+def _recorded(snapshot_id: str, services: Services) -> PublishedSnapshot:
+    """Return what the first run answered, which was written before the pointer was swapped."""
+    key = layout.result_key(snapshot_id, prefix=services.settings.snapshot_prefix)
+    try:
+        return PublishedSnapshot.model_validate_json(services.objects.get(key).body)
+    except ObjectMissingError as error:
+        raise SnapshotCorruptError(f"{key} is missing; restore its previous version, or run again") from error
+
+
+def _outcomes(request: UploadSnapshotRequest, services: Services) -> list[DeltaOutcome]:
+    reports = in_threads(lambda run: decode_outcomes(services.objects.get(run.report).body), request.runs)
+    return [outcome for report in reports for outcome in report]
+
+
+def _nothing_new(
+    request: UploadSnapshotRequest,
+    services: Services,
+    *,
+    base: Manifest | None,
+    outcomes: list[DeltaOutcome],
+    folded: list[FoldedCollection],
+    phases: Phases,
+) -> PublishedSnapshot:
+    """Leave the base published; its copies, which no fold has changed, go back to the cache."""
+    key = layout.outcome_key(request.execution, request.pass_number)
+    services.objects.put(key, pack_outcomes(outcomes))
+    if base is not None:
+        _give_back(services, base.snapshot_id, base, folded)
+    log.info("the pass changed nothing; %d deltas are accounted for", len(outcomes))
+    return PublishedSnapshot(
+        published=False,
+        snapshot_id=base.snapshot_id if base else None,
+        outcome=key,
+        collections=_counts(folded),
+        bytes_uploaded=0,
+        seconds=phases.seconds,
+    )
+
+
+def _keep_copies(
+    services: Services, base: Manifest | None, folded: list[FoldedCollection], wanted: list[Wanted], snapshot_id: str
+) -> None:
+    """Make the folded directories, and the copies of collections that stayed as they were, the new snapshot's."""
+    cache = cache_of(services)
+    for collection, files, directory in wanted:
+        cache.keep(snapshot_id, collection, files, directory)
+    if base is not None:
+        _give_back(services, snapshot_id, base, folded)
+        for name in base.collections.keys() - {collection.result.collection for collection in folded}:
+            cache.move(name, base.collections[name].files, old=base.snapshot_id, new=snapshot_id)
+    cache.evict(keep=snapshot_id)
+
+
+def _give_back(services: Services, snapshot_id: str, base: Manifest, folded: list[FoldedCollection]) -> None:
+    cache = cache_of(services)
+    for collection in folded:
+        name = collection.result.collection
+        if not collection.result.ledger_changed and name in base.collections:
+            cache.keep(snapshot_id, name, base.collections[name].files, collection.directory)
+
+
+def _counts(folded: list[FoldedCollection]) -> list[CollectionCounts]:
+    return [
+        CollectionCounts(
+            collection=collection.result.collection,
+            added=collection.result.counts.added,
+            replaced=collection.result.counts.replaced,
+            deleted=collection.result.counts.deleted,
+            unchanged=collection.result.counts.unchanged + collection.result.counts.stale,
+            records=collection.result.counts.records,
+        )
+        for collection in folded
+    ]

@@ -1,0 +1,44 @@
+"""The compactor: DownloadSnapshot and UploadSnapshot in one function, so that the second finds the first's local copy.
+
+An empty event starts an execution, as the runbook does by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, RootModel
+
+from chromadb_compaction.messages import DownloadSnapshotRequest, UploadSnapshotRequest
+from chromadb_compaction.steps.download_snapshot import download_snapshot
+from chromadb_compaction.steps.start_execution import StartExecutionRequest, start_execution
+from chromadb_compaction.steps.upload_snapshot import upload_snapshot
+from tasks.handling import lambda_task, parse
+
+
+class DownloadSnapshotTask(DownloadSnapshotRequest):
+    """The DownloadSnapshot state's event."""
+
+    task: Literal["DownloadSnapshot"]
+
+
+class UploadSnapshotTask(UploadSnapshotRequest):
+    """The UploadSnapshot state's event."""
+
+    task: Literal["UploadSnapshot"]
+
+
+class CompactorTask(RootModel[Annotated[DownloadSnapshotTask | UploadSnapshotTask, Field(discriminator="task")]]):
+    """One of the two, told apart by `task`."""
+
+
+_HANDLERS = {
+    "DownloadSnapshot": lambda_task(DownloadSnapshotTask, download_snapshot),
+    "UploadSnapshot": lambda_task(UploadSnapshotTask, upload_snapshot),
+}
+_start = lambda_task(StartExecutionRequest, start_execution)
+
+
+def handler(event: object, context: object) -> dict[str, Any]:
+    """Do the task that the event names. Raises InvalidRequestError for an unknown one."""
+    return _HANDLERS[parse(CompactorTask, event).root.task](event, context) if event else _start({}, context)
