@@ -1,0 +1,189 @@
+"""The rules of batching and pruning, for any backlog and any history."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromadb_compaction.layout import new_snapshot_id, snapshot_sequence
+from chromadb_compaction.planning import ObjectInfo, PassPlan, SnapshotAge, plan_batches, plan_prune
+
+NOW = 1_000_000.0
+
+
+def pending_delta(collection: str, number: int, size: int = 1, modified: float = 0.0) -> ObjectInfo:
+    return ObjectInfo(key=f"delta/{collection}/{number:06d}.parquet", bytes=size, etag="e", modified=modified)
+
+
+backlogs = st.lists(
+    st.builds(
+        pending_delta,
+        st.sampled_from(["aaa", "aaa-1", "aaa.b", "bbb", "ccc/odd"]),
+        st.integers(0, 60),
+        st.integers(0, 40),
+        st.floats(0, 1000),
+    ),
+    unique_by=lambda delta: delta.key,
+    max_size=60,
+).map(lambda deltas: sorted(deltas, key=lambda delta: delta.key))
+sizes = st.integers(1, 7)
+limits = st.integers(1, 9)
+byte_limits = st.integers(1, 120)
+
+
+def planned(plan: PassPlan) -> list[ObjectInfo]:
+    return [delta for batch in plan.batches for delta in batch.deltas]
+
+
+@given(backlogs, sizes, limits, byte_limits)
+def test_a_pass_takes_each_delta_at_most_once_and_invents_none(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int
+) -> None:
+    taken = Counter(d.key for d in planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)))
+
+    assert taken <= Counter(d.key for d in backlog)
+
+
+@given(backlogs, sizes, limits, byte_limits)
+def test_more_is_announced_exactly_when_something_is_left(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int
+) -> None:
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)
+
+    assert plan.more == (len(planned(plan)) < len(backlog))
+
+
+@given(backlogs, sizes, limits, byte_limits)
+def test_batches_hold_one_collection_and_keep_to_their_size(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int
+) -> None:
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)
+
+    assert len(plan.batches) <= limit
+    for batch in plan.batches:
+        assert 1 <= len(batch.deltas) <= size
+        assert {delta.key.removeprefix("delta/").rpartition("/")[0] for delta in batch.deltas} == {batch.collection}
+        assert list(batch.deltas) == sorted(batch.deltas, key=lambda delta: delta.key)
+        assert batch.bytes == sum(delta.bytes for delta in batch.deltas)
+
+
+@given(backlogs, sizes, limits, byte_limits)
+def test_a_pass_exceeds_its_bytes_only_by_a_single_oversized_delta(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int
+) -> None:
+    taken = planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most))
+
+    assert sum(delta.bytes for delta in taken) <= most or len(taken) == 1
+
+
+@given(backlogs, sizes, limits, byte_limits)
+def test_every_pass_gets_further_until_nothing_is_left(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int
+) -> None:
+    left = backlog
+    for _ in range(len(backlog)):
+        taken = {d.key for d in planned(plan_batches(left, size=size, max_batches=limit, max_bytes=most))}
+        left = [delta for delta in left if delta.key not in taken]
+
+    assert left == []
+
+
+@given(backlogs, sizes, limits, byte_limits)
+def test_the_oldest_delta_is_always_in_the_pass(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)
+
+    if backlog:
+        assert min(delta.modified for delta in backlog) == min(delta.modified for delta in plan.batches[0].deltas)
+
+
+def test_an_empty_backlog_is_an_empty_pass() -> None:
+    assert plan_batches([], size=100, max_batches=40, max_bytes=1) == PassPlan((), more=False)
+
+
+def test_a_consoles_folder_is_no_delta() -> None:
+    folder = ObjectInfo(key="delta/docs/", bytes=0, etag="e", modified=0)
+
+    assert plan_batches([folder], size=100, max_batches=40, max_bytes=1) == PassPlan((), more=False)
+
+
+def test_a_busy_collection_does_not_starve_a_quiet_one() -> None:
+    busy = [pending_delta("busy", n, modified=100.0 + n) for n in range(300)]
+    quiet = [pending_delta("quiet", 1, modified=150.0)]
+
+    plan = plan_batches([*busy, *quiet], size=100, max_batches=2, max_bytes=10**9)
+
+    assert [batch.collection for batch in plan.batches] == ["busy", "quiet"]
+
+
+def test_an_oversized_delta_does_not_block_what_is_behind_it() -> None:
+    huge, small = pending_delta("docs", 1, size=10**9), pending_delta("docs", 2)
+
+    plan = plan_batches([huge, small], size=100, max_batches=40, max_bytes=1000)
+
+    assert planned(plan) == [huge]
+    assert plan.more
+
+
+ages = st.lists(
+    st.builds(
+        SnapshotAge,
+        st.builds(new_snapshot_id, st.integers(1, 30), st.sampled_from(["00000000", "ffffffff"])),
+        st.floats(0, NOW),
+    ),
+    unique_by=lambda snapshot: snapshot.snapshot_id,
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(ages, st.data(), st.integers(0, 12), st.floats(0, NOW))
+def test_only_what_is_old_and_superseded_is_pruned(
+    snapshots: Sequence[SnapshotAge], data: st.DataObject, keep_count: int, keep_seconds: float
+) -> None:
+    current = data.draw(st.sampled_from(snapshots)).snapshot_id
+
+    pruned = plan_prune(snapshots, current=current, now=NOW, keep_count=keep_count, keep_seconds=keep_seconds)
+
+    kept = [snapshot for snapshot in snapshots if snapshot.snapshot_id not in pruned]
+    going = [snapshot for snapshot in snapshots if snapshot.snapshot_id in pruned]
+    assert current not in pruned
+    assert len(kept) >= min(keep_count, len(snapshots))
+    assert all(NOW - snapshot.created_at > keep_seconds for snapshot in going)
+    assert all(snapshot_sequence(snapshot.snapshot_id) <= snapshot_sequence(current) for snapshot in going)
+
+
+@given(ages, st.data())
+def test_pruning_again_prunes_nothing_more(snapshots: Sequence[SnapshotAge], data: st.DataObject) -> None:
+    current = data.draw(st.sampled_from(snapshots)).snapshot_id
+    pruned = plan_prune(snapshots, current=current, now=NOW, keep_count=3, keep_seconds=10)
+
+    left = [snapshot for snapshot in snapshots if snapshot.snapshot_id not in pruned]
+
+    assert not plan_prune(left, current=current, now=NOW, keep_count=3, keep_seconds=10)
+
+
+def test_the_newest_count_and_the_young_are_kept_and_the_rest_goes() -> None:
+    snapshots = [SnapshotAge(new_snapshot_id(n, "00000000"), NOW - 1000 + 100 * n) for n in range(1, 7)]
+
+    pruned = plan_prune(snapshots, current=snapshots[-1].snapshot_id, now=NOW, keep_count=2, keep_seconds=650)
+
+    assert {snapshot_sequence(snapshot_id) for snapshot_id in pruned} == {1, 2, 3}
+
+
+def test_what_was_rolled_back_from_may_be_rolled_forward_to() -> None:
+    snapshots = [SnapshotAge(new_snapshot_id(n, "00000000"), float(n)) for n in range(1, 5)]
+
+    pruned = plan_prune(snapshots, current=snapshots[1].snapshot_id, now=NOW, keep_count=0, keep_seconds=1)
+
+    assert {snapshot_sequence(snapshot_id) for snapshot_id in pruned} == {1}
+
+
+@pytest.mark.parametrize("field", ["key", "bytes", "etag", "modified"])
+def test_an_object_description_is_complete_or_refused(field: str) -> None:
+    described = {"key": "k", "bytes": 1, "etag": "e", "modified": 1.0}
+    del described[field]
+
+    with pytest.raises(ValueError, match=field):
+        ObjectInfo.model_validate(described)

@@ -1,0 +1,125 @@
+"""Settings come from the given environment, and a wrong one is told by its name."""
+
+import pytest
+from pydantic import ValidationError
+
+from chromadb_compaction.errors import ConfigurationError
+from chromadb_compaction.settings import Settings, load_settings, required
+
+BUCKET = {"CHROMADB_BUCKET": "chromadb-vectors-dev-000000000000"}
+
+
+def test_only_the_bucket_has_to_be_set() -> None:
+    settings = load_settings(BUCKET)
+
+    assert settings.chromadb_bucket == BUCKET["CHROMADB_BUCKET"]
+    assert settings.lock_id == "chroma-main-snapshot"
+    assert settings.compaction_batch_size == 100
+    assert settings.lease_seconds == 900
+
+
+def test_every_setting_is_read_under_its_upper_case_name() -> None:
+    values = {
+        "DELTA_PREFIX": "inbox/",
+        "SNAPSHOT_PREFIX": "published/",
+        "DELTA_QUEUE_URL": "https://sqs/queue",
+        "DYNAMODB_TABLE": "portfolio-dev",
+        "LOCK_TIMEOUT_MINUTES": "20",
+        "SNAPSHOT_RETENTION_DAYS": "0.5",
+    }
+
+    settings = load_settings(BUCKET | values)
+
+    assert settings.model_dump(include={name.lower() for name in values}) == {
+        "delta_prefix": "inbox/",
+        "snapshot_prefix": "published/",
+        "delta_queue_url": "https://sqs/queue",
+        "dynamodb_table": "portfolio-dev",
+        "lock_timeout_minutes": 20,
+        "snapshot_retention_days": 0.5,
+    }
+
+
+def test_without_an_argument_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMADB_BUCKET", "from-the-process")
+
+    assert load_settings().chromadb_bucket == "from-the-process"
+
+
+def test_with_an_argument_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMADB_BUCKET", "from-the-process")
+    monkeypatch.setenv("DYNAMODB_TABLE", "from-the-process")
+
+    assert load_settings(BUCKET).dynamodb_table is None
+    with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET: Field required"):
+        load_settings({})
+
+
+def test_the_model_itself_never_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMADB_BUCKET", "from-the-process")
+
+    with pytest.raises(ValidationError):
+        Settings.model_validate({})
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert load_settings(BUCKET | {"DELTA_QUEUE_URL": "", "LOCK_ID": ""}) == load_settings(BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COMPACTION_BATCH_SIZE", "many"),
+        ("COMPACTION_BATCH_SIZE", "0"),
+        ("LOCK_TIMEOUT_MINUTES", "-1"),
+        ("DELTA_PREFIX", "delta"),
+        ("DELTA_PREFIX", "a/b/"),
+        ("SNAPSHOT_RETENTION_DAYS", "nan"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"the environment variable {name}: "):
+        load_settings(BUCKET | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("CHROMADB_BUKET", "CHROMADB_BUCKET"),
+        ("COMPACTION_BATCHSIZE", "COMPACTION_BATCH_SIZE"),
+        ("LOCK_TIMEOUT_MINUTE", "LOCK_TIMEOUT_MINUTES"),
+        ("DELTA_QUEUE_URI", "DELTA_QUEUE_URL"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_right_spelling(misspelt: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{misspelt} is not a setting; did you mean {meant}"):
+        load_settings(BUCKET | {misspelt: "1"})
+
+
+@pytest.mark.parametrize("name", ["PATH", "LOCK_FILE", "MAX_MEMORY", "AWS_ENDPOINT_URL", "CHROMADB_TELEMETRY"])
+def test_strangers_variables_are_left_alone(name: str) -> None:
+    assert load_settings(BUCKET | {name: "1"}) == load_settings(BUCKET)
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        {"DELTA_PREFIX": "compacted/"},
+        {"DELTA_PREFIX": "quarantine/"},
+        {"SNAPSHOT_PREFIX": "work/"},
+        {"DELTA_PREFIX": "snapshot/"},
+        {"DELTA_PREFIX": "both/", "SNAPSHOT_PREFIX": "both/"},
+    ],
+)
+def test_no_prefix_may_serve_two_purposes(prefixes: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="must differ"):
+        load_settings(BUCKET | prefixes)
+
+
+def test_a_setting_that_is_needed_but_absent_is_asked_for_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
+        required(load_settings(BUCKET).delta_queue_url, "DELTA_QUEUE_URL")
+
+
+def test_a_setting_that_is_there_is_passed_on() -> None:
+    assert required("value", "NAME") == "value"
