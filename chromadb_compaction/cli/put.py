@@ -23,7 +23,7 @@ def put(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="JSON Lines (.jsonl, .jsonl.gz), Parquet (.parquet), or a ChromaDB directory.",
             show_default=False,
         ),
