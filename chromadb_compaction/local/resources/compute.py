@@ -8,6 +8,7 @@ from typing import Any
 
 from chromadb_compaction.local.bootstrap import RUNTIME
 from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target, unless_exists
+from chromadb_compaction.local.resources.policies import for_ministack
 
 POLICY_NAME_DIGITS = 8
 
@@ -26,15 +27,14 @@ def role(target: Target, inputs: Inputs) -> Created:
     if not new:
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=inputs["assumeRolePolicy"])
     for policy in inputs.get("inlinePolicies") or []:
-        iam.put_role_policy(RoleName=name, PolicyName=policy["name"], PolicyDocument=policy["policy"])
+        iam.put_role_policy(RoleName=name, PolicyName=policy["name"], PolicyDocument=for_ministack(policy["policy"]))
     arn = f"arn:aws:iam::{target.cloud.account}:role{path}{name}"
     return Created(name, {**inputs, "arn": arn, "uniqueId": name})
 
 
 def role_policy(target: Target, inputs: Inputs) -> Created:
     """aws.iam.RolePolicy."""
-    document = inputs["policy"]
-    text = document if isinstance(document, str) else json.dumps(document)
+    text = for_ministack(inputs["policy"])
     name = inputs.get("name") or f"policy-{hashlib.sha256(text.encode()).hexdigest()[:POLICY_NAME_DIGITS]}"
     target.client("iam").put_role_policy(RoleName=inputs["role"], PolicyName=name, PolicyDocument=text)
     return Created(f"{inputs['role']}:{name}", {**inputs, "name": name})
