@@ -106,7 +106,7 @@ def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
         outcome=layout.merged_deltas_key(SNAPSHOT_ID),
         collections=[counts] * batches,
         bytes_uploaded=LARGE,
-        seconds=dict.fromkeys(("download", "read_runs", "fold", "verify", "upload", "publish"), 899.123456789),
+        seconds={f"fold.phase-{number:02d}": 899.123456789 for number in range(20)},
     )
 
 
