@@ -23,7 +23,7 @@ from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources import compute, storage, workflow
 from chromadb_compaction.local.resources.cloud import Cloud, Creator, FunctionOptions, Target
-from chromadb_compaction.local.server import Started, start, stop
+from chromadb_compaction.local.server import start, stop
 from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
 from infra.program import declare
 
@@ -141,12 +141,13 @@ def deploy_stack(home: StackHome, deployment: Deployment, cloud: Cloud) -> Local
 
 def bring_up(
     home: StackHome, deployment: Deployment, *, port: int | None = None, end_with_parent: bool = False
-) -> tuple[Started, LocalStack]:
+) -> LocalStack:
     """Start a server unless one runs, and deploy into it. A server started in vain is stopped again."""
-    started = start(home, port=port, end_with_parent=end_with_parent)
+    served = home.is_served()
+    record = start(home, port=port, end_with_parent=end_with_parent)
     try:
-        return started, deploy_stack(home, deployment, Cloud(started.record.endpoint))
+        return deploy_stack(home, deployment, Cloud(record.endpoint))
     except BaseException:
-        if started.new:
+        if not served:
             stop(home)
         raise

@@ -20,6 +20,7 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    os.chdir(os.environ["TMPDIR"])
     if PARENT_VARIABLE in os.environ:
         threading.Thread(target=end_with, args=(int(os.environ[PARENT_VARIABLE]),), daemon=True).start()
     main()

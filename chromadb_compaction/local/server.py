@@ -7,10 +7,8 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from typing import NamedTuple
 
 from chromadb_compaction.local.bootstrap import CHECKOUT
 from chromadb_compaction.local.errors import LocalStackError
@@ -30,14 +28,7 @@ STOP_SECONDS = 5.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
 
 
-class Started(NamedTuple):
-    """A server that answers, and whether this call started it."""
-
-    record: ServerRecord
-    new: bool
-
-
-def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = False) -> Started:
+def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = False) -> ServerRecord:
     """Return the server on `home`, started if none runs, once it answers. `port` None: any free one.
 
     With `end_with_parent` it ends, workers and all, when this process does, even if this process is killed.
@@ -47,35 +38,12 @@ def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = F
     while time.monotonic() < deadline:
         with home.locked() as lock:
             if lock is not None:
-                return Started(_start(home, port or free_port(), lock.fileno(), end_with_parent=end_with_parent), True)
+                return _start(home, port or free_port(), lock.fileno(), end_with_parent=end_with_parent)
         record = home.record()
         if record is not None and _is_healthy(record.port):
-            return Started(_on_port(record, port), False)
+            return _on_port(record, port)
         time.sleep(0.05)
     raise LocalStackError(f"another process holds {home.lock} and starts no server; end it, or choose another --dir")
-
-
-def _on_port(record: ServerRecord, port: int | None) -> ServerRecord:
-    if port not in (None, record.port):
-        raise LocalStackError(
-            f"a local stack already runs on port {record.port}; stop it first: chromadb-compaction local down"
-        )
-    return record
-
-
-def _start(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> ServerRecord:
-    if _answers(port):
-        raise LocalStackError(f"port {port} is taken by another program; choose another with --port")
-    home.discard_server_files()
-    home.create()
-    environment = server_environment(home, port)
-    if end_with_parent:
-        environment[PARENT_VARIABLE] = str(os.getpid())
-    process = _spawn(home, environment, lock)
-    record = ServerRecord(pid=process.pid, port=port)
-    home.write_record(record)
-    _await_health(process, home, record)
-    return record
 
 
 def stop(home: StackHome) -> bool:
@@ -87,9 +55,9 @@ def stop(home: StackHome) -> bool:
     return record is not None
 
 
-def wait(home: StackHome, record: ServerRecord) -> None:
+def wait(home: StackHome) -> None:
     """Return when the server has ended, however it ended."""
-    while home.record() == record:
+    while home.is_served():
         time.sleep(0.2)
 
 
@@ -131,25 +99,47 @@ def server_environment(home: StackHome, port: int) -> dict[str, str]:
     }
 
 
-def _spawn(home: StackHome, environment: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
-    with home.server_log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "chromadb_compaction.local.launch"],
-            env=environment,
-            cwd=home.path,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock,),
+def _on_port(record: ServerRecord, port: int | None) -> ServerRecord:
+    if port not in (None, record.port):
+        raise LocalStackError(
+            f"a local stack already runs on port {record.port}; stop it first: chromadb-compaction local down"
         )
+    return record
 
 
-def _await_health(process: subprocess.Popen[bytes], home: StackHome, record: ServerRecord) -> None:
+def _start(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> ServerRecord:
+    if _answers(port):
+        raise LocalStackError(f"port {port} is taken by another program; choose another with --port")
+    home.discard_server_files()
+    home.create()
+    parent = {PARENT_VARIABLE: str(os.getpid())} if end_with_parent else {}
+    record = ServerRecord(pid=_spawn(home, server_environment(home, port) | parent, lock), port=port)
+    home.write_record(record)
+    _await_health(home, record)
+    return record
+
+
+def _spawn(home: StackHome, environment: dict[str, str], lock: int) -> int:
+    """Start the server in a process group of its own, holding the lock. It may outlive this process."""
+    os.set_inheritable(lock, True)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "chromadb_compaction.local.launch"],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(home.server_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def _await_health(home: StackHome, record: ServerRecord) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _is_healthy(record.port):
-        if process.poll() is not None:
-            raise LocalStackError(f"ministack ended with code {process.returncode} at its start: {home.log_tail()}")
+        if _reap(record.pid):
+            raise LocalStackError(f"ministack ended at its start: {home.log_tail()}")
         if time.monotonic() > deadline:
             _end_group(record.pid, home)
             raise LocalStackError(f"ministack did not answer on port {record.port}; see {home.server_log}")
@@ -184,8 +174,9 @@ def _end_group(group: int, home: StackHome) -> None:
     _reap(group)
 
 
-def _reap(pid: int) -> None:
-    """Collect the server if it is a child of this process, so that it does not stay a zombie."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-
+def _reap(pid: int) -> bool:
+    """Collect the server if it is a dead child of this process, so that it does not stay a zombie."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return False
