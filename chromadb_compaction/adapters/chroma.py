@@ -16,9 +16,9 @@ import chromadb
 from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
-from chromadb.api.types import Metadata
+from chromadb.api.types import Include, Metadata, QueryResult, Where, WhereDocument
 from chromadb.config import Settings
-from chromadb.errors import NotFoundError
+from chromadb.errors import InvalidArgumentError, NotFoundError
 
 from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
 from chromadb_compaction.manifest import Space
@@ -27,7 +27,12 @@ __all__ = [
     "ClientAPI",
     "Collection",
     "CollectionSpec",
+    "Include",
+    "InvalidArgumentError",
     "Metadata",
+    "QueryResult",
+    "Where",
+    "WhereDocument",
     "open_collection",
     "open_directory",
     "prepare_collection",

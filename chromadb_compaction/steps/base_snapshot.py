@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from chromadb_compaction.adapters.snapshot_cache import FILES, SnapshotCache
 from chromadb_compaction.adapters.snapshots import conflict, read_manifest, read_pointer
-from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import BaseRef
 from chromadb_compaction.ports import Services
@@ -50,7 +48,6 @@ def ensure_copies(services: Services, base: Manifest | None, collections: Iterab
         return 0
     with cache.scratch() as scratch:
         wanted = [Wanted(name, base.collections[name].files, scratch / name / FILES) for name in missing]
-        _check_disk(scratch, wanted)
         transferred = download(services, base, wanted)
         for copy in wanted:
             cache.keep(base.snapshot_id, copy.collection, copy.files, copy.directory)
@@ -82,13 +79,3 @@ def _take_copy(services: Services, base: Manifest | None, name: str, into: Path)
     # Another process that shares the cache has taken or evicted it since: then without the cache.
     download(services, base, [Wanted(name, files, directory)])
     return directory
-
-
-def _check_disk(directory: Path, wanted: Iterable[Wanted]) -> None:
-    needed = sum(file.bytes for copy in wanted for file in copy.files.values())
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise SnapshotTooLargeError(
-            f"the base's copy takes {needed:,} bytes of disk, {free:,} are free;"
-            " raise the compactor's ephemeral storage"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshot_cache import Files, files_below
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.parallel import in_threads
@@ -38,7 +39,8 @@ def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> in
     """Download all files in parallel and return their bytes.
 
     Each must have the bytes and the SHA-256 that the manifest states: else SnapshotCorruptError, which names the
-    file and the way back. What stands in the directories after an error is worthless.
+    file and the way back. SnapshotTooLargeError says that the disk cannot hold them. What stands in the directories
+    after an error is worthless.
     """
     transfers = [
         _Transfer(collection, path, file, _target(directory, path))
@@ -47,8 +49,11 @@ def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> in
     ]
     # The largest first: they decide when all are done.
     transfers.sort(key=lambda transfer: transfer.file.bytes, reverse=True)
+    for copy in wanted:
+        copy.directory.mkdir(parents=True, exist_ok=True)
     for transfer in transfers:
         transfer.target.parent.mkdir(parents=True, exist_ok=True)
+    _check_disk(transfers)
     in_threads(lambda transfer: _download(services, manifest, transfer), transfers)
     return sum(transfer.file.bytes for transfer in transfers)
 
@@ -91,6 +96,16 @@ def _target(directory: Path, path: str) -> Path:
     if ".." in parts or PurePosixPath(path).is_absolute():
         raise SnapshotCorruptError(f"the manifest names the path {path!r}, which leaves its directory; roll back")
     return directory.joinpath(*parts)
+
+
+def _check_disk(transfers: list[_Transfer]) -> None:
+    needed = sum(transfer.file.bytes for transfer in transfers)
+    free = min((shutil.disk_usage(transfer.target.parent).free for transfer in transfers), default=0)
+    if free < needed:
+        raise SnapshotTooLargeError(
+            f"the snapshot's files take {needed:,} bytes of disk, {free:,} are free;"
+            " raise the function's ephemeral storage"
+        )
 
 
 def _download(services: Services, manifest: Manifest, transfer: _Transfer) -> None:
