@@ -7,7 +7,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from chromadb_compaction.errors import LockLostError, TransientStorageError
+from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.ports import Clock, LeaseStore, Services
 
 INTERVAL_SECONDS = 60.0
@@ -20,7 +20,7 @@ class Heartbeat:
     """Holds the lease for the length of a `with` block.
 
     A task that ends within `interval` seconds costs one write. A renewal that fails in passing is tried again
-    at the next beat: the lease outlives many beats. One that finds another owner is kept for `check`.
+    at the next beat: the lease outlives many beats. One that finds another owner ends the beating, for `check` to tell.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Heartbeat:
         self._seconds = seconds
         self._interval = interval
         self._expires_at = 0.0
-        self._lost: LockLostError | None = None
+        self._ended_by: CompactionError | None = None
         self._done = Event()
         self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -59,8 +59,8 @@ class Heartbeat:
 
     def check(self) -> None:
         """Raise LockLostError if the lease is no longer ours. Costs a call only when beats have failed for long."""
-        if self._lost is not None:
-            raise self._lost
+        if self._ended_by is not None:
+            raise self._ended_by
         if self._clock() > self._expires_at:
             self._renew()
 
@@ -74,8 +74,8 @@ class Heartbeat:
                 self._renew()
             except TransientStorageError as error:
                 log.warning("a heartbeat failed and is tried again: %s", error)
-            except LockLostError as error:
-                self._lost = error
+            except CompactionError as error:
+                self._ended_by = error
                 return
 
 
