@@ -1,0 +1,188 @@
+"""The main job, start to end, on this machine: real text, real deltas, one execution, real answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.rule import Rule
+
+from chromadb_compaction.cli import clouds
+from chromadb_compaction.cli.compact import print_summary, watched
+from chromadb_compaction.cli.executions import describe, read_history, start, state_machine
+from chromadb_compaction.cli.history import tell
+from chromadb_compaction.cli.overview import Overview, look
+from chromadb_compaction.cli.summary import Summary, summarise
+from chromadb_compaction.cli.wording import counted, duration
+from chromadb_compaction.errors import CompactionError
+from chromadb_compaction.local.deployment import Deployment, bring_up
+from chromadb_compaction.local.home import DEFAULT_HOME, StackHome
+from chromadb_compaction.local.server import stop
+from chromadb_compaction.settings import required
+from demo.corpus import source_files
+from demo.producers import COLLECTION, run_producers
+from demo.questions import QUESTIONS, ask, show
+
+PRODUCERS = 4
+FEWEST_DELTAS = 101
+FEWEST_RECORDS = 2000
+
+console = Console(highlight=False)
+
+
+class DemoFailedError(CompactionError):
+    """Something did not come out as it must. The message says what."""
+
+
+def main() -> None:
+    """Run the demonstration and exit with 0 only if every step did what it says."""
+    options = _options()
+    began = time.monotonic()
+    try:
+        with local_stack(options.directory, keep=options.keep):
+            demonstrate()
+    except CompactionError as error:
+        fail(str(error))
+    console.print(f"\n[bold green]Everything worked[/], in {duration(time.monotonic() - began)}.")
+    if options.keep:
+        console.print('The stack is still up. Use it: [bold]eval "$(chromadb-compaction local env)"[/]')
+        console.print("  then chromadb-compaction status, query, put, compact; stop it: chromadb-compaction local down")
+
+
+def demonstrate() -> None:
+    """Produce, compact, ask, and check that the numbers agree."""
+    title(f"{PRODUCERS} producers embed the docstrings of Python's standard library")
+    deltas, records = produce()
+
+    title("One execution of the state machine merges them")
+    client = clouds.step_functions()
+    arn = start(client, state_machine(clouds.settings()))
+    summary = summarise(watched(client, arn, quiet=False))
+    check_summary(summary, deltas=deltas, records=records)
+    print_summary(summary)
+
+    title("Questions in plain English, answered from the published snapshot")
+    answer_questions(summary)
+
+    title("What the execution did")
+    tell(describe(client, arn), read_history(client, arn), None)
+    check_rest(look(clouds.services(), clouds.queues(), client), records=records)
+
+
+def produce() -> tuple[int, int]:
+    """Run the producers and return how many deltas and records they wrote."""
+    files = source_files()
+    deltas = records = 0
+    text = (
+        "{task.completed:,} of {task.total:,} modules, {task.fields[records]:,} records, {task.fields[deltas]:,} deltas"
+    )
+    began = time.monotonic()
+    with Progress(BarColumn(), TextColumn(text), console=console) as bar:
+        task = bar.add_task("", total=len(files), records=0, deltas=0)
+        for written in run_producers(files, processes=PRODUCERS):
+            deltas += written.deltas
+            records += written.records
+            bar.update(task, advance=1, records=records, deltas=deltas)
+    console.print(
+        f"Wrote [bold]{counted(records, 'record')}[/] as [bold]{counted(deltas, 'delta')}[/]"
+        f" in {duration(time.monotonic() - began)}."
+    )
+    expect(deltas >= FEWEST_DELTAS, f"only {deltas} deltas were written; at least {FEWEST_DELTAS} are wanted")
+    expect(records >= FEWEST_RECORDS, f"only {records} records were written; has this Python its library's source?")
+    return deltas, records
+
+
+def check_summary(summary: Summary, *, deltas: int, records: int) -> None:
+    """Raise DemoFailedError unless the execution merged exactly what was written."""
+    expect(summary.status == "SUCCEEDED", f"the execution ended {summary.status}: {summary.error}: {summary.message}")
+    expect(summary.held is None, f"the execution found the lock held: {summary.held}")
+    expect(summary.merged == deltas, f"{summary.merged} deltas were merged, but {deltas} were written")
+    expect(summary.quarantined == 0, f"{summary.quarantined} deltas were quarantined")
+    expect(summary.batches > 1, "there was only one batch, so nothing was merged in parallel")
+    published = {each.collection: each.records for each in summary.collections}
+    expect(published == {COLLECTION: records}, f"published were {published}, but {records} records were written")
+
+
+def answer_questions(summary: Summary) -> None:
+    """Ask every question. Raises DemoFailedError if an answer is wrong, or from another snapshot."""
+    function = required(clouds.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
+    for question in QUESTIONS:
+        asked = ask(function, question)
+        show(asked, console)
+        expect(asked.is_right, f"{question.module} is not among the answers to {question.text!r}")
+        snapshot = asked.answer.snapshot_id
+        expect(snapshot == summary.snapshot_id, f"the answer came from {snapshot}, not from {summary.snapshot_id}")
+
+
+def check_rest(overview: Overview, *, records: int) -> None:
+    """Raise DemoFailedError unless nothing is left pending, refused, queued or locked."""
+    expect(overview.lease is None, "the lock is still held")
+    expect(overview.pending.deltas == 0, f"{overview.pending.deltas} deltas are still pending")
+    expect(overview.quarantine.deltas == 0, f"{overview.quarantine.deltas} deltas are in quarantine")
+    expect(overview.queue is not None and overview.queue.messages == 0, "the queue still holds notices")
+    expect(overview.dead_letters is not None and overview.dead_letters.messages == 0, "there are dead letters")
+    expect(overview.snapshot is not None and overview.snapshot.records == records, "the snapshot lacks records")
+
+
+def expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """Raise DemoFailedError saying `otherwise` unless the condition holds."""
+    if not holds:
+        raise DemoFailedError(otherwise)
+
+
+@contextmanager
+def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
+    """Bring a fresh stack up, point this process and its children at it, and take it down again unless `keep`."""
+    home = StackHome(directory)
+    if home.is_served():
+        raise DemoFailedError(f"a local stack already runs in {home.path}; stop it: chromadb-compaction local down")
+    title("The local stack starts, deployed from the Pulumi program")
+    began = time.monotonic()
+    with console.status("Starting ..."):
+        stack = bring_up(home, Deployment(), end_with_parent=not keep)
+    console.print(f"Up at {stack.endpoint} in {duration(time.monotonic() - began)}.")
+    os.environ.update(stack.environment())
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not (keep and done):
+            stop(home)
+
+
+def title(text: str) -> None:
+    """Print a heading."""
+    console.print()
+    console.print(Rule(f"[bold]{text}[/]", align="left", style="cyan"))
+
+
+def fail(message: str) -> NoReturn:
+    """Print why the demonstration failed and exit with 1."""
+    console.print(f"\n[bold red]The demonstration failed:[/] {json.dumps(message, ensure_ascii=False)}", markup=True)
+    sys.exit(1)
+
+
+class _Options(argparse.Namespace):
+    keep: bool
+    directory: Path
+
+
+def _options() -> _Options:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards")
+    parser.add_argument("--directory", type=Path, default=DEFAULT_HOME, help="where the stack keeps its files")
+    return parser.parse_args(namespace=_Options())
+
+
+if __name__ == "__main__":
+    main()

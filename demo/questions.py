@@ -1,0 +1,74 @@
+"""Questions in plain English, and the module whose documentation answers each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from chromadb_compaction.cli.query import INCLUDE, Answer, invoke
+from chromadb_compaction.cli.wording import one_line
+from demo.producers import COLLECTION
+
+SHOWN = 3
+ASKED = 5
+
+
+class Question(NamedTuple):
+    """A question, and the module that must be among the first answers."""
+
+    text: str
+    module: str
+
+
+QUESTIONS = (
+    Question("run a shell command and capture its output", "subprocess"),
+    Question("connect to an SQLite database", "sqlite3"),
+    Question("send an e-mail message over SMTP", "smtplib"),
+    Question("pick a random element from a list", "random"),
+    Question("compress a file with gzip", "gzip"),
+    Question("the median of a list of numbers", "statistics"),
+)
+
+
+class Asked(NamedTuple):
+    """A question and its answer."""
+
+    question: Question
+    answer: Answer
+
+    @property
+    def is_right(self) -> bool:
+        """Say whether the module that was expected is among the answers."""
+        return any(id_.split(".")[0] == self.question.module for id_ in self.answer.ids[0])
+
+
+def ask(function: str, question: Question) -> Asked:
+    """Ask the query function for public names only: a filter on metadata beside the search."""
+    request = {
+        "collection": COLLECTION,
+        "query_texts": [question.text],
+        "n_results": ASKED,
+        "where": {"public": True},
+        "include": INCLUDE,
+    }
+    return Asked(question, Answer.model_validate(invoke(function, request)))
+
+
+def show(asked: Asked, console: Console) -> None:
+    """Print a question and its first answers."""
+    console.print(Text.assemble(("  ? ", "bold cyan"), (asked.question.text, "bold")))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    answer = asked.answer
+    documents = answer.documents[0] if answer.documents else []
+    for id_, document in list(zip(answer.ids[0], documents, strict=True))[:SHOWN]:
+        hit = id_.split(".")[0] == asked.question.module
+        table.add_row("   ", Text(id_, "green" if hit else ""), Text(one_line(_body(document), 70), "dim"))
+    console.print(table)
+
+
+def _body(document: str | None) -> str:
+    """Return the docstring without the signature above it."""
+    return (document or "").partition("\n")[2]
