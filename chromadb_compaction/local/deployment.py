@@ -60,14 +60,41 @@ def deploy(program: Program, deployment: Deployment, cloud: Cloud) -> dict[str, 
 def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dict[str, str]:
     set_all_config({f"chromadb:{key}": value for key, value in {**local_config(), **deployment.config}.items()})
     exports: dict[str, str] = {}
+    threads = LoopThreads()
 
     async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(threads)
         set_mocks(mocks, project=PROJECT, stack=deployment.stack, preview=False)
         declared: pulumi.Output[Any] = pulumi.Output.all(**program())
         exports.update((name, str(value)) for name, value in ((await declared.future()) or {}).items())
 
-    asyncio.run(run_pulumi_func(run))
+    try:
+        asyncio.run(run_pulumi_func(run))
+    finally:
+        threads.close_loops()
     return exports
+
+
+class LoopThreads(ThreadPoolExecutor):
+    """The threads in which Pulumi has its mocks called.
+
+    Pulumi makes an event loop for each of them and closes none; so they are made here, and closed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(initializer=self._make_loop)
+        self._loops: list[asyncio.AbstractEventLoop] = []
+
+    def _make_loop(self) -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self._loops.append(loop)
+
+    def close_loops(self) -> None:
+        """Close every thread's loop, once all threads have ended."""
+        self.shutdown()
+        for loop in self._loops:
+            loop.close()
 
 
 def local_config() -> dict[str, str]:

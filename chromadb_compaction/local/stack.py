@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
@@ -48,10 +49,10 @@ class LocalStack(BaseModel):
         """Return the settings that the functions have."""
         return load_settings(self.exports)
 
-    def client(self, service: str) -> Any:
-        """Return the admin's boto3 client for `service`."""
+    def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - one type per service
+        """Return a boto3 client of the admin's, whatever the environment says."""
         session = boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
-        return session.client(service, endpoint_url=self.endpoint)  # type: ignore[call-overload]
+        return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
 
 
 def save(home: StackHome, stack: LocalStack) -> None:

@@ -1,0 +1,288 @@
+"""A stack as tests and benchmarks handle it: put objects in, run executions, look at what came of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chromadb_compaction.adapters.aws import client_config
+from chromadb_compaction.adapters.delta_queue import SqsDeltaQueue
+from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.local.bootstrap import bootstrap_zip
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.stack import LocalStack
+from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import Settings, required
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+    from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, HistoryEventTypeDef
+
+POLL_SECONDS = 0.05
+PARALLEL_PUTS = 16
+DELETES_PER_CALL = 1000
+
+
+class ExecutionResult(NamedTuple):
+    """How an execution ended. `output` is {} unless it succeeded; `failed_state` is the state whose error ended it."""
+
+    arn: str
+    status: str
+    output: dict[str, Any]
+    error: str
+    cause: str
+    failed_state: str | None
+    seconds: float
+
+
+class FunctionError(Exception):
+    """A function raised. `error_type` is its exception's class name."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(f"{answer.get('errorType')}: {answer.get('errorMessage')}")
+        self.error_type = answer.get("errorType")
+
+
+class Stack:
+    """One deployed stack, handled as its admin."""
+
+    def __init__(self, deployed: LocalStack, home: StackHome) -> None:
+        self.deployed = deployed
+        self.home = home
+        self.bucket = self.settings.chromadb_bucket
+        self._log_marks: dict[Path, int] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the functions are told, but with a cache of this process's own."""
+        return self.deployed.settings()
+
+    @cached_property
+    def env(self) -> dict[str, str]:
+        """The variables that point AWS clients and this package's command line at the stack."""
+        return self.deployed.environment()
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """The admin's client."""
+        client: S3Client = self.deployed.client("s3", client_config())
+        return client
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The admin's client."""
+        client: SQSClient = self.deployed.client("sqs", client_config())
+        return client
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """The admin's client."""
+        client: DynamoDBClient = self.deployed.client("dynamodb", client_config())
+        return client
+
+    @cached_property
+    def sfn(self) -> SFNClient:
+        """The admin's client."""
+        client: SFNClient = self.deployed.client("stepfunctions", client_config())
+        return client
+
+    @cached_property
+    def functions(self) -> LambdaClient:
+        """The admin's Lambda client."""
+        client: LambdaClient = self.deployed.client("lambda", client_config())
+        return client
+
+    @cached_property
+    def events(self) -> EventBridgeClient:
+        """The admin's client."""
+        client: EventBridgeClient = self.deployed.client("events", client_config())
+        return client
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        """The admin's client."""
+        client: CloudWatchLogsClient = self.deployed.client("logs", client_config())
+        return client
+
+    def services(self, *, cache_dir: Path) -> Services:
+        """Return what the steps work with, to run them in this process with a cache in `cache_dir`."""
+        settings = self.settings.model_copy(update={"chromadb_cache_dir": str(cache_dir)})
+        return Services(
+            settings=settings,
+            objects=S3ObjectStore(self.s3, self.bucket),
+            leases=DynamoDBLeaseStore(self.dynamodb, settings.dynamodb_table),
+            queue=SqsDeltaQueue(self.sqs, settings.delta_queue_url, settings.delta_dlq_url),
+            clock=time.time,
+        )
+
+    # Objects.
+
+    def put_objects(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects, several at once."""
+
+        def put(entry: tuple[str, bytes]) -> None:
+            self.s3.put_object(Bucket=self.bucket, Key=entry[0], Body=entry[1])
+
+        with ThreadPoolExecutor(PARALLEL_PUTS) as threads:
+            list(threads.map(put, objects.items()))
+
+    def get(self, key: str) -> bytes:
+        """Return an object's content."""
+        return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys under `prefix`, sorted."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    # Executions.
+
+    def start_execution(self, execution_input: Mapping[str, Any] | None = None) -> str:
+        """Start an execution and return its ARN."""
+        machine = required(self.settings.state_machine_arn, "STATE_MACHINE_ARN")
+        started = self.sfn.start_execution(stateMachineArn=machine, input=json.dumps(execution_input or {}))
+        return started["executionArn"]
+
+    def wait(self, arn: str, *, seconds: float = 120) -> ExecutionResult:
+        """Return how an execution ended. Raises AssertionError when it has not after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            assert time.monotonic() < deadline, f"{arn} still runs after {seconds} s"
+            time.sleep(POLL_SECONDS)
+        return self._result(described)
+
+    def compact(self, *, seconds: float = 120) -> ExecutionResult:
+        """Run one execution to its end."""
+        return self.wait(self.start_execution(), seconds=seconds)
+
+    def history(self, arn: str) -> list[HistoryEventTypeDef]:
+        """Return an execution's events, oldest first."""
+        pages = self.sfn.get_paginator("get_execution_history").paginate(executionArn=arn)
+        return [event for page in pages for event in page["events"]]
+
+    def _result(self, described: DescribeExecutionOutputTypeDef) -> ExecutionResult:
+        arn, status = described["executionArn"], described["status"]
+        return ExecutionResult(
+            arn=arn,
+            status=status,
+            output=json.loads(described["output"]) if status == "SUCCEEDED" else {},
+            error=described.get("error", ""),
+            cause=described.get("cause", ""),
+            failed_state=self._failed_state(arn),
+            seconds=(described["stopDate"] - described["startDate"]).total_seconds(),
+        )
+
+    def _failed_state(self, arn: str) -> str | None:
+        state, failed = None, None
+        for event in self.history(arn):
+            if entered := event.get("stateEnteredEventDetails"):
+                state = entered["name"]
+            elif event["type"] in ("TaskFailed", "TaskTimedOut", "LambdaFunctionFailed", "MapStateFailed"):
+                failed = state
+        return failed
+
+    # Functions.
+
+    def invoke(self, function: str, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the function answers
+        """Invoke e.g. `query` and return its answer. Raises FunctionError."""
+        answer = self.functions.invoke(FunctionName=self.function_name(function), Payload=json.dumps(event).encode())
+        payload = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise FunctionError(payload)
+        return payload
+
+    def function_name(self, function: str) -> str:
+        """Return e.g. chromadb-query-local for `query`."""
+        return f"chromadb-{function}-{self.deployed.name}"
+
+    def forget_cached_snapshots(self, *functions: str) -> None:
+        """Make functions (default: all that keep snapshots) start anew, as when Lambda has recycled them."""
+        for function in functions or ("compactor", "query"):
+            package = bootstrap_zip(str(time.time_ns()))
+            self.functions.update_function_code(FunctionName=self.function_name(function), ZipFile=package)
+
+    # Lease and queues.
+
+    def lease(self) -> Lease | None:
+        """Return the lease as it stands."""
+        return DynamoDBLeaseStore(self.dynamodb, self.settings.dynamodb_table).read(self.settings.lock_id)
+
+    def delete_lock_item(self) -> None:
+        """Delete the lock item, whoever owns it."""
+        key = {"S": f"LOCK#{self.settings.lock_id}"}
+        table = required(self.settings.dynamodb_table, "DYNAMODB_TABLE")
+        self.dynamodb.delete_item(TableName=table, Key={"PK": key, "SK": key})
+
+    def notices(self) -> list[dict[str, Any]]:
+        """Take every visible message off the notification queue."""
+        return list(self._take_all(required(self.settings.delta_queue_url, "DELTA_QUEUE_URL")))
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Take every visible message off the dead-letter queue."""
+        return list(self._take_all(required(self.settings.delta_dlq_url, "DELTA_DLQ_URL")))
+
+    def _take_all(self, url: str) -> Iterator[dict[str, Any]]:
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                yield json.loads(message["Body"])
+
+    # For tests.
+
+    def eventually(self, holds: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
+        """Wait until `holds()`. Raises AssertionError that names `what` when it does not within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(POLL_SECONDS)
+
+    def running_executions(self) -> list[str]:
+        """Return the ARNs of the executions that have not ended."""
+        machine = required(self.settings.state_machine_arn, "STATE_MACHINE_ARN")
+        listed = self.sfn.list_executions(stateMachineArn=machine, statusFilter="RUNNING")
+        return [execution["executionArn"] for execution in listed["executions"]]
+
+    def empty(self) -> None:
+        """Remove every object with all its versions, every message and the lock. Ended executions stay listed."""
+        pages = self.s3.get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket, PaginationConfig={"PageSize": DELETES_PER_CALL}
+        )
+        for page in pages:
+            versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if versions:
+                objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions]
+                self.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
+        for url in (self.settings.delta_queue_url, self.settings.delta_dlq_url):
+            self.sqs.purge_queue(QueueUrl=required(url, "DELTA_QUEUE_URL"))
+        self.delete_lock_item()
+
+    def mark_logs(self) -> None:
+        """Remember where the logs end now, for `new_logs`."""
+        self._log_marks = {file: file.stat().st_size for file in self._log_files()}
+
+    def new_logs(self) -> dict[str, str]:
+        """Return what the server and this stack's functions have logged since `mark_logs`, by file name."""
+        fresh = {}
+        for file in self._log_files():
+            with file.open(encoding="utf-8", errors="replace") as log:
+                log.seek(self._log_marks.get(file, 0))
+                if text := log.read():
+                    fresh[file.stem] = text
+        return fresh
+
+    def _log_files(self) -> list[Path]:
+        functions = sorted(self.home.function_logs.glob(f"*-{self.deployed.name}.log"))
+        return [file for file in (self.home.server_log, *functions) if file.exists()]

@@ -1,0 +1,122 @@
+"""Stacks for the tests: one server for all, one deployment per way of configuring it, emptied for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from chromadb_compaction.local import server
+from chromadb_compaction.local.deployment import Deployment, deploy_stack
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.testing import Stack
+
+LOG_LINES = 60
+DeployStack = Callable[..., Stack]
+
+
+class StackPool:
+    """Deployed stacks by how they are configured: a deployment costs half a second, its cold functions several."""
+
+    def __init__(self, home: StackHome, cloud: Cloud) -> None:
+        self._home = home
+        self._cloud = cloud
+        self._stacks: dict[tuple[object, object], Stack] = {}
+        self._deployed = 0
+
+    def take(self, config: Mapping[str, str], environment: Mapping[str, str]) -> Stack:
+        """Return an empty stack of this configuration."""
+        key = (frozenset(config.items()), frozenset(environment.items()))
+        if key in self._stacks:
+            stack = self._stacks[key]
+            stack.empty()
+        else:
+            stack = self._stacks[key] = self._deploy(config, environment)
+        stack.mark_logs()
+        return stack
+
+    def put_back(self, stack: Stack) -> None:
+        """End a test's use of a stack. One that an execution was still busy with is not used again."""
+        running = stack.running_executions()
+        for execution in running:
+            stack.sfn.stop_execution(executionArn=execution, cause="the test is over")
+        if running:
+            self._stacks = {key: kept for key, kept in self._stacks.items() if kept is not stack}
+
+    def _deploy(self, config: Mapping[str, str], environment: Mapping[str, str]) -> Stack:
+        self._deployed += 1
+        deployment = Deployment(
+            f"test{self._deployed}", {"enableCompaction": "false", **config}, environment
+        )
+        return Stack(deploy_stack(self._home, deployment, self._cloud), self._home)
+
+
+@pytest.fixture(scope="session")
+def local_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackHome]:
+    """One server per test process. It dies with the process, however that ends."""
+    home = StackHome(tmp_path_factory.mktemp("local-stack"))
+    server.start(home, end_with_parent=True)
+    yield home
+    server.stop(home)
+
+
+@pytest.fixture(scope="session")
+def stack_pool(local_server: StackHome) -> StackPool:
+    """All stacks in the server."""
+    record = local_server.record()
+    assert record is not None
+    return StackPool(local_server, Cloud(record.endpoint))
+
+
+@pytest.fixture
+def deploy(stack_pool: StackPool, request: pytest.FixtureRequest) -> Iterator[DeployStack]:
+    """Give a function that returns an empty stack: `deploy(config={"maxBatchesPerPass": "2"}, environment={...})`.
+
+    `config` has the keys of `pulumi config set chromadb:<key>`; `environment` goes to every function.
+    """
+    taken: list[Stack] = []
+    request.node.stash[STACKS] = taken
+
+    def take(*, config: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None) -> Stack:
+        stack = stack_pool.take(config or {}, environment or {})
+        taken.append(stack)
+        return stack
+
+    yield take
+    for stack in taken:
+        stack_pool.put_back(stack)
+
+
+@pytest.fixture
+def stack(deploy: DeployStack) -> Stack:
+    """An empty stack with the program's defaults, whose schedule is switched off."""
+    return deploy()
+
+
+@pytest.fixture
+def small_passes(deploy: DeployStack) -> Stack:
+    """An empty stack that merges five deltas a batch and two batches a pass."""
+    return deploy(config={"compactionBatchSize": "5", "maxBatchesPerPass": "2"})
+
+
+@pytest.fixture
+def every_minute(deploy: DeployStack) -> Stack:
+    """An empty stack that EventBridge compacts every minute."""
+    return deploy(config={"enableCompaction": "true", "compactionSchedule": "rate(1 minute)"})
+
+
+STACKS = pytest.StashKey[list[Stack]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:
+    """Show what server and functions have logged during a test that failed."""
+    report = yield
+    if report.failed:
+        for stack in item.stash.get(STACKS, []):
+            for name, text in stack.new_logs().items():
+                report.sections.append((f"log of {name}", "\n".join(text.splitlines()[-LOG_LINES:])))
+    return report
