@@ -1,0 +1,88 @@
+"""A published snapshot and the deltas it merged, without any ChromaDB directory behind it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from chromadb_compaction import layout
+from chromadb_compaction.manifest import CollectionSnapshot, Conservation, Manifest, Pointer, StoredFile, commit_id
+from chromadb_compaction.outcomes import DeltaOutcome, DeltaStatus, pack_outcomes
+from tests.fakes.cloud import EXECUTION, Cloud
+
+ZERO = "0" * 32
+
+
+def a_snapshot_id(sequence: int) -> str:
+    """Return the id of the snapshot of that number."""
+    return layout.new_snapshot_id(sequence, f"{sequence:08x}")
+
+
+def put_delta(cloud: Cloud, number: int, *, collection: str = "docs", body: bytes | None = None) -> str:
+    """Store a pending delta and return its key."""
+    key = layout.delta_key(collection, f"{number:06d}")
+    cloud.objects.put(key, body if body is not None else f"delta {number}".encode())
+    return key
+
+
+def outcome_of(cloud: Cloud, key: str, status: DeltaStatus = "merged", reason: str | None = None) -> DeltaOutcome:
+    """Return what MergeBatch reports of the delta as it stands."""
+    found = cloud.objects.objects[key]
+    return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason)
+
+
+def put_snapshot(cloud: Cloud, sequence: int, *, files: list[str] | None = None) -> str:
+    """Store the objects of a snapshot, whose manifest names `files` (default: one of its own); return its id."""
+    snapshot_id = a_snapshot_id(sequence)
+    own = layout.snapshot_file_key(snapshot_id, "docs", "chroma.sqlite3")
+    if files is None:
+        files = [own]
+    for key in files:
+        if key not in cloud.objects.objects:
+            cloud.objects.put(key, key.encode())
+    collection = CollectionSnapshot(
+        dimension=2,
+        space="l2",
+        embedding_function=None,
+        records=1,
+        tombstones=0,
+        conservation=Conservation(base=ZERO, replaced=ZERO, deleted=ZERO, added=ZERO, next=ZERO),
+        files={
+            key.rpartition("/")[2] + f"-{n}": StoredFile(key=key, bytes=len(key), sha256="a" * 64)
+            for n, key in enumerate(files)
+        },
+    )
+    manifest = Manifest(
+        snapshot_id=snapshot_id,
+        parent=None,
+        execution=EXECUTION,
+        commit_id=commit_id(EXECUTION, sequence),
+        created_at=cloud.clock(),
+        seconds=1,
+        deltas_merged=1,
+        deltas_quarantined=0,
+        collections={"docs": collection},
+    )
+    cloud.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
+    return snapshot_id
+
+
+def point_to(cloud: Cloud, sequence: int, *, swap: int | None = None) -> str:
+    """Let the pointer name the snapshot of that number, as its publication (or, with `swap`, a rollback) would."""
+    snapshot_id = a_snapshot_id(sequence)
+    manifest = cloud.objects.objects.get(layout.manifest_key(snapshot_id))
+    pointer = Pointer(
+        snapshot_id=snapshot_id,
+        sequence=swap or sequence,
+        manifest_sha256=hashlib.sha256(manifest.body if manifest else b"").hexdigest(),
+        commit_id=commit_id(EXECUTION, swap or sequence),
+        published_at=cloud.clock(),
+    )
+    cloud.objects.put(layout.pointer_key(), pointer.model_dump_json().encode())
+    return snapshot_id
+
+
+def publish(cloud: Cloud, sequence: int, outcomes: list[DeltaOutcome]) -> str:
+    """Publish a snapshot that merged `outcomes`, and return its id."""
+    snapshot_id = put_snapshot(cloud, sequence)
+    cloud.objects.put(layout.merged_deltas_key(snapshot_id), pack_outcomes(outcomes))
+    return point_to(cloud, sequence)

@@ -1,0 +1,199 @@
+"""What a pass takes, from where it starts, and what it costs when there is nothing or very much to do."""
+
+import json
+import tracemalloc
+
+import pytest
+
+from chromadb_compaction import layout
+from chromadb_compaction.errors import LockLostError, SnapshotCorruptError, TransientStorageError
+from chromadb_compaction.messages import AcquireLockRequest, DeltaListing, ListDeltasRequest, ReleaseLockRequest
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.steps.acquire_lock import acquire_lock
+from chromadb_compaction.steps.list_deltas import BATCH_MANIFEST, list_deltas
+from chromadb_compaction.steps.release_lock import release_lock
+from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+from tests.fakes.published import outcome_of, point_to, publish, put_delta, put_snapshot
+
+STATE_LIMIT = 256 * 1024
+MEBIBYTE = 1024 * 1024
+
+
+def list_pass(cloud: Cloud, previous_pass: int = 0) -> DeltaListing:
+    cloud.hold_lease()
+    return list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=previous_pass), cloud.services)
+
+
+def listed(cloud: Cloud, listing: DeltaListing) -> list[ObjectInfo]:
+    manifests = [BATCH_MANIFEST.validate_json(cloud.objects.get(batch.key).body) for batch in listing.batches]
+    return [delta for manifest in manifests for delta in manifest]
+
+
+def test_the_first_pass_starts_from_nothing_and_takes_what_is_pending() -> None:
+    cloud = a_cloud()
+    keys = [put_delta(cloud, n) for n in range(3)]
+    cloud.clock.tick(60)
+
+    listing = list_pass(cloud)
+
+    assert listing.model_dump(by_alias=True) == {
+        "pass": 1,
+        "batches": [{"key": "work/first/1/batches/0000.json", "collection": "docs", "deltas": 3, "bytes": 21}],
+        "deltas": 3,
+        "more": False,
+        "base": {"snapshot_id": None, "etag": None, "sequence": 0},
+        "pending": 3,
+        "oldest_seconds": 60.0,
+        "finished_clean_up_of": None,
+    }
+    assert [delta.key for delta in listed(cloud, listing)] == keys
+
+
+def test_the_pass_starts_from_the_published_snapshot() -> None:
+    cloud = a_cloud()
+    snapshot_id = put_snapshot(cloud, 4)
+    point_to(cloud, 4, swap=6)
+    cloud.objects.put(layout.cleaned_key(snapshot_id), b"{}")
+
+    base = list_pass(cloud).base
+
+    assert (base.snapshot_id, base.sequence) == (snapshot_id, 6)
+    assert base.etag == cloud.objects.objects["snapshot/CURRENT"].etag
+
+
+def test_an_idle_execution_makes_at_most_eight_calls_from_all_its_tasks() -> None:
+    cloud = a_cloud()
+    snapshot_id = publish(cloud, 1, [])
+    cloud.objects.put(layout.cleaned_key(snapshot_id), b"{}")
+    cloud.objects.calls.clear()
+
+    acquire_lock(AcquireLockRequest(execution=EXECUTION), cloud.services)
+    listing = list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), cloud.services)
+    release_lock(ReleaseLockRequest(execution=EXECUTION), cloud.services)
+
+    assert listing.deltas == 0
+    assert listing.oldest_seconds is None
+    assert cloud.calls <= 8
+
+
+def test_what_is_no_delta_at_all_is_still_taken_so_that_it_can_be_refused_with_a_reason() -> None:
+    cloud = a_cloud()
+    cloud.objects.put("delta/notes.txt", b"hello")
+    cloud.objects.put("delta/docs/", b"")
+
+    listing = list_pass(cloud)
+
+    assert [delta.key for delta in listed(cloud, listing)] == ["delta/notes.txt"]
+    assert listing.pending == 1
+
+
+def test_a_pass_is_numbered_after_the_one_before() -> None:
+    cloud = a_cloud()
+    put_delta(cloud, 1)
+
+    listing = list_pass(cloud, previous_pass=4)
+
+    assert listing.pass_number == 5
+    assert listing.batches[0].key == "work/first/5/batches/0000.json"
+
+
+def test_the_last_pass_of_an_execution_announces_no_more() -> None:
+    cloud = a_cloud(max_passes=3, compaction_batch_size=1, max_batches_per_pass=1)
+    put_delta(cloud, 1)
+    put_delta(cloud, 2)
+
+    assert [list_pass(cloud, previous_pass=n).more for n in range(3)] == [True, True, False]
+
+
+def test_running_twice_gives_the_same_listing() -> None:
+    cloud = a_cloud()
+    for n in range(5):
+        put_delta(cloud, n)
+
+    assert list_pass(cloud) == list_pass(cloud)
+
+
+def test_without_the_lease_nothing_is_listed() -> None:
+    cloud = a_cloud()
+
+    with pytest.raises(LockLostError):
+        list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), cloud.services)
+
+    assert cloud.objects.calls == []
+
+
+def test_a_pointer_that_cannot_be_read_stops_the_pass_and_names_it() -> None:
+    cloud = a_cloud()
+    cloud.objects.put("snapshot/CURRENT", b"garbage")
+
+    with pytest.raises(SnapshotCorruptError, match="snapshot/CURRENT"):
+        list_pass(cloud)
+
+
+@pytest.mark.parametrize(("deltas", "most_megabytes"), [(10_000, 32), (100_000, 256)])
+def test_a_huge_backlog_costs_bounded_memory_and_state(deltas: int, most_megabytes: int) -> None:
+    cloud = a_cloud()
+    for n in range(deltas):
+        put_delta(cloud, n, body=b"x", collection=f"a-collection-with-a-name-of-some-length-{n % 3}")
+
+    tracemalloc.start()
+    listing = list_pass(cloud)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert listing.pending == deltas
+    assert listing.more
+    assert len(listing.batches) == 40
+    assert len(json.dumps(listing.model_dump(mode="json"))) < STATE_LIMIT / 10
+    assert peak < most_megabytes * MEBIBYTE
+
+
+def test_a_clean_up_that_was_left_undone_is_finished_before_anything_is_listed() -> None:
+    cloud = a_cloud()
+    merged, refused, fresh = (put_delta(cloud, n) for n in range(3))
+    cloud.objects.put(layout.quarantine_key(refused), cloud.objects.objects[refused].body)
+    snapshot_id = publish(
+        cloud, 1, [outcome_of(cloud, merged), outcome_of(cloud, refused, "quarantined", "row 1 holds NaN")]
+    )
+
+    listing = list_pass(cloud)
+
+    assert listing.finished_clean_up_of == snapshot_id
+    assert [delta.key for delta in listed(cloud, listing)] == [fresh]
+    assert layout.compacted_key(merged) in cloud.objects.objects
+    assert layout.cleaned_key(snapshot_id) in cloud.objects.objects
+
+
+def test_a_finished_clean_up_is_not_done_again() -> None:
+    cloud = a_cloud()
+    publish(cloud, 1, [outcome_of(cloud, put_delta(cloud, 1))])
+    list_pass(cloud)
+    cloud.objects.calls.clear()
+
+    assert list_pass(cloud).finished_clean_up_of is None
+    assert {call for call, _ in cloud.objects.calls} == {"get", "head", "list"}
+
+
+def test_a_clean_up_whose_list_is_gone_does_not_stop_the_pass() -> None:
+    cloud = a_cloud()
+    key = put_delta(cloud, 1)
+    snapshot_id = publish(cloud, 1, [outcome_of(cloud, key)])
+    cloud.objects.delete([layout.merged_deltas_key(snapshot_id)])
+
+    listing = list_pass(cloud)
+
+    assert (listing.finished_clean_up_of, listing.deltas) == (None, 1)
+
+
+def test_a_clean_up_that_fails_in_passing_fails_the_pass_for_a_retry() -> None:
+    cloud = a_cloud()
+    publish(cloud, 1, [outcome_of(cloud, put_delta(cloud, 1))])
+
+    def fail_copies(call: str, key: str) -> None:
+        if call == "copy":
+            raise TransientStorageError(key)
+
+    cloud.objects.before = fail_copies
+
+    with pytest.raises(TransientStorageError):
+        list_pass(cloud)
