@@ -27,15 +27,16 @@ TRUST = {
 def ministack_engine(directory: Path, lambda_port: int) -> Iterator[Engine]:
     """Give ministack's interpreter, whose functions ask the lambda endpoint on `lambda_port` what to do."""
     home = StackHome(directory)
-    running = server.start(home, end_with_parent=True).record
+    running = server.start(home, end_with_parent=True)
     try:
         _deploy_functions(running.port, f"http://127.0.0.1:{lambda_port}")
-        yield Engine("ministack", _client("stepfunctions", running.port), shortest_retry=0)
+        yield Engine("ministack", admin_client("stepfunctions", running.port), shortest_retry=0)
     finally:
         server.stop(home)
 
 
-def _client(service: Any, port: int) -> Any:
+def admin_client(service: Any, port: int) -> Any:
+    """Return a boto3 client of the ministack on `port`, as its admin."""
     return boto3.client(
         service,
         region_name=REGION,
@@ -46,7 +47,7 @@ def _client(service: Any, port: int) -> Any:
 
 
 def _deploy_functions(port: int, script_url: str) -> None:
-    roles, functions = _client("iam", port), _client("lambda", port)
+    roles, functions = admin_client("iam", port), admin_client("lambda", port)
     role = roles.create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(TRUST))
     for name in FUNCTIONS:
         functions.create_function(
