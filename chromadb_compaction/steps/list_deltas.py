@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import read_pointer
-from chromadb_compaction.errors import ObjectMissingError
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.messages import BaseRef, BatchRef, DeltaListing, ListDeltasRequest
 from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
 from chromadb_compaction.ports import Services
@@ -59,8 +59,26 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
 def _base(services: Services) -> BaseRef:
     found = read_pointer(services)
     if found is None:
+        _refuse_a_lost_pointer(services)
         return NOTHING_PUBLISHED
     return BaseRef(snapshot_id=found.pointer.snapshot_id, etag=found.etag, sequence=found.pointer.sequence)
+
+
+def _refuse_a_lost_pointer(services: Services) -> None:
+    """Raise SnapshotCorruptError if a snapshot has been published although there is no pointer.
+
+    To start from nothing then would publish a snapshot without all that had been merged before. The remains of a
+    first upload that was given up carry no clean-up marker, and are no obstacle.
+    """
+    prefix = services.settings.snapshot_prefix
+    for info in services.objects.list(prefix):
+        snapshot_id = layout.snapshot_of_key(info.key, prefix=prefix)
+        if snapshot_id and info.key == layout.cleaned_key(snapshot_id, prefix=prefix):
+            raise SnapshotCorruptError(
+                f"{layout.pointer_key(prefix=prefix)} is missing, though snapshot {snapshot_id} has been published;"
+                " restore the pointer's previous version in the bucket, or run: chromadb-compaction snapshots rollback"
+                f" {snapshot_id}"
+            )
 
 
 def _finish_clean_up(base: BaseRef, services: Services, heart: Heartbeat) -> str | None:

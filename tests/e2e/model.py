@@ -1,0 +1,135 @@
+"""What a snapshot must hold, computed from the deltas alone, and what it does hold, read with ChromaDB alone."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import chromadb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import uuid_utils
+from chromadb.api import ClientAPI
+from chromadb.api.client import Client
+from chromadb.config import Settings as ChromaSettings
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a delta; `embedding` None is a delete."""
+
+    id: str
+    embedding: tuple[float, ...] | None = None
+    document: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta as a producer that knows nothing of this project would write it."""
+
+    collection: str
+    rows: tuple[Row, ...]
+    name: str = field(default_factory=lambda: str(uuid_utils.uuid7()))
+    suffix: str = ".parquet"
+
+    @property
+    def key(self) -> str:
+        return f"delta/{self.collection}/{self.name}{self.suffix}"
+
+    def body(self) -> bytes:
+        return self._parquet() if self.suffix == ".parquet" else self._json_lines()
+
+    def _parquet(self) -> bytes:
+        table = pa.table(
+            {
+                "id": pa.array([row.id for row in self.rows], pa.string()),
+                "op": pa.array(["delete" if row.embedding is None else "upsert" for row in self.rows], pa.string()),
+                "embedding": pa.array([row.embedding for row in self.rows], pa.list_(pa.float32())),
+                "document": pa.array([row.document for row in self.rows], pa.string()),
+                "metadata": pa.array([row.metadata and json.dumps(row.metadata) for row in self.rows], pa.string()),
+            }
+        )
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        return buffer.getvalue()
+
+    def _json_lines(self) -> bytes:
+        lines = []
+        for row in self.rows:
+            line: dict[str, Any] = {"id": row.id, "op": "delete" if row.embedding is None else "upsert"}
+            line |= {"embedding": row.embedding, "document": row.document}
+            line["metadata"] = row.metadata
+            lines.append(json.dumps(line))
+        return gzip.compress("\n".join(lines).encode())
+
+
+Record = tuple[tuple[float, ...], str | None, dict[str, Any] | None]
+
+
+def expected(deltas: Iterable[Delta]) -> dict[str, dict[str, Record]]:
+    """Return collection -> id -> record: per id the row with the greatest (UUIDv7, row number) counts."""
+    rows = [
+        (UUID(delta.name).bytes, number, delta.collection, row)
+        for delta in deltas
+        for number, row in enumerate(delta.rows)
+    ]
+    content: dict[str, dict[str, Record]] = {delta.collection: {} for delta in deltas}
+    for _, _, collection, row in sorted(rows, key=lambda entry: entry[:2]):
+        if row.embedding is None:
+            content[collection].pop(row.id, None)
+        else:
+            vector = tuple(np.asarray(row.embedding, np.float32).tolist())
+            content[collection][row.id] = (vector, row.document, dict(row.metadata) if row.metadata else None)
+    return content
+
+
+def pull(s3: Any, bucket: str, target: Path) -> dict[str, Path]:
+    """Fetch the published snapshot with nothing but boto3 and json; return collection -> ChromaDB directory."""
+    pointer = json.loads(s3.get_object(Bucket=bucket, Key="snapshot/CURRENT")["Body"].read())
+    manifest_key = f"snapshot/{pointer['snapshot_id']}/manifest.json"
+    manifest = json.loads(s3.get_object(Bucket=bucket, Key=manifest_key)["Body"].read())
+    directories = {}
+    for collection, entry in manifest["collections"].items():
+        directories[collection] = target / pointer["snapshot_id"] / collection
+        for path, file in entry["files"].items():
+            local = directories[collection] / path
+            local.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(bucket, file["key"], str(local))
+    return directories
+
+
+@contextmanager
+def plain_client(directory: Path) -> Iterator[ClientAPI]:
+    """Open a pulled directory as any user would, with no code of ours."""
+    client = chromadb.PersistentClient(path=str(directory), settings=ChromaSettings(anonymized_telemetry=False))
+    with closing(cast("Client", client)):  # the type that it declares lacks the close() that every client has
+        yield client
+
+
+def content_of(directory: Path, collection: str) -> dict[str, Record]:
+    """Read every record of a pulled directory with plain ChromaDB."""
+    with plain_client(directory) as client:
+        got = client.get_collection(collection).get(include=["embeddings", "documents", "metadatas"])
+    assert got["embeddings"] is not None
+    assert got["documents"] is not None
+    assert got["metadatas"] is not None
+    return {
+        id_: (tuple(np.asarray(vector, np.float32).tolist()), document, dict(metadata) if metadata else None)
+        for id_, vector, document, metadata in zip(
+            got["ids"], got["embeddings"], got["documents"], got["metadatas"], strict=True
+        )
+    }
+
+
+def published(s3: Any, bucket: str, target: Path) -> dict[str, dict[str, Record]]:
+    """Return the published snapshot in the shape of `expected`."""
+    return {name: content_of(directory, name) for name, directory in pull(s3, bucket, target).items()}

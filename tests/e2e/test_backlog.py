@@ -1,0 +1,34 @@
+"""Ten thousand pending deltas: the state stays small and the backlog drains over passes of one execution."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chromadb_compaction.local.testing import Stack
+from tests.e2e.model import Delta, Row, content_of, pull
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+BACKLOG = 10_000
+
+
+@pytest.mark.timeout(1200)
+def test_ten_thousand_pending_deltas_drain_in_one_execution(stack: Stack, tmp_path: Path) -> None:
+    one = Delta("docs", (Row("replaced", (1.0, 2.0)),))
+    body = one.body()
+    stack.put_objects(dict.fromkeys((Delta("docs", ()).key for _ in range(BACKLOG - 1)), body))
+    last = Delta("docs", (Row("replaced", (3.0, 4.0), "the newest"),))
+    stack.put_objects({last.key: last.body()})
+
+    result = stack.compact(seconds=900)
+
+    assert result.status == "SUCCEEDED"
+    assert result.output["work"]["pass"] == 3
+    assert len(json.dumps(result.output)) < 256 * 1024
+    assert stack.keys("delta/") == []
+    assert len(stack.keys("compacted/")) == BACKLOG
+    content = content_of(pull(stack.s3, stack.bucket, tmp_path)["docs"], "docs")
+    assert content == {"replaced": ((3.0, 4.0), "the newest", None)}

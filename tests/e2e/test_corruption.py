@@ -1,0 +1,48 @@
+"""A damaged snapshot stops the execution before anything is published, says which file, and how to go back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chromadb_compaction.local.testing import Stack
+from tests.e2e.model import Delta, Row, expected, published
+
+pytestmark = pytest.mark.e2e
+
+
+def a_delta(id_: str) -> Delta:
+    return Delta("docs", (Row(id_, (1.0, 2.0), f"text of {id_}", {"n": 1}),))
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_a_damaged_snapshot_file_fails_the_download_and_nothing_is_lost(
+    stack: Stack, tmp_path: Path, damage: str
+) -> None:
+    first, second = a_delta("a"), a_delta("b")
+    stack.put_objects({first.key: first.body()})
+    assert stack.compact().status == "SUCCEEDED"
+    victim = next(key for key in stack.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    original, pointer = stack.get(victim), stack.get("snapshot/CURRENT")
+    if damage == "altered":
+        stack.put_objects({victim: original[:-1] + bytes([original[-1] ^ 1])})
+    else:
+        stack.s3.delete_object(Bucket=stack.bucket, Key=victim)
+    stack.forget_cached_snapshots()
+    stack.put_objects({second.key: second.body()})
+
+    result = stack.compact()
+
+    assert result.status == "FAILED"
+    assert result.error == "SnapshotCorruptError"
+    assert victim in result.cause
+    assert "rollback" in result.cause
+    assert result.failed_state == "DownloadSnapshot"
+    assert stack.get("snapshot/CURRENT") == pointer
+    assert stack.keys("delta/") == [second.key]
+    assert stack.lease() is None
+
+    stack.put_objects({victim: original})
+    assert stack.compact().status == "SUCCEEDED"
+    assert published(stack.s3, stack.bucket, tmp_path) == expected([first, second])

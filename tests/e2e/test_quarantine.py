@@ -1,0 +1,93 @@
+"""Bad deltas are set aside whole, with a reason that a person understands; the good ones beside them are merged."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chromadb_compaction.local.testing import Stack
+from tests.e2e.model import Delta, Row, expected, published
+
+pytestmark = pytest.mark.e2e
+
+
+def bad_deltas() -> dict[str, tuple[str, bytes, str]]:
+    """Name -> key, body, and words that its reason must contain."""
+    nan = Delta("docs", (Row("x", (float("nan"), 1.0)),))
+    wide = Delta("docs", (Row("x", (1.0, 2.0, 3.0)),))
+    whole = Delta("docs", (Row("x", (1.0, 2.0)),))
+    nested = Delta("docs", (Row("x", (1.0, 2.0), None, {"deep": {"er": 1}}),))
+    foreign = Delta("docs", ())
+    return {
+        "nan": (nan.key, nan.body(), "NaN"),
+        "dimension": (wide.key, wide.body(), "dimension"),
+        "truncated": (whole.key, whole.body()[:-20], "Parquet"),
+        "nested": (nested.key, nested.body(), "deep"),
+        "foreign": (foreign.key, b"this is no Parquet file at all", "Parquet"),
+    }
+
+
+def good_deltas(count: int) -> list[Delta]:
+    return [Delta("docs", (Row(f"id-{n}", (float(n), 1.0), f"text {n}"),)) for n in range(count)]
+
+
+def test_five_bad_deltas_go_to_quarantine_and_ninety_nine_good_ones_are_merged(stack: Stack, tmp_path: Path) -> None:
+    good, bad = good_deltas(99), bad_deltas()
+    stack.put_objects({delta.key: delta.body() for delta in good})
+    stack.put_objects({key: body for key, body, _ in bad.values()})
+
+    assert stack.compact().status == "SUCCEEDED"
+
+    assert published(stack.s3, stack.bucket, tmp_path) == expected(good)
+    for name, (key, body, words) in bad.items():
+        moved = key.replace("delta/", "quarantine/")
+        assert stack.get(moved) == body, name
+        reason = json.loads(stack.get(moved.removesuffix(".parquet") + ".reason.json"))["reason"]
+        assert words in reason, (name, reason)
+    assert stack.keys("delta/") == []
+    letters = stack.dead_letters()
+    assert {letter["key"] for letter in letters} == {key for key, _, _ in bad.values()}
+    assert all(letter["reason"] for letter in letters)
+
+
+def test_names_that_cannot_order_updates_are_refused(stack: Stack) -> None:
+    body = Delta("docs", (Row("x", (1.0, 2.0)),)).body()
+    future = "0fffffff-ffff-7000-8000-000000000000"
+    keys = [
+        "delta/docs/not-a-uuid.parquet",
+        f"delta/docs/{future}.parquet",
+        "delta/a/b/c.parquet",
+        "delta/docs/notes.txt",
+    ]
+    stack.put_objects(dict.fromkeys(keys, body))
+
+    assert stack.compact().status == "SUCCEEDED"
+
+    assert stack.keys("delta/") == []
+    assert {key.replace("delta/", "quarantine/") for key in keys} <= set(stack.keys("quarantine/"))
+    assert "snapshot/CURRENT" not in stack.keys("snapshot/")
+
+
+def test_deltas_written_with_pyarrow_and_boto3_alone_are_merged(stack: Stack, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": ["one", "two"],
+            "embedding": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2)),
+            "document": ["first", None],
+            "metadata": ['{"page": 3}', None],
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    stack.put_objects({Delta("docs", ()).key: buffer.getvalue()})
+
+    stack.compact()
+
+    assert published(stack.s3, stack.bucket, tmp_path) == {
+        "docs": {"one": ((1.0, 2.0), "first", {"page": 3}), "two": ((3.0, 4.0), None, None)}
+    }

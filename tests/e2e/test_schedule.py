@@ -1,0 +1,20 @@
+"""EventBridge starts executions by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from chromadb_compaction.local.testing import Stack
+from tests.e2e.model import Delta, Row
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+@pytest.mark.timeout(240)
+def test_the_schedule_rule_starts_an_execution_that_merges_what_is_pending(every_minute: Stack) -> None:
+    delta = Delta("docs", (Row("a", (1.0, 2.0)),))
+    every_minute.put_objects({delta.key: delta.body()})
+
+    every_minute.eventually(lambda: every_minute.keys("delta/") == [], "the schedule has merged the delta", seconds=180)
+
+    assert "snapshot/CURRENT" in every_minute.keys("snapshot/")
