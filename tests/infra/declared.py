@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -95,17 +95,27 @@ class Recorder(Mocks):
 
 def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TABLE, /, **config: str) -> Declared:
     """Return what the program declares for `stack` under `config`, spelt as in the namespace `chromadb:`."""
+    outputs: dict[str, str] = {}
+    resources = run_under_mocks(
+        lambda: pulumi.Output.all(**declare()).apply(outputs.update), stack, existing_table, **config
+    )
+    return Declared(resources, outputs)
+
+
+def run_under_mocks(
+    program: Callable[[], object],
+    stack: str = "dev",
+    existing_table: Mapping[str, Any] = EXISTING_TABLE,
+    /,
+    **config: str,
+) -> list[Resource]:
+    """Run `program` as Pulumi would, and return the resources it declared."""
     recorder = Recorder(existing_table)
     set_mocks(recorder, project="chromadb-compaction", stack=stack, preview=False)
     set_all_config({f"chromadb:{name}": value for name, value in {"imageUri": IMAGE, **config}.items()})
-    outputs: dict[str, str] = {}
 
-    @pulumi.runtime.test  # type: ignore[untyped-decorator] # Pulumi's own
-    def run() -> pulumi.Output[None]:
-        return pulumi.Output.all(**declare()).apply(outputs.update)
-
-    run()
-    return Declared(recorder.resources, outputs)
+    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call] # Pulumi's own
+    return recorder.resources
 
 
 @cache

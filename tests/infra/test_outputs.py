@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
+import pulumi
 import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.settings import Settings, load_settings
 from infra import names
 from infra.config import CompactionConfig
-from tests.infra.declared import declared, default_stack
+from tests.infra.declared import declared, default_stack, run_under_mocks
 
 STACK_OWN = {
     "chromadb_bucket": "chromadb-vectors-dev-123456789012",
@@ -60,3 +64,14 @@ def test_the_program_refuses_what_the_functions_would_refuse(setting: str) -> No
     fields = {str(field.alias): field for field in CompactionConfig.model_fields.values()}
     theirs = set(Settings.model_fields[CONFIGURED[setting][0].lower()].metadata)
     assert theirs <= set(fields[setting].metadata)
+
+
+def test_pulumi_up_exports_every_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: dict[str, object] = {}
+    monkeypatch.setattr(pulumi, "export", exported.__setitem__)
+
+    def pulumi_up() -> None:
+        runpy.run_path(str(Path(names.__file__).with_name("__main__.py")), run_name="__main__")
+
+    run_under_mocks(pulumi_up)
+    assert exported.keys() == default_stack().outputs.keys()
