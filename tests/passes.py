@@ -1,0 +1,103 @@
+"""Passes of an execution over a cloud in memory, one step after the other as the state machine takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from chromadb_compaction.messages import (
+    CleanedUp,
+    CleanUpRequest,
+    DeltaListing,
+    DownloadedSnapshot,
+    DownloadSnapshotRequest,
+    ListDeltasRequest,
+    MergeBatchRequest,
+    MergedBatch,
+    PublishedSnapshot,
+    UploadSnapshotRequest,
+)
+from chromadb_compaction.steps.clean_up import clean_up
+from chromadb_compaction.steps.download_snapshot import download_snapshot
+from chromadb_compaction.steps.list_deltas import list_deltas
+from chromadb_compaction.steps.merge_batch import merge_batch
+from chromadb_compaction.steps.upload_snapshot import upload_snapshot
+from tests.builders import BuiltDelta
+from tests.fakes.cloud import EXECUTION, Cloud
+
+_numbers = count()
+
+
+@dataclass
+class Pass:
+    """One pass; each step takes what the earlier ones gave. The lease is taken first, from whoever has it."""
+
+    cloud: Cloud
+    execution: str = EXECUTION
+    number: int = 1
+    listing: DeltaListing = field(init=False)
+    runs: list[MergedBatch] = field(init=False)
+
+    def find(self) -> DeltaListing:
+        """AcquireLock and ListDeltas."""
+        self.take_lease()
+        request = ListDeltasRequest(execution=self.execution, previous_pass=self.number - 1)
+        self.listing = list_deltas(request, self.cloud.services)
+        return self.listing
+
+    def download(self) -> DownloadedSnapshot:
+        """DownloadSnapshot."""
+        request = DownloadSnapshotRequest(
+            execution=self.execution, pass_number=self.number, base=self.listing.base, batches=self.listing.batches
+        )
+        return download_snapshot(request, self.cloud.services)
+
+    def merge(self) -> list[MergedBatch]:
+        """Every MergeBatch of the Map."""
+        requests = [
+            MergeBatchRequest(execution=self.execution, pass_number=self.number, batch=batch)
+            for batch in self.listing.batches
+        ]
+        self.runs = [merge_batch(request, self.cloud.services) for request in requests]
+        return self.runs
+
+    def upload(self) -> PublishedSnapshot:
+        """UploadSnapshot."""
+        request = UploadSnapshotRequest(
+            execution=self.execution, pass_number=self.number, base=self.listing.base, runs=self.runs
+        )
+        return upload_snapshot(request, self.cloud.services)
+
+    def clean_up(self, published: PublishedSnapshot) -> CleanedUp:
+        """CleanUp."""
+        request = CleanUpRequest(
+            execution=self.execution,
+            pass_number=self.number,
+            snapshot_id=published.snapshot_id,
+            outcome=published.outcome,
+        )
+        return clean_up(request, self.cloud.services)
+
+    def up_to_upload(self) -> Pass:
+        """Every step before UploadSnapshot."""
+        self.find()
+        self.download()
+        self.merge()
+        return self
+
+    def take_lease(self) -> None:
+        """Make this execution the lease's owner, as if an earlier one's had been released."""
+        lease = self.cloud.leases.read(self.cloud.settings.lock_id)
+        if lease is not None and lease.owner != self.execution:
+            self.cloud.leases.release(self.cloud.settings.lock_id, lease.owner)
+        self.cloud.hold_lease(self.execution)
+
+
+def compact(cloud: Cloud, *deltas: BuiltDelta, execution: str | None = None) -> PublishedSnapshot:
+    """Put `deltas`, run one whole pass of a fresh execution, and return what UploadSnapshot answered."""
+    for delta in deltas:
+        delta.put_into(cloud.objects)
+    one = Pass(cloud, execution or f"{EXECUTION}-{next(_numbers)}").up_to_upload()
+    published = one.upload()
+    one.clean_up(published)
+    return published

@@ -1,0 +1,335 @@
+"""Queries: right answers from what is published, whatever is published meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    NoSnapshotError,
+    NoSuchCollectionError,
+    SnapshotCorruptError,
+    SnapshotTooLargeError,
+)
+from chromadb_compaction.layout import pointer_key
+from chromadb_compaction.steps import query as query_step
+from chromadb_compaction.steps import snapshot_files, snapshot_reader
+from chromadb_compaction.steps.query import QueryAnswer, QueryRequest, query
+from chromadb_compaction.steps.snapshot_reader import SnapshotReader
+from tests.builders import NOW, a_delta
+from tests.fakes.cloud import Cloud, a_cloud
+from tests.passes import compact
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def reader() -> Iterator[SnapshotReader]:
+    reader = SnapshotReader()
+    yield reader
+    reader.close()
+
+
+def ask(cloud: Cloud, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
+    asked = {"query_embeddings": [[1, 0]], **request} if "query_texts" not in request else request
+    return query(QueryRequest(collection=collection, **asked), cloud.services, reader=reader)
+
+
+def private_copies(cloud: Cloud) -> list[Path]:
+    scratch = Path(cloud.settings.chromadb_cache_dir) / "scratch"
+    return [path for path in scratch.iterdir() if path.is_dir()]
+
+
+def test_the_nearest_records_come_first_with_all_that_was_asked_for(cloud: Cloud, reader: SnapshotReader) -> None:
+    published = compact(
+        cloud,
+        a_delta({"far": [0, 2], "near": [1, 0]}, documents={"near": "text"}, metadatas={"near": {"n": 1}}),
+    )
+
+    answer = ask(cloud, reader, include=["documents", "metadatas", "distances", "embeddings"])
+
+    assert answer == QueryAnswer(
+        snapshot_id=str(published.snapshot_id),
+        ids=[["near", "far"]],
+        documents=[["text", None]],
+        metadatas=[[{"n": 1}, None]],
+        distances=[[0.0, 5.0]],
+        embeddings=[[[1.0, 0.0], [0.0, 2.0]]],
+        included=["documents", "metadatas", "distances", "embeddings"],
+    )
+
+
+def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+
+    answer = ask(cloud, reader).model_dump(mode="json")
+
+    chroma = {"ids", "embeddings", "documents", "uris", "data", "metadatas", "distances", "included"}
+    assert answer.keys() == chroma | {"snapshot_id"}
+    assert answer["included"] == ["metadatas", "documents", "distances"]
+    assert answer["embeddings"] is answer["uris"] is answer["data"] is None
+
+
+def test_each_question_has_its_own_answers_and_no_more_than_asked_for(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0], "b": [0, 1], "c": [9, 9]}))
+
+    assert ask(cloud, reader, query_embeddings=[[1, 0], [0, 1]], n_results=1).ids == [["a"], ["b"]]
+
+
+def test_filters_are_those_of_chromadb(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(
+        cloud,
+        a_delta(
+            {"a": [1, 0], "b": [0, 1]},
+            documents={"a": "an apple", "b": "a pear"},
+            metadatas={"a": {"n": 1}, "b": {"n": 2}},
+        ),
+    )
+
+    assert ask(cloud, reader, where={"n": {"$gt": 1}}).ids == [["b"]]
+    assert ask(cloud, reader, where_document={"$contains": "apple"}).ids == [["a"]]
+
+
+def test_texts_are_embedded_as_the_collections_documents_were(
+    cloud: Cloud, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compact(cloud, a_delta({"a": [1, 0], "b": [0, 1]}, header={"format": 1, "embedding_function": "letters"}))
+    asked: list[tuple[list[str], str]] = []
+
+    def embed(texts: list[str], function: str) -> list[list[float]]:
+        asked.append((texts, function))
+        return [[0.0, 1.0]]
+
+    monkeypatch.setattr(query_step, "embed", embed)
+
+    assert ask(cloud, reader, query_texts=["what?"], n_results=1).ids == [["b"]]
+    assert asked == [(["what?"], "letters")]
+
+
+def test_texts_need_a_collection_that_names_its_embedding_function(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+
+    with pytest.raises(InvalidRequestError, match="query_embeddings of 2 dimensions"):
+        ask(cloud, reader, query_texts=["what?"])
+
+
+def test_a_wrong_dimension_is_answered_with_both_numbers(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+
+    with pytest.raises(InvalidRequestError, match=r"3 dimensions.*'docs' has 2"):
+        ask(cloud, reader, query_embeddings=[[1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"where": {"$what": 1}},
+        {"where": {"n": {"$what": 1}}},
+        {"where": {}},
+        {"where_document": {"$contains": ""}},
+        {"where_document": {"$regex": "("}},
+    ],
+    ids=str,
+)
+def test_a_filter_that_chromadb_refuses_is_the_callers_mistake(
+    cloud: Cloud, reader: SnapshotReader, filters: dict[str, Any]
+) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+
+    with pytest.raises(InvalidRequestError, match="ChromaDB refuses"):
+        ask(cloud, reader, **filters)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"query_embeddings": [[1, 0]], "query_texts": ["a"]},
+        {"query_embeddings": []},
+        {"query_texts": []},
+        {"query_embeddings": [[float("nan")]]},
+        {"query_embeddings": [["1"]]},
+        {"query_embeddings": [[1]], "n_results": 0},
+        {"query_embeddings": [[1]], "include": ["everything"]},
+        {"query_embeddings": [[1]], "n_result": 1},
+    ],
+    ids=str,
+)
+def test_a_request_that_breaks_a_rule_is_refused(request_: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        QueryRequest.model_validate({"collection": "docs", **request_})
+
+
+def test_before_the_first_snapshot_there_is_nothing_to_ask(cloud: Cloud, reader: SnapshotReader) -> None:
+    with pytest.raises(NoSnapshotError, match="compact"):
+        ask(cloud, reader)
+
+
+def test_an_unknown_collection_is_answered_with_the_known_ones(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
+
+    with pytest.raises(NoSuchCollectionError, match=r"'dogs'; it has: docs, others"):
+        ask(cloud, reader, "dogs")
+
+
+def test_a_collection_of_nothing_but_deletes_answers_emptily(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta(deletes=["a"]))
+
+    answer = ask(cloud, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
+
+    assert (answer.ids, answer.documents, answer.distances) == ([[], []], [[], []], None)
+
+
+def test_a_collection_whose_records_were_all_deleted_answers_emptily(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    compact(cloud, a_delta(deletes=["a"], at=NOW + 1))
+
+    assert ask(cloud, reader).ids == [[]]
+
+
+def test_the_next_query_costs_one_conditional_get(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    ask(cloud, reader)
+    cloud.objects.calls.clear()
+
+    ask(cloud, reader)
+
+    assert cloud.objects.calls == [("get_if_changed", pointer_key())]
+
+
+def test_only_the_collection_asked_for_is_downloaded_and_not_its_ledger(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
+    cloud.objects.calls.clear()
+
+    ask(cloud, reader)
+
+    downloaded = {key for call, key in cloud.objects.calls if call == "download"}
+    assert downloaded
+    assert not any("/others/" in key or key.endswith("ledger.parquet") for key in downloaded)
+
+
+def test_a_query_sees_what_has_been_published_since_the_last_one(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    before = ask(cloud, reader)
+    published = compact(cloud, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+
+    after = ask(cloud, reader)
+
+    assert (before.ids, after.ids) == ([["a"]], [["b"]])
+    assert after.snapshot_id == published.snapshot_id
+    assert len(private_copies(cloud)) == 1
+
+
+def test_a_collection_that_a_new_snapshot_left_alone_stays_open(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    ask(cloud, reader)
+    published = compact(cloud, a_delta({"a": [1]}, collection="others"))
+    cloud.objects.calls.clear()
+
+    answer = ask(cloud, reader)
+
+    assert answer.snapshot_id == published.snapshot_id
+    assert not any(call == "download" for call, _ in cloud.objects.calls)
+
+
+def test_a_query_under_way_keeps_what_it_began_with(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    with reader.reading(cloud.services, "docs") as begun:
+        compact(cloud, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+        assert ask(cloud, reader).ids == [["b"]]
+
+        assert begun.collection is not None
+        assert begun.collection.query(query_embeddings=np.asarray([[1, 0]], np.float32))["ids"] == [["a"]]
+        assert len(private_copies(cloud)) == 2
+    assert len(private_copies(cloud)) == 1
+
+
+def test_queries_during_many_swaps_never_fail_and_never_go_back(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"0": [1, 0]}))
+    done = threading.Event()
+
+    def keep_asking() -> list[QueryAnswer]:
+        answers = []
+        while not done.is_set():
+            answers.append(ask(cloud, reader))
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(4)]
+        try:
+            for number in range(1, 6):
+                compact(cloud, a_delta({str(number): [1, 0]}, deletes=[str(number - 1)], at=NOW + number))
+        finally:
+            done.set()
+        answers = [future.result() for future in asking]
+
+    for series in answers:
+        seen = [answer.snapshot_id for answer in series]
+        assert seen == sorted(seen)
+        # The first snapshot's only record is "0", the second's "1": every answer fits its own snapshot.
+        assert all(answer.ids == [[str(int(answer.snapshot_id[:10]) - 1)]] for answer in series)
+    assert len(private_copies(cloud)) <= 1
+
+
+def test_a_snapshot_that_is_pruned_while_it_is_read_gives_way_to_the_published_one(
+    cloud: Cloud, reader: SnapshotReader
+) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+
+    def prune(call: str, key: str) -> None:
+        if call == "download":
+            cloud.objects.before = lambda _call, _key: None
+            compact(cloud, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+            cloud.objects.delete([key])
+
+    cloud.objects.before = prune
+
+    assert ask(cloud, reader).ids == [["b"]]
+
+
+def test_a_published_snapshot_that_is_damaged_is_reported(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    victim = next(key for key in cloud.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    cloud.objects.delete([victim])
+
+    with pytest.raises(SnapshotCorruptError, match=victim):
+        ask(cloud, reader)
+    assert private_copies(cloud) == []
+
+
+def test_a_pointer_that_has_gone_is_no_snapshot(cloud: Cloud, reader: SnapshotReader) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    ask(cloud, reader)
+    cloud.objects.delete([pointer_key()])
+
+    with pytest.raises(NoSnapshotError):
+        ask(cloud, reader)
+    assert private_copies(cloud) == []
+
+
+def test_a_full_disk_is_freed_of_the_other_collections(
+    cloud: Cloud, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"x": [1, 0]}, collection="others"))
+    ask(cloud, reader)
+
+    def download_if_there_is_room(*arguments: Any) -> int:
+        if len(private_copies(cloud)) > 1:
+            raise SnapshotTooLargeError("no room")
+        return snapshot_files.download(*arguments)
+
+    monkeypatch.setattr(snapshot_reader, "download", download_if_there_is_room)
+
+    assert ask(cloud, reader, "others").ids == [["x"]]
+    assert len(private_copies(cloud)) == 1

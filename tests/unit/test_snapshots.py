@@ -1,0 +1,221 @@
+"""The pointer, the manifest it vouches for, and the one write that publishes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+
+from chromadb_compaction.adapters import snapshots
+from chromadb_compaction.adapters.snapshots import (
+    PublishedPointer,
+    publish,
+    read_manifest,
+    read_pointer,
+    read_pointer_if_changed,
+)
+from chromadb_compaction.errors import (
+    CompactionError,
+    LockLostError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    SnapshotConflictError,
+    SnapshotCorruptError,
+    TransientStorageError,
+)
+from chromadb_compaction.layout import manifest_key, pointer_key
+from chromadb_compaction.manifest import Manifest, Pointer
+from tests.fakes.cloud import Cloud, a_cloud
+
+OURS, THEIRS = "arn:ours/1", "arn:theirs/1"
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "SWAP_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    return a_cloud()
+
+
+def a_pointer(sequence: int = 1, *, commit: str = OURS, manifest: bytes = b"") -> Pointer:
+    return Pointer(
+        snapshot_id=f"{sequence:010d}-0000000{len(commit) % 10}",
+        sequence=sequence,
+        manifest_sha256=hashlib.sha256(manifest).hexdigest(),
+        commit_id=commit,
+        published_at=1.0,
+    )
+
+
+def standing(cloud: Cloud) -> PublishedPointer:
+    found = read_pointer(cloud.services)
+    assert found is not None
+    return found
+
+
+def failing(times: int, error: CompactionError) -> Callable[[str, str], None]:
+    left = [error] * times
+
+    def fail(call: str, key: str) -> None:
+        if call == "put_if" and left:
+            raise left.pop()
+
+    return fail
+
+
+def test_before_the_first_snapshot_there_is_no_pointer(cloud: Cloud) -> None:
+    assert read_pointer(cloud.services) is None
+
+
+def test_what_was_published_is_read(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+
+    assert standing(cloud).pointer == a_pointer()
+
+
+def test_a_pointer_that_cannot_be_understood_names_its_key_and_the_way_back(cloud: Cloud) -> None:
+    cloud.objects.put(pointer_key(), b"{not json")
+
+    with pytest.raises(SnapshotCorruptError, match=r"snapshot/CURRENT .*previous version.*snapshots rollback ID"):
+        read_pointer(cloud.services)
+
+
+def test_an_unchanged_pointer_is_the_one_already_known(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+    known = standing(cloud)
+
+    assert read_pointer_if_changed(cloud.services, known) is known
+
+
+def test_a_changed_pointer_is_read_anew(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+    known = standing(cloud)
+    publish(cloud.services, a_pointer(2), etag=known.etag)
+
+    assert read_pointer_if_changed(cloud.services, known).pointer.sequence == 2
+
+
+def test_a_pointer_that_has_gone_is_missing(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+    known = standing(cloud)
+    cloud.objects.delete([pointer_key()])
+
+    with pytest.raises(ObjectMissingError):
+        read_pointer_if_changed(cloud.services, known)
+
+
+def test_the_manifest_is_the_one_that_the_pointer_vouches_for(cloud: Cloud) -> None:
+    manifest = Manifest(
+        snapshot_id="0000000001-00000000",
+        parent=None,
+        execution="arn:ours",
+        commit_id=OURS,
+        created_at=1.0,
+        seconds=1.0,
+        deltas_merged=1,
+        deltas_quarantined=0,
+        collections={},
+    )
+    body = manifest.model_dump_json().encode()
+    cloud.objects.put(manifest_key(a_pointer().snapshot_id), body)
+
+    assert read_manifest(cloud.services, a_pointer(manifest=body)) == manifest
+
+
+def test_an_altered_manifest_is_corrupt(cloud: Cloud) -> None:
+    cloud.objects.put(manifest_key(a_pointer().snapshot_id), b"{}")
+
+    with pytest.raises(SnapshotCorruptError, match=r"manifest\.json .*SHA-256.*rollback"):
+        read_manifest(cloud.services, a_pointer())
+
+
+def test_a_missing_manifest_is_corrupt(cloud: Cloud) -> None:
+    with pytest.raises(SnapshotCorruptError, match=r"manifest\.json is missing.*rollback"):
+        read_manifest(cloud.services, a_pointer())
+
+
+def test_a_manifest_of_another_format_is_corrupt_even_if_vouched_for(cloud: Cloud) -> None:
+    body = b'{"format": 2}'
+    cloud.objects.put(manifest_key(a_pointer().snapshot_id), body)
+
+    with pytest.raises(SnapshotCorruptError, match="format"):
+        read_manifest(cloud.services, a_pointer(manifest=body))
+
+
+def test_a_swap_after_anothers_names_who_published(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+    base = standing(cloud)
+    publish(cloud.services, a_pointer(2, commit=THEIRS), etag=base.etag)
+
+    with pytest.raises(SnapshotConflictError, match=THEIRS):
+        publish(cloud.services, a_pointer(2), etag=base.etag)
+    assert standing(cloud).pointer.commit_id == THEIRS
+
+
+def test_a_first_snapshot_loses_to_another_first_one(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(commit=THEIRS), etag=None)
+
+    with pytest.raises(SnapshotConflictError, match=THEIRS):
+        publish(cloud.services, a_pointer(), etag=None)
+
+
+def test_a_pointer_that_was_deleted_meanwhile_is_a_conflict(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+    base = standing(cloud)
+    cloud.objects.delete([pointer_key()])
+
+    with pytest.raises(SnapshotConflictError, match="gone"):
+        publish(cloud.services, a_pointer(2), etag=base.etag)
+
+
+def test_a_lost_response_is_recognised_as_success(cloud: Cloud) -> None:
+    cloud.objects.after = failing(1, TransientStorageError("the response was lost"))
+
+    assert publish(cloud.services, a_pointer(), etag=None) == a_pointer()
+    assert [call for call, _ in cloud.objects.calls] == ["put_if", "get"]
+
+
+def test_a_refusal_that_only_met_our_own_write_is_recognised_as_success(cloud: Cloud) -> None:
+    cloud.objects.after = failing(1, PreconditionFailedError("the client repeated a write whose response was lost"))
+
+    assert publish(cloud.services, a_pointer(), etag=None) == a_pointer()
+
+
+def test_a_racing_write_that_changed_nothing_is_tried_again(cloud: Cloud) -> None:
+    cloud.objects.before = failing(2, TransientStorageError("409 ConditionalRequestConflict"))
+
+    assert publish(cloud.services, a_pointer(), etag=None) == a_pointer()
+    assert standing(cloud).pointer == a_pointer()
+
+
+def test_an_earlier_attempt_of_the_same_pass_stands(cloud: Cloud) -> None:
+    publish(cloud.services, a_pointer(), etag=None)
+    later = a_pointer().model_copy(update={"snapshot_id": "0000000001-ffffffff"})
+
+    assert publish(cloud.services, later, etag=None) == a_pointer()
+
+
+def test_a_storage_that_stays_down_is_transient_and_publishes_nothing(cloud: Cloud) -> None:
+    cloud.objects.before = failing(99, TransientStorageError("SlowDown"))
+
+    with pytest.raises(TransientStorageError, match="nothing was published"):
+        publish(cloud.services, a_pointer(), etag=None)
+    assert read_pointer(cloud.services) is None
+
+
+def test_a_lost_lease_stops_the_swap_between_two_attempts(cloud: Cloud) -> None:
+    cloud.objects.before = failing(1, TransientStorageError("SlowDown"))
+    beats = iter([None, LockLostError("gone")])
+
+    def check() -> None:
+        lost = next(beats)
+        if lost is not None:
+            raise lost
+
+    with pytest.raises(LockLostError):
+        publish(cloud.services, a_pointer(), etag=None, before_swap=check)
+    assert read_pointer(cloud.services) is None
