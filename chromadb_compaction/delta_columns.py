@@ -52,12 +52,14 @@ def _fixed_size_lists(matrix: Vector, kind: pa.DataType, mask: pa.BooleanArray |
 
 
 def check_column_names(names: list[str]) -> None:
-    """Raise CorruptDeltaError for an unknown or repeated column: a misspelt one would lose data silently."""
+    """Raise CorruptDeltaError for a missing id, or an unknown or repeated column: a misspelt one would lose data."""
     for name in names:
         if name not in KNOWN_COLUMNS:
             raise CorruptDeltaError(f"the column {name!r} is unknown; a delta has {', '.join(KNOWN_COLUMNS)}")
         if names.count(name) > 1:
             raise CorruptDeltaError(f"the column {name!r} stands there twice")
+    if "id" not in names:
+        raise CorruptDeltaError("the column 'id' is missing")
 
 
 def check_op(op: object) -> bool:

@@ -26,7 +26,14 @@ from chromadb_compaction.records import Vector, check_each, check_id, check_meta
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _ROW_BYTES = 64  # what a row costs in memory before it holds anything
-_BAD_FILE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError, OSError)
+_BAD_FILE = (
+    pa.ArrowInvalid,
+    pa.ArrowNotImplementedError,
+    pa.ArrowTypeError,
+    pa.ArrowKeyError,
+    OSError,
+    UnicodeDecodeError,
+)
 """What pyarrow raises for damaged bytes. The source is a buffer in memory, so an OSError is never a failed disk;
 ArrowMemoryError is not among them, since it says nothing about the data."""
 
@@ -69,15 +76,24 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
 
 
 def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, bytes | None]:
-    """Read the whole table, its text still dictionary-encoded where the file has it so, within `max_bytes`."""
+    """Read the whole table, its text dictionary-encoded, if that and its plain form stay within `max_bytes`."""
     source = pa.BufferReader(body)
     shape = pq.read_metadata(source)
     check_column_names(shape.schema.to_arrow_schema().names)
-    _check_size(_declared_bytes(shape), max_bytes)
+    leaves = {shape.schema.column(number).path for number in range(shape.num_columns)}
     file = pq.ParquetFile(
-        source, metadata=shape, read_dictionary=_dictionary_columns(shape), page_checksum_verification=True
+        source,
+        metadata=shape,
+        read_dictionary=[name for name in _TEXT_COLUMNS if name in leaves],
+        page_checksum_verification=True,
     )
-    table = file.read(use_threads=False).combine_chunks()
+    # Arrow builds the descriptions of columns here with its own errors caught; asked for them first by
+    # _declared_bytes, a damaged one would end the process.
+    file.scan_contents()
+    _check_size(_declared_bytes(shape), max_bytes)
+    table = file.read(use_threads=False)
+    table.validate(full=True)  # text is UTF-8, dictionary indices lie within: computing on others may crash
+    table = table.combine_chunks()
     _check_size(sum(_expanded_bytes(table[name]) for name in table.column_names), max_bytes)
     return table, (shape.metadata or {}).get(header_key)
 
@@ -99,19 +115,8 @@ def _declared_bytes(shape: pq.FileMetaData) -> int:
     return total
 
 
-def _dictionary_columns(shape: pq.FileMetaData) -> list[str]:
-    """Return the text columns with dictionary pages: one long value many times over would burst the memory."""
-    names: set[str] = set()
-    for group in range(shape.num_row_groups):
-        for number in range(shape.num_columns):
-            column = shape.row_group(group).column(number)
-            if column.path_in_schema in _TEXT_COLUMNS and any("DICTIONARY" in name for name in column.encodings):
-                names.add(column.path_in_schema)
-    return sorted(names)
-
-
 def _expanded_bytes(column: pa.ChunkedArray[Any]) -> int:
-    """Return the column's size once its dictionaries are written out."""
+    """Return the column's size in plain form: a long value many times over is short in a dictionary."""
     return sum(_expanded_chunk_bytes(chunk) for chunk in column.chunks)
 
 
@@ -123,8 +128,6 @@ def _expanded_chunk_bytes(chunk: Any) -> int:  # noqa: ANN401 - any kind of arra
 
 
 def _check(table: pa.Table) -> DeltaColumns:
-    if "id" not in table.column_names:
-        raise CorruptDeltaError("the column 'id' is missing")
     given = _texts(table, "id")
     ids = check_each(check_id, given, given)
     deleted = np.array(check_each(check_op, _texts(table, "op"), ids), dtype=np.bool_)
@@ -197,10 +200,7 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
     kind = _text_type(column.type)
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise CorruptDeltaError(f"the column {name!r} is of type {kind}; it must be a string")
-    try:
-        texts: list[str | None] = column.cast(pa.large_string()).to_pylist()
-    except UnicodeDecodeError as error:
-        raise CorruptDeltaError(f"the column {name!r} holds bytes that are not UTF-8") from error
+    texts: list[str | None] = column.cast(pa.large_string()).to_pylist()
     return texts
 
 

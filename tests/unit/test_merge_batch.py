@@ -1,0 +1,287 @@
+"""MergeBatch: every delta of a batch is merged, quarantined or missing, and a second run does the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chromadb_compaction.errors import LockLostError, ObjectMissingError
+from chromadb_compaction.layout import (
+    batch_key,
+    quarantine_key,
+    reason_key,
+    report_key,
+    run_key,
+    shapes_key,
+)
+from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
+from chromadb_compaction.outcomes import DeltaOutcome, decode_outcomes
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Services
+from chromadb_compaction.runs import decode_run
+from chromadb_compaction.settings import Settings
+from chromadb_compaction.steps.merge_batch import merge_batch
+from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7
+from tests.fakes.leases import InMemoryLeaseStore
+from tests.fakes.objects import InMemoryObjectStore
+from tests.fakes.queue import InMemoryDeltaQueue
+
+EXECUTION = "arn:aws:states:eu-central-1:000000000000:execution:chromadb-compaction-dev:one"
+BATCH = batch_key(EXECUTION, 1, 0)
+
+
+@pytest.fixture
+def services() -> Services:
+    made = Services(
+        settings=Settings(chromadb_bucket="a-bucket"),
+        objects=InMemoryObjectStore(clock=lambda: NOW),
+        leases=InMemoryLeaseStore(),
+        queue=InMemoryDeltaQueue(),
+        clock=lambda: NOW,
+    )
+    made.leases.acquire(made.settings.lock_id, EXECUTION, now=NOW, seconds=900)
+    return made
+
+
+def stored(services: Services) -> dict[str, Any]:
+    assert isinstance(services.objects, InMemoryObjectStore)
+    return services.objects.objects
+
+
+def listed(services: Services, deltas: Sequence[BuiltDelta]) -> list[ObjectInfo]:
+    return [delta.put_into(services.objects) for delta in deltas]
+
+
+def request_for(
+    services: Services, infos: Sequence[ObjectInfo], *, dimension: int | None = 2, space: str = "l2"
+) -> MergeBatchRequest:
+    shape = CollectionShape.model_validate(
+        {"collection": "docs", "dimension": dimension, "space": space, "embedding_function": None, "records": 0}
+    )
+    services.objects.put(BATCH, json.dumps([info.model_dump() for info in infos]).encode())
+    services.objects.put(shapes_key(EXECUTION, 1), json.dumps([shape.model_dump()]).encode())
+    size = sum(info.bytes for info in infos)
+    return MergeBatchRequest(
+        execution=EXECUTION,
+        pass_number=1,
+        batch=BatchRef(key=BATCH, collection="docs", deltas=len(infos), bytes=size),
+    )
+
+
+def merge(services: Services, *deltas: BuiltDelta, **shape: Any) -> MergedBatch:
+    return merge_batch(request_for(services, listed(services, deltas), **shape), services)
+
+
+def outcomes(services: Services) -> list[DeltaOutcome]:
+    return decode_outcomes(services.objects.get(report_key(BATCH)).body)
+
+
+def reason_for(services: Services, delta: BuiltDelta) -> str:
+    reason = json.loads(services.objects.get(reason_key(quarantine_key(delta.key))).body)["reason"]
+    assert isinstance(reason, str)
+    return reason
+
+
+def test_the_run_holds_the_newest_version_of_each_id(services: Services) -> None:
+    older = a_delta({"a": [1, 1], "b": [1, 1]}, at=NOW - 2)
+    newer = a_jsonl_delta([{"id": "b", "op": "delete"}, {"id": "c", "embedding": [3, 3]}], at=NOW - 1)
+
+    result = merge(services, newer, older)
+
+    run = decode_run(services.objects.get(run_key(BATCH)).body)
+    assert run.select(["id", "deleted", "embedding"]).to_pylist() == [
+        {"id": "a", "deleted": False, "embedding": [1, 1]},
+        {"id": "b", "deleted": True, "embedding": None},
+        {"id": "c", "deleted": False, "embedding": [3, 3]},
+    ]
+    assert result == MergedBatch(
+        collection="docs",
+        run=run_key(BATCH),
+        report=report_key(BATCH),
+        merged=2,
+        quarantined=0,
+        missing=0,
+        rows=3,
+        bytes=len(services.objects.get(run_key(BATCH)).body),
+    )
+
+
+def test_the_report_accounts_for_every_delta(services: Services) -> None:
+    good, bad = a_delta({"a": [1, 1], "b": [2, 2]}), a_delta({"a": [float("nan"), 1]})
+    infos = listed(services, [good, bad])
+    gone = ObjectInfo(key=a_delta().key, bytes=5, etag="gone", modified=NOW)
+
+    merge_batch(request_for(services, [*infos, gone]), services)
+
+    reason = "row 0 (id 'a'): embedding holds NaN"
+    assert outcomes(services) == [
+        DeltaOutcome(key=good.key, etag=infos[0].etag, bytes=infos[0].bytes, status="merged", rows=2),
+        DeltaOutcome(key=bad.key, etag=infos[1].etag, bytes=infos[1].bytes, status="quarantined", reason=reason),
+        DeltaOutcome(key=gone.key, etag="gone", bytes=5, status="missing"),
+    ]
+
+
+def test_a_bad_delta_is_quarantined_whole_with_its_reason_and_stays_pending(services: Services) -> None:
+    bad = a_delta({"a": [1, 1], "b": [1, 2, 3]})
+
+    result = merge(services, bad)
+
+    assert (result.quarantined, result.run) == (1, None)
+    assert services.objects.get(quarantine_key(bad.key)).body == bad.body
+    assert services.objects.get(bad.key).body == bad.body
+    assert json.loads(services.objects.get(reason_key(quarantine_key(bad.key))).body) == {
+        "format": 1,
+        "delta": bad.key,
+        "reason": "row 1 (id 'b'): embedding has 3 dimensions, but that of row 0 has 2",
+        "quarantined_at": NOW,
+        "execution": EXECUTION,
+        "etag": outcomes(services)[0].etag,
+    }
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (a_delta({"a": [1, 1, 1]}), "its embeddings have 3 dimensions, but the collection 'docs' has 2"),
+        (a_delta({"a": [1, 1]}, name="not-a-uuid"), "is not a UUIDv7"),
+        (a_delta({"a": [1, 1]}, name=a_uuid7(NOW + 4000)), "ahead of S3's clock"),
+        (a_delta({"a": [1, 1]}, metadatas={"a": {"nested": {"x": 1}}}), "metadata key 'nested' holds an object"),
+        (a_delta()._replace(body=b"no Parquet"), "the file is not Parquet"),
+        (a_delta({"a": [1, 1]})._replace(key="delta/docs/readme.txt"), "has not the form"),
+    ],
+)
+def test_ninety_nine_good_deltas_are_merged_beside_a_bad_one(services: Services, bad: BuiltDelta, reason: str) -> None:
+    good = [a_delta({f"id-{number}": [number, 0]}) for number in range(99)]
+
+    result = merge(services, *good, bad)
+
+    assert (result.merged, result.quarantined, result.rows) == (99, 1, 99)
+    assert reason in reason_for(services, bad)
+
+
+def test_a_vector_that_cosine_would_turn_into_nan_is_quarantined(services: Services) -> None:
+    far = a_delta({"a": [1, 1], "b": [1e30, 1]}, {"c"})
+
+    assert merge(services, far, space="cosine").quarantined == 1
+    assert reason_for(services, far).startswith("row 1 (id 'b'): embedding is too long a vector for cosine")
+
+
+def test_the_same_vector_is_fine_with_other_distances(services: Services) -> None:
+    assert merge(services, a_delta({"a": [1e30, 1]}), space="ip").merged == 1
+
+
+def test_a_file_over_the_limit_is_quarantined_unread(services: Services) -> None:
+    limited = services._replace(settings=Settings(chromadb_bucket="a-bucket", max_delta_bytes=100))
+    large = a_delta({"a": [1, 1]})
+
+    assert merge(limited, large).quarantined == 1
+    assert f"the file has {len(large.body)} bytes, more than 100" in reason_for(services, large)
+
+
+def test_a_second_run_writes_the_same_objects(services: Services) -> None:
+    request = request_for(
+        services, listed(services, [a_delta({"a": [1, 1]}), a_delta({"a": [2, 2]}, {"b"}), a_delta({"a": [1]})])
+    )
+    first = merge_batch(request, services)
+    bodies = {key: found.body for key, found in stored(services).items()}
+
+    assert merge_batch(request, services) == first
+    assert {key: found.body for key, found in stored(services).items()} == bodies
+
+
+def test_a_delta_changed_since_the_listing_stays_pending(services: Services) -> None:
+    delta = a_delta({"a": [1, 1]})
+    request = request_for(services, listed(services, [delta]))
+    services.objects.put(delta.key, a_delta({"a": [2, 2]}).body)
+
+    result = merge_batch(request, services)
+
+    assert (result.missing, result.run) == (1, None)
+
+
+def test_a_bad_delta_that_vanishes_before_its_quarantine_is_missing(services: Services) -> None:
+    bad = a_delta({"a": [1]})
+    request = request_for(services, listed(services, [bad]))
+
+    def vanish(call: str, key: str) -> None:
+        if call == "copy":
+            stored(services).pop(bad.key, None)
+
+    assert isinstance(services.objects, InMemoryObjectStore)
+    services.objects.before = vanish
+
+    assert merge_batch(request, services).missing == 1
+    assert quarantine_key(bad.key) not in stored(services)
+
+
+def test_deltas_of_deletes_alone_need_no_dimension(services: Services) -> None:
+    result = merge(services, a_delta(deletes={"a"}), a_delta(), dimension=None)
+
+    assert (result.merged, result.rows) == (2, 1)
+
+
+def test_an_upsert_that_the_pass_was_planned_without_waits_for_the_next(services: Services) -> None:
+    assert merge(services, a_delta({"a": [1, 1]}), dimension=None).missing == 1
+
+
+def test_a_name_that_can_be_no_collection_has_no_shape_and_all_its_deltas_are_bad(services: Services) -> None:
+    bad = a_delta({"a": [1, 1]}, collection="x")
+    request = request_for(services, listed(services, [bad]))
+    batch = request.batch.model_copy(update={"collection": "x"})
+
+    result = merge_batch(request.model_copy(update={"batch": batch}), services)
+
+    assert result.quarantined == 1
+    assert "breaks ChromaDB's rule" in reason_for(services, bad)
+
+
+def test_an_unexpected_error_fails_the_task_and_quarantines_nothing(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    delta = a_delta({"a": [1, 1]})
+    request = request_for(services, listed(services, [delta]))
+    monkeypatch.setattr("chromadb_compaction.steps.merge_batch.read_delta", broken)
+
+    with pytest.raises(MemoryError):
+        merge_batch(request, services)
+    assert quarantine_key(delta.key) not in stored(services)
+
+
+def test_a_missing_batch_manifest_fails_the_task(services: Services) -> None:
+    request = request_for(services, [])
+    services.objects.delete([BATCH])
+
+    with pytest.raises(ObjectMissingError):
+        merge_batch(request, services)
+
+
+def test_without_the_lease_nothing_is_read(services: Services) -> None:
+    request = request_for(services, listed(services, [a_delta({"a": [1, 1]})]))
+    services.leases.release(services.settings.lock_id, EXECUTION)
+
+    with pytest.raises(LockLostError):
+        merge_batch(request, services)
+    assert run_key(BATCH) not in stored(services)
+
+
+def test_a_hundred_deltas_merge_to_the_model(services: Services) -> None:
+    chance = np.random.default_rng(7)
+    deltas: list[BuiltDelta] = []
+    model: dict[str, list[float] | None] = {}
+    for number in range(100):
+        ids = [f"id-{n}" for n in chance.choice(300, 20, replace=False)]
+        upserts = {row_id: chance.standard_normal(2).astype(np.float32).tolist() for row_id in ids[:15]}
+        deltas.append(a_delta(upserts, ids[15:], name=a_uuid7(NOW - 100 + number)))
+        model |= {**upserts, **dict.fromkeys(ids[15:])}
+
+    merge(services, *deltas[::-1])
+
+    run = decode_run(services.objects.get(run_key(BATCH)).body)
+    assert dict(zip(run["id"].to_pylist(), run["embedding"].to_pylist(), strict=True)) == model

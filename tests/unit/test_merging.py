@@ -1,0 +1,160 @@
+"""The newest version of each id, whatever the order in which versions arrive."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromadb_compaction.fingerprints import DELETED
+from chromadb_compaction.merging import newest
+from chromadb_compaction.runs import decode_run, encode_run, run_dimension, run_schema
+
+
+class Row(NamedTuple):
+    id: str
+    delta: int
+    row: int
+    deleted: bool
+    content: int
+
+    @property
+    def fingerprint(self) -> bytes:
+        return DELETED if self.deleted else bytes([self.content + 1]) * 32
+
+
+rows = st.builds(
+    Row,
+    st.sampled_from(["", "a", "b", "ä", "aa"]),
+    st.integers(0, 3),
+    st.integers(0, 2),
+    st.booleans(),
+    st.integers(0, 2),
+)
+tables = st.lists(st.lists(rows, max_size=6), max_size=5)
+
+
+def a_run(given_rows: Sequence[Row]) -> pa.Table:
+    """A run-shaped table, in the order given; without upserts it has no dimension."""
+    dimension = None if all(row.deleted for row in given_rows) else 2
+    return pa.Table.from_pylist(
+        [
+            {
+                "id": row.id,
+                "delta": row.delta.to_bytes(16, "big"),
+                "row": row.row,
+                "deleted": row.deleted,
+                "fingerprint": row.fingerprint,
+                "embedding": None if row.deleted else [row.content, row.delta],
+                "document": None if row.deleted else f"{row.content}",
+                "metadata": None,
+            }
+            for row in given_rows
+        ],
+        schema=run_schema(dimension),
+    )
+
+
+def winners(given_rows: Sequence[Row]) -> list[tuple[str, int, int, bytes]]:
+    """The same in the plainest Python."""
+    best: dict[str, tuple[int, int, bytes]] = {}
+    for row in given_rows:
+        version = (row.delta, row.row, row.fingerprint)
+        best[row.id] = max(best.get(row.id, version), version)
+    return [(row_id, *best[row_id]) for row_id in sorted(best, key=str.encode)]
+
+
+def versions(table: pa.Table) -> list[tuple[Any, ...]]:
+    return [
+        (row["id"], int.from_bytes(row["delta"], "big"), row["row"], row["fingerprint"]) for row in table.to_pylist()
+    ]
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    return one.schema == other.schema and one.to_pylist() == other.to_pylist()
+
+
+@given(tables)
+def test_newest_agrees_with_the_plainest_model(parts: list[list[Row]]) -> None:
+    merged = newest([a_run(part) for part in parts])
+
+    assert versions(merged) == winners([row for part in parts for row in part])
+
+
+@given(tables, st.randoms(use_true_random=False))
+def test_neither_order_nor_splitting_matters(parts: list[list[Row]], chance: random.Random) -> None:
+    everything = [row for part in parts for row in part]
+    chance.shuffle(everything)
+
+    assert same(newest([a_run([row]) for row in everything]), newest([a_run(part) for part in parts]))
+
+
+@given(tables, tables)
+def test_merging_merged_runs_is_merging_all_at_once(one: list[list[Row]], other: list[list[Row]]) -> None:
+    first, second = [a_run(part) for part in one], [a_run(part) for part in other]
+    stepwise = newest([newest(first), newest(second)])
+
+    assert versions(stepwise) == versions(newest(first + second))
+
+
+@given(tables)
+def test_merging_again_changes_nothing(parts: list[list[Row]]) -> None:
+    once = newest([a_run(part) for part in parts])
+
+    assert same(newest([once, once]), once)
+
+
+def test_a_late_older_upsert_does_not_resurrect_a_deleted_id() -> None:
+    deleted = a_run([Row("a", 2, 0, deleted=True, content=0)])
+    late = a_run([Row("a", 1, 5, deleted=False, content=1)])
+
+    assert newest([deleted, late])["deleted"].to_pylist() == [True]
+
+
+def test_of_two_rows_of_one_delta_the_later_row_wins() -> None:
+    table = a_run([Row("a", 1, 0, deleted=False, content=0), Row("a", 1, 1, deleted=False, content=1)])
+
+    assert newest([table])["document"].to_pylist() == ["1"]
+
+
+def test_a_delete_loses_against_an_upsert_of_the_very_same_version() -> None:
+    table = a_run([Row("a", 1, 0, deleted=True, content=0), Row("a", 1, 0, deleted=False, content=0)])
+
+    assert newest([table])["deleted"].to_pylist() == [False]
+
+
+def test_runs_without_upserts_take_on_the_others_dimension() -> None:
+    merged = newest(
+        [a_run([Row("a", 1, 0, deleted=True, content=0)]), a_run([Row("b", 1, 0, deleted=False, content=1)])]
+    )
+
+    assert run_dimension(merged) == 2
+    assert merged["embedding"].to_pylist() == [None, [1, 1]]
+
+
+def test_runs_of_different_dimensions_are_no_collection() -> None:
+    with pytest.raises(ValueError, match=r"dimensions \[2, 3\]"):
+        newest([run_schema(2).empty_table(), run_schema(3).empty_table()])
+
+
+def test_no_runs_merge_to_an_empty_one() -> None:
+    assert newest([]).schema == run_schema(None)
+
+
+@given(st.lists(rows, max_size=6))
+def test_a_run_is_stored_and_read_back_unchanged(given_rows: list[Row]) -> None:
+    table = newest([a_run(given_rows)])
+
+    assert same(decode_run(encode_run(table)), table)
+
+
+@given(st.lists(rows, max_size=6))
+def test_equal_runs_are_stored_as_equal_bytes(given_rows: list[Row]) -> None:
+    one, other = (newest([a_run(part)]) for part in (given_rows, given_rows[::-1]))
+
+    assert encode_run(one) == encode_run(other)

@@ -1,0 +1,66 @@
+"""JSON without ambiguity."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromadb_compaction.strict_json import parse
+
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=10,
+)
+
+
+@given(values, st.booleans())
+def test_whatever_json_writes_is_read_back(value: object, ensure_ascii: bool) -> None:  # noqa: FBT001 - Hypothesis draws it
+    text = json.dumps(value, ensure_ascii=ensure_ascii)
+
+    assert json.dumps(parse(text.encode())) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1,"a":1}',
+        '{"a":{"b":1,"b":2}}',
+        '{"a":"\\"","a":"x"}',
+        '{"a":1,"\\u0061":2}',
+        '{"\\u0061\\u0022\\u0022":1,"a\\"\\"":2}',
+        '[{"":1,"":2}]',
+    ],
+)
+def test_a_key_given_twice_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="twice"):
+        parse(text.encode())
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" + "0" * 100])
+def test_a_huge_integer_stays_an_integer(number: str) -> None:
+    assert parse(b'{"a":%s}' % number.encode()) == {"a": int(number)}
+
+
+def test_a_huge_float_stays_a_float() -> None:
+    value = parse(b"[1e300]")
+
+    assert value == [1e300]
+
+
+def test_words_that_python_writes_for_non_finite_numbers_come_back_as_floats() -> None:
+    value = parse(b"[NaN, Infinity]")
+
+    assert isinstance(value, list)
+    assert math.isnan(value[0])
+    assert value[1] == math.inf
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[1,]", b"[" * 3000 + b"]" * 3000, b"[" + b"9" * 5000 + b"]"])
+def test_everything_else_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"is not JSON|nested too deeply"):
+        parse(text)

@@ -1,0 +1,255 @@
+"""DeltaWriter: what any Python program writes deltas with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+import uuid_utils
+
+from chromadb_compaction.delta_formats import Delta, DeltaHeader, read_delta
+from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
+from chromadb_compaction.ports import DeltaQueue
+from chromadb_compaction.versions import uuid7_seconds
+from chromadb_compaction.writer import TARGET_BYTES, DeltaWriter
+from tests.fakes.objects import InMemoryObjectStore
+from tests.fakes.queue import InMemoryDeltaQueue
+
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture
+def objects() -> InMemoryObjectStore:
+    return InMemoryObjectStore()
+
+
+@pytest.fixture
+def queue() -> InMemoryDeltaQueue:
+    return InMemoryDeltaQueue()
+
+
+def a_writer(objects: InMemoryObjectStore, queue: DeltaQueue | None = None, **options: Any) -> DeltaWriter:
+    return DeltaWriter(bucket="a-bucket", objects=objects, queue=queue, **options)
+
+
+def written(objects: InMemoryObjectStore) -> Iterator[Delta]:
+    for key in sorted(objects.objects):
+        stored = objects.objects[key]
+        yield read_delta(key, stored.body, now=stored.modified, max_bytes=64 * MEBIBYTE)
+
+
+def test_rows_are_written_in_the_order_of_the_calls(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects) as writer:
+        writer.upsert("docs", ["a", "b"], [[1, 2], [3, 4]], documents=["x", None], metadatas=[None, {"n": 1}])
+        writer.delete("docs", ["a"])
+        writer.upsert("docs", ["c"], np.array([[5, 6]]))
+
+    (delta,) = written(objects)
+    assert writer.written == list(objects.objects)
+    assert delta.table["id"].to_pylist() == ["a", "b", "a", "c"]
+    assert delta.table["deleted"].to_pylist() == [False, False, True, False]
+    assert delta.table["embedding"].to_pylist() == [[1, 2], [3, 4], None, [5, 6]]
+    assert delta.table["document"].to_pylist() == ["x", None, None, None]
+    assert delta.table["metadata"].to_pylist() == [None, '{"n":1}', None, None]
+
+
+def test_each_collection_has_files_of_its_own(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects) as writer:
+        writer.upsert("docs", ["a"], [[1]])
+        writer.upsert("notes", ["a"], [[1, 2]])
+
+    assert [delta.collection for delta in written(objects)] == ["docs", "notes"]
+
+
+def test_the_header_says_what_the_collection_is_to_be(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, space="cosine", embedding_function="wordllama", producer="me") as writer:
+        writer.upsert("docs", ["a"], [[1]])
+
+    (delta,) = written(objects)
+    assert delta.header == DeltaHeader(space="cosine", embedding_function="wordllama", producer="me")
+
+
+def test_files_are_cut_at_one_to_five_megabytes(objects: InMemoryObjectStore) -> None:
+    vectors = np.random.default_rng(0).standard_normal((10_000, 384))
+    ids = [str(number) for number in range(10_000)]
+
+    with a_writer(objects) as writer:
+        writer.upsert("docs", ids, vectors)
+        early = len(objects.objects)
+
+    sizes = [len(objects.objects[key].body) for key in writer.written]
+    assert early == len(sizes) - 1 == 3
+    assert all(MEBIBYTE < size < 5 * MEBIBYTE for size in sizes)
+    assert [row_id for delta in written(objects) for row_id in delta.table["id"].to_pylist()] == ids
+
+
+def test_a_row_above_the_target_makes_a_file_of_its_own(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects) as writer:
+        writer.upsert("docs", ["a", "b", "c"], [[1], [2], [3]], documents=["", "x" * TARGET_BYTES, ""])
+
+    assert [delta.table["id"].to_pylist() for delta in written(objects)] == [["a"], ["b"], ["c"]]
+
+
+def test_later_files_have_later_names_even_if_the_clock_goes_back(
+    objects: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = uuid_utils.uuid7()
+    with a_writer(objects) as writer:
+        for number in range(20):
+            if number == 10:
+                monkeypatch.setattr(uuid_utils, "uuid7", lambda: past)
+            writer.delete("docs", [str(number)])
+            writer.flush()
+
+    names = [UUID(key[-44:-8]) for key in writer.written]
+    assert sorted(set(names)) == names
+    assert {name.version for name in names} == {7}
+    assert uuid7_seconds(names[-1]) >= uuid7_seconds(names[0])
+
+
+def test_a_flush_returns_its_own_keys(objects: InMemoryObjectStore) -> None:
+    writer = a_writer(objects)
+    writer.delete("docs", ["a"])
+    first = writer.flush()
+    writer.delete("docs", ["b"])
+
+    assert writer.flush() + first == [writer.written[1], writer.written[0]]
+    assert writer.flush() == []
+
+
+def test_the_bell_rings_once_the_delta_is_safe(objects: InMemoryObjectStore, queue: InMemoryDeltaQueue) -> None:
+    def check(_call: str) -> None:
+        assert len(objects.objects) == 1
+
+    queue.before = check
+    with a_writer(objects, queue) as writer:
+        writer.delete("docs", ["a", "b"])
+
+    (notice,) = queue.receive(10)
+    assert notice.key == writer.written[0]
+
+
+def test_a_failed_notification_is_a_warning_for_the_delta_is_safe(
+    objects: InMemoryObjectStore, queue: InMemoryDeltaQueue
+) -> None:
+    queue.before = failing
+    writer = a_writer(objects, queue)
+    writer.delete("docs", ["a"])
+
+    with pytest.warns(RuntimeWarning, match="1 deltas are safe in S3, but the queue was not told: SQS is away"):
+        writer.flush()
+
+    assert len(objects.objects) == 1
+
+
+def failing(*_call: str) -> None:
+    raise TransientStorageError("SQS is away")
+
+
+def test_a_failed_write_is_repeated_under_the_same_name(objects: InMemoryObjectStore) -> None:
+    writer = a_writer(objects)
+    writer.delete("docs", ["a"])
+    objects.after = failing  # the write has happened, its answer is lost
+    with pytest.raises(TransientStorageError):
+        writer.flush()
+    objects.after = lambda *_call: None
+
+    assert writer.flush() == list(objects.objects)
+
+
+def test_an_exception_in_the_block_drops_what_is_buffered(objects: InMemoryObjectStore) -> None:
+    def interrupted() -> None:
+        with a_writer(objects) as writer:
+            writer.delete("docs", ["a"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    assert not objects.objects
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"ids": "ab"}, "ids is a single string"),
+        ({"ids": ["a", ""]}, "row 1: id is empty"),
+        ({"embeddings": None}, "row 0 (id 'a'): an upsert needs an embedding"),
+        ({"embeddings": [[1, 2]]}, "embeddings has 1 entries, but there are 2 ids"),
+        ({"embeddings": [[1, 2], [1]]}, "row 1 (id 'b'): embedding has 1 dimensions, but that of row 0 has 2"),
+        ({"embeddings": [[1, 2], None]}, "row 1 (id 'b'): embedding is null"),
+        ({"embeddings": np.array([[1, 2], [np.nan, 1]])}, "row 1 (id 'b'): embedding holds NaN"),
+        ({"embeddings": np.zeros(2)}, "embeddings has 1 axes"),
+        ({"embeddings": np.zeros((2, 0))}, "embedding is empty"),
+        ({"embeddings": np.array([["1"], ["2"]])}, "embeddings are of numpy type <U1"),
+        ({"embeddings": [np.zeros((1, 2)), [1, 2]]}, "row 0 (id 'a'): embedding has 2 axes"),
+        ({"documents": "ab"}, "documents is a single str"),
+        ({"documents": ["x"]}, "documents has 1 entries, but there are 2 ids"),
+        ({"documents": ["x", 5]}, "row 1 (id 'b'): document is a number"),
+        ({"metadatas": [{"a": {}}, None]}, "row 0 (id 'a'): metadata key 'a' holds an object"),
+        ({"collection": "d"}, "the collection name 'd' breaks ChromaDB's rule"),
+    ],
+)
+def test_a_bad_call_is_refused_at_once_and_leaves_nothing(
+    objects: InMemoryObjectStore, arguments: dict[str, Any], reason: str
+) -> None:
+    call = {"collection": "docs", "ids": ["a", "b"], "embeddings": [[1, 2], [3, 4]]} | arguments
+    with a_writer(objects) as writer, pytest.raises(InvalidRequestError) as caught:
+        writer.upsert(**call)
+
+    assert str(caught.value).startswith(reason)
+    assert not objects.objects
+
+
+def test_a_collection_keeps_its_dimension_across_calls_and_files(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects) as writer:
+        writer.upsert("docs", ["a"], [[1, 2]])
+        writer.flush()
+        with pytest.raises(InvalidRequestError, match="3 dimensions, but this writer's earlier rows have 2"):
+            writer.upsert("docs", ["b"], [[1, 2, 3]])
+
+
+def test_a_vector_without_a_cosine_is_refused_where_cosine_is_asked_for(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, space="cosine") as writer, pytest.raises(InvalidRequestError, match="cosine"):
+        writer.upsert("docs", ["a"], [[1e30, 0]])
+
+
+def test_a_space_that_does_not_exist_is_refused(objects: InMemoryObjectStore) -> None:
+    with pytest.raises(InvalidRequestError, match="space: "):
+        a_writer(objects, space="euclid")
+
+
+def test_the_callers_array_may_change_after_the_call(objects: InMemoryObjectStore) -> None:
+    vectors = np.ones((1, 2), dtype=np.float32)
+    with a_writer(objects) as writer:
+        writer.upsert("docs", ["a"], vectors)
+        vectors[:] = 9
+
+    (delta,) = written(objects)
+    assert delta.table["embedding"].to_pylist() == [[1, 1]]
+
+
+def test_nothing_given_writes_nothing(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects) as writer:
+        writer.upsert("docs", [], [])
+        writer.delete("docs", [])
+
+    assert not objects.objects
+
+
+def test_without_a_bucket_it_says_which_variable_to_set(
+    objects: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CHROMADB_BUCKET", raising=False)
+    with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
+        DeltaWriter(objects=objects)
+
+
+def test_bucket_and_queue_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMADB_BUCKET", "a-bucket")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+    assert DeltaWriter(space="ip").written == []
