@@ -21,8 +21,6 @@ from chromadb_compaction.errors import (
     PreconditionFailedError,
     TransientStorageError,
 )
-from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.server import ADMIN_KEY, REGION
 from chromadb_compaction.ports import ObjectStore
 from tests.fakes.objects import InMemoryObjectStore
 
@@ -234,18 +232,6 @@ _numbers = count()
 
 
 class TestS3ObjectStore(ObjectStoreContract):
-    @pytest.fixture(scope="class")
-    def s3(self, local_server: StackHome) -> S3Client:
-        running = local_server.record()
-        assert running is not None
-        return boto3.client(
-            "s3",
-            endpoint_url=running.endpoint,
-            region_name=REGION,
-            aws_access_key_id=ADMIN_KEY,
-            aws_secret_access_key=ADMIN_KEY,
-        )
-
     @pytest.fixture
     def store(self, s3: S3Client) -> Iterator[S3ObjectStore]:
         bucket = f"object-store-contract-{next(_numbers)}"
