@@ -1,0 +1,44 @@
+"""The local server's S3, DynamoDB and SQS, for the contracts that run on the real adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from mypy_boto3_dynamodb import DynamoDBClient
+from mypy_boto3_s3 import S3Client
+from mypy_boto3_sqs import SQSClient
+
+from chromadb_compaction.adapters.aws import client_config
+from chromadb_compaction.local import server
+from chromadb_compaction.local.home import StackHome
+
+
+@pytest.fixture(scope="session")
+def session() -> boto3.Session:
+    return boto3.Session(
+        region_name=server.REGION, aws_access_key_id=server.ADMIN_KEY, aws_secret_access_key=server.ADMIN_KEY
+    )
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = StackHome(tmp_path_factory.mktemp("contracts"))
+    yield server.start(home, end_with_parent=True).endpoint
+    server.stop(home)
+
+
+@pytest.fixture(scope="session")
+def s3(session: boto3.Session, endpoint: str) -> S3Client:
+    return session.client("s3", endpoint_url=endpoint, config=client_config())
+
+
+@pytest.fixture(scope="session")
+def dynamodb(session: boto3.Session, endpoint: str) -> DynamoDBClient:
+    return session.client("dynamodb", endpoint_url=endpoint, config=client_config())
+
+
+@pytest.fixture(scope="session")
+def sqs(session: boto3.Session, endpoint: str) -> SQSClient:
+    return session.client("sqs", endpoint_url=endpoint, config=client_config())
