@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chromadb_compaction.cli.console import print_error
+from chromadb_compaction.cli.console import note, print_error
 from chromadb_compaction.cli.exits import ExitCode, exit_code
 from chromadb_compaction.errors import CompactionError
 
@@ -48,9 +50,9 @@ def build(debugging: Debugging) -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(debugging.option)
-    app.add_typer(local, name="local")
     for command in (put, compact, status, history, query):
         app.command()(command)
+    app.add_typer(local, name="local")
     return app
 
 
@@ -66,6 +68,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
             print_error(f"{kind.__name__}: {error}; for the traceback type: {PROGRAM} --debug ...")
 
     sys.excepthook = last_word
+    _speak_plainly()
     try:
         typer.main.get_command(build(debugging)).main(args=arguments, prog_name=PROGRAM)
     except (CompactionError, ClientError, BotoCoreError) as error:
@@ -73,6 +76,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
             raise
         print_error(_in_words(error))
         sys.exit(exit_code(error) if isinstance(error, CompactionError) else ExitCode.FAILED)
+
+
+def _speak_plainly() -> None:
+    """Show warnings as one line each; what the library also logs of them would only repeat that."""
+    warnings.showwarning = lambda message, *_args, **_options: note(f"warning: {message}")
+    logging.getLogger("chromadb_compaction").addHandler(logging.NullHandler())
 
 
 def _in_words(error: Exception) -> str:

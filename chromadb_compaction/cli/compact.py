@@ -68,8 +68,9 @@ def _report(arn: str, timeline: Timeline, *, as_json: bool) -> ExitCode:
         print_error(f"nothing was done: {summary.held}")
         return ExitCode.BUSY
     if summary.status != "SUCCEEDED":
+        name = arn.rpartition(":")[2]
         reason = f"{summary.error}: {summary.message}" if summary.error else "no error was given"
-        print_error(f"the execution ended {summary.status}: {reason}; see: chromadb-compaction history {arn}")
+        print_error(f"the execution ended {summary.status}: {reason}; see: chromadb-compaction history {name}")
         return ExitCode.FAILED
     if not as_json:
         print_summary(summary)

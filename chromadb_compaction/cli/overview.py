@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.cli.executions import Execution, latest
-from chromadb_compaction.errors import ObjectMissingError
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
     execution_name,
     is_folder_marker,
-    manifest_key,
     pending_key,
-    pointer_key,
     reason_key,
 )
 from chromadb_compaction.lease import Lease
-from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.outcomes import QuarantineReason
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
@@ -99,10 +97,11 @@ class QueueView(_View):
 
 
 class Overview(_View):
-    """The whole screen. What is not configured is None."""
+    """The whole screen. What is not configured is None; `snapshot_corrupt` says why there is no `snapshot`."""
 
     lease: LeaseView | None
     snapshot: SnapshotView | None
+    snapshot_corrupt: str | None
     pending: PendingView
     quarantine: QuarantineView
     queue: QueueView | None
@@ -116,9 +115,16 @@ def look(services: Services, sqs: SQSClient, step_functions: SFNClient) -> Overv
     settings, now = services.settings, services.clock()
     machine = settings.state_machine_arn
     lease = services.leases.read(settings.lock_id) if settings.dynamodb_table else None
+    snapshot, corrupt = None, None
+    try:
+        snapshot = _snapshot(services, now)
+    except SnapshotCorruptError as error:
+        # Whoever asks now needs the rest of the screen more than ever.
+        corrupt = str(error)
     return Overview(
         lease=lease_view(lease, now) if lease else None,
-        snapshot=_snapshot(services, now),
+        snapshot=snapshot,
+        snapshot_corrupt=corrupt,
         pending=pending_view(list(services.objects.list(settings.delta_prefix)), now),
         quarantine=_quarantine(services),
         queue=_queue(sqs, settings.delta_queue_url),
@@ -152,13 +158,11 @@ def pending_view(listed: list[ObjectInfo], now: float) -> PendingView:
 
 
 def _snapshot(services: Services, now: float) -> SnapshotView | None:
-    prefix = services.settings.snapshot_prefix
-    try:
-        pointer = Pointer.model_validate_json(services.objects.get(pointer_key(prefix=prefix)).body)
-    except ObjectMissingError:
+    published = read_pointer(services)
+    if published is None:
         return None
-    stored = services.objects.get(manifest_key(pointer.snapshot_id, prefix=prefix))
-    manifest = Manifest.model_validate_json(stored.body)
+    pointer = published.pointer
+    manifest = read_manifest(services, pointer)
     collections = [
         CollectionView(
             collection=name, records=each.records, dimension=each.dimension, space=each.space, bytes=each.bytes

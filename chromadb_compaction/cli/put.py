@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.manifest import Space
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.record_files import Rows
+    from chromadb_compaction.cli.record_files import Rows, Source
     from chromadb_compaction.writer import DeltaWriter
 
 
@@ -50,24 +50,20 @@ def put(
     from chromadb_compaction.cli.record_files import open_records
     from chromadb_compaction.writer import DeltaWriter
 
-    settings = clouds.settings()
     sources = [open_records(path, collection) for path in files]
     shapes = {source.space for source in sources if source.space}
-    rows = 0
+    writer = DeltaWriter(
+        clouds.settings(),
+        space=space or (shapes.pop() if len(shapes) == 1 else None),
+        embedding_function=embedding_function,
+        producer="chromadb-compaction put",
+    )
     with _progress(disable=as_json) as bar:
         task = bar.add_task("Writing", total=sum(source.size for source in sources))
-        writer = DeltaWriter(
-            settings,
-            space=space or (shapes.pop() if len(shapes) == 1 else None),
-            embedding_function=embedding_function,
-            producer="chromadb-compaction put",
-        )
-        with writer:
-            for source in sources:
-                for chunk in source.rows():
-                    _write(writer, collection, chunk, embedding_function, f"{source.name}, after {rows} records")
-                    rows += len(chunk.ids)
-                    bar.update(task, advance=chunk.size)
+        rows = 0
+        for chunk in _written(writer, sources, collection, embedding_function):
+            rows += len(chunk.ids)
+            bar.update(task, advance=chunk.size)
     if as_json:
         print_json({"collection": collection, "records": rows, "deltas": writer.written})
         return
@@ -75,26 +71,33 @@ def put(
     note("Merge them now: chromadb-compaction compact --wait")
 
 
-def _write(writer: DeltaWriter, collection: str, rows: Rows, embedding_function: str | None, where: str) -> None:
+def _written(
+    writer: DeltaWriter, sources: Sequence[Source], collection: str, embedding_function: str | None
+) -> Iterator[Rows]:
+    """Write all records, yielding each chunk once the writer has it. An error says what has been written already."""
     try:
-        for part in _parts_of_one_kind(rows):
-            if part.deleted[0]:
-                writer.delete(collection, part.ids)
-            else:
-                writer.upsert(
-                    collection,
-                    part.ids,
-                    _embedded(part, embedding_function),
-                    documents=part.documents,
-                    metadatas=part.metadatas,
-                )
+        with writer:
+            for source in sources:
+                for chunk in source.rows():
+                    _write(writer, collection, chunk, embedding_function)
+                    yield chunk
     except InvalidRequestError as error:
-        written = (
-            f"{counted(len(writer.written), 'delta')} before it stay written"
-            if writer.written
-            else "nothing was written"
-        )
-        raise InvalidRequestError(f"{where}: {error}; {written}") from error
+        raise InvalidRequestError(f"{error}; {_what_stays(writer)}") from error
+
+
+def _write(writer: DeltaWriter, collection: str, rows: Rows, embedding_function: str | None) -> None:
+    for part in _parts_of_one_kind(rows):
+        if part.deleted[0]:
+            writer.delete(collection, part.ids)
+        else:
+            embeddings = _embedded(part, embedding_function)
+            writer.upsert(collection, part.ids, embeddings, documents=part.documents, metadatas=part.metadatas)
+
+
+def _what_stays(writer: DeltaWriter) -> str:
+    if not writer.written:
+        return "nothing was written"
+    return f"{counted(len(writer.written), 'delta')} of the records before stay written; mend the file and put it again"
 
 
 def _parts_of_one_kind(rows: Rows) -> Iterator[Rows]:

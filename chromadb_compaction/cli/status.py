@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.exits import ExitCode
 from chromadb_compaction.cli.wording import ago, counted, duration, one_line, size
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
         PendingView,
         QuarantineView,
         QueueView,
-        SnapshotView,
     )
 
 STATUS_STYLES = {
@@ -31,7 +32,10 @@ STATUS_STYLES = {
 
 
 def status(*, as_json: JsonFlag = False) -> None:
-    """Show the lock, the published snapshot, what is pending or refused, the queues and the last executions."""
+    """Show the lock, the published snapshot, what is pending or refused, the queues and the last executions.
+
+    Exit codes: 0 shown, 5 shown, and the published snapshot is corrupt.
+    """
     from chromadb_compaction.cli import clouds
     from chromadb_compaction.cli.overview import look
 
@@ -40,6 +44,8 @@ def status(*, as_json: JsonFlag = False) -> None:
         print_json(overview.model_dump(mode="json"))
     else:
         out.print(screen(overview))
+    if overview.snapshot_corrupt:
+        raise typer.Exit(ExitCode.CORRUPT)
 
 
 def screen(overview: Overview) -> RenderableType:
@@ -48,7 +54,7 @@ def screen(overview: Overview) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("Lock", _lease(overview.lease))
-    grid.add_row("Snapshot", _snapshot(overview.snapshot))
+    grid.add_row("Snapshot", _snapshot(overview))
     grid.add_row("Pending", _pending(overview.pending))
     grid.add_row("Quarantine", _quarantine(overview.quarantine))
     grid.add_row("Queue", _queue(overview.queue))
@@ -69,7 +75,10 @@ def _lease(lease: LeaseView | None) -> Text:
     )
 
 
-def _snapshot(snapshot: SnapshotView | None) -> RenderableType:
+def _snapshot(overview: Overview) -> RenderableType:
+    snapshot = overview.snapshot
+    if overview.snapshot_corrupt:
+        return Text(f"corrupt: {overview.snapshot_corrupt}", style="bold red")
     if snapshot is None:
         return Text("nothing published yet", style="yellow")
     head = Text.assemble(
