@@ -63,7 +63,8 @@ def engine(
 
 def other_engine() -> AbstractContextManager[Engine]:
     """Give the engine that the environment names, say Step Functions Local."""
-    client = boto3.client("stepfunctions", region_name=REGION, endpoint_url=os.environ[OTHER_ENGINE])
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    client = session.client("stepfunctions", endpoint_url=os.environ[OTHER_ENGINE])
     return nullcontext(Engine("other", client, shortest_retry=1))
 
 

@@ -56,6 +56,7 @@ class Script:
         self._lock = threading.Lock()
         self._behaviours: dict[str, list[Behaviour]] = {}
         self._calls: list[Call] = []
+        self._execution: str | None = None
 
     def tell(self, task: str, *behaviours: Behaviour) -> None:
         """Say what a task does on its first call, its second, and so on."""
@@ -74,6 +75,8 @@ class Script:
         task = event.get("task", function)
         request = {name: value for name, value in event.items() if name != "task"}
         with self._lock:
+            if not self._is_ours(task, event["execution"]):
+                return _failure(Raises("StrayCall", "from a Map that an earlier test's engine has given up"))
             self._calls.append(Call(task, request))
             behaviour = self._next(task)
         try:
@@ -81,6 +84,11 @@ class Script:
         except ValidationError as error:
             return _failure(Raises("InvalidRequestError", f"{task}: {error}"))
         return _carry_out(behaviour(request) if callable(behaviour) else behaviour)
+
+    def _is_ours(self, task: str, execution: str) -> bool:
+        if task == "AcquireLock":
+            self._execution = execution
+        return execution == self._execution
 
     def _next(self, task: str) -> Behaviour:
         told = self._behaviours.get(task, [answers.USUAL[task]])
