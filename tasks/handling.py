@@ -20,9 +20,12 @@ logger = Logger(service="chromadb_compaction")
 """Named as the package is, so that what the domain logs through `logging` comes out in the same JSON."""
 
 
-def lambda_task(request_model: type[Request], step: Callable[[Request, Services], BaseModel]) -> Handler:
+def lambda_task(
+    request_model: type[Request], step: Callable[[Request, Services], BaseModel], *, logs_result: bool = True
+) -> Handler:
     """Return the Lambda handler that parses an event as `request_model` and answers with what `step` returns.
 
+    `logs_result` False keeps the answer out of the log: for what is large, or other people's text.
     Raises InvalidRequestError for an event that breaks the model. An error leaves the handler as it is, so that
     Step Functions sees its class name.
     """
@@ -37,7 +40,7 @@ def lambda_task(request_model: type[Request], step: Callable[[Request, Services]
         except CompactionError as error:
             logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
             raise
-        logger.info("%s done", task, extra={"result": result})
+        logger.info("%s done", task, extra={"result": result} if logs_result else {})
         return result
 
     return handler

@@ -130,3 +130,10 @@ def test_nothing_of_one_invocation_is_logged_with_the_next(log: io.StringIO) -> 
     *_, line = lines(log)
     assert line["service"] == "echo"
     assert "execution" not in line
+
+
+def test_an_answer_that_is_not_for_the_log_stays_out_of_it(log: io.StringIO) -> None:
+    handling.lambda_task(AcquireLockRequest, greet, logs_result=False)({"execution": ARN}, None)
+
+    assert lines(log)[-1]["message"] == "greet done"
+    assert "result" not in lines(log)[-1]
