@@ -46,9 +46,7 @@ def assert_same(found: dict[str, dict[str, Record]], model: dict[str, dict[str, 
         assert found[collection] == records, collection
 
 
-def test_a_pulled_snapshot_opens_with_plain_chromadb_and_holds_what_the_deltas_say(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_a_pulled_snapshot_opens_in_plain_chromadb_and_holds_what_the_deltas_say(stack: Stack, tmp_path: Path) -> None:
     deltas = some_deltas("docs", 30, seed=1) + some_deltas("notes", 5, seed=2)
     stack.put_objects({delta.key: delta.body() for delta in deltas})
 

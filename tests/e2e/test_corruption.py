@@ -46,3 +46,25 @@ def test_a_damaged_snapshot_file_fails_the_download_and_nothing_is_lost(
     stack.put_objects({victim: original})
     assert stack.compact().status == "SUCCEEDED"
     assert published(stack.s3, stack.bucket, tmp_path) == expected([first, second])
+
+
+def test_a_lost_pointer_is_refused_and_its_previous_version_brings_everything_back(
+    stack: Stack, tmp_path: Path
+) -> None:
+    first, second = a_delta("a"), a_delta("b")
+    stack.put_objects({first.key: first.body()})
+    assert stack.compact().status == "SUCCEEDED"
+    stack.s3.delete_object(Bucket=stack.bucket, Key="snapshot/CURRENT")
+    stack.put_objects({second.key: second.body()})
+
+    result = stack.compact()
+
+    assert result.error == "SnapshotCorruptError"
+    assert "snapshot/CURRENT is missing" in result.cause
+    assert stack.keys("delta/") == [second.key]
+
+    versions = stack.s3.list_object_versions(Bucket=stack.bucket, Prefix="snapshot/CURRENT")
+    marker = versions["DeleteMarkers"][0]["VersionId"]
+    stack.s3.delete_object(Bucket=stack.bucket, Key="snapshot/CURRENT", VersionId=marker)
+    assert stack.compact().status == "SUCCEEDED"
+    assert published(stack.s3, stack.bucket, tmp_path) == expected([first, second])
