@@ -1,0 +1,1 @@
+"""What `scripts/benchmark` measures: one job on the local stack, and two references of its own beside it."""

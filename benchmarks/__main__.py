@@ -1,0 +1,109 @@
+"""The benchmark's command line: `scripts/benchmark` runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks import job
+from benchmarks.calls import counting_relay
+from benchmarks.memory import watched_workers
+from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
+from benchmarks.workload import Load, first_round, second_round
+from chromadb_compaction.local.home import StackHome
+
+IDLE_CALLS = 8
+BACKLOG_MEBIBYTES = 600
+ROUNDS = ("into empty", "half updates")
+BACKLOG_DIMENSION = 8
+TABLE_WIDTH = 110
+
+console = Console(stderr=True)
+
+
+def benchmark(
+    *,
+    deltas: Annotated[int, typer.Option(min=1, help="Deltas in each of the two rounds.")] = 20,
+    rows: Annotated[int, typer.Option(min=2, help="Records in each delta.")] = 500,
+    dimension: Annotated[int, typer.Option(min=1, help="Dimensions of each embedding.")] = 384,
+    backlog: Annotated[
+        int, typer.Option(min=0, help="Deltas pending when memory is measured; 0 leaves it out.")
+    ] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure one job on a local stack of its own, beside two references.
+
+    naive: each delta is a ChromaDB directory in a tar.gz. bulk: one client, the largest batches, one flush.
+
+    Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
+    """
+    load = Load(deltas, rows, dimension)
+    measured: list[Row] = []
+    with job.local_server() as home:
+        measured += _job(home, load)
+        measured.append(_idle(home))
+        if backlog:
+            measured += _backlog(home, backlog)
+    report = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+    if as_json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    else:
+        # Rich takes a pipe to be 80 columns wide, which the table is not.
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(report))
+
+
+def _job(home: StackHome, load: Load) -> list[Row]:
+    """Measure the two rounds, first by the references, then by the system."""
+    naive, bulk = (_reference(kind, load) for kind in ("naive", "bulk"))
+    console.print("compacting on the local stack ...")
+    services = job.deployed(home, "job")
+    with watched_workers("-job") as peaks:
+        rounds = list(job.run_rounds(services, load, (first_round(load), second_round(load))))
+    compared = zip(ROUNDS, rounds, naive["rounds"], bulk["rounds"], strict=True)
+    lines = [row for name, *measured in compared for row in round_rows(name, *measured)]
+    references = {f"({kind})": measured["peak_mebibytes"] for kind, measured in (("naive", naive), ("bulk", bulk))}
+    return [*lines, *memory_rows("peak memory", peaks | references)]
+
+
+def _reference(kind: str, load: Load) -> dict[str, Any]:
+    """Run a reference in a process of its own, so that it neither warms nor burdens anything else."""
+    console.print(f"reference: {kind} ...")
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
+        command = [sys.executable, "-m", "benchmarks.references", kind, place, json.dumps(load)]
+        ended = subprocess.run(  # noqa: S603 - our own module
+            command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent
+        )
+    measured: dict[str, Any] = json.loads(ended.stdout)
+    return measured
+
+
+def _idle(home: StackHome) -> Row:
+    """Count what an execution with nothing to do asks of AWS."""
+    console.print("counting the calls of an idle execution ...")
+    with counting_relay(os.environ["AWS_ENDPOINT_URL"]) as counter:
+        calls = job.idle_calls(job.deployed(home, "idle", relay=counter), counter, first_round(Load(1, 2, 2)))
+    console.print(f"  {', '.join(calls)}", soft_wrap=True)
+    return Row(part="nothing to do", what="AWS calls", value=len(calls), unit="calls", limit=IDLE_CALLS)
+
+
+def _backlog(home: StackHome, count: int) -> list[Row]:
+    """Measure memory while very many small deltas are pending."""
+    console.print(f"writing and draining a backlog of {count:,} deltas ...")
+    deltas = first_round(Load(deltas=8, rows=-(-count // 8), dimension=BACKLOG_DIMENSION))
+    services = job.deployed(home, "backlog")
+    with watched_workers("-backlog") as peaks:
+        seconds = job.backlog(services, deltas)
+    drained = Row(part=f"{count:,} pending", what="execution", value=seconds, unit="s")
+    return [drained, *memory_rows("  peak memory", peaks, limit=BACKLOG_MEBIBYTES)]
+
+
+if __name__ == "__main__":
+    typer.run(benchmark)

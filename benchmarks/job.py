@@ -1,0 +1,136 @@
+"""The measured job: deltas produced, compacted by an execution on the local stack, and read by a fresh reader."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.calls import CallCounter
+from benchmarks.workload import COLLECTION, Load, Records, a_query
+from chromadb_compaction.adapters import aws
+from chromadb_compaction.adapters.chroma import open_collection
+from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
+from chromadb_compaction.cli.clouds import step_functions
+from chromadb_compaction.cli.executions import follow, start, state_machine
+from chromadb_compaction.cli.timeline import Timeline
+from chromadb_compaction.local import server
+from chromadb_compaction.local.deployment import Deployment, bring_up, deploy_stack
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.messages import PublishedSnapshot
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.writer import DeltaWriter
+
+SERVICES = ("S3", "SQS", "DYNAMODB")
+PUBLISH_PHASES = ("hash", "upload", "publish")
+# An execution that starts by itself would be measured too.
+CONFIG = {"compactionSchedule": "rate(1 day)"}
+
+
+@contextmanager
+def local_server() -> Iterator[StackHome]:
+    """Run a local stack of our own, with this process's AWS clients pointed at it."""
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
+        home = StackHome(Path(place))
+        stack = bring_up(home, Deployment("job", CONFIG), end_with_parent=True)
+        os.environ.update({name: text for name, text in stack.environment().items() if name.startswith("AWS_")})
+        try:
+            yield home
+        finally:
+            server.stop(home)
+
+
+def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) -> Services:
+    """Deploy one more stack and connect to it; its functions send their calls through `relay`, if there is one."""
+    # The server sets AWS_ENDPOINT_URL itself; a service's own variable has precedence over it.
+    variables = {f"AWS_ENDPOINT_URL_{service}": relay.endpoint for service in SERVICES} if relay else {}
+    stack = deploy_stack(home, Deployment(name, CONFIG, variables), Cloud(os.environ["AWS_ENDPOINT_URL"]))
+    return aws.connect(stack.settings())
+
+
+def produce(services: Services, deltas: Iterable[Records]) -> float:
+    """Write each of `deltas` as a delta of its own and return the seconds."""
+    prepared = list(deltas)
+    started = time.perf_counter()
+    with DeltaWriter(services.settings, objects=services.objects, queue=services.queue) as writer:
+        for records in prepared:
+            writer.upsert(COLLECTION, records.ids, records.embeddings, records.documents, records.metadatas)
+            writer.flush()
+    return time.perf_counter() - started
+
+
+def compact(services: Services) -> Timeline:
+    """Run one execution to its end. Raises RuntimeError unless it succeeds."""
+    client = step_functions()
+    timeline = follow(client, start(client, state_machine(services.settings)), lambda _: None)
+    if timeline.ended != "SUCCEEDED":
+        raise RuntimeError(f"the execution ended {timeline.ended}: {timeline.failure}")
+    return timeline
+
+
+def phases(timeline: Timeline) -> dict[str, float]:
+    """Return the seconds of merging, folding and publishing, as the tasks state them, and of the whole execution."""
+    ended = max(visit.left for visit in timeline.visits if visit.left)
+    uploads = [PublishedSnapshot.model_validate(each["snapshot"]) for each in timeline.outputs["UploadSnapshot"]]
+    return {
+        "merge batch": sum(visit.seconds(ended) for visit in timeline.visits if visit.name == "MergeBatches"),
+        "fold": sum(upload.seconds["fold"] for upload in uploads),
+        "publish": sum(upload.seconds[phase] for upload in uploads for phase in PUBLISH_PHASES),
+        "execution": (ended - timeline.visits[0].entered).total_seconds(),
+    }
+
+
+def read(services: Services, load: Load) -> float:
+    """Do what a reader without any copy does until its first answer, and return the seconds."""
+    started = time.perf_counter()
+    standing = read_pointer(services)
+    if standing is None:
+        raise RuntimeError("nothing was published")
+    manifest = read_manifest(services, standing.pointer)
+    with TemporaryDirectory() as place:
+        directory = Path(place, COLLECTION)
+        download(services, manifest, [Wanted(COLLECTION, manifest.collections[COLLECTION].files, directory)])
+        with open_collection(directory, COLLECTION) as collection:
+            collection.query(query_embeddings=a_query(load), n_results=10)
+            return time.perf_counter() - started
+
+
+def run_rounds(services: Services, load: Load, rounds: Iterable[Iterable[Records]]) -> Iterator[dict[str, float]]:
+    """Yield the seconds per phase of each round."""
+    for deltas in rounds:
+        produced = produce(services, deltas)
+        yield {"produce": produced, **phases(compact(services)), "reader": read(services, load)}
+
+
+def idle_calls(services: Services, counter: CallCounter, deltas: Iterable[Records]) -> list[str]:
+    """Return the AWS calls of an execution that finds nothing to do, after one that did."""
+    produce(services, deltas)
+    compact(services)
+    counter.calls.clear()
+    compact(services)
+    if not counter.calls:
+        raise RuntimeError("the functions' calls did not pass the relay, so they could not be counted")
+    return list(counter.calls)
+
+
+def backlog(services: Services, deltas: Iterable[Records]) -> float:
+    """Let each row wait as a delta of its own, drain them all in one execution, and return its seconds."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda records: produce(services, _single_rows(records)), deltas))
+    seconds = phases(compact(services))["execution"]
+    left = next(iter(services.objects.list(services.settings.delta_prefix)), None)
+    if left is not None:
+        raise RuntimeError(f"the backlog did not drain: {left.key} is still pending")
+    return seconds
+
+
+def _single_rows(records: Records) -> Iterator[Records]:
+    for row in range(len(records.ids)):
+        only = slice(row, row + 1)
+        yield Records(records.ids[only], records.embeddings[only], records.documents[only], records.metadatas[only])
