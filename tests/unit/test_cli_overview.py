@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.console import Console
+
+from chromadb_compaction.cli.overview import Overview, look
+from chromadb_compaction.cli.status import screen
+from chromadb_compaction.layout import quarantine_key, reason_key
+from chromadb_compaction.outcomes import QuarantineReason
+from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+DELTA = "delta/docs/01890000-0000-7000-8000-000000000001.parquet"
+
+
+class Queue:
+    def get_queue_attributes(self, **_asked: Any) -> dict[str, Any]:
+        attributes = {"ApproximateNumberOfMessages": "3", "ApproximateNumberOfMessagesNotVisible": "1"}
+        return {"Attributes": attributes}
+
+
+def overview_of(cloud: Cloud) -> Overview:
+    return look(cloud.services, cast("SQSClient", Queue()), cast("SFNClient", None))
+
+
+def text_of(overview: Overview) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(screen(overview))
+    return cast("io.StringIO", console.file).getvalue()
+
+
+def test_an_empty_system_says_so_in_every_line() -> None:
+    text = text_of(overview_of(a_cloud()))
+
+    for words in ("free", "nothing published yet", "none", "empty", "not configured"):
+        assert words in text
+
+
+def test_the_holder_of_the_lock_is_named_with_its_times() -> None:
+    cloud = a_cloud(dynamodb_table="table")
+    cloud.hold_lease(EXECUTION)
+    cloud.clock.tick(65)
+
+    assert "held by first for 1 min 5 s, renewed 1 min 5 s ago, 13 min 55 s left" in text_of(overview_of(cloud))
+
+
+def test_an_expired_lock_is_called_expired() -> None:
+    cloud = a_cloud(dynamodb_table="table")
+    cloud.hold_lease(EXECUTION)
+    cloud.clock.tick(16 * 60)
+
+    assert "expired: first held it and did not come back" in text_of(overview_of(cloud))
+
+
+def test_pending_deltas_are_counted_without_folder_markers() -> None:
+    cloud = a_cloud()
+    cloud.objects.put("delta/docs/", b"")
+    cloud.objects.put(DELTA, b"12345")
+    cloud.clock.tick(120)
+
+    pending = overview_of(cloud).pending
+
+    assert (pending.deltas, pending.bytes, pending.oldest_seconds) == (1, 5, 120)
+
+
+def test_a_quarantined_delta_is_shown_with_its_reason_under_the_name_it_had() -> None:
+    cloud = a_cloud()
+    kept = quarantine_key(DELTA)
+    reason = QuarantineReason(
+        delta=DELTA, reason="row 3: NaN in [embedding]", quarantined_at=0, execution=EXECUTION, etag="e"
+    )
+    cloud.objects.put(kept, b"bad")
+    cloud.objects.put(reason_key(kept), reason.model_dump_json().encode())
+
+    overview = overview_of(cloud)
+
+    assert overview.quarantine.deltas == 1
+    assert f"{DELTA}: row 3: NaN in [embedding]" in text_of(overview)
+
+
+def test_a_quarantined_delta_without_a_reason_is_shown_all_the_same() -> None:
+    cloud = a_cloud()
+    cloud.objects.put(quarantine_key(DELTA), b"bad")
+
+    assert "no reason was left beside it" in text_of(overview_of(cloud))
+
+
+def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
+    cloud = a_cloud()
+    cloud.objects.put("snapshot/CURRENT", b"{}")
+    cloud.objects.put(DELTA, b"12345")
+
+    overview = overview_of(cloud)
+
+    assert overview.snapshot_corrupt is not None
+    assert overview.pending.deltas == 1
+    assert "corrupt: " in text_of(overview)
+
+
+def test_queue_depths_are_told_with_what_is_in_flight() -> None:
+    assert "3 messages, 1 in flight" in text_of(overview_of(a_cloud(delta_queue_url="https://queue")))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chromadb_compaction.cli.record_files import CHUNK, Rows, open_records
+from chromadb_compaction.errors import InvalidRequestError
+
+
+def all_rows(path: Path, collection: str = "docs") -> list[Rows]:
+    return list(open_records(path, collection).rows())
+
+
+def json_lines(path: Path, *records: dict[str, Any]) -> Path:
+    text = "".join(json.dumps(record) + "\n" for record in records).encode()
+    path.write_bytes(gzip.compress(text) if path.name.endswith(".gz") else text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "records.jsonl.gz"])
+def test_json_lines_are_read_with_their_deletes(tmp_path: Path, name: str) -> None:
+    path = json_lines(
+        tmp_path / name,
+        {"id": "a", "embedding": [1, 0], "document": "text", "metadata": {"n": 1}},
+        {"id": "b", "op": "delete"},
+    )
+
+    (rows,) = all_rows(path)
+
+    assert list(rows.ids) == ["a", "b"]
+    assert list(rows.deleted) == [False, True]
+    assert rows.embeddings[0] == [1, 0]
+    assert list(rows.metadatas) == [{"n": 1}, None]
+
+
+def test_a_long_file_comes_in_pieces_whose_sizes_add_up_to_its_own(tmp_path: Path) -> None:
+    path = json_lines(tmp_path / "records.jsonl", *({"id": str(n), "embedding": [1]} for n in range(2 * CHUNK + 1)))
+
+    pieces = all_rows(path)
+
+    assert [len(piece.ids) for piece in pieces] == [CHUNK, CHUNK, 1]
+    assert sum(piece.size for piece in pieces) == path.stat().st_size
+
+
+def test_parquet_is_read_with_its_nulls_and_its_metadata_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    embeddings = pa.array([[1, 2], None], pa.list_(pa.float32()))
+    columns = {"id": ["a", "b"], "embedding": embeddings, "document": ["x", "y"], "metadata": ['{"n": 1}', None]}
+    pq.write_table(pa.table(columns), path)
+
+    (rows,) = all_rows(path)
+
+    assert list(rows.ids) == ["a", "b"]
+    assert list(rows.embeddings[0]) == [1, 2]
+    assert rows.embeddings[1] is None
+    assert list(rows.metadatas) == [{"n": 1}, None]
+
+
+def a_chroma_directory(path: Path, *names: str) -> Path:
+    client = chromadb.PersistentClient(path=path)
+    for name in names:
+        space: Any = {"hnsw": {"space": "cosine"}}
+        collection = client.create_collection(name, embedding_function=None, configuration=space)
+        collection.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32), metadatas=[{"n": 1}, {"n": 2}])
+    client.close()
+    return path
+
+
+def test_a_chroma_directory_is_read_with_its_space_and_left_untouched(tmp_path: Path) -> None:
+    path = a_chroma_directory(tmp_path / "chroma", "their-name")
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+    source = open_records(path, "our-name")
+    (rows,) = source.rows()
+
+    assert source.space == "cosine"
+    assert dict(zip(rows.ids, rows.metadatas, strict=True)) == {"a": {"n": 1}, "b": {"n": 2}}
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_of_several_collections_the_one_of_that_name_is_read_and_no_other(tmp_path: Path) -> None:
+    path = a_chroma_directory(tmp_path / "chroma", "one", "two")
+
+    assert len(all_rows(path, "two")[0].ids) == 2
+    with pytest.raises(InvalidRequestError, match="has no collection 'three'; it has: one, two"):
+        open_records(path, "three")
+
+
+def test_an_empty_directory_is_no_chroma_directory(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match=r"has no chroma\.sqlite3"):
+        open_records(tmp_path, "docs")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"id": "a", "embeding": [1]}', "line 1: the name 'embeding' is unknown"),
+        ("[1, 2]", "line 1: this is no JSON object"),
+        ('{"id": "a"', "line 1: "),
+        ('{"id": "a", "op": "drop"}', "'a': op must be upsert or delete"),
+        ('{"id": "a", "embedding": [1], "metadata": "[1]"}', "'a': its metadata is no JSON object"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+
+    with pytest.raises(InvalidRequestError) as refused:
+        all_rows(path)
+
+    assert complaint in str(refused.value)
+
+
+def test_a_file_cut_off_is_refused(tmp_path: Path) -> None:
+    path = json_lines(tmp_path / "records.jsonl.gz", {"id": "a", "embedding": [1]})
+    path.write_bytes(path.read_bytes()[:-10])
+
+    with pytest.raises(InvalidRequestError, match="is not whole"):
+        all_rows(path)
+
+
+def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    path.write_bytes(b"no parquet")
+
+    with pytest.raises(InvalidRequestError, match="cannot be read as Parquet"):
+        all_rows(path)
+
+
+def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.touch()
+
+    with pytest.raises(InvalidRequestError, match="is neither"):
+        open_records(path, "docs")
