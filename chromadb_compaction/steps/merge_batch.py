@@ -42,27 +42,38 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     unexpected fails the task and leaves every delta pending.
     """
     with heartbeat(services, request.execution) as heart:
-        batch = request.batch
-        listed = _LISTED.validate_json(services.objects.get(batch.key).body)
-        shape = _shape_of(batch.collection, request, services.objects)
-        reads = _read_all(listed, partial(read_one, shape=shape, services=services, execution=request.execution))
+        outcomes, run = _merge(request, services)
         heart.check()
-        run = newest(read.table for read in reads if read.table is not None)
-        body = encode_run(run) if run.num_rows else b""
-        if body:
-            services.objects.put(run_key(batch.key), body)
-        outcomes = [read.outcome for read in reads]
-        services.objects.put(report_key(batch.key), encode_outcomes(outcomes))
+        size = _store_run(run, request.batch.key, services.objects)
+        report = report_key(request.batch.key)
+        services.objects.put(report, encode_outcomes(outcomes))
         return MergedBatch(
-            collection=batch.collection,
-            run=run_key(batch.key) if body else None,
-            report=report_key(batch.key),
+            collection=request.batch.collection,
+            run=run_key(request.batch.key) if size else None,
+            report=report,
             merged=_count(outcomes, "merged"),
             quarantined=_count(outcomes, "quarantined"),
             missing=_count(outcomes, "missing"),
             rows=run.num_rows,
-            bytes=len(body),
+            bytes=size,
         )
+
+
+def _merge(request: MergeBatchRequest, services: Services) -> tuple[list[DeltaOutcome], pa.Table]:
+    """Return what became of each delta, and the run. The deltas' own tables are let go here: they are the memory."""
+    listed = _LISTED.validate_json(services.objects.get(request.batch.key).body)
+    shape = _shape_of(request.batch.collection, request, services.objects)
+    reads = _read_all(listed, partial(read_one, shape=shape, services=services, execution=request.execution))
+    return [read.outcome for read in reads], newest(read.table for read in reads if read.table is not None)
+
+
+def _store_run(run: pa.Table, batch: str, objects: ObjectStore) -> int:
+    """Write the run, unless it is empty, and return its size in bytes."""
+    if not run.num_rows:
+        return 0
+    body = encode_run(run)
+    objects.put(run_key(batch), body)
+    return len(body)
 
 
 def read_one(delta: ObjectInfo, *, shape: CollectionShape | None, services: Services, execution: str) -> _ReadDelta:
