@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from chromadb_compaction import layout
+from chromadb_compaction.adapters.snapshots import read_pointer
 from chromadb_compaction.errors import ObjectMissingError
 from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.manifest import Manifest
@@ -40,7 +41,7 @@ def prune(current: str, services: Services) -> Pruned:
     if not doomed:
         return NOTHING
     named = _named_files([s.snapshot_id for s in complete if s.snapshot_id not in doomed], services)
-    if named is None:
+    if named is None or not _still_published(current, services):
         return NOTHING
     prefix = services.settings.snapshot_prefix
     manifests = [layout.manifest_key(s.snapshot_id, prefix=prefix) for s in complete if s.snapshot_id in doomed]
@@ -51,6 +52,12 @@ def prune(current: str, services: Services) -> Pruned:
     if keys:
         log.info("pruned %d snapshots, %d objects", len(manifests), len(keys))
     return Pruned(len(manifests), len(keys))
+
+
+def _still_published(current: str, services: Services) -> bool:
+    """Say whether nobody has rolled back meanwhile, perhaps to what was about to go."""
+    found = read_pointer(services)
+    return found is not None and found.pointer.snapshot_id == current
 
 
 def _listing(services: Services) -> Listing:

@@ -169,6 +169,7 @@ class TestAnotherSnapshotPublished:
         cleaned = run(cloud, snapshot_id)
 
         assert cleaned.skipped == f"{snapshot_id} is no longer what is published; nothing was moved"
+        assert cloud.objects.keys("compacted/") == set()
         assert cloud.objects.keys("delta/") == {o.key for o in outcomes}
 
     def test_a_snapshot_rolled_back_while_its_deltas_are_copied_keeps_them_pending(self) -> None:

@@ -82,6 +82,19 @@ def test_a_file_goes_once_no_kept_manifest_names_it_any_more() -> None:
     assert standing(cloud) == {a_snapshot_id(5)}
 
 
+def test_a_rollback_while_the_manifests_are_read_keeps_everything() -> None:
+    cloud = a_history(5)
+
+    def roll_back(call: str, key: str) -> None:
+        if (call, key) == ("get", layout.manifest_key(a_snapshot_id(5))):
+            point_to(cloud, 1, swap=6)
+
+    cloud.objects.before = roll_back
+
+    assert prune(a_snapshot_id(5), cloud.services) == (0, 0)
+    assert a_snapshot_id(1) in standing(cloud)
+
+
 def test_what_was_rolled_back_from_stays() -> None:
     cloud = a_history(5)
     point_to(cloud, 2, swap=6)
