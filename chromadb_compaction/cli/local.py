@@ -46,9 +46,12 @@ def up(
     served = home.is_served()
     signal.signal(signal.SIGTERM, _interrupt)
     deployed = bring_up(home, Deployment(stack), port=port, end_with_parent=not detach)
-    _report(home, deployed, seconds=time.monotonic() - began, as_json=as_json)
-    if not detach and not served:
-        _serve(home)
+    try:
+        _report(home, deployed, seconds=time.monotonic() - began, as_json=as_json)
+        if not detach and not served:
+            server.wait(home)
+    except KeyboardInterrupt:
+        server.stop(home)
 
 
 @app.command()
@@ -67,14 +70,6 @@ def down(*, directory: Directory = DEFAULT_HOME, as_json: AsJson = False) -> Non
         typer.echo(json.dumps({"stopped": stopped}))
     else:
         typer.echo("stopped" if stopped else f"no local stack runs in {home.path}")
-
-
-def _serve(home: StackHome) -> None:
-    """Wait until somebody stops the server, or this command is interrupted: then stop it."""
-    try:
-        server.wait(home)
-    except KeyboardInterrupt:
-        server.stop(home)
 
 
 def _report(home: StackHome, deployed: LocalStack, *, seconds: float, as_json: bool) -> None:

@@ -22,7 +22,7 @@ def bootstrap_zip(nonce: str) -> bytes:
     script = (
         "#!/bin/sh\n"
         f"# {nonce}\n"
-        f'export PYTHONPATH={shlex.quote(str(CHECKOUT))}\n'
+        f"export PYTHONPATH={shlex.quote(str(CHECKOUT))}\n"
         f"exec {shlex.quote(sys.executable)} -m chromadb_compaction.local.runtime\n"
     )
     entry = zipfile.ZipInfo("bootstrap")

@@ -22,7 +22,7 @@ from chromadb_compaction.local.bootstrap import CHECKOUT, bootstrap_zip
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources import compute, storage, workflow
-from chromadb_compaction.local.resources.cloud import Cloud, Creator, FunctionOptions, Target
+from chromadb_compaction.local.resources.cloud import Cloud, Creator, FunctionOptions, Inputs, Target
 from chromadb_compaction.local.server import start, stop
 from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
 from infra.program import declare
@@ -128,24 +128,39 @@ class DeployingMocks(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         """Answer the provider's look-ups."""
-        cloud = self._target.cloud
-        if args.token == "aws:index/getCallerIdentity:getCallerIdentity":
-            return {"accountId": cloud.account, "arn": f"arn:aws:iam::{cloud.account}:root", "userId": "local"}, []
-        if args.token == "aws:index/getRegion:getRegion":
-            return {"region": cloud.region, "name": cloud.region, "id": cloud.region}, []
-        if args.token == "aws:index/getPartition:getPartition":
-            return {"partition": "aws", "dnsSuffix": "amazonaws.com"}, []
-        if args.token == "aws:dynamodb/getTable:getTable":
-            return self._table(args.args["name"]), []
-        raise LocalStackError(f"the local stack cannot answer {args.token}")
-
-    def _table(self, name: str) -> dict[str, Any]:
-        table = self._target.client("dynamodb").describe_table(TableName=name)["Table"]
-        keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
-        return {"name": name, "arn": table["TableArn"], "hashKey": keys["HASH"], "rangeKey": keys.get("RANGE")}
+        look_up = LOOK_UPS.get(args.token)
+        if look_up is None:
+            raise LocalStackError(f"the local stack cannot answer {args.token}; add it to {__name__}")
+        return look_up(self._target, args.args), []
 
 
-def _with_whole_numbers(value: Any) -> Any:
+def caller_identity(target: Target, _arguments: Inputs) -> Inputs:
+    """aws.get_caller_identity."""
+    account = target.cloud.account
+    return {"accountId": account, "arn": f"arn:aws:iam::{account}:root", "userId": account}
+
+
+def region(target: Target, _arguments: Inputs) -> Inputs:
+    """aws.get_region."""
+    name = target.cloud.region
+    return {"region": name, "name": name, "id": name}
+
+
+def existing_table(target: Target, arguments: Inputs) -> Inputs:
+    """aws.dynamodb.get_table."""
+    table = target.client("dynamodb").describe_table(TableName=arguments["name"])["Table"]
+    keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
+    return {"name": arguments["name"], "arn": table["TableArn"], "hashKey": keys["HASH"], "rangeKey": keys.get("RANGE")}
+
+
+LOOK_UPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
+    "aws:index/getCallerIdentity:getCallerIdentity": caller_identity,
+    "aws:index/getRegion:getRegion": region,
+    "aws:dynamodb/getTable:getTable": existing_table,
+}
+
+
+def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Return inputs with integers where Pulumi's wire format, which knows one kind of number, made floats of them."""
     if isinstance(value, dict):
         return {name: _with_whole_numbers(item) for name, item in value.items()}

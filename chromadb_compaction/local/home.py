@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,7 +96,7 @@ class StackHome:
         """Note which process serves, atomically."""
         fresh = self.record_file.with_suffix(".new")
         fresh.write_text(record.model_dump_json(), encoding="utf-8")
-        os.replace(fresh, self.record_file)
+        fresh.replace(self.record_file)
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the server's log."""

@@ -1,4 +1,4 @@
-"""Runs ministack so that it cannot outlive what started it: its process is `python -m chromadb_compaction.local.launch`."""
+"""The server's process: ministack, and a watch that ends it with whatever started it, where that is wanted."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    # ministack has read its level by now; the workers inherit what is left, and are to log at their own.
+    os.environ.pop("LOG_LEVEL", None)
     os.chdir(os.environ["TMPDIR"])
     if PARENT_VARIABLE in os.environ:
         threading.Thread(target=end_with, args=(int(os.environ[PARENT_VARIABLE]),), daemon=True).start()

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 PREFIX = "/2018-06-01/runtime"
 Handler = Callable[[Any, "LambdaContext"], Any]
@@ -109,7 +109,7 @@ class Tee:
         self._copy.flush()
         self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
         return getattr(self._stream, name)
 
 
@@ -131,7 +131,7 @@ def load_handler(name: str) -> Handler:
 def refuse_all(error: Exception) -> Handler:
     """Return a handler that answers every event with the error that kept the real one from loading."""
 
-    def handler(_event: Any, _context: LambdaContext) -> Any:
+    def handler(_event: object, _context: LambdaContext) -> NoReturn:
         raise error
 
     return handler
@@ -154,7 +154,7 @@ def serve_one(api: RuntimeApi, handler: Handler) -> None:
 
 
 def prepare_environment() -> None:
-    """Give this worker what a Lambda environment has: a private /tmp, the log group's name, and an end with its parent."""
+    """Give this worker what a Lambda environment has: a private /tmp, a log, and an end with its server."""
     function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
     os.environ["AWS_LAMBDA_LOG_GROUP_NAME"] = f"/aws/lambda/{function}"
     os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"] = "on-demand"
@@ -164,8 +164,8 @@ def prepare_environment() -> None:
     atexit.register(shutil.rmtree, private, ignore_errors=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(private)
     os.environ["CHROMADB_CACHE_DIR"] = str(private / "chromadb-compaction")
-    log = Path(os.environ["LOCAL_STACK_LOGS"], f"{function}.log").open("a", encoding="utf-8")
-    sys.stdout, sys.stderr = Tee(sys.stdout, log), Tee(sys.stderr, log)  # type: ignore[assignment]
+    log = Path(os.environ["LOCAL_STACK_LOGS"], f"{function}.log").open("a", encoding="utf-8")  # noqa: SIM115 - for life
+    sys.stdout, sys.stderr = Tee(sys.stdout, log), Tee(sys.stderr, log)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
 

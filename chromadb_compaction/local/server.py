@@ -121,7 +121,7 @@ def _start(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> S
 
 def _spawn(home: StackHome, environment: dict[str, str], lock: int) -> int:
     """Start the server in a process group of its own, holding the lock. It may outlive this process."""
-    os.set_inheritable(lock, True)
+    os.set_inheritable(lock, True)  # noqa: FBT003 - the standard library's own way
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", "chromadb_compaction.local.launch"],
@@ -163,14 +163,18 @@ def _is_healthy(port: int) -> bool:
 
 
 def _end_group(group: int, home: StackHome) -> None:
-    """End a process group: politely, then not. The lock tells when the server itself is gone."""
+    """Kill the server and its workers, and return when the server is gone.
+
+    Without ceremony: what they hold is removed next, and ministack would wait for the functions in flight.
+    """
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while home.is_served() and time.monotonic() < deadline:
-            _reap(group)
-            time.sleep(0.02)
         os.killpg(group, signal.SIGKILL)
+    deadline = time.monotonic() + STOP_SECONDS
+    while home.is_served():
+        if time.monotonic() > deadline:
+            raise LocalStackError(f"the server with process id {group} does not end")
+        _reap(group)
+        time.sleep(0.01)
     _reap(group)
 
 

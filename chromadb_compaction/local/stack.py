@@ -29,7 +29,7 @@ class LocalStack(BaseModel):
     exports: Mapping[str, str]
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that point every AWS client and this package's command line at the stack, as its admin."""
+        """Return the variables that make AWS clients and this package's command line the stack's admin."""
         return {
             **self.exports,
             "AWS_ENDPOINT_URL": self.endpoint,

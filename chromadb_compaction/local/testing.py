@@ -160,7 +160,8 @@ class Stack:
         """Return how an execution ended. Raises AssertionError when it has not after `seconds`."""
         deadline = time.monotonic() + seconds
         while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
-            assert time.monotonic() < deadline, f"{arn} still runs after {seconds} s"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{arn} still runs after {seconds} s")
             time.sleep(POLL_SECONDS)
         return self._result(described)
 
@@ -246,7 +247,8 @@ class Stack:
         """Wait until `holds()`. Raises AssertionError that names `what` when it does not within `seconds`."""
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {seconds} s: {what}")
             time.sleep(POLL_SECONDS)
 
     def running_executions(self) -> list[str]:

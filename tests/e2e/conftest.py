@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import pytest
 
@@ -46,9 +46,7 @@ class StackPool:
 
     def _deploy(self, config: Mapping[str, str], environment: Mapping[str, str]) -> Stack:
         self._deployed += 1
-        deployment = Deployment(
-            f"test{self._deployed}", {"enableCompaction": "false", **config}, environment
-        )
+        deployment = Deployment(f"test{self._deployed}", {"enableCompaction": "false", **config}, environment)
         return Stack(deploy_stack(self._home, deployment, self._cloud), self._home)
 
 
@@ -112,7 +110,7 @@ STACKS = pytest.StashKey[list[Stack]]()
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what server and functions have logged during a test that failed."""
     report = yield
     if report.failed:

@@ -1,0 +1,260 @@
+"""The local stack itself: deployed from the program, its roles enforced, and gone without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from chromadb_compaction.local import server
+from chromadb_compaction.local.deployment import Deployment, deploy_stack
+from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.stack import load
+from chromadb_compaction.local.testing import FunctionError, Stack
+from chromadb_compaction.settings import load_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.e2e
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[StackHome]:
+    home = StackHome(tmp_path / "stack")
+    yield home
+    server.stop(home)
+
+
+def command(home: StackHome, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = "from chromadb_compaction.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, "local", *arguments, "--dir", str(home.path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=CHECKOUT,
+    )
+
+
+def objects_as(stack: Stack, function: str) -> S3Client:
+    """Return a client for S3 with the credentials of a function's role."""
+    role = stack.functions.get_function(FunctionName=stack.function_name(function))["Configuration"]["Role"]
+    given = stack.deployed.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+    return boto3.client(
+        "s3",
+        endpoint_url=stack.deployed.endpoint,
+        region_name=server.REGION,
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+    )
+
+
+def living(group: int) -> int:
+    """Count the processes of a group, without those that are dead and not yet collected."""
+    listing = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return sum(pgid == str(group) and not stat.startswith("Z") for pgid, stat in map(str.split, listing.splitlines()))
+
+
+# The command line.
+
+
+def test_up_env_and_down_start_describe_and_remove_the_stack(home: StackHome) -> None:
+    up = command(home, "up", "--detach", "--json")
+    record = home.record()
+    shown = command(home, "env", "--json")
+    lines = command(home, "env").stdout
+    down = command(home, "down", "--json")
+
+    assert up.returncode == 0, up.stderr
+    assert record is not None
+    assert json.loads(up.stdout)["endpoint"] == record.endpoint
+    variables = json.loads(shown.stdout)
+    assert variables["AWS_ENDPOINT_URL"] == record.endpoint
+    assert variables["STATE_MACHINE_ARN"].endswith(":stateMachine:chromadb-compaction-local")
+    assert f"export CHROMADB_BUCKET={variables['CHROMADB_BUCKET']}\n" in lines
+    assert json.loads(down.stdout) == {"stopped": True}
+    assert home.record() is None
+    assert {entry.name for entry in home.path.iterdir()} == {".gitignore", "lock", "logs"}
+
+
+def test_up_in_the_foreground_serves_until_it_is_interrupted(home: StackHome) -> None:
+    program = "from chromadb_compaction.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "local", "up", "--json", "--dir", str(home.path)],
+        stdout=subprocess.PIPE,
+        cwd=CHECKOUT,
+    ) as serving:
+        assert serving.stdout is not None
+        serving.stdout.readline()
+        assert home.is_served()
+        serving.send_signal(signal.SIGINT)
+        code = serving.wait(20)
+
+    assert code == 0
+    assert not home.is_served()
+
+
+def test_env_without_a_running_stack_says_how_to_start_one(home: StackHome) -> None:
+    with pytest.raises(LocalStackNotRunningError, match="local up --detach"):
+        load(home, "local")
+
+
+def test_env_of_a_stack_that_is_not_deployed_names_those_that_are(local_server: StackHome, stack: Stack) -> None:
+    with pytest.raises(LocalStackError, match=stack.deployed.name):
+        load(local_server, "nowhere")
+
+
+def test_the_shell_lines_set_what_the_functions_have(stack: Stack) -> None:
+    script = "\n".join([*stack.deployed.shell_lines(), "env"])
+    shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={"PATH": os.defpath})
+    variables = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+
+    assert stack.env.items() <= variables.items()
+    assert load_settings(variables) == stack.settings
+
+
+# The server.
+
+
+def test_a_second_start_finds_the_running_server(home: StackHome) -> None:
+    first = server.start(home, end_with_parent=True)
+
+    assert server.start(home, end_with_parent=True) == first
+
+
+def test_another_port_than_the_running_servers_is_refused(home: StackHome) -> None:
+    running = server.start(home, end_with_parent=True)
+
+    with pytest.raises(LocalStackError, match=f"already runs on port {running.port}"):
+        server.start(home, port=running.port + 1)
+
+
+def test_a_port_that_another_program_has_is_refused(home: StackHome, local_server: StackHome) -> None:
+    taken = local_server.record()
+    assert taken is not None
+
+    with pytest.raises(LocalStackError, match=f"port {taken.port} is taken"):
+        server.start(home, port=taken.port)
+
+
+def test_a_killed_server_is_not_taken_for_a_running_one(home: StackHome) -> None:
+    dead = server.start(home, end_with_parent=True)
+    os.kill(dead.pid, signal.SIGKILL)
+    server.wait(home)
+
+    assert home.record() is None
+    assert server.start(home, end_with_parent=True).pid != dead.pid
+
+
+def test_a_server_ends_with_the_process_that_started_it_even_when_that_is_killed(home: StackHome) -> None:
+    program = (
+        "import os, pathlib; from chromadb_compaction.local import home, server;"
+        f"server.start(home.StackHome(pathlib.Path({str(home.path)!r})), end_with_parent=True); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, check=False, timeout=60)
+
+    server.wait(home)
+
+
+def test_stopping_ends_the_functions_workers_too(home: StackHome) -> None:
+    record = server.start(home, end_with_parent=True)
+    stack = Stack(deploy_stack(home, Deployment(), Cloud(record.endpoint)), home)
+    stack.invoke("release-lock", {"execution": "nobody"})
+    assert living(record.pid) > 1
+
+    server.stop(home)
+
+    assert living(record.pid) == 0
+
+
+# The deployment.
+
+
+def test_deploying_again_keeps_what_is_stored_and_starts_functions_anew(local_server: StackHome, stack: Stack) -> None:
+    stack.put_objects({"delta/docs/kept": b"x"})
+    deployment = Deployment(stack.deployed.name, {"enableCompaction": "false", "maxPasses": "7"})
+
+    again = deploy_stack(local_server, deployment, Cloud(stack.deployed.endpoint))
+
+    assert stack.keys() == ["delta/docs/kept"]
+    assert again.settings().max_passes == 7
+    name = stack.function_name("compactor")
+    variables = stack.functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    assert variables["MAX_PASSES"] == "7"
+
+
+def test_two_stacks_in_one_server_share_nothing(stack: Stack, small_passes: Stack) -> None:
+    stack.put_objects({"delta/docs/mine": b"x"})
+
+    assert small_passes.keys() == []
+    assert stack.deployed.exports.keys() == small_passes.deployed.exports.keys()
+    for name in ("CHROMADB_BUCKET", "DELTA_QUEUE_URL", "DYNAMODB_TABLE", "STATE_MACHINE_ARN"):
+        assert stack.env[name] != small_passes.env[name]
+
+
+def test_the_bucket_is_as_the_program_says(stack: Stack) -> None:
+    versioning = stack.s3.get_bucket_versioning(Bucket=stack.bucket)
+    rules = stack.s3.get_bucket_lifecycle_configuration(Bucket=stack.bucket)["Rules"]
+
+    assert versioning["Status"] == "Enabled"
+    assert {rule["ID"] for rule in rules} >= {"compacted", "work"}
+    assert all(type(rule["Expiration"]["Days"]) is int for rule in rules if "Days" in rule.get("Expiration", {}))
+
+
+# The functions.
+
+
+def test_an_error_reaches_the_caller_under_its_class_name(stack: Stack) -> None:
+    with pytest.raises(FunctionError) as raised:
+        stack.invoke("release-lock", {"unknown": 1})
+
+    assert raised.value.error_type == "InvalidRequestError"
+
+
+def test_what_a_function_logs_can_be_read_in_a_file_and_in_cloudwatch(stack: Stack) -> None:
+    stack.invoke("release-lock", {"execution": "nobody"})
+
+    name = stack.function_name("release-lock")
+    assert "was not ours to release" in stack.new_logs()[name]
+    events = stack.logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
+    assert any("was not ours to release" in event["message"] for event in events)
+
+
+def test_a_role_may_do_its_tasks_calls_and_no_others(stack: Stack) -> None:
+    objects = objects_as(stack, "acquire-lock")
+    lister = objects_as(stack, "list-deltas")
+
+    assert "Contents" not in lister.list_objects_v2(Bucket=stack.bucket, Prefix="delta/")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        objects.list_objects_v2(Bucket=stack.bucket, Prefix="delta/")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        lister.put_object(Bucket=stack.bucket, Key="snapshot/CURRENT", Body=b"")
+
+
+def test_a_stranger_is_refused(stack: Stack) -> None:
+    stranger = boto3.client(
+        "s3",
+        endpoint_url=stack.deployed.endpoint,
+        region_name=server.REGION,
+        aws_access_key_id="AKIASTRANGER00000000",
+        aws_secret_access_key="made-up",
+    )
+
+    with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+        stranger.list_objects_v2(Bucket=stack.bucket)
