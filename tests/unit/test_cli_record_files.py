@@ -70,7 +70,7 @@ def a_chroma_directory(path: Path, *names: str) -> Path:
         space: Any = {"hnsw": {"space": "cosine"}}
         collection = client.create_collection(name, embedding_function=None, configuration=space)
         collection.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32), metadatas=[{"n": 1}, {"n": 2}])
-    client.close()
+    client.close()  # type: ignore[attr-defined]
     return path
 
 

@@ -1,0 +1,183 @@
+"""The command line as a person or a script uses it, against the whole system."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from chromadb_compaction.cli.app import run
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.local.testing import Stack
+from tests.builders import a_delta
+
+pytestmark = pytest.mark.e2e
+
+HOLDER = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-local:the-holder"
+
+
+class Ended(NamedTuple):
+    code: int | str | None
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def cli(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `chromadb-compaction` as if its arguments had been typed after `eval $(chromadb-compaction local env)`."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(logging.getLogger("chromadb_compaction"), "handlers", [])
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+
+    def typed(*arguments: str) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run(arguments)
+        said = capsys.readouterr()
+        return Ended(end.value.code, said.out, said.err)
+
+    return typed
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Three records without embeddings, and a delete."""
+    path = tmp_path / "texts.jsonl"
+    records = [
+        {"id": "whale", "document": "The blue whale is the largest animal of the sea."},
+        {"id": "rocket", "document": "A rocket carries satellites into orbit around the earth."},
+        {"id": "bread", "document": "Knead the dough, let it rest and bake the bread."},
+        {"id": "gone", "op": "delete"},
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def hold_lock(stack: Stack) -> None:
+    now = time.time()
+    stack.services(cache_dir=Path()).leases.acquire(stack.settings.lock_id, HOLDER, now=now, seconds=600)
+
+
+def test_files_are_put_compacted_shown_and_queried(cli: Cli, texts: Path) -> None:
+    put = cli("put", str(texts), "-c", "texts", "--embedding-function", "wordllama")
+    compacted = cli("compact", "--wait")
+    asked = cli("query", "animals that live in the ocean", "-c", "texts", "-n", "1")
+    status = cli("status")
+    history = cli("history")
+
+    assert put.code == compacted.code == asked.code == status.code == history.code == 0
+    assert "Wrote 4 records as 1 delta" in put.out
+    assert "texts: 3 added" in compacted.out
+    assert "whale" in asked.out
+    assert "rocket" not in asked.out
+    assert "3 records in 1 collection" in status.out
+    for state in ("AcquireLock", "MergeBatches", "UploadSnapshot", "ReleaseLock"):
+        assert state in history.out
+
+
+def test_every_command_speaks_json(cli: Cli, texts: Path, tmp_path: Path) -> None:
+    put = cli("put", str(texts), "-c", "texts", "--embedding-function", "wordllama", "--json").json
+    compacted = cli("compact", "--wait", "--json").json
+    embedding = tmp_path / "embedding.json"
+    embedding.write_text(json.dumps([0.1] * 256), encoding="utf-8")
+    asked = cli("query", "--embedding-file", str(embedding), "-c", "texts", "-n", "2", "--json").json
+    status = cli("status", "--json").json
+    history = cli("history", compacted["execution"], "--json").json
+
+    assert put["records"] == 4
+    assert (compacted["status"], compacted["merged"]) == ("SUCCEEDED", 1)
+    assert len(asked["ids"][0]) == 2
+    assert asked["snapshot_id"] == status["snapshot"]["snapshot_id"] == compacted["snapshot_id"]
+    assert status["pending"]["deltas"] == 0
+    assert history["status"] == "SUCCEEDED"
+    assert history["states"][0]["name"] == "AcquireLock"
+
+
+def test_without_wait_an_execution_is_started_and_named(cli: Cli, stack: Stack) -> None:
+    started = cli("compact", "--json")
+
+    assert started.code == 0
+    assert stack.wait(started.json["execution"]).status == "SUCCEEDED"
+
+
+def test_while_another_execution_holds_the_lock_compact_exits_with_3_and_names_it(cli: Cli, stack: Stack) -> None:
+    hold_lock(stack)
+
+    ended = cli("compact", "--wait")
+    status = cli("status")
+
+    assert ended.code == 3
+    assert "the-holder" in ended.err
+    assert "held by the-holder" in status.out
+
+
+def test_a_failed_execution_exits_with_1_and_history_says_why_with_the_log_line(cli: Cli, stack: Stack) -> None:
+    delta = a_delta(upserts={"a": [1, 0]}, at=time.time())
+    stack.put_objects({delta.key: delta.body, "snapshot/CURRENT": b"no pointer"})
+
+    ended = cli("compact", "--wait")
+    history = cli("history", "--json").json
+    status = cli("status")
+
+    assert ended.code == 1
+    assert "SnapshotCorruptError" in ended.err
+    assert history["error"] == "SnapshotCorruptError"
+    assert "snapshot/CURRENT" in history["message"]
+    assert "snapshot/CURRENT" in history["log"]["message"]
+    assert status.code == 5
+    assert "1 delta" in status.out
+    assert stack.lease() is None
+
+
+def test_status_tells_why_a_delta_is_in_quarantine(cli: Cli, stack: Stack) -> None:
+    good, bad = a_delta(upserts={"a": [1, 0]}, at=time.time()), a_delta(upserts={"b": [1, 0]}, at=time.time())
+    stack.put_objects({good.key: good.body, bad.key: bad.body[:-20]})
+
+    compacted = cli("compact", "--wait")
+    status = cli("status")
+
+    assert compacted.code == 0
+    assert "Quarantined 1 delta" in compacted.out
+    assert bad.key in status.out
+    assert "Dead letters   1 message" in status.out
+
+
+def test_what_does_not_exist_exits_with_4(cli: Cli) -> None:
+    assert cli("history", "no-such-execution").code == 4
+    asked = cli("query", "anything", "-c", "docs")
+    assert asked.code == 4
+    assert asked.err.count("\n") == 1
+
+
+def test_a_record_without_an_embedding_is_refused_saying_what_to_type(cli: Cli, stack: Stack, texts: Path) -> None:
+    ended = cli("put", str(texts), "-c", "texts")
+
+    assert ended.code == 2
+    assert "--embedding-function wordllama" in ended.err
+    assert stack.keys("delta/") == []
+
+
+def test_the_lock_of_the_status_is_the_lock_of_the_store(cli: Cli, stack: Stack) -> None:
+    hold_lock(stack)
+    held = stack.lease()
+
+    lease = cli("status", "--json").json["lease"]
+
+    assert isinstance(held, Lease)
+    assert (lease["owner"], lease["expired"]) == (held.owner, False)
