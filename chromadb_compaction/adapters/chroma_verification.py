@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ COSINE_TOLERANCE = 1e-5
 """ChromaDB normalises cosine vectors and scales them back: measured, that moves a component by 2e-7 of the largest."""
 
 FLOAT_TOLERANCE = 1e-15
-"""ChromaDB's queue holds metadata as JSON and reads floats inexactly: measured, by up to 2 units in the last place."""
+"""ChromaDB's queue holds metadata as JSON and reads floats inexactly: measured, by up to 2 units in the last place.
+
+Of subnormal numbers those units are a larger share, so differences below the smallest normal number pass too."""
 
 COSINE_FLOOR = 1e-18
 """ChromaDB keeps a cosine vector shorter than this as zero: its square underflows float32."""
@@ -101,7 +104,7 @@ def _same_value(found: object, written: object) -> bool:
     if type(found) is not type(written):
         return False
     if isinstance(found, float) and isinstance(written, float):
-        return math.isclose(found, written, rel_tol=FLOAT_TOLERANCE)
+        return math.isclose(found, written, rel_tol=FLOAT_TOLERANCE, abs_tol=sys.float_info.min)
     if isinstance(found, dict) and isinstance(written, dict):
         return found.keys() == written.keys() and all(_same_value(found[key], written[key]) for key in written)
     if isinstance(found, list) and isinstance(written, list):
