@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, get_args
 
 import chromadb
 import numpy as np
@@ -16,8 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chromadb_compaction.adapters.chroma_verification import differing, same_metadata
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import check_document, check_id, check_metadata
+from chromadb_compaction.manifest import Space
+from chromadb_compaction.records import (
+    check_cosine_lengths,
+    check_document,
+    check_embedding,
+    check_id,
+    check_metadata,
+)
 
 _NUMBERS = count()
 
@@ -27,15 +32,36 @@ floats = st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.one_of(texts, integers, floats, st.booleans())
 lists = st.one_of(*(st.lists(kind, min_size=1, max_size=3) for kind in (texts, integers, floats, st.booleans())))
 values = st.one_of(scalars, lists, st.none())
+components = st.floats(width=32, allow_nan=False, allow_infinity=False)
+vectors = st.lists(components, min_size=3, max_size=3)
+SPACES: tuple[Space, ...] = get_args(Space)
 metadatas = st.dictionaries(texts, values, max_size=5)
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromadb.Collection]:
-    path: Path = tmp_path_factory.mktemp("round-trip")
-    client = chromadb.PersistentClient(path)
-    yield client.create_collection("round-trip", embedding_function=None)
-    cast("Any", client).close()
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    client: Any = chromadb.PersistentClient(tmp_path_factory.mktemp("round-trip"))
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def collection(client: Any) -> chromadb.Collection:
+    made: chromadb.Collection = client.create_collection("round-trip", embedding_function=None)
+    return made
+
+
+@pytest.fixture(scope="module")
+def by_space(client: Any) -> dict[Space, chromadb.Collection]:
+    """One collection a space, of three dimensions, flushed so often that reads come from the index too."""
+    return {
+        space: client.create_collection(
+            f"vectors-{space}",
+            embedding_function=None,
+            configuration={"hnsw": {"space": space, "sync_threshold": 10, "batch_size": 5}},
+        )
+        for space in SPACES
+    }
 
 
 @given(metadatas, st.one_of(st.none(), st.text(max_size=20)), st.text(max_size=8))
@@ -49,17 +75,14 @@ def test_what_is_accepted_is_read_back_as_it_was_written(
         check_document(document)
     except CorruptDeltaError:
         return
-    stored = json.loads(canonical) if canonical else {}
-    upsert(collection, row_id, document, stored)
+    upsert(collection, row_id, document, json.loads(canonical) if canonical else {})
 
     found = collection.get(ids=[row_id], include=["metadatas", "documents"])
 
     assert found["ids"] == [row_id]
     assert found["documents"] == [document]
     assert found["metadatas"] is not None
-    read = found["metadatas"][0] or {}
-    assert set(read) == set(stored)
-    assert all(same(read[key], value) for key, value in stored.items())
+    assert same_metadata(found["metadatas"][0], canonical)
 
 
 def upsert(collection: chromadb.Collection, row_id: str, document: str | None, metadata: dict[str, Any]) -> None:
@@ -71,10 +94,20 @@ def upsert(collection: chromadb.Collection, row_id: str, document: str | None, m
     )
 
 
-def same(found: object, written: object) -> bool:
-    """Equal in type and value; of floats, ChromaDB's queue keeps all but the last two units in the last place."""
-    if isinstance(found, list) and isinstance(written, list):
-        return len(found) == len(written) and all(map(same, found, written))
-    if isinstance(found, float) and isinstance(written, float):
-        return math.isclose(found, written, rel_tol=1e-15, abs_tol=sys.float_info.min)
-    return type(found) is type(written) and found == written
+@given(vectors, st.sampled_from(SPACES))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_accepted_vector_passes_the_verification_of_a_fold(
+    by_space: dict[Space, chromadb.Collection], vector: list[float], space: Space
+) -> None:
+    row_id = str(next(_NUMBERS))
+    written = check_embedding(vector).reshape(1, -1)
+    try:
+        if space == "cosine":
+            check_cosine_lengths(written, [row_id])
+    except CorruptDeltaError:
+        return
+    by_space[space].upsert(ids=[row_id], embeddings=written)
+
+    found = np.asarray(by_space[space].get(ids=[row_id], include=["embeddings"])["embeddings"], dtype=np.float32)
+
+    assert not differing(found, written, space).any()
