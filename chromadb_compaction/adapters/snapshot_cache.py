@@ -28,7 +28,8 @@ Files = dict[str, StoredFile]
 MARKER: Final = "complete.json"
 FILES: Final = "files"
 _MARKER_CONTENT: Final = TypeAdapter(Files)
-_TAKEN: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+# A full directory stands there; or another process has just evicted the snapshot's own.
+_NOT_NOW: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 
 
 class SnapshotCache:
@@ -73,16 +74,15 @@ class SnapshotCache:
     def keep(self, snapshot_id: str, collection: str, files: Files, directory: Path) -> None:
         """Move `directory`, which must be a scratch one's `.../files`, into the cache as a complete copy of `files`.
 
-        If another process has put one there meanwhile, that one stays.
+        If another process has put one there meanwhile, that one stays; if one evicts it, it is not kept.
         """
         if directory.name != FILES:
             raise ValueError(f"{directory} is not called {FILES!r}")
         (directory.parent / MARKER).write_bytes(_MARKER_CONTENT.dump_json(files))
         entry = self._entry(snapshot_id, collection)
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        if not _renamed(directory.parent, entry) and not self.holds(snapshot_id, collection, files):
+        if not _placed(directory.parent, entry) and not self.holds(snapshot_id, collection, files):
             self._remove([entry])  # damaged, or it would be held
-            _renamed(directory.parent, entry)
+            _placed(directory.parent, entry)
 
     def move(self, collection: str, files: Files, *, old: str, new: str) -> None:
         """Make the copy under snapshot `old` the one under `new`, which has the same files; a miss is no error."""
@@ -94,16 +94,20 @@ class SnapshotCache:
     def evict(self, *, keep: str | None) -> None:
         """Remove every snapshot but `keep`: the disk holds one."""
         with suppress(FileNotFoundError):
-            doomed = [entry for entry in self._snapshots.iterdir() if entry.name != keep]
-            if doomed:
-                self._remove(doomed)
+            doomed = [snapshot for snapshot in self._snapshots.iterdir() if snapshot.name != keep]
+            self._remove([entry for snapshot in doomed for entry in snapshot.iterdir()])
+            for snapshot in doomed:
+                with suppress(OSError):
+                    snapshot.rmdir()  # unless another process has just put something there
 
     def _remove(self, doomed: list[Path]) -> None:
-        # Out of the way first: half an entry must never stand where a complete one is looked for.
-        with self.scratch() as scratch:
-            for entry in doomed:
-                with suppress(FileNotFoundError):
-                    entry.rename(scratch / entry.name)
+        # Each entry is renamed by itself, never the directory above: of two processes that want the same entry one
+        # gets it, whereas one that is about to take it from a directory on its way out could get half.
+        if doomed:
+            with self.scratch() as scratch:
+                for number, entry in enumerate(doomed):
+                    with suppress(FileNotFoundError):
+                        entry.rename(scratch / str(number))
 
     def _entry(self, snapshot_id: str, collection: str) -> Path:
         return self._snapshots / snapshot_id / collection
@@ -127,12 +131,13 @@ class SnapshotCache:
                     lock.unlink(missing_ok=True)
 
 
-def _renamed(source: Path, target: Path) -> bool:
-    """Rename a directory, or return False if a full one stands in its way."""
+def _placed(source: Path, target: Path) -> bool:
+    """Rename a directory, or return False if what other processes do to the target stands in its way."""
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
     except OSError as error:
-        if error.errno not in _TAKEN:
+        if error.errno not in _NOT_NOW:
             raise
         return False
     return True

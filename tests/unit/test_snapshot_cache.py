@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,24 @@ def test_scratch_directories_in_use_are_left_alone(cache: SnapshotCache) -> None
         assert first.exists()
         assert second.exists()
         assert first != second
+
+
+def test_processes_that_keep_take_and_evict_at_once_only_ever_take_whole_copies(tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        cache = SnapshotCache(tmp_path)
+        mine = (FIRST, SECOND)[number % 2]
+        for _ in range(60):
+            fill(cache, mine)
+            with cache.scratch() as scratch:
+                taken = cache.take(mine, "docs", described(), scratch)
+                if taken is not None:
+                    assert {path: file.read_bytes() for path, file in files_below(taken).items()} == CONTENT
+            cache.evict(keep=mine)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 LEAVE_SCRATCH_BEHIND = """
