@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from botocore.exceptions import (
     ClientError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -72,7 +73,7 @@ def translated(action: str, named: Mapping[str, type[CompactionError]] | None = 
         if ours is None:
             raise
         raise ours from error
-    except (BotocoreConnectionError, HTTPClientError, IncompleteReadError) as error:
+    except (BotocoreConnectionError, FlexibleChecksumError, HTTPClientError, IncompleteReadError) as error:
         raise TransientStorageError(f"{action} failed on the way: {error}; try again") from error
     except (NoCredentialsError, PartialCredentialsError, NoRegionError) as error:
         raise ConfigurationError(f"{action}: {error}; configure AWS credentials and AWS_REGION") from error

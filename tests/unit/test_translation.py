@@ -5,6 +5,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    FlexibleChecksumError,
     NoCredentialsError,
     ReadTimeoutError,
 )
@@ -43,6 +44,7 @@ def come_out(error: Exception, named: dict[str, type[CompactionError]] | None = 
         EndpointConnectionError(endpoint_url="https://s3"),
         ConnectTimeoutError(endpoint_url="https://s3"),
         ReadTimeoutError(endpoint_url="https://s3"),
+        FlexibleChecksumError(error_msg="what arrived is not what S3 sent"),
     ],
 )
 def test_what_passes_is_to_be_tried_again(error: Exception) -> None:
