@@ -28,7 +28,7 @@ def settings() -> Settings:
     if not os.environ.get("CHROMADB_BUCKET"):
         raise ConfigurationError(
             'CHROMADB_BUCKET is not set; for the local stack type: eval "$(chromadb-compaction local env)",'
-            ' for AWS: eval "$(pulumi stack output --shell)"'
+            ' for AWS: set -a; eval "$(pulumi stack output --shell)"; set +a'
         )
     return load_settings()
 
