@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pulumi
 from botocore.exceptions import BotoCoreError, ClientError
 from pulumi.runtime import set_all_config, set_mocks
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
 from chromadb_compaction.local.bootstrap import CHECKOUT, bootstrap_zip
@@ -64,6 +65,8 @@ def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dic
 
     async def run() -> None:
         asyncio.get_running_loop().set_default_executor(threads)
+        # Outputs that nobody awaited, since an earlier deployment failed, would be awaited here.
+        SETTINGS.outputs = set()
         set_mocks(mocks, project=PROJECT, stack=deployment.stack, preview=False)
         declared: pulumi.Output[Any] = pulumi.Output.all(**program())
         exports.update((name, str(value)) for name, value in ((await declared.future()) or {}).items())

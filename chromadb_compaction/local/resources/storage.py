@@ -68,13 +68,14 @@ def ownership_controls(target: Target, inputs: Inputs) -> Created:
 def bucket_policy(target: Target, inputs: Inputs) -> Created:
     """aws.s3.BucketPolicy, without the statements that refuse plain HTTP: on loopback there is nothing else."""
     policy = json.loads(inputs["policy"])
-    policy["Statement"] = [statement for statement in policy["Statement"] if not _refuses_plain_http(statement)]
+    policy["Statement"] = [statement for statement in policy["Statement"] if not refuses_plain_http(statement)]
     if policy["Statement"]:
         target.client("s3").put_bucket_policy(Bucket=inputs["bucket"], Policy=json.dumps(policy))
     return Created(inputs["bucket"], inputs)
 
 
-def _refuses_plain_http(statement: dict[str, Any]) -> bool:
+def refuses_plain_http(statement: dict[str, Any]) -> bool:
+    """Say whether a policy statement is about nothing but the lack of TLS."""
     return statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
 
 

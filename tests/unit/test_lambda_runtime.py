@@ -1,0 +1,132 @@
+"""The Lambda runtime of the local functions, against a Runtime API that a test plays."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from chromadb_compaction.errors import LockHeldError
+from chromadb_compaction.local.runtime import LambdaContext, RuntimeApi, Tee, load_handler, refuse_all, serve_one
+
+EVENT = {"execution": "arn", "words": "Grüße 😀"}
+
+
+class PlayedApi(HTTPServer):
+    """Hands out one event over and over, and keeps what is handed in."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), PlayedCalls)
+        self.ended = False
+        self.answers: list[tuple[str, Any]] = []
+
+
+class PlayedCalls(BaseHTTPRequestHandler):
+    server: PlayedApi
+
+    def do_GET(self) -> None:
+        self.send_response(500 if self.server.ended else 200)
+        self.send_header("Lambda-Runtime-Aws-Request-Id", "request-1")
+        self.send_header("Lambda-Runtime-Deadline-Ms", "1")
+        self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:0:function:f")
+        self.end_headers()
+        self.wfile.write(json.dumps(EVENT).encode())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.answers.append((self.path.rpartition("/invocation/")[2], json.loads(body)))
+        self.send_response(202)
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedApi]:
+    for name in ("FUNCTION_NAME", "FUNCTION_VERSION", "FUNCTION_MEMORY_SIZE", "LOG_GROUP_NAME", "LOG_STREAM_NAME"):
+        monkeypatch.setenv(f"AWS_LAMBDA_{name}", name.lower())
+    with PlayedApi() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def api(played: PlayedApi) -> RuntimeApi:
+    return RuntimeApi(f"127.0.0.1:{played.server_port}")
+
+
+def test_a_handlers_result_is_handed_in_as_it_is(played: PlayedApi, api: RuntimeApi) -> None:
+    serve_one(api, lambda event, _context: {"got": event})
+
+    assert played.answers == [("request-1/response", {"got": EVENT})]
+
+
+def test_a_handlers_exception_is_handed_in_under_its_class_name_with_its_stack(
+    played: PlayedApi, api: RuntimeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def handler(_event: object, _context: object) -> None:
+        raise LockHeldError("held by somebody")
+
+    serve_one(api, handler)
+
+    [(path, error)] = played.answers
+    assert path == "request-1/error"
+    assert (error["errorType"], error["errorMessage"]) == ("LockHeldError", "held by somebody")
+    assert any(__name__.rpartition(".")[2] in frame for frame in error["stackTrace"])
+    assert "LockHeldError: held by somebody" in capsys.readouterr().err
+
+
+def test_a_result_that_is_no_json_is_an_error_of_the_function(played: PlayedApi, api: RuntimeApi) -> None:
+    serve_one(api, lambda _event, _context: object())
+
+    [(path, error)] = played.answers
+    assert path == "request-1/error"
+    assert error["errorType"] == "TypeError"
+
+
+def test_a_handler_that_cannot_be_loaded_fails_every_event_with_the_reason(played: PlayedApi, api: RuntimeApi) -> None:
+    with pytest.raises(ModuleNotFoundError) as missing:
+        load_handler("tasks.no_such_task.handler")
+
+    serve_one(api, refuse_all(missing.value))
+
+    [(_, error)] = played.answers
+    assert error["errorType"] == "ModuleNotFoundError"
+    assert "no_such_task" in error["errorMessage"]
+
+
+def test_the_context_says_what_lambda_says(api: RuntimeApi) -> None:
+    seen: list[LambdaContext] = []
+    serve_one(api, lambda _event, context: seen.append(context))
+
+    [context] = seen
+    assert context.function_name == "function_name"
+    assert context.aws_request_id == "request-1"
+    assert context.invoked_function_arn.endswith(":function:f")
+    assert context.get_remaining_time_in_millis() == 0
+
+
+def test_the_end_of_the_environment_ends_the_loop(played: PlayedApi, api: RuntimeApi) -> None:
+    played.ended = True
+
+    with pytest.raises(ConnectionError):
+        serve_one(api, lambda event, _context: event)
+
+
+def test_what_is_written_to_a_tee_reaches_both_streams() -> None:
+    server, file = io.StringIO(), io.StringIO()
+    tee = Tee(server, file)
+
+    print("a line", file=tee, flush=True)
+
+    assert server.getvalue() == file.getvalue() == "a line\n"
+    assert tee.writable()

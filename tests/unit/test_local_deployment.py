@@ -1,0 +1,83 @@
+"""What the local deployment changes of the program's resources on their way to boto3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pytest
+
+from chromadb_compaction.local.deployment import Deployment, deploy
+from chromadb_compaction.local.errors import LocalStackError
+from chromadb_compaction.local.resources.cloud import Cloud, aws_shape
+from chromadb_compaction.local.resources.policies import for_ministack
+from chromadb_compaction.local.resources.storage import refuses_plain_http
+
+NOWHERE = Cloud("http://127.0.0.1:1")
+
+
+class Strange(pulumi.CustomResource):
+    def __init__(self, name: str, inputs: Mapping[str, Any]) -> None:
+        super().__init__("aws:strange/thing:Thing", name, dict(inputs))
+
+
+def test_the_programs_exports_are_returned_as_text() -> None:
+    def program() -> dict[str, Any]:
+        return {"A": pulumi.Output.from_input("a").apply(str.upper), "N": 3, "STACK": pulumi.get_stack()}
+
+    assert deploy(program, Deployment("mine"), NOWHERE) == {"A": "A", "N": "3", "STACK": "mine"}
+
+
+def test_the_programs_configuration_is_the_deployments() -> None:
+    def program() -> dict[str, Any]:
+        config = pulumi.Config("chromadb")
+        return {"passes": config.require("maxPasses"), "image": config.require("imageUri")}
+
+    first = deploy(program, Deployment("one", {"maxPasses": "7"}), NOWHERE)
+    second = deploy(program, Deployment("two", {"maxPasses": "8", "imageUri": "other"}), NOWHERE)
+
+    assert first["passes"] == "7"
+    assert second == {"passes": "8", "image": "other"}
+
+
+def test_a_resource_type_that_is_not_known_is_named() -> None:
+    def program() -> dict[str, Any]:
+        Strange("thing", {"size": 1})
+        return {}
+
+    with pytest.raises(LocalStackError, match="aws:strange/thing:Thing"):
+        deploy(program, Deployment(), NOWHERE)
+
+
+def test_an_error_in_the_program_is_the_deployments_error() -> None:
+    def program() -> dict[str, Any]:
+        raise pulumi.RunError("chromadb:imageUri is not set")
+
+    with pytest.raises(pulumi.RunError, match="imageUri"):
+        deploy(program, Deployment(), NOWHERE)
+
+
+def test_inputs_take_the_shape_of_awss_own_interfaces() -> None:
+    rule = {"id": "work", "status": "Enabled", "filter": {"prefix": "work/"}, "expiration": {"days": 3}, "tags": None}
+
+    assert aws_shape([rule]) == [
+        {"ID": "work", "Status": "Enabled", "Filter": {"Prefix": "work/"}, "Expiration": {"Days": 3}}
+    ]
+
+
+def test_only_the_statement_that_refuses_plain_http_is_left_out() -> None:
+    plain = {"Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    other = {"Effect": "Deny", "Condition": {"StringNotEquals": {"aws:PrincipalAccount": "1"}}}
+
+    assert refuses_plain_http(plain)
+    assert not refuses_plain_http(other)
+
+
+def test_a_right_to_a_queues_single_call_is_one_to_its_batch() -> None:
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}]}
+
+    [statement] = json.loads(for_ministack(json.dumps(policy)))["Statement"]
+
+    assert statement["Action"] == ["sqs:SendMessage", "sqs:SendMessageBatch"]
