@@ -22,9 +22,7 @@ class Lease(BaseModel):
     def starting(cls, lock_id: str, owner: str, *, now: float, seconds: int) -> Lease:
         """Return the lease that `owner` gets at `now` for `seconds`."""
         moment = int(now)
-        return cls(
-            lock_id=lock_id, owner=owner, acquired_at=moment, heartbeat_at=moment, expires_at=moment + seconds
-        )
+        return cls(lock_id=lock_id, owner=owner, acquired_at=moment, heartbeat_at=moment, expires_at=moment + seconds)
 
     @property
     def ttl(self) -> int:
