@@ -48,10 +48,15 @@ def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = F
 
 def stop(home: StackHome) -> bool:
     """Stop the server and all its Lambda workers, and remove what they stored. False: none was running."""
+    if not home.lock.exists():
+        return False
     record = home.record()
     if record is not None:
         _end_group(record.pid, home)
-    home.discard_server_files()
+    with home.locked() as lock:
+        # Not while another process is starting a server here.
+        if lock is not None:
+            home.discard_server_files()
     return record is not None
 
 

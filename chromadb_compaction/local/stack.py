@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.server import ADMIN_KEY, REGION
+from chromadb_compaction.local.server import ADMIN_KEY, HOST, REGION
 from chromadb_compaction.settings import Settings, load_settings
 
 DEFAULT_STACK = "local"
@@ -39,6 +40,7 @@ class LocalStack(BaseModel):
             "AWS_SESSION_TOKEN": "",
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
+            **past_the_proxy(os.environ),
         }
 
     def shell_lines(self) -> list[str]:
@@ -50,9 +52,19 @@ class LocalStack(BaseModel):
         return load_settings(self.exports)
 
     def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - one type per service
-        """Return a boto3 client of the admin's, whatever the environment says."""
+        """Return a boto3 client of the admin's, whatever the environment says of credentials and proxies."""
         session = boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
-        return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
+        direct = Config(proxies={}).merge(config or Config())
+        return session.client(service, endpoint_url=self.endpoint, config=direct)  # type: ignore[call-overload]
+
+
+def past_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps a shell's proxy out of calls to this machine: nothing where there is no proxy."""
+    if not any(environment.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+        return {}
+    hosts = (environment.get("no_proxy") or environment.get("NO_PROXY") or "").split(",")
+    exempt = ",".join([*(host for host in hosts if host and host != HOST), HOST])
+    return {"NO_PROXY": exempt, "no_proxy": exempt}
 
 
 def save(home: StackHome, stack: LocalStack) -> None:

@@ -14,6 +14,7 @@ from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.resources.cloud import Cloud, aws_shape
 from chromadb_compaction.local.resources.policies import for_ministack
 from chromadb_compaction.local.resources.storage import refuses_plain_http
+from chromadb_compaction.local.stack import past_the_proxy
 
 NOWHERE = Cloud("http://127.0.0.1:1")
 
@@ -81,3 +82,12 @@ def test_a_right_to_a_queues_single_call_is_one_to_its_batch() -> None:
     [statement] = json.loads(for_ministack(json.dumps(policy)))["Statement"]
 
     assert statement["Action"] == ["sqs:SendMessage", "sqs:SendMessageBatch"]
+
+
+def test_a_shells_proxy_is_kept_out_of_calls_to_this_machine() -> None:
+    proxied = {"HTTP_PROXY": "http://proxy:3128", "no_proxy": "intranet"}
+    exempt = {"NO_PROXY": "intranet,127.0.0.1", "no_proxy": "intranet,127.0.0.1"}
+
+    assert past_the_proxy({"PATH": "/bin"}) == {}
+    assert past_the_proxy(proxied) == exempt
+    assert past_the_proxy(proxied | exempt) == exempt

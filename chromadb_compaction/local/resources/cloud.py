@@ -47,7 +47,7 @@ class Cloud:
                 self._clients[service] = self.session.client(
                     service,  # type: ignore[call-overload]
                     endpoint_url=self.endpoint,
-                    config=Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
+                    config=Config(proxies={}, retries={"total_max_attempts": 1}, max_pool_connections=20),
                 )
             return self._clients[service]
 
