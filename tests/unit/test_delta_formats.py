@@ -307,6 +307,7 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(delta: BuiltDelta) -
         (f"delta/docs/{a_uuid7(NOW + 3700)}.parquet", "ahead of S3's clock"),
         (f"delta/d!/{a_uuid7()}.parquet", "breaks ChromaDB's rule"),
     ],
+    ids=["not a UUIDv7", "unknown suffix", "from the future", "bad collection name"],
 )
 def test_a_bad_name_is_refused(key: str, reason: str) -> None:
     assert reason in refusal(a_delta({"a": [1]})._replace(key=key))
