@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,6 @@ from chromadb_compaction.settings import Settings, required
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
@@ -103,12 +102,6 @@ class Stack:
     def functions(self) -> LambdaClient:
         """The admin's Lambda client."""
         client: LambdaClient = self.deployed.client("lambda", client_config())
-        return client
-
-    @cached_property
-    def events(self) -> EventBridgeClient:
-        """The admin's client."""
-        client: EventBridgeClient = self.deployed.client("events", client_config())
         return client
 
     @cached_property
@@ -227,19 +220,14 @@ class Stack:
         table = required(self.settings.dynamodb_table, "DYNAMODB_TABLE")
         self.dynamodb.delete_item(TableName=table, Key={"PK": key, "SK": key})
 
-    def notices(self) -> list[dict[str, Any]]:
-        """Take every visible message off the notification queue."""
-        return list(self._take_all(required(self.settings.delta_queue_url, "DELTA_QUEUE_URL")))
-
     def dead_letters(self) -> list[dict[str, Any]]:
         """Take every visible message off the dead-letter queue."""
-        return list(self._take_all(required(self.settings.delta_dlq_url, "DELTA_DLQ_URL")))
-
-    def _take_all(self, url: str) -> Iterator[dict[str, Any]]:
+        url, letters = required(self.settings.delta_dlq_url, "DELTA_DLQ_URL"), []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             for message in messages:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-                yield json.loads(message["Body"])
+                letters.append(json.loads(message["Body"]))
+        return letters
 
     # For tests.
 
