@@ -137,13 +137,18 @@ class PublishedSnapshot(Message):
     """`published` is False when the pass changed nothing: then `snapshot_id` is the base (None: still nothing).
 
     `outcome` is the key of the list of what became of each delta, which CleanUp carries out.
-    `bytes_uploaded` and `seconds` per phase are what operators watch.
+    `deltas_merged` and `deltas_quarantined` are the pass's own; `records` and `bytes` are of the whole snapshot that
+    is published now. These, `bytes_uploaded` and `seconds` per phase are what operators watch.
     """
 
     published: bool
     snapshot_id: str | None
     outcome: str
     collections: list[CollectionCounts]
+    deltas_merged: int
+    deltas_quarantined: int
+    records: int
+    bytes: int
     bytes_uploaded: int
     seconds: dict[str, float]
 

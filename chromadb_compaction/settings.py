@@ -29,6 +29,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     chromadb_bucket: str
+    chromadb_stack: Annotated[str, Field(min_length=1)] = "dev"
     delta_prefix: Prefix = layout.DELTA_PREFIX
     snapshot_prefix: Prefix = layout.SNAPSHOT_PREFIX
     delta_queue_url: str | None = None

@@ -23,6 +23,7 @@ def environment(
     """Return every setting of the functions, under the names by which they read them."""
     return {
         "CHROMADB_BUCKET": bucket.bucket.bucket,
+        "CHROMADB_STACK": names.stack,
         "DELTA_QUEUE_URL": queue.queue.url,
         "DELTA_DLQ_URL": queue.dead_letters.url,
         "DYNAMODB_TABLE": table.name,

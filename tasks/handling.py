@@ -1,4 +1,4 @@
-"""What every Lambda handler does around its step: parse the event, log, report errors by name."""
+"""What every Lambda handler does around its step: parse the event, log, emit metrics, report errors by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 from chromadb_compaction.adapters.aws import services
 from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.layout import execution_name
+from chromadb_compaction.metrics import metrics_of
 from chromadb_compaction.ports import Services
+from tasks.emission import emit
 
 Request = TypeVar("Request", bound=BaseModel)
 Handler = Callable[[object, object], dict[str, Any]]
@@ -36,14 +38,31 @@ def lambda_task(
         try:
             request = parse(request_model, event)
             logger.append_keys(**log_keys(request))
-            result = step(request, services()).model_dump(mode="json")
+            result = _measured(step, request)
         except CompactionError as error:
             logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
             raise
-        logger.info("%s done", task, extra={"result": result} if logs_result else {})
-        return result
+        answer = result.model_dump(mode="json")
+        logger.info("%s done", task, extra={"result": answer} if logs_result else {})
+        return answer
 
     return handler
+
+
+def _measured(step: Callable[[Request, Services], BaseModel], request: Request) -> BaseModel:
+    """Return what the step returns, and emit the metrics that its result or its error stands for."""
+    known = services()
+    try:
+        result = step(request, known)
+    except CompactionError as error:
+        _report(error, request, known)
+        raise
+    _report(result, request, known)
+    return result
+
+
+def _report(outcome: object, request: BaseModel, known: Services) -> None:
+    emit(metrics_of(outcome), stack=known.settings.chromadb_stack, properties=log_keys(request))
 
 
 def parse(model: type[Request], event: object) -> Request:

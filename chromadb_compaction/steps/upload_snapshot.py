@@ -61,15 +61,19 @@ def _fold_and_publish(
     heart.check()
     with phases("upload"):
         uploaded = upload(services, draft.snapshot_id, wanted)
+        manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
         answer = PublishedSnapshot(
             published=True,
             snapshot_id=draft.snapshot_id,
             outcome=layout.merged_deltas_key(draft.snapshot_id, prefix=services.settings.snapshot_prefix),
             collections=_counts(folded),
+            deltas_merged=manifest.deltas_merged,
+            deltas_quarantined=manifest.deltas_quarantined,
+            records=manifest.records,
+            bytes=manifest.bytes,
             bytes_uploaded=uploaded,
             seconds=phases.seconds,
         )
-        manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
         pointer = write_objects(services, manifest, outcomes, answer)
     with phases("publish"):
         standing = publish(services, pointer, etag=request.base.etag, before_swap=heart.check)
@@ -115,6 +119,10 @@ def _nothing_new(
         snapshot_id=base.snapshot_id if base else None,
         outcome=key,
         collections=_counts(folded),
+        deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
+        deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
+        records=base.records if base else 0,
+        bytes=base.bytes if base else 0,
         bytes_uploaded=0,
         seconds=phases.seconds,
     )

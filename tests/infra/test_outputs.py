@@ -16,6 +16,7 @@ from tests.infra.declared import declared, default_stack, run_under_mocks
 
 STACK_OWN = {
     "chromadb_bucket": "chromadb-vectors-dev-123456789012",
+    "chromadb_stack": "dev",
     "delta_queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/chromadb-delta-queue-dev",
     "delta_dlq_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/chromadb-delta-queue-dev-dlq",
     "dynamodb_table": "portfolio-dev",

@@ -84,6 +84,10 @@ def a_snapshot(request: Json) -> Json:
             snapshot_id=snapshot_id,
             outcome=f"snapshot/{snapshot_id}/deltas.json.gz",
             collections=[counts],
+            deltas_merged=300,
+            deltas_quarantined=0,
+            records=300,
+            bytes=9,
             bytes_uploaded=9,
             seconds={"fold": 0.1},
         )

@@ -105,6 +105,10 @@ def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
         snapshot_id=SNAPSHOT_ID,
         outcome=layout.merged_deltas_key(SNAPSHOT_ID),
         collections=[counts] * batches,
+        deltas_merged=LARGE,
+        deltas_quarantined=LARGE,
+        records=LARGE,
+        bytes=LARGE,
         bytes_uploaded=LARGE,
         seconds={f"fold.phase-{number:02d}": 899.123456789 for number in range(20)},
     )

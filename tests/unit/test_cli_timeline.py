@@ -170,6 +170,10 @@ def upload(number: int, added: int, records: int) -> dict[str, Any]:
         "snapshot_id": f"{number:010d}-00000000",
         "outcome": "snapshot/deltas.json.gz",
         "collections": [counts],
+        "deltas_merged": 1,
+        "deltas_quarantined": 0,
+        "records": records,
+        "bytes": 10,
         "bytes_uploaded": 10,
         "seconds": {},
     }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chromadb_compaction.errors import InvalidRequestError, LockHeldError
+from chromadb_compaction.lease import Lease
 from chromadb_compaction.messages import AcquireLockRequest, ListDeltasRequest, MergeBatchRequest, ReleasedLock
 from chromadb_compaction.ports import Services
 from tasks import handling
@@ -137,3 +138,26 @@ def test_an_answer_that_is_not_for_the_log_stays_out_of_it(log: io.StringIO) -> 
 
     assert lines(log)[-1]["message"] == "greet done"
     assert "result" not in lines(log)[-1]
+
+
+def test_what_a_result_says_to_operators_is_emitted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def acquire(request: AcquireLockRequest, _services: Services) -> Lease:
+        return Lease.starting("lock", request.execution, now=1, seconds=60)
+
+    handling.lambda_task(AcquireLockRequest, acquire)({"execution": ARN}, None)
+
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["stack"], line["execution"], line["LockContention"]) == ("dev", "first", [0])
+
+
+def test_a_held_lock_is_emitted_though_the_task_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LockHeldError):
+        handling.lambda_task(AcquireLockRequest, refuse)({"execution": ARN}, None)
+
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["LockContention"] == [1]
+
+
+def test_a_result_that_is_no_news_to_operators_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    handling.lambda_task(AcquireLockRequest, greet)({"execution": ARN}, None)
+    assert capsys.readouterr().out == ""

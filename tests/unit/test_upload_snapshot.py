@@ -326,3 +326,21 @@ def test_every_phase_is_timed(cloud: Cloud) -> None:
     seconds = ready(cloud, a_delta({"a": [1, 0]})).upload().seconds
 
     assert {"download", "read_runs", "fold", "fold.load", "fold.verify", "hash", "upload", "publish"} <= seconds.keys()
+
+
+def test_the_answer_counts_the_passs_deltas_and_what_the_whole_snapshot_holds(cloud: Cloud) -> None:
+    compact(cloud, a_delta({"p": [1, 0]}, collection="pages"))
+
+    answer = ready(cloud, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2)).upload()
+
+    assert (answer.deltas_merged, answer.deltas_quarantined) == (1, 1)
+    assert (answer.records, answer.bytes) == (2, published(cloud).bytes)
+
+
+def test_an_answer_that_publishes_nothing_counts_what_stands(cloud: Cloud) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+
+    answer = ready(cloud, a_delta({"c": [9]}, at=NOW + 1)).upload()
+
+    assert (answer.published, answer.deltas_merged, answer.deltas_quarantined) == (False, 0, 1)
+    assert (answer.records, answer.bytes) == (1, published(cloud).bytes)

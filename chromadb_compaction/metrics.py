@@ -1,0 +1,95 @@
+"""What the tasks report to CloudWatch: every metric's name and unit, and which result gives which values."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal, NamedTuple
+
+from chromadb_compaction.errors import LockHeldError
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.messages import DeltaListing, DownloadedSnapshot, PublishedSnapshot
+
+NAMESPACE = "ChromaDBCompaction"
+STACK = "stack"
+"""The dimension that every metric has."""
+PHASE = "phase"
+"""The second dimension, which only PhaseSeconds has."""
+
+Unit = Literal["Count", "Seconds", "Bytes"]
+
+
+class Measure(Enum):
+    """A metric's name and unit. Alarms and dashboard know them under the same names; a test holds the two together."""
+
+    LOCK_CONTENTION = "LockContention", "Count"
+    PENDING_DELTAS = "PendingDeltas", "Count"
+    OLDEST_DELTA_AGE = "OldestDeltaAge", "Seconds"
+    DELTAS_MERGED = "DeltasMerged", "Count"
+    DELTAS_QUARANTINED = "DeltasQuarantined", "Count"
+    RECORDS_ADDED = "RecordsAdded", "Count"
+    RECORDS_REPLACED = "RecordsReplaced", "Count"
+    RECORDS_DELETED = "RecordsDeleted", "Count"
+    PHASE_SECONDS = "PhaseSeconds", "Seconds"
+    SNAPSHOT_RECORDS = "SnapshotRecords", "Count"
+    SNAPSHOT_BYTES = "SnapshotBytes", "Bytes"
+    COMPACTION_SECONDS = "CompactionSeconds", "Seconds"
+    COMPACTION_SUCCEEDED = "CompactionSucceeded", "Count"
+
+    def __init__(self, metric: str, unit: Unit) -> None:
+        self.metric = metric
+        self.unit: Unit = unit
+
+
+class Metric(NamedTuple):
+    """One value. `phase` is given for PhaseSeconds only."""
+
+    measure: Measure
+    value: float
+    phase: str | None = None
+
+
+def metrics_of(outcome: object) -> tuple[Metric, ...]:
+    """Return what a task's result, or the error that it ended with, says to operators; most say nothing.
+
+    A pass counts when it is over: published, or found to change nothing. What fails before counts nothing twice.
+    """
+    match outcome:
+        case LockHeldError():
+            return (Metric(Measure.LOCK_CONTENTION, 1),)
+        case Lease():
+            # A zero, so that the mean is the share of executions that found the lock held.
+            return (Metric(Measure.LOCK_CONTENTION, 0),)
+        case DeltaListing():
+            return _of_listing(outcome)
+        case DownloadedSnapshot():
+            return (Metric(Measure.PHASE_SECONDS, outcome.seconds, phase="download_snapshot"),)
+        case PublishedSnapshot():
+            return _of_pass(outcome)
+        case _:
+            return ()
+
+
+def _of_listing(listing: DeltaListing) -> tuple[Metric, ...]:
+    found = (
+        Metric(Measure.PENDING_DELTAS, listing.pending),
+        Metric(Measure.OLDEST_DELTA_AGE, listing.oldest_seconds or 0),
+    )
+    # An execution that finds nothing to do has succeeded: else a quiet hour would look like a broken one.
+    return found if listing.deltas else (*found, Metric(Measure.COMPACTION_SUCCEEDED, 1))
+
+
+def _of_pass(done: PublishedSnapshot) -> tuple[Metric, ...]:
+    # A phase with a dot in its name is a part of another, and each distinct phase is a metric that is paid for.
+    phases = {name: seconds for name, seconds in done.seconds.items() if "." not in name}
+    return (
+        Metric(Measure.COMPACTION_SUCCEEDED, 1),
+        Metric(Measure.COMPACTION_SECONDS, round(sum(phases.values()), 3)),
+        Metric(Measure.DELTAS_MERGED, done.deltas_merged),
+        Metric(Measure.DELTAS_QUARANTINED, done.deltas_quarantined),
+        Metric(Measure.RECORDS_ADDED, sum(counts.added for counts in done.collections)),
+        Metric(Measure.RECORDS_REPLACED, sum(counts.replaced for counts in done.collections)),
+        Metric(Measure.RECORDS_DELETED, sum(counts.deleted for counts in done.collections)),
+        Metric(Measure.SNAPSHOT_RECORDS, done.records),
+        Metric(Measure.SNAPSHOT_BYTES, done.bytes),
+        *(Metric(Measure.PHASE_SECONDS, seconds, phase=name) for name, seconds in phases.items()),
+    )

@@ -1,0 +1,113 @@
+"""What operators watch: the metrics that deployed functions write to their logs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+
+from chromadb_compaction.layout import execution_name
+from chromadb_compaction.local.testing import Stack
+from chromadb_compaction.metrics import Measure
+from tests.e2e.model import Delta, Row
+
+pytestmark = pytest.mark.e2e
+
+
+class Told(NamedTuple):
+    """One value as CloudWatch would take it from a line of a log."""
+
+    name: str
+    unit: str
+    dimensions: dict[str, str]
+    values: list[float]
+    execution: str | None
+
+
+def told(stack: Stack) -> list[Told]:
+    """Return every metric in the logs of this stack's functions, read as CloudWatch reads them."""
+    return [
+        Told(
+            metric["Name"],
+            metric["Unit"],
+            {name: line[name] for name in directive["Dimensions"][0]},
+            line[metric["Name"]],
+            line.get("execution"),
+        )
+        for line in emf_lines(stack)
+        for directive in line["_aws"]["CloudWatchMetrics"]
+        for metric in directive["Metrics"]
+    ]
+
+
+def emf_lines(stack: Stack) -> list[dict[str, Any]]:
+    lines = "".join(stack.new_logs().values()).splitlines()
+    return [json.loads(line) for line in lines if '"_aws"' in line]
+
+
+def test_an_execution_tells_what_it_found_and_did(stack: Stack) -> None:
+    bad = Delta("docs", (Row("x", (float("nan"), 1.0)),))
+    good = [Delta("docs", (Row("a", (1.0, 0.0)), Row("b", (0.0, 1.0)))), Delta("docs", (Row("a", (2.0, 0.0)),))]
+    stack.put_objects({delta.key: delta.body() for delta in (bad, *good)})
+
+    result = stack.compact()
+
+    assert result.status == "SUCCEEDED", result.cause
+    found = told(stack)
+    assert {metric.execution for metric in found} == {execution_name(result.arn)}
+    whole = {metric.name: metric.values for metric in found if "phase" not in metric.dimensions}
+    snapshot = result.output["snapshot"]
+    expected = {
+        "LockContention": 0,
+        "PendingDeltas": 3,
+        "OldestDeltaAge": result.output["work"]["oldest_seconds"],
+        "DeltasMerged": 2,
+        "DeltasQuarantined": 1,
+        "RecordsAdded": 2,
+        "RecordsReplaced": 0,
+        "RecordsDeleted": 0,
+        "SnapshotRecords": 2,
+        "SnapshotBytes": snapshot["bytes"],
+        "CompactionSucceeded": 1,
+    }
+    assert 0 < whole.pop("CompactionSeconds")[0] < result.seconds
+    assert whole == {name: [value] for name, value in expected.items()}
+    assert snapshot["bytes"] == sum(len(stack.get(key)) for key in stack.keys("snapshot/") if "/docs/" in key)
+
+
+def test_every_metric_has_the_name_unit_and_dimensions_that_alarms_look_for(stack: Stack) -> None:
+    delta = Delta("docs", (Row("a", (1.0, 0.0)),))
+    stack.put_objects({delta.key: delta.body()})
+
+    result = stack.compact()
+
+    found = told(stack)
+    name = stack.deployed.name
+    assert {(metric.name, metric.unit) for metric in found} == {(each.metric, each.unit) for each in Measure}
+    phases = {metric.dimensions["phase"]: metric.values for metric in found if metric.name == "PhaseSeconds"}
+    told_by_task = {phase: [seconds] for phase, seconds in result.output["snapshot"]["seconds"].items()}
+    assert phases == {
+        "download_snapshot": [result.output["base_copy"]["seconds"]],
+        **{phase: seconds for phase, seconds in told_by_task.items() if "." not in phase},
+    }
+    assert all(metric.dimensions["stack"] == name for metric in found)
+    assert all(metric.dimensions.keys() == {"stack"} for metric in found if metric.name != "PhaseSeconds")
+    directives = [line["_aws"]["CloudWatchMetrics"] for line in emf_lines(stack)]
+    assert {directive[0]["Namespace"] for directive in directives} == {"ChromaDBCompaction"}
+
+
+def test_an_execution_without_work_tells_success_and_one_that_finds_the_lock_held_tells_contention(
+    stack: Stack,
+) -> None:
+    assert stack.compact().status == "SUCCEEDED"
+    idle = {metric.name: metric.values for metric in told(stack)}
+    stack.mark_logs()
+    stack.invoke("acquire-lock", {"execution": "arn:aws:states:us-east-1:000000000000:execution:other:holder"})
+    stack.mark_logs()
+
+    refused = stack.compact()
+
+    assert idle == {"LockContention": [0], "PendingDeltas": [0], "OldestDeltaAge": [0], "CompactionSucceeded": [1]}
+    assert "held" in refused.output
+    assert [(metric.name, metric.values) for metric in told(stack)] == [("LockContention", [1])]

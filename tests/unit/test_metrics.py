@@ -1,0 +1,140 @@
+"""What the tasks' results and errors say to operators."""
+
+from __future__ import annotations
+
+import pytest
+
+from chromadb_compaction.errors import LockHeldError, LockLostError
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.messages import (
+    BaseRef,
+    CleanedUp,
+    CollectionCounts,
+    DeltaListing,
+    DownloadedSnapshot,
+    MergedBatch,
+    PublishedSnapshot,
+    ReleasedLock,
+)
+from chromadb_compaction.metrics import Measure, metrics_of
+
+
+def values(outcome: object) -> dict[str, float]:
+    """Name -> value of the metrics that have no phase."""
+    return {metric.measure.metric: metric.value for metric in metrics_of(outcome) if metric.phase is None}
+
+
+def phases(outcome: object) -> dict[str, float]:
+    found = [metric for metric in metrics_of(outcome) if metric.phase is not None]
+    assert {metric.measure for metric in found} <= {Measure.PHASE_SECONDS}
+    return {str(metric.phase): metric.value for metric in found}
+
+
+def a_listing(*, deltas: int, pending: int, oldest: float | None) -> DeltaListing:
+    return DeltaListing(
+        pass_number=1,
+        batches=[],
+        deltas=deltas,
+        more=False,
+        base=BaseRef(snapshot_id=None, etag=None, sequence=0),
+        pending=pending,
+        oldest_seconds=oldest,
+        finished_clean_up_of=None,
+    )
+
+
+def counts(collection: str, *, added: int, replaced: int, deleted: int) -> CollectionCounts:
+    return CollectionCounts(
+        collection=collection, added=added, replaced=replaced, deleted=deleted, unchanged=9, records=99
+    )
+
+
+def a_pass(*, published: bool = True) -> PublishedSnapshot:
+    return PublishedSnapshot(
+        published=published,
+        snapshot_id="0000000001-3f2a9c1b",
+        outcome="snapshot/0000000001-3f2a9c1b/deltas.json.gz",
+        collections=[
+            counts("docs", added=5, replaced=3, deleted=1),
+            counts("pages", added=2, replaced=0, deleted=4),
+        ],
+        deltas_merged=7,
+        deltas_quarantined=2,
+        records=1234,
+        bytes=56789,
+        bytes_uploaded=1,
+        seconds={"download": 0.5, "fold": 2.25, "fold.load": 2.0, "upload": 1.25},
+    )
+
+
+def test_a_held_lock_counts_as_contention() -> None:
+    assert values(LockHeldError("held by another execution")) == {"LockContention": 1}
+
+
+def test_an_acquired_lock_counts_as_none_so_that_the_mean_is_a_share() -> None:
+    assert values(Lease.starting("lock", "me", now=1, seconds=60)) == {"LockContention": 0}
+
+
+def test_a_listing_tells_the_backlog_and_no_success_while_there_is_work_to_do() -> None:
+    assert values(a_listing(deltas=3, pending=8, oldest=61.5)) == {"PendingDeltas": 8, "OldestDeltaAge": 61.5}
+
+
+def test_an_empty_listing_has_no_age_and_is_a_success() -> None:
+    assert values(a_listing(deltas=0, pending=0, oldest=None)) == {
+        "PendingDeltas": 0,
+        "OldestDeltaAge": 0,
+        "CompactionSucceeded": 1,
+    }
+
+
+def test_a_download_is_a_phase_of_its_own() -> None:
+    result = DownloadedSnapshot(collections=[], bytes=5, seconds=1.5, cached=False)
+    assert (values(result), phases(result)) == ({}, {"download_snapshot": 1.5})
+
+
+def test_a_published_pass_tells_what_it_did_and_what_stands_now() -> None:
+    assert values(a_pass()) == {
+        "CompactionSucceeded": 1,
+        "CompactionSeconds": 4.0,
+        "DeltasMerged": 7,
+        "DeltasQuarantined": 2,
+        "RecordsAdded": 7,
+        "RecordsReplaced": 3,
+        "RecordsDeleted": 5,
+        "SnapshotRecords": 1234,
+        "SnapshotBytes": 56789,
+    }
+
+
+def test_a_pass_that_changed_nothing_is_a_success_too() -> None:
+    assert values(a_pass(published=False))["CompactionSucceeded"] == 1
+
+
+def test_only_whole_phases_are_metrics_since_each_is_paid_for() -> None:
+    assert phases(a_pass()) == {"download": 0.5, "fold": 2.25, "upload": 1.25}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        LockLostError("lost"),
+        MergedBatch(
+            collection="docs", run=None, report="r", merged=1, quarantined=1, missing=0, rows=1, bytes=1
+        ),  # counted once its pass is over
+        CleanedUp(archived=1, quarantined=1, messages_deleted=1, snapshots_pruned=0, objects_pruned=0),
+        ReleasedLock(released=True, holder=None),
+        None,
+    ],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_all_else_says_nothing(outcome: object) -> None:
+    assert metrics_of(outcome) == ()
+
+
+def test_every_measure_is_told_by_somebody() -> None:
+    told = [
+        LockHeldError("held"),
+        a_listing(deltas=1, pending=1, oldest=1.0),
+        a_pass(),
+    ]
+    assert {metric.measure for outcome in told for metric in metrics_of(outcome)} == set(Measure)
