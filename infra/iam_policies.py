@@ -58,17 +58,21 @@ def release_lock(on: Resources) -> list[Statement]:
 
 def list_deltas(on: Resources) -> list[Statement]:
     """List what is pending and plan batches; first finish the clean-up that an earlier execution left undone."""
-    return [*clean_up(on), _objects(on, ["PutObject"], f"{WORK_PREFIX}*")]
+    return [
+        _list(on, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
+        *_settle(on),
+        _objects(on, ["PutObject"], f"{WORK_PREFIX}*"),
+    ]
 
 
 def merge_batch(on: Resources) -> list[Statement]:
     """Read deltas, write a run and a report, copy what is refused. Nothing is deleted."""
     return [
         _renew(on),
-        _list(on, DELTA_PREFIX, WORK_PREFIX, QUARANTINE_PREFIX),
+        _list(on, DELTA_PREFIX),
         _objects(on, ["GetObject", "GetObjectTagging"], f"{DELTA_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
-        _objects(on, ["GetObject", "PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
+        _objects(on, ["PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
     ]
 
 
@@ -76,7 +80,7 @@ def compactor(on: Resources) -> list[Statement]:
     """Read the base and the runs, write the next snapshot, publish; asked with an empty event, start an execution."""
     return [
         _renew(on),
-        _list(on, DELTA_PREFIX, WORK_PREFIX, SNAPSHOT_PREFIX),
+        _list(on, DELTA_PREFIX, SNAPSHOT_PREFIX),
         _objects(on, ["GetObject"], f"{DELTA_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{SNAPSHOT_PREFIX}*"),
@@ -85,20 +89,15 @@ def compactor(on: Resources) -> list[Statement]:
 
 
 def clean_up(on: Resources) -> list[Statement]:
-    """Move deltas out of delta/, prune snapshots, answer the queue.
+    """Move deltas out of delta/, answer the queue, prune snapshots.
 
     Objects are deleted, never their versions. snapshot/*/* leaves out snapshot/CURRENT: pruning cannot unpublish.
     """
     return [
-        _renew(on),
-        _list(on, DELTA_PREFIX, WORK_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
-        _objects(on, ["GetObject", "GetObjectTagging", "DeleteObject"], f"{DELTA_PREFIX}*"),
-        _objects(on, ["GetObject", "PutObject", "PutObjectTagging"], f"{COMPACTED_PREFIX}*"),
-        _objects(on, ["GetObject"], f"{QUARANTINE_PREFIX}*", f"{WORK_PREFIX}*", f"{SNAPSHOT_PREFIX}*"),
-        _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/cleaned.json"),
+        _list(on, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
+        *_settle(on),
+        _objects(on, ["GetObject"], f"{WORK_PREFIX}*"),
         _objects(on, ["DeleteObject"], f"{SNAPSHOT_PREFIX}*/*"),
-        allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [on.queue]),
-        allow(["sqs:SendMessage"], [on.dead_letters]),
     ]
 
 
@@ -137,6 +136,19 @@ def start_workflow(state_machine: str) -> list[Statement]:
     return [allow(["states:StartExecution"], [state_machine])]
 
 
+def _settle(on: Resources) -> list[Statement]:
+    """Carry out what a published pass decided about each delta."""
+    return [
+        _renew(on),
+        _objects(on, ["GetObject", "GetObjectTagging", "DeleteObject"], f"{DELTA_PREFIX}*"),
+        _objects(on, ["PutObject", "PutObjectTagging"], f"{COMPACTED_PREFIX}*"),
+        _objects(on, ["GetObject"], f"{QUARANTINE_PREFIX}*", f"{SNAPSHOT_PREFIX}*"),
+        _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/cleaned.json"),
+        allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [on.queue]),
+        allow(["sqs:SendMessage"], [on.dead_letters]),
+    ]
+
+
 def _lock(on: Resources, *actions: str) -> Statement:
     leading = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [f"LOCK#{on.lock_id}"]}}
     return allow([f"dynamodb:{action}" for action in actions], [on.table], leading)
@@ -151,7 +163,8 @@ def _objects(on: Resources, actions: list[str], *keys: str) -> Statement:
 
 
 def _list(on: Resources, *prefixes: str) -> Statement:
-    # Without ListBucket S3 answers 403 for a missing key, and we must tell missing from forbidden. IfExists: when
-    # S3 asks itself that question for a GetObject there is no prefix to compare.
+    # The prefixes that a function lists, and those where it may look for a key in vain: without ListBucket S3
+    # answers 403 for a missing key, and we must tell missing from forbidden. IfExists: when S3 asks itself that
+    # question for a GetObject there is no prefix to compare.
     condition = {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}
     return allow(["s3:ListBucket"], [on.bucket], condition)

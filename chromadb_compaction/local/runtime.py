@@ -178,9 +178,18 @@ def end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
+def record_calls_if_asked() -> None:
+    """Keep a record of this worker's AWS calls, if the stack was deployed for that."""
+    if directory := os.environ.get("LOCAL_STACK_CALLS"):
+        from chromadb_compaction.local.call_log import record_calls
+
+        record_calls(Path(directory), os.environ["AWS_LAMBDA_FUNCTION_NAME"])
+
+
 def main() -> None:
     """Serve events until the server goes away."""
     prepare_environment()
+    record_calls_if_asked()
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     loaded = True
     try:

@@ -16,12 +16,12 @@ TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", 
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
-CLEANING = {
+SETTLING = {
     "dynamodb:UpdateItem": ["the lock"],
-    "s3:ListBucket": ["delta/*", "work/*", "compacted/*", "quarantine/*", "snapshot/*"],
-    "s3:GetObject": ["delta/*", "compacted/*", "quarantine/*", "work/*", "snapshot/*"],
+    "s3:ListBucket": ["delta/*", "quarantine/*", "snapshot/*"],
+    "s3:GetObject": ["delta/*", "quarantine/*", "snapshot/*"],
     "s3:GetObjectTagging": ["delta/*"],
-    "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
+    "s3:DeleteObject": ["delta/*"],
     "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json"],
     "s3:PutObjectTagging": ["compacted/*"],
     "sqs:ReceiveMessage": [QUEUE],
@@ -31,24 +31,28 @@ CLEANING = {
 ALLOWED: dict[str, dict[str, list[str]]] = {
     "acquire-lock": {"dynamodb:PutItem": ["the lock"]},
     "release-lock": {"dynamodb:DeleteItem": ["the lock"], "dynamodb:GetItem": ["the lock"]},
-    "list-deltas": {**CLEANING, "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json", "work/*"]},
+    "list-deltas": {**SETTLING, "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json", "work/*"]},
     "merge-batch": {
         "dynamodb:UpdateItem": ["the lock"],
-        "s3:ListBucket": ["delta/*", "work/*", "quarantine/*"],
-        "s3:GetObject": ["delta/*", "work/*", "quarantine/*"],
+        "s3:ListBucket": ["delta/*"],
+        "s3:GetObject": ["delta/*", "work/*"],
         "s3:GetObjectTagging": ["delta/*"],
         "s3:PutObject": ["work/*", "quarantine/*"],
         "s3:PutObjectTagging": ["quarantine/*"],
     },
     "compactor": {
         "dynamodb:UpdateItem": ["the lock"],
-        "s3:ListBucket": ["delta/*", "work/*", "snapshot/*"],
+        "s3:ListBucket": ["delta/*", "snapshot/*"],
         "s3:GetObject": ["delta/*", "work/*", "snapshot/*"],
         "s3:PutObject": ["work/*", "snapshot/*"],
         "s3:AbortMultipartUpload": ["snapshot/*"],
         "states:StartExecution": [MACHINE],
     },
-    "clean-up": CLEANING,
+    "clean-up": {
+        **SETTLING,
+        "s3:GetObject": [*SETTLING["s3:GetObject"], "work/*"],
+        "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
+    },
     "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},
     "query": {"s3:ListBucket": ["snapshot/*"], "s3:GetObject": ["snapshot/*"]},
 }

@@ -1,0 +1,146 @@
+"""Each function's role is what the function really needs: all that it ever does, and nothing beside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from chromadb_compaction.local.call_log import recorded
+from chromadb_compaction.local.testing import FunctionError, Stack
+from chromadb_compaction.settings import required
+from tests.e2e.conftest import DeployStack
+from tests.e2e.model import Delta, Row
+from tests.e2e.rights import granted, needed
+
+pytestmark = pytest.mark.e2e
+
+BY_HAND = {"execution": "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-local:by-hand"}
+QUESTION = {"collection": "docs", "query_embeddings": [[1.0, 0.0]], "n_results": 1}
+FUNCTIONS = (
+    "acquire-lock",
+    "list-deltas",
+    "merge-batch",
+    "compactor",
+    "clean-up",
+    "release-lock",
+    "producer",
+    "query",
+)
+
+# Rights that no call of our code needs, each with its reason.
+BY_LAMBDA_ITSELF = {
+    "logs:CreateLogStream": "Lambda writes the function's log under its role",
+    "logs:PutLogEvents": "Lambda writes the function's log under its role",
+    "xray:PutTraceSegments": "Lambda sends the function's traces under its role",
+    "xray:PutTelemetryRecords": "Lambda sends the function's traces under its role",
+}
+ONLY_IN_TROUBLE = {
+    "compactor": {"s3:AbortMultipartUpload": "a part of a file over 16 MiB could not be uploaded"},
+}
+
+
+def test_every_role_allows_exactly_what_its_function_does(deploy: DeployStack, tmp_path: Path) -> None:
+    stack = deploy(
+        config={"snapshotRetentionCount": "1", "snapshotRetentionDays": "0.0000001"},
+        environment={"LOCAL_STACK_CALLS": str(tmp_path)},
+    )
+
+    do_everything(stack)
+
+    for function in FUNCTIONS:
+        rights = granted(stack, function)
+        uses = needed(recorded(tmp_path, stack.function_name(function)), stack)
+        missing = {use for use in uses if not any(right.covers(use) for right in rights)}
+        unused = {right for right in rights if not any(right.covers(use) for use in uses)}
+        explained = BY_LAMBDA_ITSELF.keys() | ONLY_IN_TROUBLE.get(function, {}).keys()
+        assert (function, missing) == (function, set())
+        assert (function, {right for right in unused if right.action not in explained}) == (function, set())
+
+
+def do_everything(stack: Stack) -> None:
+    """Make every function do each thing that it can ever be asked to do."""
+    a_first_pass(stack)
+    a_clean_up_left_undone(stack)
+    a_pass_that_replaces_the_snapshot(stack)
+    a_pass_that_changes_nothing(stack)
+    a_delta_that_goes_before_it_is_merged(stack)
+
+
+def a_first_pass(stack: Stack) -> None:
+    with pytest.raises(FunctionError, match="NoSnapshotError"):
+        stack.invoke("query", QUESTION)
+    stack.invoke("producer", {"collection": "docs", "records": [{"id": "a", "embedding": [1.0, 0.0]}]})
+    ring(stack, "no notice of a delta")
+    put(stack, refused())
+    put(stack, refused())
+    assert stack.wait(stack.invoke("compactor", {})["executionArn"]).status == "SUCCEEDED"
+    assert stack.invoke("query", QUESTION)["ids"] == [["a"]]
+
+
+def a_clean_up_left_undone(stack: Stack) -> None:
+    """Put everything back as if the first clean-up had died half-way; one copy in quarantine is lost besides."""
+    (merged,) = stack.keys("compacted/")
+    back, lost = (key for key in stack.keys("quarantine/") if key.endswith(".parquet"))
+    stack.put_objects({f"delta/{key.partition('/')[2]}": stack.get(key) for key in (merged, back)})
+    ring(stack, json.dumps({"key": merged.replace("compacted/", "delta/"), "rows": 1, "bytes": 1}))
+    ring(stack, "no notice of a delta")
+    (marker,) = (key for key in stack.keys("snapshot/") if key.endswith("/cleaned.json"))
+    for key in (lost, marker):
+        stack.s3.delete_object(Bucket=stack.bucket, Key=key)
+
+    work = stack.compact().output["work"]
+
+    assert work["finished_clean_up_of"] == marker.split("/")[1]
+    assert stack.keys("delta/") == []
+
+
+def a_pass_that_replaces_the_snapshot(stack: Stack) -> None:
+    """Prune the one before, and clean up once more when what was moved has gone from everywhere."""
+    put(stack, Delta("docs", (Row("b", (0.0, 1.0)),)))
+    bad = put(stack, refused())
+    done = stack.compact().output
+    assert done["clean_up"]["snapshots_pruned"] == 1
+    stack.s3.delete_object(Bucket=stack.bucket, Key=bad.replace("delta/", "quarantine/"))
+    with holding_the_lock(stack):
+        again = {"snapshot_id": done["snapshot"]["snapshot_id"], "outcome": done["snapshot"]["outcome"]}
+        assert stack.invoke("clean-up", {**BY_HAND, "pass": 1, **again})["archived"] == 1
+
+
+def a_pass_that_changes_nothing(stack: Stack) -> None:
+    put(stack, refused())
+    assert stack.compact().output["snapshot"]["published"] is False
+
+
+def a_delta_that_goes_before_it_is_merged(stack: Stack) -> None:
+    key = put(stack, Delta("pages", (Row("p", (1.0, 0.0)),)))
+    with holding_the_lock(stack):
+        work = stack.invoke("list-deltas", {**BY_HAND, "previous_pass": 0})
+        stack.s3.delete_object(Bucket=stack.bucket, Key=key)
+        batches = {"pass": 1, "base": work["base"], "batches": work["batches"]}
+        stack.invoke("compactor", {"task": "DownloadSnapshot", **BY_HAND, **batches})
+        assert stack.invoke("merge-batch", {**BY_HAND, "pass": 1, "batch": work["batches"][0]})["missing"] == 1
+    assert stack.invoke("release-lock", BY_HAND) == {"released": False, "holder": None}
+
+
+@contextmanager
+def holding_the_lock(stack: Stack) -> Iterator[None]:
+    stack.invoke("acquire-lock", BY_HAND)
+    yield
+    assert stack.invoke("release-lock", BY_HAND)["released"]
+
+
+def refused() -> Delta:
+    return Delta("docs", (Row("x", (float("nan"), 1.0)),))
+
+
+def put(stack: Stack, delta: Delta) -> str:
+    stack.put_objects({delta.key: delta.body()})
+    return delta.key
+
+
+def ring(stack: Stack, body: str) -> None:
+    stack.sqs.send_message(QueueUrl=required(stack.settings.delta_queue_url, "DELTA_QUEUE_URL"), MessageBody=body)
