@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.rule import Rule
+from rich.text import Text
 
 from chromadb_compaction.cli import clouds
 from chromadb_compaction.cli.compact import print_summary, watched
@@ -36,6 +36,14 @@ PRODUCERS = 4
 FEWEST_DELTAS = 101
 FEWEST_RECORDS = 2000
 
+PLAY = (
+    "source .venv/bin/activate",
+    'eval "$(chromadb-compaction local env)"',
+    f'chromadb-compaction query "wait for several threads" -c {COLLECTION}',
+    "chromadb-compaction status",
+    "chromadb-compaction local down",
+)
+
 console = Console(highlight=False)
 
 
@@ -51,11 +59,14 @@ def main() -> None:
         with local_stack(options.directory, keep=options.keep):
             demonstrate()
     except CompactionError as error:
-        fail(str(error))
+        fail(f"{error}; the logs are in {options.directory / 'logs'}")
+    except KeyboardInterrupt:
+        fail("it was interrupted")
     console.print(f"\n[bold green]Everything worked[/], in {duration(time.monotonic() - began)}.")
     if options.keep:
-        console.print('The stack is still up. Use it: [bold]eval "$(chromadb-compaction local env)"[/]')
-        console.print("  then chromadb-compaction status, query, put, compact; stop it: chromadb-compaction local down")
+        console.print("The stack is still up. Play with it:")
+        for command in PLAY:
+            console.print(f"  [bold]{command}[/]")
 
 
 def demonstrate() -> None:
@@ -144,7 +155,10 @@ def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
     """Bring a fresh stack up, point this process and its children at it, and take it down again unless `keep`."""
     home = StackHome(directory)
     if home.is_served():
-        raise DemoFailedError(f"a local stack already runs in {home.path}; stop it: chromadb-compaction local down")
+        raise DemoFailedError(
+            f"a local stack already runs in {home.path}; stop it: .venv/bin/chromadb-compaction local down"
+        )
+    forget_accounts()
     title("The local stack starts, deployed from the Pulumi program")
     began = time.monotonic()
     with console.status("Starting ..."):
@@ -160,6 +174,13 @@ def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
             stop(home)
 
 
+def forget_accounts() -> None:
+    """Drop whatever account the shell was set up for: nothing here may reach it."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            del os.environ[name]
+
+
 def title(text: str) -> None:
     """Print a heading."""
     console.print()
@@ -168,7 +189,7 @@ def title(text: str) -> None:
 
 def fail(message: str) -> NoReturn:
     """Print why the demonstration failed and exit with 1."""
-    console.print(f"\n[bold red]The demonstration failed:[/] {json.dumps(message, ensure_ascii=False)}", markup=True)
+    console.print(Text.assemble(("\nThe demonstration failed: ", "bold red"), message))
     sys.exit(1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.query import INCLUDE, Answer, invoke
@@ -60,15 +59,16 @@ def ask(function: str, question: Question) -> Asked:
 def show(asked: Asked, console: Console) -> None:
     """Print a question and its first answers."""
     console.print(Text.assemble(("  ? ", "bold cyan"), (asked.question.text, "bold")))
-    table = Table.grid(padding=(0, 2, 0, 0))
     answer = asked.answer
     documents = answer.documents[0] if answer.documents else []
-    for id_, document in list(zip(answer.ids[0], documents, strict=True))[:SHOWN]:
+    shown = list(zip(answer.ids[0], documents, strict=True))[:SHOWN]
+    width = max(len(id_) for id_, _ in shown)
+    for id_, document in shown:
         hit = id_.split(".")[0] == asked.question.module
-        table.add_row("   ", Text(id_, "green" if hit else ""), Text(one_line(_body(document), 70), "dim"))
-    console.print(table)
+        line = Text.assemble("    ", (id_.ljust(width), "green" if hit else ""), "  ", (_body(document), "dim"))
+        console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _body(document: str | None) -> str:
-    """Return the docstring without the signature above it."""
-    return (document or "").partition("\n")[2]
+    """Return the docstring on one line, without the signature above it."""
+    return one_line((document or "").partition("\n")[2], 200)

@@ -48,12 +48,19 @@ def compact(
 
 
 def watched(client: SFNClient, arn: str, *, quiet: bool) -> Timeline:
-    """Follow the execution to its end, drawing its states on stderr as they pass unless `quiet`."""
+    """Follow the execution to its end, drawing its states on stderr as they pass unless `quiet`.
+
+    Where nobody watches (a file, a server's log) they are drawn once, at the end.
+    """
     from chromadb_compaction.cli.executions import follow
     from chromadb_compaction.cli.live import states_table
 
     if quiet:
         return follow(client, arn, lambda _: None)
+    if not err.is_terminal:
+        timeline = follow(client, arn, lambda _: None)
+        err.print(states_table(timeline))
+        return timeline
     with Live(console=err, refresh_per_second=10) as live:
         return follow(client, arn, lambda timeline: live.update(states_table(timeline)))
 
