@@ -93,8 +93,7 @@ def unpacked(archive: Path) -> Path:
     """Return a fresh directory with what the archive holds."""
     directory = archive.with_name(f"{archive.name}.unpacked")
     shutil.rmtree(directory, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
+    shutil.unpack_archive(archive, directory, "gztar")
     return directory
 
 
