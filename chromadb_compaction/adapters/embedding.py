@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,12 +59,20 @@ def _load_from_chromadb(function: str) -> _Embedder:
     if function not in known_embedding_functions:
         known = ", ".join(sorted({WORDLLAMA, *known_embedding_functions}))
         raise InvalidRequestError(f"the embedding function {function!r} is unknown; known are {known}")
-    try:
+    with _made_here(function):
         made = known_embedding_functions[function]()
-    except (ImportError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"the embedding function {function!r} cannot be made here: {error}") from error
 
     def embedder(texts: list[str]) -> Vector:
-        return np.asarray(made(texts), dtype=np.float32)
+        # The default function looks for its package only now.
+        with _made_here(function):
+            return np.asarray(made(texts), dtype=np.float32)
 
     return embedder
+
+
+@contextmanager
+def _made_here(function: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"the embedding function {function!r} cannot be made here: {error}") from error

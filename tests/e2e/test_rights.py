@@ -59,6 +59,9 @@ REFUSED = {"AccessDenied", "AccessDeniedException"}
 LET_THROUGH = {"InvalidExecutionInput"}
 """What an execution that nobody wants is answered by Step Functions itself, once IAM has let it through."""
 
+SESSION = boto3.Session(region_name=server.REGION)
+"""Shared, so that the services' descriptions are read once and not for every role."""
+
 Refusals = Mapping[str, Mapping[str, bool]]
 """By function and attempt, whether IAM refused."""
 
@@ -69,13 +72,15 @@ class Role:
     def __init__(self, stack: Stack, function: str) -> None:
         arn = stack.functions.get_function(FunctionName=stack.function_name(function))["Configuration"]["Role"]
         given = stack.deployed.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-        session = boto3.Session(
-            aws_access_key_id=given["AccessKeyId"],
-            aws_secret_access_key=given["SecretAccessKey"],
-            aws_session_token=given["SessionToken"],
-            region_name=server.REGION,
+        self._client = cache(
+            partial(
+                SESSION.client,
+                aws_access_key_id=given["AccessKeyId"],
+                aws_secret_access_key=given["SecretAccessKey"],
+                aws_session_token=given["SessionToken"],
+                endpoint_url=stack.deployed.endpoint,
+            )
         )
-        self._client = cache(partial(session.client, endpoint_url=stack.deployed.endpoint))
         self._stack = stack
 
     def attempts(self) -> dict[str, Callable[[], object]]:

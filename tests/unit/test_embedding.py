@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,13 @@ def test_no_texts_embed_to_nothing() -> None:
 def test_an_unknown_function_names_the_known_ones() -> None:
     with pytest.raises(InvalidRequestError, match=r"'nope' is unknown; known are .*openai.*wordllama"):
         embed(["x"], "nope")
+
+
+def test_a_function_that_misses_its_package_only_when_it_is_called_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(ConfigurationError, match=r"'default' cannot be made here: .*onnxruntime"):
+        embed(["x"], "default")
 
 
 def test_a_function_whose_package_or_key_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,124 @@
+"""The image's functions work with nothing but what the image installs, which is far less than is declared."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chromadb_compaction.local import runtime
+from chromadb_compaction.local.bootstrap import EXECUTABLE
+from chromadb_compaction.local.testing import FunctionError, Stack
+from tests.e2e.conftest import StackPool
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+IMAGE_FUNCTIONS = ("merge-batch", "compactor", "producer", "query")
+MEBIBYTE = 1024 * 1024
+EXPORT = ("uv", "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-project", "--no-hashes")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the image's packages and our code into an empty directory, for this machine's processor and Python."""
+    if shutil.which("uv", path=search_path()) is None or sys.platform != "linux":
+        pytest.skip("needs uv, and wheels for Linux that can be imported here")
+    target = tmp_path_factory.mktemp("image") / "packages"
+    run(str(ROOT / "infra" / "install_image_packages"), str(target), "--python", sys.executable)
+    # What infra/Dockerfile.dockerignore leaves of it.
+    left_out = shutil.ignore_patterns("__pycache__", "cli", "local")
+    for package in ("chromadb_compaction", "tasks"):
+        shutil.copytree(ROOT / package, target / package, ignore=left_out)
+    return target
+
+
+@pytest.fixture(scope="module")
+def image_stack(packages: Path, stack_pool: StackPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Give a stack whose image functions can import from that directory and the standard library alone."""
+    stack = stack_pool.take({}, {"INSTALLED_FROM": str(packages)})
+    alone = tmp_path_factory.mktemp("runtime") / "runtime.py"
+    shutil.copy(runtime.__file__, alone)
+    for function in IMAGE_FUNCTIONS:
+        stack.functions.update_function_code(
+            FunctionName=stack.function_name(function), ZipFile=bootstrap(packages, alone)
+        )
+    yield stack
+    stack_pool.put_back(stack)
+
+
+def bootstrap(packages: Path, alone: Path) -> bytes:
+    """Return a function's package that starts the runtime without site-packages."""
+    script = (
+        "#!/bin/sh\n"
+        "unset PYTHONDONTWRITEBYTECODE\n"
+        f"export PYTHONPATH={shlex.quote(str(packages))}\n"
+        f"exec {shlex.quote(sys.executable)} -S {shlex.quote(str(alone))}\n"
+    )
+    entry = zipfile.ZipInfo("bootstrap")
+    entry.external_attr = EXECUTABLE
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as package:
+        package.writestr(entry, script)
+    return buffer.getvalue()
+
+
+def search_path() -> str:
+    return f"{os.environ['PATH']}:{ROOT / '.uv' / 'bin'}"
+
+
+def run(*command: str) -> str:
+    environment = {**os.environ, "PATH": search_path()}
+    return subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def megabytes(directory: Path) -> float:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) / MEBIBYTE
+
+
+def test_what_is_written_as_text_is_compacted_and_found_by_text(image_stack: Stack) -> None:
+    records = [{"id": "shell", "document": "run a shell command"}, {"id": "date", "document": "the day of the week"}]
+    image_stack.invoke("producer", {"collection": "docs", "records": records})
+
+    result = image_stack.compact()
+
+    assert result.status == "SUCCEEDED", result.cause
+    answer = image_stack.invoke("query", {"collection": "docs", "query_texts": ["start a program"], "n_results": 1})
+    assert answer["ids"] == [["shell"]]
+    question = {"collection": "docs", "query_texts": ["x"], "where_document": {"$contains": "week"}, "n_results": 2}
+    assert image_stack.invoke("query", question)["ids"] == [["date"]]
+
+
+def test_an_embedding_function_that_the_image_cannot_make_is_refused_by_name(image_stack: Stack) -> None:
+    request = {"collection": "docs", "records": [{"id": "a", "document": "x"}], "embedding_function": "default"}
+    with pytest.raises(FunctionError, match=r"ConfigurationError.*'default' cannot be made here.*onnxruntime"):
+        image_stack.invoke("producer", request)
+
+
+@pytest.mark.parametrize("unused", ["onnxruntime", "kubernetes", "uvicorn", "uvloop", "hf_xet", "aiohttp"])
+def test_what_is_never_imported_is_left_out(packages: Path, unused: str) -> None:
+    assert not (packages / unused).exists()
+
+
+def test_leaving_out_what_is_never_imported_saves_a_third(
+    packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared = tmp_path / "declared"
+    requirements = run(*EXPORT, "--extra", "chroma", "--extra", "embed")
+    (tmp_path / "requirements.txt").write_text(requirements)
+    run("uv", "pip", "install", "--quiet", "--no-deps", "--target", str(declared), "--python", sys.executable,
+        "--requirement", str(tmp_path / "requirements.txt"))  # fmt: skip
+
+    before, after = megabytes(declared), megabytes(packages)
+
+    with capsys.disabled():
+        print(f"\nthe image's packages: {after:.0f} MiB; all that are declared: {before:.0f} MiB")  # noqa: T201 - to be read
+    assert after < before * 0.7
