@@ -44,10 +44,8 @@ ONLY_IN_TROUBLE = {
 
 
 def test_every_role_allows_exactly_what_its_function_does(deploy: DeployStack, tmp_path: Path) -> None:
-    stack = deploy(
-        config={"snapshotRetentionCount": "1", "snapshotRetentionDays": "0.0000001"},
-        environment={"LOCAL_STACK_CALLS": str(tmp_path)},
-    )
+    short = {"SNAPSHOT_RETENTION_COUNT": "1", "SNAPSHOT_RETENTION_DAYS": "0.0000001"}
+    stack = deploy(environment={**short, "LOCAL_STACK_CALLS": str(tmp_path)})
 
     do_everything(stack)
 
