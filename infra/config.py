@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pulumi
 from pulumi.runtime import config as pulumi_config
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+
+from infra.config_values import (
+    JSON_OBJECT,
+    Days,
+    ImageUri,
+    KeyArn,
+    LockId,
+    LogDays,
+    MemoryMb,
+    Region,
+    Schedule,
+    StorageMb,
+    SubnetIds,
+    TableName,
+    Task,
+    TimeoutSeconds,
+    TopicArn,
+    VpcId,
+)
 
 NAMESPACE = "chromadb"
 PACKAGE_DIR = Path(__file__).parent.parent / "dist" / "lambda"
 MEBIBYTE = 1024 * 1024
-
-_RATE = re.compile(r"rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)")
-_LOG_RETENTIONS = (
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
-)  # fmt: skip
-_CRON = re.compile(r"cron\(\S+( \S+){5}\)")
 
 
 class ConfigurationRefused(pulumi.RunError):
     """A `chromadb:` setting is missing, misspelt or out of range. Pulumi prints the message without a traceback."""
 
 
-def _is_schedule(text: str) -> str:
-    if not _RATE.fullmatch(text) and not _CRON.fullmatch(text):
-        raise ValueError("Should be an EventBridge schedule: rate(15 minutes), rate(1 hour) or cron(0 3 * * ? *)")
-    return text
+class SnapshotRetention(BaseModel):
+    """A snapshot is pruned when it is neither among the newest `count` nor younger than `days`."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-def _is_log_retention(days: int) -> int:
-    if days not in _LOG_RETENTIONS:
-        raise ValueError(f"Should be one of the numbers of days that CloudWatch knows: {_LOG_RETENTIONS}")
-    return days
-
-
-Schedule = Annotated[str, AfterValidator(_is_schedule)]
-Days = Annotated[int, Field(ge=1, le=3650)]
+    count: Annotated[int, Field(ge=1)] = 10
+    days: Annotated[float, Field(gt=0)] = 1
 
 
 class CompactionConfig(BaseModel):
@@ -53,14 +58,16 @@ class CompactionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
     # The container image of the functions that need ChromaDB or pyarrow; the directory of the others' zip.
-    image_uri: Annotated[str, Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+[:@]\S+$")]
+    image_uri: ImageUri
     package_dir: Path = PACKAGE_DIR
 
-    # The workflow.
+    # The workflow. An early start needs a backlog of so many notices, or one that old; 0 means never.
     compaction_schedule: Schedule = "rate(15 minutes)"
     enable_compaction: bool = True
-    existing_table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] | None = None
-    lock_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")] = "chroma-main-snapshot"
+    backlog_start: Annotated[int, Field(ge=0)] = 1000
+    backlog_start_minutes: Annotated[int, Field(ge=0, le=4 * 24 * 60)] = 0
+    existing_table: TableName | None = None
+    lock_id: LockId = "chroma-main-snapshot"
     lock_timeout_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
     compaction_batch_size: Annotated[int, Field(ge=1, le=1000)] = 100
     max_batches_per_pass: Annotated[int, Field(ge=1, le=40)] = 40
@@ -69,20 +76,56 @@ class CompactionConfig(BaseModel):
     max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     embedding_function: Annotated[str, Field(min_length=1)] = "wordllama"
 
-    # How long things are kept.
+    # How things are kept, and for how long.
+    kms_key_arn: KeyArn | None = None
+    replica_region: Region | None = None
+    replica_kms_key_arn: KeyArn | None = None
     compacted_retention_days: Days = 7
-    snapshot_retention_count: Annotated[int, Field(ge=1)] = 10
-    snapshot_retention_days: Annotated[float, Field(gt=0)] = 1
+    snapshot_retention: Annotated[SnapshotRetention, JSON_OBJECT] = SnapshotRetention()
     version_retention_days: Days = 7
     snapshot_version_days: Days = 3
-    log_retention_days: Annotated[int, AfterValidator(_is_log_retention)] = 30
+    log_retention_days: LogDays = 30
 
-    # The size of the functions. 3008 MB is what every AWS account may use without asking for more.
-    compactor_memory_mb: Annotated[int, Field(ge=512, le=10240)] = 3008
-    compactor_storage_mb: Annotated[int, Field(ge=512, le=10240)] = 10240
-    query_memory_mb: Annotated[int, Field(ge=512, le=10240)] = 3008
-    query_storage_mb: Annotated[int, Field(ge=512, le=10240)] = 10240
+    # What differs from the sizes that task_lambdas gives each function.
+    memory: Annotated[Mapping[Task, MemoryMb], JSON_OBJECT] = {}
+    timeout: Annotated[Mapping[Task, TimeoutSeconds], JSON_OBJECT] = {}
+    ephemeral_storage: Annotated[Mapping[Task, StorageMb], JSON_OBJECT] = {}
     reserve_concurrency: bool = True
+
+    # Who is told, where the functions run, and who did what to the data.
+    alarm_topic_arn: TopicArn | None = None
+    vpc_id: VpcId | None = None
+    subnet_ids: SubnetIds = ()
+    vpc_endpoints: bool = True
+    audit_trail: bool = False
+
+    @model_validator(mode="after")
+    def _what_belongs_together_comes_together(self) -> Self:
+        if bool(self.vpc_id) != bool(self.subnet_ids):
+            given, missing = ("vpcId", "subnetIds") if self.vpc_id else ("subnetIds", "vpcId")
+            raise ValueError(f"{NAMESPACE}:{missing} is not set, and {NAMESPACE}:{given} is; set both or neither")
+        both = bool(self.kms_key_arn and self.replica_region)
+        if both and not self.replica_kms_key_arn:
+            raise ValueError(
+                f"{NAMESPACE}:replicaKmsKeyArn is not set; with kmsKeyArn and replicaRegion the copies need a key"
+                f" in {self.replica_region}"
+            )
+        if self.replica_kms_key_arn and not both:
+            raise ValueError(f"{NAMESPACE}:replicaKmsKeyArn means nothing without both kmsKeyArn and replicaRegion")
+        return self
+
+    def refuse_elsewhere(self, region: str) -> None:
+        """Raise ConfigurationRefused for what must lie in the stack's own region, or in another, and does not."""
+        if self.replica_region == region:
+            raise _refused("replicaRegion", self.replica_region, "Should be another region than the stack's own")
+        places = [
+            ("kmsKeyArn", self.kms_key_arn, region),
+            ("alarmTopicArn", self.alarm_topic_arn, region),
+            ("replicaKmsKeyArn", self.replica_kms_key_arn, self.replica_region),
+        ]
+        for name, arn, place in places:
+            if arn and arn.split(":")[3] != place:
+                raise _refused(name, arn, f"Should be in {place}")
 
 
 def load_config() -> CompactionConfig:
@@ -107,7 +150,15 @@ def parse_config(values: Mapping[str, Any]) -> CompactionConfig:
     except ValidationError as error:
         first = error.errors()[0]
         why = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationRefused(f"{NAMESPACE}:{first['loc'][0]} = {first['input']!r}: {why}") from error
+        if not first["loc"]:
+            raise ConfigurationRefused(why) from error
+        # A key of a mapping that is wrong in itself is reported under the name "[key]".
+        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise _refused(where, first["input"], why) from error
+
+
+def _refused(name: str, value: object, why: str) -> ConfigurationRefused:
+    return ConfigurationRefused(f"{NAMESPACE}:{name} = {value!r}: {why}")
 
 
 def _namespace_values() -> dict[str, Any]:

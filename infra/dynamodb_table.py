@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pulumi
 from pulumi_aws import dynamodb
 
@@ -12,6 +14,13 @@ PARTITION_KEY = "PK"
 SORT_KEY = "SK"
 
 
+class ExistingTable(NamedTuple):
+    """A table that is there already."""
+
+    name: str
+    arn: str
+
+
 class LockTable(pulumi.ComponentResource):
     """`name` and `arn` of the table with string keys PK and SK. An existing table is only looked at, never changed."""
 
@@ -19,11 +28,15 @@ class LockTable(pulumi.ComponentResource):
     arn: pulumi.Input[str]
 
     def __init__(
-        self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
+        self,
+        names: StackNames,
+        *,
+        existing: ExistingTable | None,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("chromadb:locking:LockTable", names.table, opts=opts)
-        if config.existing_table:
-            self.name, self.arn = config.existing_table, _existing(config.existing_table)
+        super().__init__("chromadb:locking:LockTable", "chromadb-lock", opts=opts)
+        if existing:
+            self.name, self.arn = existing
         else:
             table = self._new(names.table)
             self.name, self.arn = table.name, table.arn
@@ -31,7 +44,7 @@ class LockTable(pulumi.ComponentResource):
 
     def _new(self, name: str) -> dynamodb.Table:
         return dynamodb.Table(
-            "lock-table",
+            "chromadb-lock-table",
             name=name,
             billing_mode="PAY_PER_REQUEST",
             hash_key=PARTITION_KEY,
@@ -46,11 +59,15 @@ class LockTable(pulumi.ComponentResource):
         )
 
 
-def _existing(name: str) -> str:
+def existing_table(config: CompactionConfig) -> ExistingTable | None:
+    """Look the configured table up. Raises ConfigurationRefused for one whose keys are not the lock's."""
+    name = config.existing_table
+    if name is None:
+        return None
     table = dynamodb.get_table(name=name)
     if (table.hash_key, table.range_key) != (PARTITION_KEY, SORT_KEY):
         raise ConfigurationRefused(
             f"{NAMESPACE}:existingTable = {name!r}: its keys are {table.hash_key} and {table.range_key};"
             f" the lock needs {PARTITION_KEY} and {SORT_KEY}, both strings"
         )
-    return table.arn
+    return ExistingTable(name, table.arn)

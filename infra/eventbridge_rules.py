@@ -26,34 +26,46 @@ class CompactionSchedule(pulumi.ComponentResource):
         state_machine: sfn.StateMachine,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        name = f"{names.state_machine}-schedule"
-        super().__init__("chromadb:workflow:CompactionSchedule", name, opts=opts)
-        role = ServiceRole(
-            name,
-            service="events.amazonaws.com",
-            statements=state_machine.arn.apply(start_workflow),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        name, logical = f"{names.state_machine}-schedule", "chromadb-compaction-schedule"
+        super().__init__("chromadb:workflow:CompactionSchedule", logical, opts=opts)
         rule = cloudwatch.EventRule(
-            "schedule",
+            logical,
             name=name,
             description="Starts a compaction; one that is running already makes the new one end at once",
             schedule_expression=config.compaction_schedule,
-            state="ENABLED" if config.enable_compaction else "DISABLED",
+            state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        cloudwatch.EventTarget(
-            "schedule-target",
-            rule=rule.name,
-            target_id="compaction",
-            arn=state_machine.arn,
-            role_arn=role.arn,
-            # A start that is late is worth less than the next one.
-            retry_policy=cloudwatch.EventTargetRetryPolicyArgs(
-                maximum_event_age_in_seconds=300, maximum_retry_attempts=3
-            ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[role.policy]),
+        _start_by(rule, name, logical, state_machine=state_machine, parent=self)
+        self.register_outputs({"rule": rule.name})
+
+
+class EarlyStart(pulumi.ComponentResource):
+    """Starts an execution when the backlog's alarm goes off, so that compaction follows the load.
+
+    Once per alarm: if the backlog outlasts that execution, the schedule goes on with it.
+    """
+
+    def __init__(
+        self,
+        names: StackNames,
+        config: CompactionConfig,
+        *,
+        alarm: cloudwatch.MetricAlarm,
+        state_machine: sfn.StateMachine,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        name, logical = f"{names.state_machine}-early", "chromadb-early-start"
+        super().__init__("chromadb:workflow:EarlyStart", logical, opts=opts)
+        rule = cloudwatch.EventRule(
+            logical,
+            name=name,
+            description="Starts a compaction before its time, because a backlog builds",
+            event_pattern=alarm.arn.apply(lambda arn: json.dumps(alarm_raised(arn))),
+            state=_state(config),
+            opts=pulumi.ResourceOptions(parent=self),
         )
+        _start_by(rule, name, logical, state_machine=state_machine, parent=self)
         self.register_outputs({"rule": rule.name})
 
 
@@ -68,18 +80,18 @@ class LockReleaseRule(pulumi.ComponentResource):
         release_lock: lambda_.Function,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        name = f"{names.state_machine}-unfinished"
-        super().__init__("chromadb:workflow:LockReleaseRule", name, opts=opts)
+        name, logical = f"{names.state_machine}-unfinished", "chromadb-compaction-unfinished"
+        super().__init__("chromadb:workflow:LockReleaseRule", logical, opts=opts)
         child = pulumi.ResourceOptions(parent=self)
         rule = cloudwatch.EventRule(
-            "unfinished",
+            logical,
             name=name,
             description="Releases the lock of an execution that ended without doing so itself",
             event_pattern=state_machine.arn.apply(lambda arn: json.dumps(unfinished_executions(arn))),
             opts=child,
         )
         permission = lambda_.Permission(
-            "unfinished-permission",
+            f"{logical}-permission",
             statement_id="unfinished-executions",
             action="lambda:InvokeFunction",
             function=release_lock.name,
@@ -88,7 +100,7 @@ class LockReleaseRule(pulumi.ComponentResource):
             opts=child,
         )
         cloudwatch.EventTarget(
-            "unfinished-target",
+            f"{logical}-target",
             rule=rule.name,
             target_id="release-lock",
             arn=release_lock.arn,
@@ -108,3 +120,46 @@ def unfinished_executions(state_machine_arn: str) -> dict[str, object]:
         "detail-type": ["Step Functions Execution Status Change"],
         "detail": {"status": list(UNFINISHED), "stateMachineArn": [state_machine_arn]},
     }
+
+
+def alarm_raised(alarm_arn: str) -> dict[str, object]:
+    """Return the event pattern of this alarm's going off."""
+    return {
+        "source": ["aws.cloudwatch"],
+        "detail-type": ["CloudWatch Alarm State Change"],
+        "resources": [alarm_arn],
+        "detail": {"state": {"value": ["ALARM"]}},
+    }
+
+
+def _state(config: CompactionConfig) -> str:
+    return "ENABLED" if config.enable_compaction else "DISABLED"
+
+
+def _start_by(
+    rule: cloudwatch.EventRule,
+    name: str,
+    logical: str,
+    *,
+    state_machine: sfn.StateMachine,
+    parent: pulumi.Resource,
+) -> None:
+    role = ServiceRole(
+        name,
+        logical=f"{logical}-role",
+        service="events.amazonaws.com",
+        statements=state_machine.arn.apply(start_workflow),
+        opts=pulumi.ResourceOptions(parent=parent),
+    )
+    cloudwatch.EventTarget(
+        f"{logical}-target",
+        rule=rule.name,
+        target_id="compaction",
+        arn=state_machine.arn,
+        role_arn=role.arn,
+        # The event would become the execution's input, which nothing reads.
+        input="{}",
+        # A start that is late is worth less than the next one.
+        retry_policy=cloudwatch.EventTargetRetryPolicyArgs(maximum_event_age_in_seconds=300, maximum_retry_attempts=3),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[role.policy]),
+    )

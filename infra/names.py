@@ -40,6 +40,16 @@ class StackNames(NamedTuple):
         return f"chromadb-vectors-{self.stack}-{self.account}"
 
     @property
+    def replica_bucket(self) -> str:
+        """Where snapshots are copied to. As long as the bucket's own name: 63 is the limit of both."""
+        return f"chromadb-replica-{self.stack}-{self.account}"
+
+    @property
+    def audit_bucket(self) -> str:
+        """Where the trail writes who did what."""
+        return f"chromadb-audit-{self.stack}-{self.account}"
+
+    @property
     def queue(self) -> str:
         """The bell that producers ring."""
         return f"chromadb-delta-queue-{self.stack}"
@@ -67,3 +77,25 @@ class StackNames(NamedTuple):
     def function(self, task: str) -> str:
         """Return e.g. chromadb-merge-batch-dev for `merge-batch`."""
         return f"chromadb-{task}-{self.stack}"
+
+    def function_arn(self, task: str) -> str:
+        """Known before the function exists: its role refuses something to its code."""
+        return f"arn:aws:lambda:{self.region}:{self.account}:function:{self.function(task)}"
+
+    def alarm(self, alarm: str) -> str:
+        """Return e.g. chromadb-compaction-dev-dead-letters for `dead-letters`."""
+        return f"{self.state_machine}-{alarm}"
+
+    def alarm_arn(self, alarm: str) -> str:
+        """Known before the alarm exists: the dashboard shows it."""
+        return f"arn:aws:cloudwatch:{self.region}:{self.account}:alarm:{self.alarm(alarm)}"
+
+    @property
+    def trail(self) -> str:
+        """The audit trail."""
+        return f"chromadb-audit-{self.stack}"
+
+    @property
+    def trail_arn(self) -> str:
+        """Known before the trail exists: its bucket must admit it first."""
+        return f"arn:aws:cloudtrail:{self.region}:{self.account}:trail/{self.trail}"

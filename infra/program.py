@@ -1,47 +1,79 @@
-"""The bill of materials: bucket, queue, table, functions, workflow, schedule."""
+"""The bill of materials: bucket, queue, table, functions, workflow, schedule, alarms."""
 
 from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
+from pulumi_aws import lambda_
 
-from infra.config import load_config
-from infra.dynamodb_table import LockTable
+from infra.config import CompactionConfig, load_config
+from infra.dynamodb_table import LockTable, existing_table
 from infra.environment import Environment, environment
-from infra.eventbridge_rules import CompactionSchedule, LockReleaseRule
+from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseRule
 from infra.iam_policies import Resources
+from infra.monitoring import Monitoring
 from infra.names import StackNames
-from infra.s3_buckets import VectorBucket
+from infra.s3_buckets import SnapshotReplica, VectorBucket
 from infra.sqs_queue import DeltaQueue
 from infra.state_machine import CompactionWorkflow
-from infra.task_lambdas import TaskFunctions
+from infra.task_lambdas import Surroundings, TaskFunctions
 
 
 def declare() -> Environment:
     """Declare every resource of the stack and return its outputs. The local stack deploys through this too."""
+    # Whatever can be refused is refused here, before there is anything to take back.
     config = load_config()
     names = StackNames.checked(
         pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
     )
+    config.refuse_elsewhere(names.region)
+    existing = existing_table(config)
+    route_tables = _route_tables(config)
 
-    bucket = VectorBucket(names.bucket, config)
+    bucket = VectorBucket(names, config)
+    if config.replica_region:
+        SnapshotReplica(names, config, region=config.replica_region, source=bucket.private)
+    if config.audit_trail:
+        from infra.audit import AuditTrail
+
+        AuditTrail(names, bucket=bucket.bucket)
     queue = DeltaQueue(names)
-    table = LockTable(names, config)
+    table = LockTable(names, existing=existing)
     variables = environment(names, config, bucket=bucket, queue=queue, table=table)
-    functions = TaskFunctions(
-        names,
-        config,
-        resources=pulumi.Output.all(
-            bucket.bucket.arn,
-            table.arn,
-            config.lock_id,
-            queue.queue.arn,
-            queue.dead_letters.arn,
-            names.state_machine_arn,
-        ).apply(lambda arns: Resources(*arns)),
-        variables=variables,
-    ).by_task
+    arns = pulumi.Output.all(
+        bucket.bucket.arn,
+        table.arn,
+        config.lock_id,
+        queue.queue.arn,
+        queue.dead_letters.arn,
+        names.state_machine_arn,
+    )
+    resources = arns.apply(lambda known: Resources(*known))
+    network = _network(names, config, route_tables)
+    functions = TaskFunctions(Surroundings(names, config, resources, variables, network)).by_task
     workflow = CompactionWorkflow(names, config, functions=functions)
     CompactionSchedule(names, config, state_machine=workflow.state_machine)
     LockReleaseRule(names, state_machine=workflow.state_machine, release_lock=functions["release-lock"])
+    monitoring = Monitoring(names, config)
+    if monitoring.early_start:
+        EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
     return variables
+
+
+# The provider's module for networks takes as long to load as all others here together: only who asked for it waits.
+def _route_tables(config: CompactionConfig) -> list[str]:
+    if config.vpc_id is None:
+        return []
+    from infra.network import route_tables_of
+
+    return route_tables_of(config)
+
+
+def _network(
+    names: StackNames, config: CompactionConfig, route_tables: list[str]
+) -> lambda_.FunctionVpcConfigArgs | None:
+    if config.vpc_id is None:
+        return None
+    from infra.network import FunctionNetwork
+
+    return FunctionNetwork(names, config, route_tables=route_tables).vpc_config

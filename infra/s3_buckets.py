@@ -1,97 +1,120 @@
-"""The bucket: versioned, encrypted, private, reached over TLS only, and tidied by rules that can lose no data."""
+"""The bucket that holds everything, tidied by rules that can lose no data, and the copy of its snapshots elsewhere."""
 
 from __future__ import annotations
-
-import json
-from typing import Any
 
 import pulumi
 from pulumi_aws import s3
 
 from infra.config import CompactionConfig
-from infra.names import COMPACTED_PREFIX, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX, WORK_PREFIX
+from infra.iam_roles import ServiceRole
+from infra.iam_service_policies import ReplicaKeys, replicate
+from infra.names import (
+    COMPACTED_PREFIX,
+    DELTA_PREFIX,
+    QUARANTINE_PREFIX,
+    SNAPSHOT_PREFIX,
+    WORK_PREFIX,
+    StackNames,
+)
+from infra.private_bucket import PrivateBucket
 
 WORK_DAYS = 3
+# Storage that finds out by itself what is still read. Pruned snapshots are mostly gone before; what is left after
+# a week is what many snapshots share, or what a long retention keeps. Objects under 128 KB stay as they are.
+TIERING_DAYS = 7
+TIERING_CLASS = "INTELLIGENT_TIERING"
 
 
 class VectorBucket(pulumi.ComponentResource):
-    """One bucket holds everything: deltas, work, snapshots.
+    """One bucket holds everything: deltas, work, snapshots."""
 
-    It is never emptied by Pulumi: `pulumi destroy` fails while anything is stored in it.
-    """
-
-    def __init__(self, name: str, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("chromadb:storage:VectorBucket", name, opts=opts)
-        child = pulumi.ResourceOptions(parent=self)
-        self.bucket = s3.Bucket("vectors", bucket=name, opts=child)
-        versioning = s3.BucketVersioning(
-            "vectors-versioning",
-            bucket=self.bucket.bucket,
-            versioning_configuration=s3.BucketVersioningVersioningConfigurationArgs(status="Enabled"),
-            opts=child,
+    def __init__(
+        self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("chromadb:storage:VectorBucket", "chromadb-vectors", opts=opts)
+        self.private = PrivateBucket(
+            "chromadb-vectors-bucket",
+            names.bucket,
+            kms_key_arn=config.kms_key_arn,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        self._encrypt(child)
-        self._make_private(child)
-        s3.BucketLifecycleConfiguration(
-            "vectors-lifecycle",
-            bucket=self.bucket.bucket,
-            rules=lifecycle_rules(config),
-            # Rules about noncurrent versions want a versioned bucket.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
-        )
+        self.bucket = self.private.bucket
+        self.private.tidy(lifecycle_rules(config))
         self.register_outputs({"bucket": self.bucket.bucket})
 
-    def _encrypt(self, child: pulumi.ResourceOptions) -> None:
-        default = s3.BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultArgs(
-            sse_algorithm="AES256"
-        )
-        s3.BucketServerSideEncryptionConfiguration(
-            "vectors-encryption",
-            bucket=self.bucket.bucket,
-            rules=[s3.BucketServerSideEncryptionConfigurationRuleArgs(apply_server_side_encryption_by_default=default)],
-            opts=child,
-        )
 
-    def _make_private(self, child: pulumi.ResourceOptions) -> None:
-        block = s3.BucketPublicAccessBlock(
-            "vectors-public-access",
-            bucket=self.bucket.bucket,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=child,
+class SnapshotReplica(pulumi.ComponentResource):
+    """A copy of snapshot/ in another region, deletions included, behind by minutes.
+
+    S3 copies objects in no order: a pointer may arrive before the files that it names.
+    """
+
+    def __init__(
+        self,
+        names: StackNames,
+        config: CompactionConfig,
+        *,
+        region: str,
+        source: PrivateBucket,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("chromadb:storage:SnapshotReplica", "chromadb-replica", opts=opts)
+        replica = PrivateBucket(
+            "chromadb-replica-bucket",
+            names.replica_bucket,
+            kms_key_arn=config.replica_kms_key_arn,
+            region=region,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        s3.BucketOwnershipControls(
-            "vectors-ownership",
-            bucket=self.bucket.bucket,
-            rule=s3.BucketOwnershipControlsRuleArgs(object_ownership="BucketOwnerEnforced"),
-            opts=child,
+        replica.tidy([_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days), _leftovers()])
+        keys = _keys(names, config, region)
+        role = ServiceRole(
+            f"{names.state_machine}-copy",
+            logical="chromadb-replica-role",
+            service="s3.amazonaws.com",
+            statements=pulumi.Output.all(source.bucket.arn, replica.bucket.arn).apply(
+                lambda arns: replicate(arns[0], arns[1], keys)
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        s3.BucketPolicy(
-            "vectors-policy",
-            bucket=self.bucket.bucket,
-            policy=self.bucket.arn.apply(lambda arn: json.dumps(tls_only(arn))),
-            # S3 refuses to change both at once.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[block]),
+        s3.BucketReplicationConfig(
+            "chromadb-replica-rule",
+            bucket=source.bucket.bucket,
+            role=role.arn,
+            rules=[replication_rule(replica.bucket.arn, config)],
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[source.versioning, replica.versioning, role.policy]),
         )
+        self.register_outputs({"bucket": replica.bucket.bucket})
 
 
-def tls_only(bucket_arn: str) -> dict[str, Any]:
-    """Return the bucket policy that refuses every request that is not encrypted on its way."""
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "RefusePlainHttp",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "s3:*",
-                "Resource": [bucket_arn, f"{bucket_arn}/*"],
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            }
-        ],
-    }
+def replication_rule(replica_arn: pulumi.Input[str], config: CompactionConfig) -> s3.BucketReplicationConfigRuleArgs:
+    """Return the rule: published snapshots only, and what is pruned here is pruned there."""
+    key, replica_key = config.kms_key_arn, config.replica_kms_key_arn
+    encrypted = s3.BucketReplicationConfigRuleSourceSelectionCriteriaSseKmsEncryptedObjectsArgs(status="Enabled")
+    reencryption = s3.BucketReplicationConfigRuleDestinationEncryptionConfigurationArgs
+    return s3.BucketReplicationConfigRuleArgs(
+        id="snapshots",
+        status="Enabled",
+        priority=0,
+        filter=s3.BucketReplicationConfigRuleFilterArgs(prefix=SNAPSHOT_PREFIX),
+        delete_marker_replication=s3.BucketReplicationConfigRuleDeleteMarkerReplicationArgs(status="Enabled"),
+        source_selection_criteria=s3.BucketReplicationConfigRuleSourceSelectionCriteriaArgs(
+            sse_kms_encrypted_objects=encrypted
+        )
+        if key
+        else None,
+        destination=s3.BucketReplicationConfigRuleDestinationArgs(
+            bucket=replica_arn,
+            storage_class=TIERING_CLASS,
+            encryption_configuration=reencryption(replica_kms_key_id=replica_key) if replica_key else None,
+        ),
+    )
+
+
+def _keys(names: StackNames, config: CompactionConfig, region: str) -> ReplicaKeys | None:
+    if config.kms_key_arn is None or config.replica_kms_key_arn is None:
+        return None
+    return ReplicaKeys(config.kms_key_arn, names.region, config.replica_kms_key_arn, region)
 
 
 def lifecycle_rules(config: CompactionConfig) -> list[s3.BucketLifecycleConfigurationRuleArgs]:
@@ -100,7 +123,7 @@ def lifecycle_rules(config: CompactionConfig) -> list[s3.BucketLifecycleConfigur
     What our code or a person deletes there stays behind a delete marker and can be brought back for
     `version_retention_days`. Not for longer: a listing of delta/ walks over every marker, and compacted/ holds
     the merged deltas anyway. Versions of snapshot/ are whole indexes, the largest things here; pruning keeps
-    them current for `snapshot_retention_days` first, so `snapshot_version_days` more is a rollback's reach by
+    them current as long as `snapshot_retention` says first, so `snapshot_version_days` more is a rollback's reach by
     versioning alone: an older version of snapshot/CURRENT would name files that are gone.
     """
     return [
@@ -108,29 +131,35 @@ def lifecycle_rules(config: CompactionConfig) -> list[s3.BucketLifecycleConfigur
         _rule("work", WORK_PREFIX, expire=WORK_DAYS, versions=1),
         _rule("delta-versions", DELTA_PREFIX, versions=config.version_retention_days),
         _rule("quarantine-versions", QUARANTINE_PREFIX, versions=config.version_retention_days),
-        _rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days),
-        s3.BucketLifecycleConfigurationRuleArgs(
-            id="leftovers",
-            status="Enabled",
-            filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
-            # A delete marker goes once no version is left behind it; an object with content never does.
-            expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(expired_object_delete_marker=True),
-            # No upload outlives its function's 15 minutes.
-            abort_incomplete_multipart_upload=s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
-                days_after_initiation=1
-            ),
-        ),
+        _rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days, tier=TIERING_DAYS),
+        _leftovers(),
     ]
 
 
+def _leftovers() -> s3.BucketLifecycleConfigurationRuleArgs:
+    return s3.BucketLifecycleConfigurationRuleArgs(
+        id="leftovers",
+        status="Enabled",
+        filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
+        # A delete marker goes once no version is left behind it; an object with content never does.
+        expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(expired_object_delete_marker=True),
+        # No upload outlives its function's 15 minutes.
+        abort_incomplete_multipart_upload=s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
+            days_after_initiation=1
+        ),
+    )
+
+
 def _rule(
-    name: str, prefix: str, *, versions: int, expire: int | None = None
+    name: str, prefix: str, *, versions: int, expire: int | None = None, tier: int | None = None
 ) -> s3.BucketLifecycleConfigurationRuleArgs:
+    tiering = s3.BucketLifecycleConfigurationRuleTransitionArgs
     return s3.BucketLifecycleConfigurationRuleArgs(
         id=name,
         status="Enabled",
         filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=prefix),
         expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(days=expire) if expire else None,
+        transitions=[tiering(days=tier, storage_class=TIERING_CLASS)] if tier else None,
         noncurrent_version_expiration=s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
             noncurrent_days=versions
         ),

@@ -26,17 +26,17 @@ class DeltaQueue(pulumi.ComponentResource):
     """The notification queue (4 days) and its dead-letter queue (14 days), both encrypted."""
 
     def __init__(self, names: StackNames, *, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("chromadb:messaging:DeltaQueue", names.queue, opts=opts)
+        super().__init__("chromadb:messaging:DeltaQueue", "chromadb-delta", opts=opts)
         child = pulumi.ResourceOptions(parent=self)
         self.dead_letters = sqs.Queue(
-            "delta-queue-dlq",
+            "chromadb-delta-queue-dlq",
             name=names.dead_letter_queue,
             message_retention_seconds=DEAD_LETTER_RETENTION_SECONDS,
             sqs_managed_sse_enabled=True,
             opts=child,
         )
         self.queue = sqs.Queue(
-            "delta-queue",
+            "chromadb-delta-queue",
             name=names.queue,
             message_retention_seconds=QUEUE_RETENTION_SECONDS,
             visibility_timeout_seconds=VISIBILITY_SECONDS,

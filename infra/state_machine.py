@@ -12,6 +12,7 @@ from pulumi_aws import cloudwatch, lambda_, sfn
 from infra.config import CompactionConfig
 from infra.iam_policies import run_workflow
 from infra.iam_roles import ServiceRole
+from infra.iam_service_policies import trace_executions
 from infra.names import StackNames
 
 DEFINITION = Path(__file__).parent.parent / "statemachine" / "compaction.asl.json"
@@ -38,10 +39,10 @@ class CompactionWorkflow(pulumi.ComponentResource):
         functions: Mapping[str, lambda_.Function],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("chromadb:workflow:CompactionWorkflow", names.state_machine, opts=opts)
+        super().__init__("chromadb:workflow:CompactionWorkflow", "chromadb-compaction", opts=opts)
         arns = pulumi.Output.all(**{name: functions[task].arn for name, task in PLACEHOLDERS.items()})
         logs = cloudwatch.LogGroup(
-            "workflow-logs",
+            "chromadb-compaction-workflow-logs",
             # AWS keeps the resource policy for this prefix short by itself.
             name=f"/aws/vendedlogs/states/{names.state_machine}",
             retention_in_days=config.log_retention_days,
@@ -49,12 +50,13 @@ class CompactionWorkflow(pulumi.ComponentResource):
         )
         role = ServiceRole(
             names.state_machine,
+            logical="chromadb-compaction-workflow-role",
             service="states.amazonaws.com",
-            statements=arns.apply(lambda known: run_workflow(sorted(known.values()))),
+            statements=arns.apply(lambda known: [*run_workflow(sorted(known.values())), trace_executions()]),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.state_machine = sfn.StateMachine(
-            "workflow",
+            "chromadb-compaction-workflow",
             name=names.state_machine,
             type="STANDARD",
             role_arn=role.arn,
@@ -62,6 +64,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
             logging_configuration=sfn.StateMachineLoggingConfigurationArgs(
                 level="ERROR", include_execution_data=True, log_destination=logs.arn.apply(_all_streams)
             ),
+            tracing_configuration=sfn.StateMachineTracingConfigurationArgs(enabled=True),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[role.policy]),
         )
         self.register_outputs({"arn": self.state_machine.arn})

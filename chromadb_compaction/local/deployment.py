@@ -22,13 +22,15 @@ from pulumi.runtime.stack import run_pulumi_func
 from chromadb_compaction.local.bootstrap import CHECKOUT, bootstrap_zip
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.resources import compute, storage, workflow
+from chromadb_compaction.local.resources import compute, monitoring, network, storage, workflow
 from chromadb_compaction.local.resources.cloud import Cloud, Creator, FunctionOptions, Inputs, Target
 from chromadb_compaction.local.server import start, stop
 from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
 from infra.program import declare
 
-CREATORS: dict[str, Creator] = storage.CREATORS | compute.CREATORS | workflow.CREATORS
+CREATORS: dict[str, Creator] = (
+    storage.CREATORS | compute.CREATORS | workflow.CREATORS | monitoring.CREATORS | network.CREATORS
+)
 PROJECT = "chromadb-compaction"
 
 Program = Callable[[], Mapping[str, Any]]
@@ -160,6 +162,7 @@ LOOK_UPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
     "aws:index/getCallerIdentity:getCallerIdentity": caller_identity,
     "aws:index/getRegion:getRegion": region,
     "aws:dynamodb/getTable:getTable": existing_table,
+    **network.LOOK_UPS,
 }
 
 

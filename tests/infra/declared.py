@@ -16,6 +16,10 @@ from infra.program import declare
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction:1"
+VPC = "vpc-0123abcd"
+SUBNETS = {"subnet-0000000a": VPC, "subnet-0000000b": VPC, "subnet-0000000c": "vpc-44444444"}
+# The first subnet has a table of its own, the second uses the VPC's main one.
+ROUTE_TABLES = {("association.subnet-id", "subnet-0000000a"): ["rtb-a"], ("association.main", "true"): ["rtb-main"]}
 EXISTING_TABLE: Mapping[str, Any] = MappingProxyType({"hashKey": "PK", "rangeKey": "SK"})
 
 _ARNS = {
@@ -27,6 +31,7 @@ _ARNS = {
     "aws:sfn/stateMachine:StateMachine": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{{name}}",
     "aws:cloudwatch/logGroup:LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{name}}",
     "aws:cloudwatch/eventRule:EventRule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{name}}",
+    "aws:cloudwatch/metricAlarm:MetricAlarm": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{{name}}",
 }
 
 
@@ -89,8 +94,14 @@ class Recorder(Mocks):
                 "arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{args.args.get('name')}",
                 **self._existing_table,
             },
+            "aws:ec2/getSubnet:getSubnet": {"vpcId": SUBNETS.get(args.args.get("id", ""))},
+            "aws:ec2/getRouteTables:getRouteTables": {"ids": _route_tables(args.args.get("filters", []))},
         }
         return answers[args.token], []
+
+
+def _route_tables(filters: list[dict[str, Any]]) -> list[str]:
+    return [table for each in filters for table in ROUTE_TABLES.get((each["name"], each["values"][0]), [])]
 
 
 def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TABLE, /, **config: str) -> Declared:
@@ -111,11 +122,16 @@ def run_under_mocks(
 ) -> list[Resource]:
     """Run `program` as Pulumi would, and return the resources it declared."""
     recorder = Recorder(existing_table)
+    run_with(recorder, program, stack, **config)
+    return recorder.resources
+
+
+def run_with(recorder: Recorder, program: Callable[[], object], stack: str = "dev", /, **config: str) -> None:
+    """Run `program` as Pulumi would, with `recorder` in place of AWS."""
     set_mocks(recorder, project="chromadb-compaction", stack=stack, preview=False)
     set_all_config({f"chromadb:{name}": value for name, value in {"imageUri": IMAGE, **config}.items()})
 
     pulumi.runtime.test(program)()  # type: ignore[no-untyped-call] # Pulumi's own
-    return recorder.resources
 
 
 @cache

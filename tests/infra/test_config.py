@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from pulumi.runtime import set_all_config
 
-from infra.config import CompactionConfig, ConfigurationRefused, load_config, parse_config
-from tests.infra.declared import IMAGE, declared
+from infra.config import CompactionConfig, ConfigurationRefused, SnapshotRetention, load_config, parse_config
+from infra.program import declare
+from tests.infra.declared import EXISTING_TABLE, IMAGE, VPC, Recorder, declared, run_with
+
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-444455556666"
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +67,23 @@ def test_every_kind_of_schedule_is_accepted(schedule: str) -> None:
         ("maxDeltaBytes", "0"),
         ("compactedRetentionDays", "0"),
         ("compactedRetentionDays", "1.5"),
-        ("snapshotRetentionCount", "0"),
-        ("snapshotRetentionDays", "0"),
         ("versionRetentionDays", "0"),
         ("snapshotVersionDays", "0"),
         ("logRetentionDays", "31"),
         ("embeddingFunction", ""),
-        ("compactorMemoryMb", "10241"),
-        ("compactorStorageMb", "511"),
-        ("queryMemoryMb", "0"),
-        ("queryStorageMb", "10241"),
+        ("backlogStart", "-1"),
+        ("backlogStartMinutes", "5761"),
+        ("kmsKeyArn", "alias/mine"),
+        ("replicaRegion", "Frankfurt"),
+        ("replicaKmsKeyArn", "mrk-1"),
+        ("alarmTopicArn", "ops@example.com"),
+        ("vpcId", "my-vpc"),
+        ("vpcEndpoints", "some"),
+        ("auditTrail", "maybe"),
+        ("snapshotRetention", "10"),
+        ("memory", "3008"),
+        ("timeout", "fast"),
+        ("ephemeralStorage", "[]"),
         ("reserveConcurrency", "2"),
         ("imageUri", "chromadb-compaction:1"),
         ("imageUri", f"{IMAGE.rpartition(':')[0]}"),
@@ -81,6 +92,76 @@ def test_every_kind_of_schedule_is_accepted(schedule: str) -> None:
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(ConfigurationRefused, match=rf"^chromadb:{name} = '"):
         config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("snapshotRetention", '{"count": 0}', "snapshotRetention.count = 0"),
+        ("snapshotRetention", '{"days": 0}', "snapshotRetention.days = 0"),
+        ("snapshotRetention", '{"weeks": 1}', "snapshotRetention.weeks = 1"),
+        ("memory", '{"compactor": 127}', "memory.compactor = 127"),
+        ("memory", '{"compactor": 10241}', "memory.compactor = 10241"),
+        ("memory", '{"compacter": 3008}', "memory.compacter = 'compacter'"),
+        ("timeout", '{"merge-batch": 901}', "timeout.merge-batch = 901"),
+        ("timeout", '{"merge-batch": 0}', "timeout.merge-batch = 0"),
+        ("ephemeralStorage", '{"query": 511}', "ephemeralStorage.query = 511"),
+        ("ephemeralStorage", '{"query": 10241}', "ephemeralStorage.query = 10241"),
+        ("subnetIds", "subnet-0000000a,elsewhere", "subnetIds.1 = 'elsewhere'"),
+    ],
+)
+def test_a_wrong_part_of_a_value_is_refused_by_its_path(name: str, value: str, named: str) -> None:
+    with pytest.raises(ConfigurationRefused, match=rf"^chromadb:{re.escape(named)}: "):
+        config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"vpcId": VPC}, "subnetIds is not set"),
+        ({"subnetIds": "subnet-0000000a"}, "vpcId is not set"),
+        ({"kmsKeyArn": KEY, "replicaRegion": "eu-central-1"}, "replicaKmsKeyArn is not set"),
+        ({"kmsKeyArn": KEY, "replicaKmsKeyArn": KEY}, "replicaKmsKeyArn means nothing"),
+    ],
+)
+def test_half_of_what_belongs_together_is_refused_by_the_name_of_the_other_half(
+    values: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(ConfigurationRefused, match=f"^chromadb:{missing}"):
+        config(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("replicaRegion", {"replicaRegion": "eu-west-1"}),
+        ("kmsKeyArn", {"kmsKeyArn": KEY.replace("eu-west-1", "eu-central-1")}),
+        ("alarmTopicArn", {"alarmTopicArn": "arn:aws:sns:us-east-1:123456789012:ops"}),
+        ("replicaKmsKeyArn", {"kmsKeyArn": KEY, "replicaRegion": "eu-central-1", "replicaKmsKeyArn": KEY}),
+        ("subnetIds", {"vpcId": VPC, "subnetIds": "subnet-0000000c"}),
+        ("existingTable", {"existingTable": "other-keys"}),
+        ("memory.query", {"memory": '{"query": 1}'}),
+        ("snapshotRetention.count", {"snapshotRetention": '{"count": "many"}'}),
+    ],
+)
+def test_what_is_refused_is_refused_before_any_resource_is_declared(name: str, values: dict[str, str]) -> None:
+    recorder = Recorder({"hashKey": "id"} if name == "existingTable" else EXISTING_TABLE)
+    with pytest.raises(ConfigurationRefused, match=rf"^chromadb:{re.escape(name)} = "):
+        run_with(recorder, declare, **values)
+    assert recorder.resources == []
+
+
+def test_sizes_are_set_function_by_function() -> None:
+    assert config(memory='{"compactor": 5120, "query": "2048"}').memory == {"compactor": 5120, "query": 2048}
+
+
+def test_a_retention_that_is_set_in_part_keeps_the_other_default() -> None:
+    assert config(snapshotRetention='{"count": 3}').snapshot_retention == SnapshotRetention(count=3, days=1)
+
+
+@pytest.mark.parametrize("written", ["subnet-0000000a, subnet-0000000b", '["subnet-0000000a", "subnet-0000000b"]'])
+def test_subnets_are_a_list_or_words_between_commas(written: str) -> None:
+    assert config(vpcId=VPC, subnetIds=written).subnet_ids == ("subnet-0000000a", "subnet-0000000b")
 
 
 def test_a_refusal_shows_what_would_be_right() -> None:
@@ -114,5 +195,8 @@ def test_a_stack_whose_name_cannot_name_a_bucket_is_refused(stack: str) -> None:
 
 
 def test_the_longest_stack_name_still_names_everything() -> None:
-    names = [str(r.inputs.get("bucket") or r.inputs.get("name", "")) for r in declared("x" * 33).resources]
-    assert max(len(name) for name in names if "/" not in name) <= 64
+    everything = declared("x" * 33, replicaRegion="eu-central-1", auditTrail="true")
+    named = [r for r in everything.resources if not r.type.endswith(("MetricAlarm", "LogGroup"))]
+    names = [str(r.inputs.get("bucket") or r.inputs.get("name", "")) for r in named]
+    assert max(len(name) for name in names) <= 64
+    assert max(len(bucket.inputs["bucket"]) for bucket in everything.of_type("Bucket")) <= 63

@@ -68,8 +68,18 @@ def test_functions_that_hold_a_snapshot_have_all_the_disk_there_is(task: str) ->
 
 @pytest.mark.parametrize("task", ["compactor", "query"])
 def test_the_size_of_functions_that_hold_a_snapshot_is_configured(task: str) -> None:
-    inputs = function(task, **{f"{task}MemoryMb": "5120", f"{task}StorageMb": "4096"})
+    inputs = function(task, memory=f'{{"{task}": 5120}}', ephemeralStorage=f'{{"{task}": 4096}}')
     assert (inputs["memorySize"], inputs["ephemeralStorage"]) == (5120, {"size": 4096})
+
+
+def test_the_time_of_a_function_is_configured_and_that_of_the_others_stays() -> None:
+    stack = declared(timeout='{"merge-batch": 600}')
+    assert [stack.function(task)["timeout"] for task in ("merge-batch", "compactor")] == [600, 840]
+
+
+@pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
+def test_every_function_is_traced(task: str) -> None:
+    assert function(task)["tracingConfig"] == {"mode": "Active"}
 
 
 def test_no_function_asks_for_more_memory_than_every_account_has() -> None:

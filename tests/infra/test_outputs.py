@@ -11,7 +11,7 @@ import pytest
 from chromadb_compaction import layout
 from chromadb_compaction.settings import Settings, load_settings
 from infra import names
-from infra.config import CompactionConfig
+from infra.config import CompactionConfig, SnapshotRetention
 from tests.infra.declared import declared, default_stack, run_under_mocks
 
 STACK_OWN = {
@@ -30,8 +30,6 @@ CONFIGURED = {
     "lockTimeoutMinutes": ("LOCK_TIMEOUT_MINUTES", "30"),
     "compactionBatchSize": ("COMPACTION_BATCH_SIZE", "50"),
     "compactedRetentionDays": ("COMPACTED_RETENTION_DAYS", "14"),
-    "snapshotRetentionCount": ("SNAPSHOT_RETENTION_COUNT", "3"),
-    "snapshotRetentionDays": ("SNAPSHOT_RETENTION_DAYS", "0.5"),
     "maxBatchesPerPass": ("MAX_BATCHES_PER_PASS", "10"),
     "maxPassBytes": ("MAX_PASS_BYTES", "1000000"),
     "maxPasses": ("MAX_PASSES", "2"),
@@ -53,6 +51,17 @@ def test_the_exports_are_the_stacks_own_names_and_the_functions_own_defaults() -
 def test_what_is_configured_reaches_the_functions(setting: str) -> None:
     variable, value = CONFIGURED[setting]
     assert declared(**{setting: value}).outputs[variable] == value
+
+
+def test_how_long_snapshots_are_kept_reaches_the_functions() -> None:
+    outputs = declared(snapshotRetention='{"count": 3, "days": 0.5}').outputs
+    assert (outputs["SNAPSHOT_RETENTION_COUNT"], outputs["SNAPSHOT_RETENTION_DAYS"]) == ("3", "0.5")
+
+
+@pytest.mark.parametrize("part", SnapshotRetention.model_fields)
+def test_the_program_refuses_a_retention_that_the_functions_would_refuse(part: str) -> None:
+    theirs = Settings.model_fields[f"snapshot_retention_{part}"].metadata
+    assert SnapshotRetention.model_fields[part].metadata == theirs
 
 
 def test_the_program_and_the_functions_agree_where_things_stand() -> None:

@@ -13,6 +13,8 @@ from tests.infra.declared import default_stack
 
 BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
 TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
+# X-Ray knows no resources.
+TRACING = {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": ["*"]}
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
@@ -63,11 +65,11 @@ def statements(task: str) -> list[dict[str, Any]]:
 
 
 def grants(task: str) -> dict[str, list[str]]:
-    """Return action -> places, spelt as in ALLOWED, leaving out the log."""
+    """Return action -> places, spelt as in ALLOWED, leaving out the log and the traces."""
     found: dict[str, list[str]] = {}
     for statement in statements(task):
         for action in statement["Action"]:
-            if not action.startswith("logs:"):
+            if not action.startswith(("logs:", "xray:")):
                 found.setdefault(action, []).extend(_places(statement))
     return found
 
@@ -103,7 +105,8 @@ def test_a_function_writes_its_own_log_and_no_other(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_statement_of_a_function_is_open_ended(task: str) -> None:
-    assert not [s for s in statements(task) if "*" in s["Resource"] or any("*" in action for action in s["Action"])]
+    open_ended = [s for s in statements(task) if "*" in s["Resource"] or any("*" in action for action in s["Action"])]
+    assert open_ended == [TRACING]
 
 
 def test_nobody_may_delete_versions_so_whatever_was_deleted_can_be_brought_back() -> None:
@@ -156,14 +159,18 @@ def test_a_role_is_taken_on_by_one_service(role: str, service: str) -> None:
 
 
 def test_the_state_machine_calls_its_own_functions_and_no_other() -> None:
-    (invoke, _) = default_stack().statements("chromadb-compaction-dev")
+    (invoke, *_) = default_stack().statements("chromadb-compaction-dev")
     called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock"}
     assert invoke["Action"] == ["lambda:InvokeFunction"]
     assert {arn.rpartition(":")[2] for arn in invoke["Resource"]} == {f"chromadb-{task}-dev" for task in called}
 
 
-def test_all_else_that_the_state_machine_does_is_deliver_its_log() -> None:
-    (_, delivery) = default_stack().statements("chromadb-compaction-dev")
+def test_all_else_that_the_state_machine_does_is_deliver_its_log_and_its_traces() -> None:
+    (_, delivery, tracing) = default_stack().statements("chromadb-compaction-dev")
+    assert [tracing["Action"], tracing["Resource"]] == [
+        [*TRACING["Action"], "xray:GetSamplingRules", "xray:GetSamplingTargets"],
+        ["*"],
+    ]
     assert sorted(delivery["Action"]) == [
         "logs:CreateLogDelivery",
         "logs:DeleteLogDelivery",
@@ -176,7 +183,8 @@ def test_all_else_that_the_state_machine_does_is_deliver_its_log() -> None:
     ]
 
 
-def test_the_schedule_may_start_this_workflow_and_no_other() -> None:
-    assert default_stack().statements("chromadb-compaction-dev-schedule") == [
+@pytest.mark.parametrize("rule", ["schedule", "early"])
+def test_a_rule_may_start_this_workflow_and_no_other(rule: str) -> None:
+    assert default_stack().statements(f"chromadb-compaction-dev-{rule}") == [
         {"Effect": "Allow", "Action": ["states:StartExecution"], "Resource": [MACHINE]}
     ]

@@ -18,8 +18,9 @@ def machine() -> dict[str, Any]:
     return default_stack().one("StateMachine", "chromadb-compaction-dev")
 
 
-def target(name: str) -> dict[str, Any]:
-    (found,) = (t.inputs for t in default_stack().of_type("EventTarget") if t.inputs["targetId"] == name)
+def target(rule: str) -> dict[str, Any]:
+    name = f"chromadb-compaction-dev-{rule}"
+    (found,) = (t.inputs for t in default_stack().of_type("EventTarget") if t.inputs["rule"] == name)
     return found
 
 
@@ -59,11 +60,11 @@ def test_the_compactor_knows_the_state_machine_before_it_exists() -> None:
 def test_the_schedule_starts_the_workflow() -> None:
     rule = default_stack().one("EventRule", "chromadb-compaction-dev-schedule")
     assert (rule["scheduleExpression"], rule["state"]) == ("rate(15 minutes)", "ENABLED")
-    assert (target("compaction")["rule"], target("compaction")["arn"]) == (rule["name"], MACHINE)
+    assert (target("schedule")["rule"], target("schedule")["arn"]) == (rule["name"], MACHINE)
 
 
 def test_a_late_start_is_dropped_before_the_next_one_is_due() -> None:
-    assert target("compaction")["retryPolicy"]["maximumEventAgeInSeconds"] < 15 * 60
+    assert target("schedule")["retryPolicy"]["maximumEventAgeInSeconds"] < 15 * 60
 
 
 def test_the_schedule_is_configured() -> None:
@@ -91,7 +92,7 @@ def test_their_lock_is_released_whether_or_not_the_schedule_is_on() -> None:
 
 
 def test_the_release_is_told_which_execution_ended() -> None:
-    release = target("release-lock")
+    release = target("unfinished")
     assert release["arn"].endswith(":function:chromadb-release-lock-dev")
     assert release["inputTransformer"] == {
         "inputPaths": {"execution": "$.detail.executionArn"},

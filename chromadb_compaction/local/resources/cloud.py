@@ -93,7 +93,7 @@ def unless_exists(call: Callable[..., Any], /, *codes: str, **arguments: Any) ->
 
 
 def aws_shape(value: Any) -> Any:
-    """Return provider inputs (camelCase) in the shape of AWS's APIs (PascalCase, `ID` in capitals), without nulls."""
+    """Return provider inputs (camelCase) as AWS's APIs spell them (PascalCase, `ID` in capitals), without nulls."""
     if isinstance(value, Mapping):
         return {_aws_name(name): aws_shape(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -102,4 +102,5 @@ def aws_shape(value: Any) -> Any:
 
 
 def _aws_name(name: str) -> str:
-    return "ID" if name == "id" else name[:1].upper() + name[1:]
+    special = {"id": "ID", "replicaKmsKeyId": "ReplicaKmsKeyID"}
+    return special.get(name, name[:1].upper() + name[1:])

@@ -10,9 +10,12 @@ from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, 
 
 def bucket(target: Target, inputs: Inputs) -> Created:
     """aws.s3.Bucket."""
-    name = inputs["bucket"]
-    unless_exists(target.client("s3").create_bucket, "BucketAlreadyOwnedByYou", "BucketAlreadyExists", Bucket=name)
-    return Created(name, {**inputs, "arn": f"arn:aws:s3:::{name}", "region": target.cloud.region})
+    name, region = inputs["bucket"], inputs.get("region") or target.cloud.region
+    # The server's own region is the one that S3 does not let anybody name.
+    place = {} if region == target.cloud.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    known = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+    unless_exists(target.client("s3").create_bucket, *known, Bucket=name, **place)
+    return Created(name, {**inputs, "arn": f"arn:aws:s3:::{name}", "region": region})
 
 
 def bucket_versioning(target: Target, inputs: Inputs) -> Created:
@@ -25,16 +28,27 @@ def bucket_versioning(target: Target, inputs: Inputs) -> Created:
 
 def bucket_encryption(target: Target, inputs: Inputs) -> Created:
     """aws.s3.BucketServerSideEncryptionConfiguration."""
-    rules = [
-        {
-            "ApplyServerSideEncryptionByDefault": {
-                "SSEAlgorithm": rule["applyServerSideEncryptionByDefault"]["sseAlgorithm"]
-            }
-        }
-        for rule in inputs["rules"]
-    ]
+    rules = [_encryption(rule) for rule in inputs["rules"]]
     target.client("s3").put_bucket_encryption(
         Bucket=inputs["bucket"], ServerSideEncryptionConfiguration={"Rules": rules}
+    )
+    return Created(inputs["bucket"], inputs)
+
+
+def _encryption(rule: dict[str, Any]) -> dict[str, Any]:
+    default = rule["applyServerSideEncryptionByDefault"]
+    key = {"KMSMasterKeyID": default["kmsMasterKeyId"]} if default.get("kmsMasterKeyId") else {}
+    return {
+        "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": default["sseAlgorithm"], **key},
+        "BucketKeyEnabled": bool(rule.get("bucketKeyEnabled")),
+    }
+
+
+def bucket_replication(target: Target, inputs: Inputs) -> Created:
+    """aws.s3.BucketReplicationConfig."""
+    target.client("s3").put_bucket_replication(
+        Bucket=inputs["bucket"],
+        ReplicationConfiguration={"Role": inputs["role"], "Rules": aws_shape(inputs["rules"])},
     )
     return Created(inputs["bucket"], inputs)
 
@@ -127,6 +141,7 @@ CREATORS: dict[str, Creator] = {
     "aws:s3/bucketVersioning:BucketVersioning": bucket_versioning,
     "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": bucket_encryption,
     "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": bucket_lifecycle,
+    "aws:s3/bucketReplicationConfig:BucketReplicationConfig": bucket_replication,
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": public_access_block,
     "aws:s3/bucketOwnershipControls:BucketOwnershipControls": ownership_controls,
     "aws:s3/bucketPolicy:BucketPolicy": bucket_policy,

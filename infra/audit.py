@@ -1,0 +1,68 @@
+"""Who read, wrote or deleted which object: a trail of the bucket's data events."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi_aws import cloudtrail, s3
+
+from infra.iam_service_policies import receive_audit_logs
+from infra.names import StackNames
+from infra.private_bucket import PrivateBucket
+
+LOG_DAYS = 365
+
+
+class AuditTrail(pulumi.ComponentResource):
+    """The trail, and a bucket of its own for what it writes: in the same bucket it would record itself."""
+
+    def __init__(
+        self,
+        names: StackNames,
+        *,
+        bucket: s3.Bucket,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("chromadb:audit:AuditTrail", "chromadb-audit", opts=opts)
+        log = PrivateBucket(
+            "chromadb-audit-bucket",
+            names.audit_bucket,
+            statements=receive_audit_logs(f"arn:aws:s3:::{names.audit_bucket}", names.trail_arn, names.account),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        log.tidy([_expire_logs()])
+        cloudtrail.Trail(
+            "chromadb-audit-trail",
+            name=names.trail,
+            s3_bucket_name=log.bucket.bucket,
+            # A digest of each file shows whether anyone changed the record afterwards.
+            enable_log_file_validation=True,
+            include_global_service_events=False,
+            advanced_event_selectors=[
+                cloudtrail.TrailAdvancedEventSelectorArgs(
+                    name="objects of the vector bucket", field_selectors=bucket.arn.apply(_objects_of)
+                )
+            ],
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[log.policy]),
+        )
+        self.register_outputs({"bucket": log.bucket.bucket})
+
+
+def _objects_of(bucket_arn: str) -> list[cloudtrail.TrailAdvancedEventSelectorFieldSelectorArgs]:
+    selector = cloudtrail.TrailAdvancedEventSelectorFieldSelectorArgs
+    return [
+        selector(field="eventCategory", equals=["Data"]),
+        selector(field="resources.type", equals=["AWS::S3::Object"]),
+        selector(field="resources.ARN", starts_withs=[f"{bucket_arn}/"]),
+    ]
+
+
+def _expire_logs() -> s3.BucketLifecycleConfigurationRuleArgs:
+    return s3.BucketLifecycleConfigurationRuleArgs(
+        id="logs",
+        status="Enabled",
+        filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
+        expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(days=LOG_DAYS),
+        noncurrent_version_expiration=s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
+            noncurrent_days=1
+        ),
+    )

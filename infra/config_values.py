@@ -1,0 +1,76 @@
+"""The kinds of values that settings have, each refusing what AWS would refuse only after half a deployment."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+Task = Literal[
+    "acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"
+]
+"""A function, by the task that it carries out."""
+
+_RATE = re.compile(r"rate\((?:(1) (minute|hour|day)|([2-9]|[1-9]\d+) (minute|hour|day)s)\)")
+_CRON = re.compile(r"cron\(\S+( \S+){5}\)")
+_UNIT_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
+_LOG_RETENTIONS = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+)  # fmt: skip
+
+
+def interval_minutes(schedule: str) -> int:
+    """Return the minutes between two starts of a schedule; a cron expression counts as one start a day."""
+    rate = _RATE.fullmatch(schedule)
+    if rate is None:
+        return _UNIT_MINUTES["day"]
+    return int(rate[1] or rate[3]) * _UNIT_MINUTES[rate[2] or rate[4]]
+
+
+def _is_schedule(text: str) -> str:
+    if not _RATE.fullmatch(text) and not _CRON.fullmatch(text):
+        raise ValueError("Should be an EventBridge schedule: rate(15 minutes), rate(1 hour) or cron(0 3 * * ? *)")
+    return text
+
+
+def _is_log_retention(days: int) -> int:
+    if days not in _LOG_RETENTIONS:
+        raise ValueError(f"Should be one of the numbers of days that CloudWatch knows: {_LOG_RETENTIONS}")
+    return days
+
+
+def _parsed_object(value: Any) -> Any:  # noqa: ANN401 - pydantic judges what comes out
+    # Pulumi hands a program every structured value as JSON.
+    if not isinstance(value, str):
+        return value
+    if not value.startswith("{"):
+        raise ValueError("Should be set key by key: pulumi config set --path chromadb:<name>.<key> <value>")
+    return json.loads(value)
+
+
+def _parsed_list(value: Any) -> Any:  # noqa: ANN401 - pydantic judges what comes out
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.startswith("[") else [item.strip() for item in value.split(",")]
+
+
+JSON_OBJECT = BeforeValidator(_parsed_object)
+Schedule = Annotated[str, AfterValidator(_is_schedule)]
+Days = Annotated[int, Field(ge=1, le=3650)]
+LogDays = Annotated[int, AfterValidator(_is_log_retention)]
+
+MemoryMb = Annotated[int, Field(ge=128, le=10240)]
+StorageMb = Annotated[int, Field(ge=512, le=10240)]
+TimeoutSeconds = Annotated[int, Field(ge=1, le=900)]
+
+ImageUri = Annotated[str, Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+[:@]\S+$")]
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
+LockId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+KeyArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+$")]
+TopicArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}$")]
+VpcId = Annotated[str, Field(pattern=r"^vpc-[0-9a-f]{8,17}$")]
+SubnetId = Annotated[str, Field(pattern=r"^subnet-[0-9a-f]{8,17}$")]
+SubnetIds = Annotated[tuple[SubnetId, ...], BeforeValidator(_parsed_list)]

@@ -1,0 +1,87 @@
+"""What AWS does on the stack's behalf under its roles: traces, network, keys, replication, audit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from infra.iam_policies import Statement, allow
+from infra.names import SNAPSHOT_PREFIX
+
+_KEY_ACTIONS = {"s3:GetObject": "kms:Decrypt", "s3:PutObject": "kms:GenerateDataKey"}
+
+
+def trace_calls() -> Statement:
+    """Allow Lambda to send a function's traces. X-Ray knows no resources."""
+    return allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])
+
+
+def trace_executions() -> Statement:
+    """Allow Step Functions to send an execution's traces, sampled as the account's rules say."""
+    sampling = ["xray:GetSamplingRules", "xray:GetSamplingTargets"]
+    return allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords", *sampling], ["*"])
+
+
+def attach_to_network(function_arn: str) -> list[Statement]:
+    """Allow Lambda to attach a function to the VPC, and refuse the same to the function's own code.
+
+    Lambda makes one network interface for all functions of a subnet and security group, so no resource can be
+    named; what tells the two apart is that only calls by the code carry the function's ARN.
+    """
+    interfaces = [f"ec2:{verb}NetworkInterface" for verb in ("Create", "Delete")]
+    described = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"]
+    addresses = ["ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"]
+    allowed = allow([*interfaces, *described, *addresses], ["*"])
+    condition = {"ArnEquals": {"lambda:SourceFunctionArn": [function_arn]}}
+    return [allowed, {**allowed, "Effect": "Deny", "Condition": condition}]
+
+
+def use_key(statements: list[Statement], key_arn: str, region: str) -> list[Statement]:
+    """Return the rights to the bucket's key that follow from rights to its objects: none, for whoever touches none."""
+    granted = {action for statement in statements for action in statement["Action"]}
+    actions = [key_action for action, key_action in _KEY_ACTIONS.items() if action in granted]
+    return [allow(actions, [key_arn], _through_s3(region))] if actions else []
+
+
+class ReplicaKeys(NamedTuple):
+    """The keys of the objects and of their copies, and where each is used."""
+
+    key: str
+    region: str
+    replica_key: str
+    replica_region: str
+
+
+def replicate(bucket: str, replica: str, keys: ReplicaKeys | None) -> list[Statement]:
+    """Allow S3 to copy published snapshots into another bucket, and to repeat there what is deleted here."""
+    reads = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging"]
+    writes = ["s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"]
+    copying = [
+        allow(["s3:GetReplicationConfiguration", "s3:ListBucket"], [bucket]),
+        allow(reads, [f"{bucket}/{SNAPSHOT_PREFIX}*"]),
+        allow(writes, [f"{replica}/{SNAPSHOT_PREFIX}*"]),
+    ]
+    if keys is None:
+        return copying
+    return [
+        *copying,
+        allow(["kms:Decrypt"], [keys.key], _through_s3(keys.region)),
+        allow(["kms:Encrypt"], [keys.replica_key], _through_s3(keys.replica_region)),
+    ]
+
+
+def receive_audit_logs(bucket_arn: str, trail_arn: str, account: str) -> list[Statement]:
+    """Return the bucket policy's statements that let one trail write its log."""
+    principal = {"Service": "cloudtrail.amazonaws.com"}
+    of_this_trail = {"aws:SourceArn": trail_arn}
+    owned = {"s3:x-amz-acl": "bucket-owner-full-control"}
+    check = allow(["s3:GetBucketAcl"], [bucket_arn], {"StringEquals": of_this_trail})
+    logs = f"{bucket_arn}/AWSLogs/{account}/*"
+    write = allow(["s3:PutObject"], [logs], {"StringEquals": {**of_this_trail, **owned}})
+    return [
+        {"Sid": "TrailChecksBucket", "Principal": principal, **check},
+        {"Sid": "TrailWritesLog", "Principal": principal, **write},
+    ]
+
+
+def _through_s3(region: str) -> dict[str, Any]:
+    return {"StringEquals": {"kms:ViaService": [f"s3.{region}.amazonaws.com"]}}

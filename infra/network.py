@@ -1,0 +1,104 @@
+"""The functions inside a VPC of yours, and the ways out that they then need."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi_aws import ec2, lambda_
+
+from infra.config import NAMESPACE, CompactionConfig, ConfigurationRefused
+from infra.names import StackNames
+
+HTTPS = 443
+GATEWAYS = ("s3", "dynamodb")
+# What our code calls besides: the queue, and Step Functions when the compactor is asked to start an execution.
+# Logs, metrics (lines of the log) and traces leave through Lambda itself; S3 calls KMS on its own side.
+INTERFACES = ("sqs", "states")
+
+
+class FunctionNetwork(pulumi.ComponentResource):
+    """A security group that lets nothing in and HTTPS out; endpoints, unless the VPC has them already."""
+
+    def __init__(
+        self,
+        names: StackNames,
+        config: CompactionConfig,
+        *,
+        route_tables: list[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("chromadb:network:FunctionNetwork", "chromadb-network", opts=opts)
+        self._names, self._config = names, config
+        group = self._group("chromadb-functions-security-group", f"{names.state_machine}-functions", egress=True)
+        if config.vpc_endpoints:
+            self._gateways(route_tables)
+            self._interfaces(group)
+        self.vpc_config = lambda_.FunctionVpcConfigArgs(
+            subnet_ids=list(config.subnet_ids), security_group_ids=[group.id]
+        )
+        self.register_outputs({"security_group": group.id})
+
+    def _group(
+        self, logical: str, name: str, *, egress: bool = False, admits: ec2.SecurityGroup | None = None
+    ) -> ec2.SecurityGroup:
+        return ec2.SecurityGroup(
+            logical,
+            name=name,
+            description="Made by Pulumi for the ChromaDB compaction stack",
+            vpc_id=self._config.vpc_id,
+            egress=[_HTTPS_OUT] if egress else [],
+            ingress=[_https_from(admits)] if admits else [],
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _gateways(self, route_tables: list[str]) -> None:
+        for service in GATEWAYS:
+            ec2.VpcEndpoint(
+                f"chromadb-{service}-endpoint",
+                vpc_id=self._config.vpc_id or "",
+                service_name=f"com.amazonaws.{self._names.region}.{service}",
+                vpc_endpoint_type="Gateway",
+                route_table_ids=route_tables,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+
+    def _interfaces(self, functions: ec2.SecurityGroup) -> None:
+        group = self._group(
+            "chromadb-endpoints-security-group", f"{self._names.state_machine}-endpoints", admits=functions
+        )
+        for service in INTERFACES:
+            ec2.VpcEndpoint(
+                f"chromadb-{service}-endpoint",
+                vpc_id=self._config.vpc_id or "",
+                service_name=f"com.amazonaws.{self._names.region}.{service}",
+                vpc_endpoint_type="Interface",
+                subnet_ids=list(self._config.subnet_ids),
+                security_group_ids=[group.id],
+                private_dns_enabled=True,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+
+
+_HTTPS_OUT = ec2.SecurityGroupEgressArgs(protocol="tcp", from_port=HTTPS, to_port=HTTPS, cidr_blocks=["0.0.0.0/0"])
+
+
+def _https_from(group: ec2.SecurityGroup) -> ec2.SecurityGroupIngressArgs:
+    return ec2.SecurityGroupIngressArgs(protocol="tcp", from_port=HTTPS, to_port=HTTPS, security_groups=[group.id])
+
+
+def route_tables_of(config: CompactionConfig) -> list[str]:
+    """Return the tables by which the subnets send. Raises ConfigurationRefused for a subnet of another VPC."""
+    tables: set[str] = set()
+    for subnet in config.subnet_ids:
+        vpc = ec2.get_subnet(id=subnet).vpc_id
+        if vpc != config.vpc_id:
+            raise ConfigurationRefused(
+                f"{NAMESPACE}:subnetIds = {subnet!r}: Should be a subnet of {config.vpc_id}, not of {vpc}"
+            )
+        # A subnet that is associated with none uses the VPC's main table.
+        tables.update(_tables(config, "association.subnet-id", subnet) or _tables(config, "association.main", "true"))
+    return sorted(tables)
+
+
+def _tables(config: CompactionConfig, name: str, value: str) -> list[str]:
+    chosen = ec2.GetRouteTablesFilterArgs(name=name, values=[value])
+    return list(ec2.get_route_tables(vpc_id=config.vpc_id, filters=[chosen]).ids)

@@ -1,0 +1,116 @@
+"""A bucket as every bucket of the stack is: versioned, encrypted, closed to the public, reached over TLS only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pulumi
+from pulumi_aws import s3
+
+from infra.iam_policies import Statement
+
+
+class PrivateBucket(pulumi.ComponentResource):
+    """One bucket and its parts, whose logical names begin with the bucket's: `{logical}-versioning`.
+
+    It is never emptied by Pulumi: `pulumi destroy` fails while anything is stored in it.
+    """
+
+    def __init__(
+        self,
+        logical: str,
+        name: str,
+        *,
+        kms_key_arn: str | None = None,
+        region: str | None = None,
+        statements: list[Statement] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("chromadb:storage:PrivateBucket", logical, opts=opts)
+        self._logical, self._region = logical, region
+        child = pulumi.ResourceOptions(parent=self)
+        self.bucket = s3.Bucket(logical, bucket=name, region=region, opts=child)
+        self.versioning = s3.BucketVersioning(
+            f"{logical}-versioning",
+            bucket=self.bucket.bucket,
+            versioning_configuration=s3.BucketVersioningVersioningConfigurationArgs(status="Enabled"),
+            region=region,
+            opts=child,
+        )
+        self._encrypt(kms_key_arn, child)
+        self._make_private(statements or [], child)
+        self.register_outputs({"bucket": self.bucket.bucket})
+
+    def tidy(self, rules: list[s3.BucketLifecycleConfigurationRuleArgs]) -> None:
+        """Set the lifecycle rules."""
+        s3.BucketLifecycleConfiguration(
+            f"{self._logical}-lifecycle",
+            bucket=self.bucket.bucket,
+            rules=rules,
+            region=self._region,
+            # Rules about noncurrent versions want a versioned bucket.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.versioning]),
+        )
+
+    def _encrypt(self, kms_key_arn: str | None, child: pulumi.ResourceOptions) -> None:
+        default = s3.BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultArgs(
+            sse_algorithm="aws:kms" if kms_key_arn else "AES256", kms_master_key_id=kms_key_arn
+        )
+        rule = s3.BucketServerSideEncryptionConfigurationRuleArgs(
+            apply_server_side_encryption_by_default=default,
+            # One data key serves many objects: without it every GET and PUT is a call to KMS that is paid for.
+            bucket_key_enabled=True if kms_key_arn else None,
+        )
+        s3.BucketServerSideEncryptionConfiguration(
+            f"{self._logical}-encryption",
+            bucket=self.bucket.bucket,
+            rules=[rule],
+            region=self._region,
+            opts=child,
+        )
+
+    def _make_private(self, statements: list[Statement], child: pulumi.ResourceOptions) -> None:
+        block = s3.BucketPublicAccessBlock(
+            f"{self._logical}-public-access",
+            bucket=self.bucket.bucket,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            region=self._region,
+            opts=child,
+        )
+        s3.BucketOwnershipControls(
+            f"{self._logical}-ownership",
+            bucket=self.bucket.bucket,
+            rule=s3.BucketOwnershipControlsRuleArgs(object_ownership="BucketOwnerEnforced"),
+            region=self._region,
+            opts=child,
+        )
+        self.policy = s3.BucketPolicy(
+            f"{self._logical}-policy",
+            bucket=self.bucket.bucket,
+            policy=self.bucket.arn.apply(lambda arn: json.dumps(tls_only(arn, statements))),
+            region=self._region,
+            # S3 refuses to change both at once.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[block]),
+        )
+
+
+def tls_only(bucket_arn: str, statements: list[Statement]) -> dict[str, Any]:
+    """Return the bucket policy that refuses every request that is not encrypted on its way, and allows `statements`."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "RefusePlainHttp",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [bucket_arn, f"{bucket_arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            },
+            *statements,
+        ],
+    }

@@ -1,0 +1,63 @@
+"""With a key of the operator's, the bucket uses it, and each role may do with it what its task needs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.infra.declared import Declared, declared, default_stack
+
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-444455556666"
+READING_AND_WRITING = ["kms:Decrypt", "kms:GenerateDataKey"]
+
+
+@cache
+def keyed() -> Declared:
+    return declared(kmsKeyArn=KEY)
+
+
+def rights_to_keys(stack: Declared, task: str) -> list[dict[str, Any]]:
+    statements = stack.statements(f"chromadb-{task}-dev")
+    return [s for s in statements if any(action.startswith("kms:") for action in s["Action"])]
+
+
+def test_the_bucket_is_encrypted_with_the_key_and_asks_for_it_seldom() -> None:
+    (rule,) = keyed().one("BucketServerSideEncryptionConfiguration")["rules"]
+    assert rule == {
+        "applyServerSideEncryptionByDefault": {"sseAlgorithm": "aws:kms", "kmsMasterKeyId": KEY},
+        "bucketKeyEnabled": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "actions"),
+    [
+        ("list-deltas", READING_AND_WRITING),
+        ("merge-batch", READING_AND_WRITING),
+        ("compactor", READING_AND_WRITING),
+        ("clean-up", READING_AND_WRITING),
+        ("producer", ["kms:GenerateDataKey"]),
+        ("query", ["kms:Decrypt"]),
+    ],
+)
+def test_who_reads_objects_may_decrypt_and_who_writes_them_may_encrypt(task: str, actions: list[str]) -> None:
+    assert rights_to_keys(keyed(), task) == [
+        {
+            "Effect": "Allow",
+            "Action": actions,
+            "Resource": [KEY],
+            "Condition": {"StringEquals": {"kms:ViaService": ["s3.eu-west-1.amazonaws.com"]}},
+        }
+    ]
+
+
+@pytest.mark.parametrize("task", ["acquire-lock", "release-lock"])
+def test_who_touches_no_object_has_no_right_to_the_key(task: str) -> None:
+    assert rights_to_keys(keyed(), task) == []
+
+
+def test_without_a_key_nobody_has_rights_to_any() -> None:
+    policies = [r.inputs["policy"] for r in default_stack().of_type("RolePolicy")]
+    assert not [policy for policy in policies if "kms:" in policy]

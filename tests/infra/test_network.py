@@ -1,0 +1,89 @@
+"""In a VPC the functions reach what they need, and nothing reaches them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.infra.declared import VPC, Declared, declared, default_stack
+
+SUBNETS = ["subnet-0000000a", "subnet-0000000b"]
+TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
+
+
+@cache
+def networked(**config: str) -> Declared:
+    return declared(vpcId=VPC, subnetIds=",".join(SUBNETS), **config)
+
+
+def group(name: str) -> dict[str, Any]:
+    return networked().one("SecurityGroup", f"chromadb-compaction-dev-{name}")
+
+
+def endpoints(kind: str) -> list[dict[str, Any]]:
+    return [e.inputs for e in networked().of_type("VpcEndpoint") if e.inputs["vpcEndpointType"] == kind]
+
+
+def about_interfaces(stack: Declared, task: str) -> list[dict[str, Any]]:
+    statements = stack.statements(f"chromadb-{task}-dev")
+    return [s for s in statements if any(action.startswith("ec2:") for action in s["Action"])]
+
+
+def test_without_a_vpc_there_is_no_network() -> None:
+    kinds = ("SecurityGroup", "VpcEndpoint")
+    assert not [r for kind in kinds for r in default_stack().of_type(kind)]
+    assert not [f for f in default_stack().of_type("Function") if "vpcConfig" in f.inputs]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_function_is_in_the_subnets(task: str) -> None:
+    inside = networked().function(task)["vpcConfig"]
+    assert (inside["subnetIds"], len(inside["securityGroupIds"])) == (SUBNETS, 1)
+
+
+def test_nothing_may_call_the_functions_and_they_speak_https_only() -> None:
+    functions = group("functions")
+    assert functions["ingress"] == []
+    assert [(rule["fromPort"], rule["toPort"], rule["protocol"]) for rule in functions["egress"]] == [(443, 443, "tcp")]
+
+
+def test_s3_and_dynamodb_are_reached_through_the_tables_of_the_subnets() -> None:
+    assert [e["serviceName"] for e in endpoints("Gateway")] == [
+        "com.amazonaws.eu-west-1.s3",
+        "com.amazonaws.eu-west-1.dynamodb",
+    ]
+    # The first subnet has a table of its own; the second uses the main one.
+    assert [e["routeTableIds"] for e in endpoints("Gateway")] == [["rtb-a", "rtb-main"]] * 2
+
+
+def test_the_queue_and_the_workflow_are_reached_through_endpoints_in_the_subnets() -> None:
+    found = endpoints("Interface")
+    assert [e["serviceName"] for e in found] == ["com.amazonaws.eu-west-1.sqs", "com.amazonaws.eu-west-1.states"]
+    assert all(e["subnetIds"] == SUBNETS and e["privateDnsEnabled"] for e in found)
+
+
+def test_the_endpoints_admit_the_functions_and_nobody_else() -> None:
+    (rule,) = group("endpoints")["ingress"]
+    functions = networked().function("query")["vpcConfig"]["securityGroupIds"]
+    assert (rule["fromPort"], rule["toPort"], rule["securityGroups"]) == (443, 443, functions)
+
+
+def test_a_vpc_that_has_its_endpoints_gets_no_second_ones() -> None:
+    stack = networked(vpcEndpoints="false")
+    assert not list(stack.of_type("VpcEndpoint"))
+    assert len(list(stack.of_type("SecurityGroup"))) == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_lambda_may_attach_a_function_to_the_network_but_the_functions_code_may_not(task: str) -> None:
+    allowed, denied = about_interfaces(networked(), task)
+    assert (allowed["Effect"], denied["Effect"]) == ("Allow", "Deny")
+    assert set(allowed["Action"]) == set(denied["Action"])
+    arn = f"arn:aws:lambda:eu-west-1:123456789012:function:chromadb-{task}-dev"
+    assert denied["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": [arn]}}
+
+
+def test_outside_of_a_vpc_nobody_has_rights_to_network_interfaces() -> None:
+    assert not [task for task in TASKS if about_interfaces(default_stack(), task)]

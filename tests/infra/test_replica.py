@@ -1,0 +1,89 @@
+"""Published snapshots are copied to a second region, if one is named."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.infra.declared import Declared, declared, default_stack
+
+REPLICA = "chromadb-replica-dev-123456789012"
+BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/mrk-1"
+REPLICA_KEY = "arn:aws:kms:eu-central-1:123456789012:key/mrk-1"
+
+
+@cache
+def copied() -> Declared:
+    return declared(replicaRegion="eu-central-1")
+
+
+@cache
+def copied_with_keys() -> Declared:
+    return declared(replicaRegion="eu-central-1", kmsKeyArn=KEY, replicaKmsKeyArn=REPLICA_KEY)
+
+
+def parts() -> list[dict[str, Any]]:
+    return [r.inputs for r in copied().resources if r.inputs.get("bucket") == REPLICA]
+
+
+def rule(stack: Declared) -> dict[str, Any]:
+    (found,) = stack.one("BucketReplicationConfig")["rules"]
+    return dict(found)
+
+
+def test_without_a_region_nothing_is_copied() -> None:
+    assert not list(default_stack().of_type("BucketReplicationConfig"))
+
+
+def test_every_part_of_the_copys_bucket_stands_in_the_other_region() -> None:
+    assert [part["region"] for part in parts()] == ["eu-central-1"] * 7
+
+
+def test_the_copys_bucket_is_as_private_as_the_original() -> None:
+    blocks = [block.inputs for block in copied().of_type("BucketPublicAccessBlock")]
+    assert [all(block[name] for name in block if name.endswith(("Acls", "Policy", "Buckets"))) for block in blocks] == [
+        True,
+        True,
+    ]
+
+
+def test_published_snapshots_are_copied_and_nothing_else() -> None:
+    assert (rule(copied())["filter"], rule(copied())["status"]) == ({"prefix": "snapshot/"}, "Enabled")
+
+
+def test_what_is_pruned_here_is_pruned_there() -> None:
+    assert rule(copied())["deleteMarkerReplication"] == {"status": "Enabled"}
+    rules = [
+        r.inputs["rules"] for r in copied().of_type("BucketLifecycleConfiguration") if r.inputs["bucket"] == REPLICA
+    ]
+    assert [each.get("noncurrentVersionExpiration") for each in rules[0]] == [{"noncurrentDays": 3}, None]
+
+
+def test_the_role_copies_published_snapshots_and_can_do_nothing_else() -> None:
+    statements = copied().statements("chromadb-compaction-dev-copy")
+    assert [(s["Action"], s["Resource"]) for s in statements] == [
+        (["s3:GetReplicationConfiguration", "s3:ListBucket"], [BUCKET]),
+        (
+            ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging"],
+            [f"{BUCKET}/snapshot/*"],
+        ),
+        (["s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"], [f"arn:aws:s3:::{REPLICA}/snapshot/*"]),
+    ]
+
+
+def test_encrypted_snapshots_are_encrypted_again_with_the_key_of_the_other_region() -> None:
+    stack = copied_with_keys()
+    assert rule(stack)["sourceSelectionCriteria"] == {"sseKmsEncryptedObjects": {"status": "Enabled"}}
+    assert rule(stack)["destination"]["encryptionConfiguration"] == {"replicaKmsKeyId": REPLICA_KEY}
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "region"), [("kms:Decrypt", KEY, "eu-west-1"), ("kms:Encrypt", REPLICA_KEY, "eu-central-1")]
+)
+def test_the_role_uses_each_key_in_its_own_region_only(action: str, key: str, region: str) -> None:
+    (right,) = (s for s in copied_with_keys().statements("chromadb-compaction-dev-copy") if action in s["Action"])
+    assert right["Resource"] == [key]
+    assert right["Condition"] == {"StringEquals": {"kms:ViaService": [f"s3.{region}.amazonaws.com"]}}

@@ -1,0 +1,45 @@
+"""Single components can be deployed by names that do not depend on the stack."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import pytest
+
+from tests.infra.declared import Declared, declared, default_stack
+
+
+def targeted(pattern: str, stack: Declared | None = None) -> set[str]:
+    """Return the types of the resources that `pulumi up --target '**::<pattern>'` means."""
+    found = [r for r in (stack or default_stack()).resources if fnmatchcase(r.name, pattern)]
+    return {r.type.rpartition(":")[2] for r in found if r.type.startswith("aws:")}
+
+
+def test_the_bucket_is_one_target_and_all_its_parts_another() -> None:
+    assert targeted("chromadb-vectors-bucket") == {"Bucket"}
+    assert targeted("chromadb-vectors-bucket*") == {
+        "Bucket",
+        "BucketVersioning",
+        "BucketServerSideEncryptionConfiguration",
+        "BucketPublicAccessBlock",
+        "BucketOwnershipControls",
+        "BucketPolicy",
+        "BucketLifecycleConfiguration",
+    }
+
+
+@pytest.mark.parametrize(
+    "task", ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
+)
+def test_a_function_is_one_target_and_together_with_its_role_and_log_another(task: str) -> None:
+    assert targeted(f"chromadb-{task}-lambda") == {"Function"}
+    assert targeted(f"chromadb-{task}-lambda*") == {"Function", "Role", "RolePolicy", "LogGroup"}
+
+
+def test_no_logical_name_holds_the_name_of_the_stack() -> None:
+    names = {name for stack in ("dev", "elsewhere") for name in (r.name for r in declared(stack).resources)}
+    assert names == {r.name for r in default_stack().resources}
+
+
+def test_every_logical_name_says_whose_it_is() -> None:
+    assert all(r.name.startswith("chromadb-") for r in default_stack().resources)
