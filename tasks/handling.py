@@ -23,13 +23,18 @@ logger = Logger(service="chromadb_compaction")
 
 
 def lambda_task(
-    request_model: type[Request], step: Callable[[Request, Services], BaseModel], *, logs_result: bool = True
+    request_model: type[Request],
+    step: Callable[[Request, Services], BaseModel],
+    *,
+    logs_result: bool = True,
+    answers: tuple[type[CompactionError], ...] = (),
 ) -> Handler:
     """Return the Lambda handler that parses an event as `request_model` and answers with what `step` returns.
 
     `logs_result` False keeps the answer out of the log: for what is large, or other people's text.
     Raises InvalidRequestError for an event that breaks the model. An error leaves the handler as it is, so that
-    Step Functions sees its class name.
+    Step Functions sees its class name. Those of `answers` do not: they are for a caller who is no workflow, and
+    come back as `{"error": {"type": "NoSuchCollection", "message": ...}}`.
     """
     task = step.__name__
 
@@ -39,6 +44,9 @@ def lambda_task(
             request = parse(request_model, event)
             logger.append_keys(**log_keys(request))
             result = _measured(step, request)
+        except answers as error:
+            logger.warning("%s: %s", type(error).__name__, error)
+            return {"error": {"type": error_type(error), "message": str(error)}}
         except CompactionError as error:
             logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
             raise
@@ -47,6 +55,11 @@ def lambda_task(
         return answer
 
     return handler
+
+
+def error_type(error: CompactionError) -> str:
+    """Return the name that callers know an error by. Stable, as its class name is."""
+    return type(error).__name__.removesuffix("Error")
 
 
 def _measured(step: Callable[[Request, Services], BaseModel], request: Request) -> BaseModel:

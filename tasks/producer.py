@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.steps.produce import ProduceRequest, produce
 from tasks.handling import lambda_task
 
-handler = lambda_task(ProduceRequest, produce)
+handler = lambda_task(ProduceRequest, produce, answers=(InvalidRequestError,))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from chromadb_compaction.steps.query import QueryRequest, query
+from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, NoSuchCollectionError
+from chromadb_compaction.steps.query import query
+from chromadb_compaction.steps.questions import QueryEvent
 from tasks.handling import lambda_task
 
-handler = lambda_task(QueryRequest, query, logs_result=False)
+CALLERS_MISTAKES = (InvalidRequestError, NoSnapshotError, NoSuchCollectionError)
+
+handler = lambda_task(QueryEvent, query, logs_result=False, answers=CALLERS_MISTAKES)

@@ -16,7 +16,7 @@ import chromadb
 from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
-from chromadb.api.types import Include, Metadata, QueryResult, Where, WhereDocument
+from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
 from chromadb.config import Settings
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
@@ -27,6 +27,7 @@ __all__ = [
     "ClientAPI",
     "Collection",
     "CollectionSpec",
+    "GetResult",
     "Include",
     "InvalidArgumentError",
     "Metadata",

@@ -1,82 +1,90 @@
-"""Query: the records of a published collection that are nearest to some vectors or texts."""
+"""Query: what a published collection holds, and which of its records are nearest to some vectors or texts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import json
+from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from chromadb_compaction.adapters.chroma_query import nearest
+from chromadb_compaction.adapters.chroma_query import Filters, matching, nearest
 from chromadb_compaction.adapters.embedding import embed
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.records import Vector
+from chromadb_compaction.steps.questions import (
+    Answer,
+    CountAnswer,
+    CountRequest,
+    FoundField,
+    GetAnswer,
+    GetRequest,
+    PeekRequest,
+    QueryAnswer,
+    QueryEvent,
+    QueryRequest,
+    Question,
+)
 from chromadb_compaction.steps.snapshot_reader import ReadableCollection, SnapshotReader
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Included = Literal["documents", "metadatas", "distances", "embeddings"]
-DEFAULT_INCLUDE: tuple[Included, ...] = ("metadatas", "documents", "distances")
+ANSWER_BYTES: Final = 6 * 1024 * 1024 - 1024
+"""Lambda's own limit is 6 MB."""
+
+PEEK_FIELDS: Final[tuple[FoundField, ...]] = ("embeddings", "metadatas", "documents")
 
 _PROCESS_READER = SnapshotReader()
 """Kept for as long as the process, so that the next query finds the collection open."""
 
 
-class QueryRequest(BaseModel):
-    """ChromaDB's own parameters under their own names. Texts are embedded as the collection's documents were."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    collection: str
-    query_embeddings: Annotated[list[list[Number]], Field(min_length=1)] | None = None
-    query_texts: Annotated[list[str], Field(min_length=1)] | None = None
-    n_results: Annotated[int, Field(ge=1)] = 10
-    where: dict[str, JsonValue] | None = None
-    where_document: dict[str, JsonValue] | None = None
-    include: list[Included] = list(DEFAULT_INCLUDE)
-
-    @model_validator(mode="after")
-    def _asks_in_one_way(self) -> Self:
-        if (self.query_embeddings is None) == (self.query_texts is None):
-            raise ValueError("give either query_embeddings or query_texts")
-        return self
-
-
-class QueryAnswer(BaseModel):
-    """The fields of ChromaDB's QueryResult, one inner list per question, None for what was not included.
-
-    `snapshot_id` names the snapshot that gave the answer.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    snapshot_id: str
-    ids: list[list[str]]
-    embeddings: list[list[list[float]]] | None
-    documents: list[list[str | None]] | None
-    uris: None = None
-    data: None = None
-    metadatas: list[list[dict[str, Any] | None]] | None
-    distances: list[list[float]] | None
-    included: list[Included]
-
-
-def query(request: QueryRequest, services: Services, *, reader: SnapshotReader = _PROCESS_READER) -> QueryAnswer:
+def query(event: QueryEvent, services: Services) -> Answer:
     """Answer from the snapshot that is published when the query begins.
 
-    Raises NoSnapshotError, NoSuchCollectionError (naming those that there are) and InvalidRequestError.
+    Raises NoSnapshotError, NoSuchCollectionError (naming those that there are) and InvalidRequestError: for what
+    breaks a rule, and for an answer too large to be given.
     """
-    with reader.reading(services, request.collection) as readable:
-        if readable.collection is None:
-            return _nothing(request, readable)
-        found = nearest(
-            readable.collection,
-            _vectors(request, readable),
-            n_results=request.n_results,
-            where=request.where,
-            where_document=request.where_document,
-            include=list(request.include),
+    given = answer(event.root, services)
+    size = _bytes(given)
+    if size > ANSWER_BYTES:
+        raise InvalidRequestError(
+            f"the answer has {size:,} bytes, and {ANSWER_BYTES:,} is the most that can be answered;"
+            " ask for fewer records at once (limit and offset, or n_results), or include less"
         )
+    return given
+
+
+def _bytes(given: Answer) -> int:
+    """Return the size in which Lambda sends it: the blanks after commas count, where the limit is near."""
+    compact = len(given.model_dump_json())
+    if 2 * compact < ANSWER_BYTES:
+        return compact
+    return len(json.dumps(given.model_dump(mode="json"), ensure_ascii=False).encode())
+
+
+def answer(question: Question, services: Services, *, reader: SnapshotReader = _PROCESS_READER) -> Answer:
+    """Answer one question of whatever size, from a reader that stays open."""
+    with reader.reading(services, question.collection) as readable:
+        match question:
+            case QueryRequest():
+                return _nearest(question, readable)
+            case GetRequest():
+                filters = Filters(question.ids, question.where, question.where_document)
+                return _found(filters, question.limit, question.offset, question.include, readable)
+            case PeekRequest():
+                return _found(Filters(), question.limit, None, list(PEEK_FIELDS), readable)
+            case CountRequest():
+                return _counted(readable)
+
+
+def _nearest(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
+    if readable.collection is None:
+        return _nothing_near(request, readable)
+    found = nearest(
+        readable.collection,
+        _vectors(request, readable),
+        n_results=request.n_results,
+        filters=Filters(request.ids, request.where, request.where_document),
+        include=list(request.include),
+    )
     embeddings = found["embeddings"]
     return QueryAnswer.model_validate(
         {
@@ -85,6 +93,34 @@ def query(request: QueryRequest, services: Services, *, reader: SnapshotReader =
             "embeddings": None if embeddings is None else [np.asarray(each).tolist() for each in embeddings],
             "included": request.include,
         }
+    )
+
+
+def _found(
+    filters: Filters, limit: int | None, offset: int | None, include: list[FoundField], readable: ReadableCollection
+) -> GetAnswer:
+    found: Any = {name: [] for name in ("ids", *include)}
+    if readable.collection is not None:
+        found = matching(readable.collection, filters, limit=limit, offset=offset, include=list(include))
+    embeddings = found.get("embeddings")
+    return GetAnswer.model_validate(
+        {
+            **{name: found.get(name) for name in ("ids", "documents", "metadatas")},
+            "snapshot_id": readable.snapshot_id,
+            "embeddings": None if embeddings is None else np.asarray(embeddings).tolist(),
+            "included": include,
+        }
+    )
+
+
+def _counted(readable: ReadableCollection) -> CountAnswer:
+    described = readable.described
+    return CountAnswer(
+        snapshot_id=readable.snapshot_id,
+        count=0 if readable.collection is None else readable.collection.count(),
+        dimension=described.dimension,
+        space=described.space,
+        embedding_function=described.embedding_function,
     )
 
 
@@ -111,19 +147,16 @@ def _vectors(request: QueryRequest, readable: ReadableCollection) -> Vector:
     return np.stack(rows)
 
 
-def _nothing(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
+def _nothing_near(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
     """Return an empty list per question: the collection has only ever seen deletes."""
-    questions = len(request.query_texts or request.query_embeddings or [])
-
-    def empty(name: Included) -> list[Any] | None:
-        return [[] for _ in range(questions)] if name in request.include else None
-
-    return QueryAnswer(
-        snapshot_id=readable.snapshot_id,
-        ids=[[] for _ in range(questions)],
-        embeddings=empty("embeddings"),
-        documents=empty("documents"),
-        metadatas=empty("metadatas"),
-        distances=empty("distances"),
-        included=request.include,
+    empty: dict[str, list[list[Any]]] = {
+        name: [[] for _ in range(request.questions)] for name in ("ids", *request.include)
+    }
+    fields = ("ids", "embeddings", "documents", "metadatas", "distances")
+    return QueryAnswer.model_validate(
+        {
+            **{name: empty.get(name) for name in fields},
+            "snapshot_id": readable.snapshot_id,
+            "included": request.include,
+        }
     )

@@ -109,6 +109,29 @@ def test_every_command_speaks_json(cli: Cli, texts: Path, tmp_path: Path) -> Non
     assert history["states"][0]["name"] == "AcquireLock"
 
 
+def test_a_query_takes_filters_and_without_a_text_it_lists(cli: Cli, stack: Stack) -> None:
+    upserts = {"one": [1, 0], "two": [0, 1]}
+    texts, metadatas = {"one": "first text", "two": "second text"}, {"one": {"n": 1}, "two": {"n": 2}}
+    delta = a_delta(upserts=upserts, documents=texts, metadatas=metadatas, at=time.time())
+    stack.put_objects({delta.key: delta.body})
+    assert cli("compact", "--wait").code == 0
+
+    listed = cli("query", "-c", "docs")
+    filtered = cli("query", "-c", "docs", "--where", '{"n": {"$gt": 1}}', "--json").json
+    found = cli("query", "-c", "docs", "--where-document", '{"$contains": "first"}', "--id", "one", "--id", "nothing")
+    nothing = cli("query", "-c", "docs", "--where", '{"n": 7}')
+    refused = cli("query", "-c", "docs", "--where", '{"n": {"$what": 7}}')
+
+    assert "first text" in listed.out
+    assert '{"n": 2}' in listed.out
+    assert filtered["ids"] == ["two"]
+    assert "first text" in found.out
+    assert "second text" not in found.out
+    assert (nothing.code, refused.code) == (4, 2)
+    assert "has no record that passes the filters" in nothing.err
+    assert "ChromaDB refuses" in refused.err
+
+
 def test_without_wait_an_execution_is_started_and_named(cli: Cli, stack: Stack) -> None:
     started = cli("compact", "--json")
 

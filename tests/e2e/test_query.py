@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from chromadb_compaction.local.testing import FunctionError, Stack
+from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Row
 
 pytestmark = pytest.mark.e2e
@@ -28,23 +30,38 @@ def test_the_query_function_answers_from_what_is_published_and_follows_it(stack:
     assert (after["ids"], after["documents"], after["snapshot_id"]) == ([["c"]], [["third"]], published)
 
 
-def test_what_a_caller_did_wrong_comes_back_by_name(stack: Stack) -> None:
-    put(stack, Delta("docs", (Row("a", (1.0, 0.0)),)))
+def test_it_gets_counts_and_peeks_with_chromadbs_filters(stack: Stack) -> None:
+    rows = tuple(Row(f"id-{n}", (float(n), 1.0), f"number {n}", {"n": n}) for n in range(5))
+    put(stack, Delta("docs", rows))
     assert stack.compact().status == "SUCCEEDED"
 
-    for request, error in (
-        ({"collection": "dogs", "query_embeddings": [[1, 0]]}, "NoSuchCollectionError"),
-        ({"collection": "docs", "query_embeddings": [[1, 0, 0]]}, "InvalidRequestError"),
-        ({"collection": "docs"}, "InvalidRequestError"),
-    ):
-        with pytest.raises(FunctionError) as caught:
-            stack.invoke("query", request)
-        assert caught.value.error_type == error
+    def ask(**question: object) -> Any:
+        return stack.invoke("query", {"collection": "docs", **question})
+
+    filters = {"where": {"n": {"$gte": 1}}, "where_document": {"$not_contains": "3"}}
+    assert ask(action="get", **filters, limit=2, offset=1)["ids"] == ["id-2", "id-4"]
+    assert ask(action="get", ids=["id-1"], include=["embeddings"])["embeddings"] == [[1, 1]]
+    assert len(ask(action="peek", limit=3)["documents"]) == 3
+    assert (ask(action="count")["count"], ask(action="count")["dimension"]) == (5, 2)
+    assert ask(query_embeddings=[[0, 1]], ids=["id-4", "id-2"], **filters)["ids"] == [["id-2", "id-4"]]
 
 
-def test_before_the_first_snapshot_the_query_function_says_so(stack: Stack) -> None:
-    with pytest.raises(FunctionError, match="NoSnapshotError: nothing has been published yet"):
-        stack.invoke("query", {"collection": "docs", "query_embeddings": [[1, 0]]})
+@pytest.mark.parametrize("function", ["query", "producer"])
+def test_what_a_caller_did_wrong_is_answered_by_a_stable_name(stack: Stack, function: str) -> None:
+    assert stack.invoke(function, {"collection": "docs"})["error"]["type"] == "InvalidRequest"
+
+
+def test_what_is_not_there_is_answered_by_a_stable_name(stack: Stack) -> None:
+    question = {"collection": "dogs", "query_embeddings": [[1, 0]]}
+    before = stack.invoke("query", question)["error"]
+    put(stack, Delta("docs", (Row("a", (1.0, 0.0)),)))
+    assert stack.compact().status == "SUCCEEDED"
+    after = stack.invoke("query", question)["error"]
+
+    assert before["type"] == "NoSnapshot"
+    assert before["message"].startswith("nothing has been published yet")
+    assert after["type"] == "NoSuchCollection"
+    assert after["message"].endswith("has no collection 'dogs'; it has: docs")
 
 
 def test_the_compactor_starts_an_execution_when_its_event_is_empty(stack: Stack) -> None:

@@ -46,14 +46,26 @@ def test_with_debug_the_error_keeps_its_traceback() -> None:
         run(["--debug", "status"])
 
 
-def test_a_question_needs_a_text_or_an_embedding(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("text", "--embedding-file", "file.json"), "a TEXT or --embedding-file, not both"),
+        (("--where", "{n: 1}"), "--where is no JSON"),
+        (("--where", "[]"), "--where is a JSON object such as"),
+        (("text", "--where-document", '"backup"'), "--where-document is a JSON object such as"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    complaint: str,
 ) -> None:
     monkeypatch.setenv("CHROMADB_BUCKET", "bucket")
     monkeypatch.setenv("CHROMADB_QUERY_FUNCTION", "query")
 
-    assert ended("query", "-c", "docs") == ExitCode.USAGE
-    assert "give either a TEXT or --embedding-file" in capsys.readouterr().err
+    assert ended("query", "-c", "docs", *options) == ExitCode.USAGE
+    assert complaint in capsys.readouterr().err
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

@@ -104,6 +104,21 @@ def test_an_error_is_logged_once_on_one_line_with_what_it_belongs_to(log: io.Str
     assert "exception" not in line
 
 
+def test_a_callers_mistake_is_answered_by_its_stable_name_and_logged_once(log: io.StringIO) -> None:
+    handler = handling.lambda_task(AcquireLockRequest, refuse, answers=(InvalidRequestError, LockHeldError))
+
+    answered = [handler({"execution": ARN}, None), handler({"execution": 7}, None)]
+
+    assert answered[0] == {"error": {"type": "LockHeld", "message": "Lock chroma-main-snapshot is held by somebody"}}
+    assert answered[1]["error"]["type"] == "InvalidRequest"
+    assert [line["level"] for line in lines(log)] == ["WARNING", "WARNING"]
+
+
+def test_an_error_that_is_not_to_be_answered_is_raised() -> None:
+    with pytest.raises(LockHeldError):
+        handling.lambda_task(AcquireLockRequest, refuse, answers=(InvalidRequestError,))({"execution": ARN}, None)
+
+
 def test_what_the_domain_logs_carries_the_task_and_the_execution(log: io.StringIO) -> None:
     handling.lambda_task(AcquireLockRequest, greet)({"execution": ARN}, None)
 

@@ -22,7 +22,8 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.layout import pointer_key
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps import snapshot_files, snapshot_reader
-from chromadb_compaction.steps.query import QueryAnswer, QueryRequest, query
+from chromadb_compaction.steps.query import answer
+from chromadb_compaction.steps.questions import QueryAnswer, QueryRequest
 from chromadb_compaction.steps.snapshot_reader import SnapshotReader
 from tests.builders import NOW, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
@@ -43,7 +44,9 @@ def reader() -> Iterator[SnapshotReader]:
 
 def ask(cloud: Cloud, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
     asked = {"query_embeddings": [[1, 0]], **request} if "query_texts" not in request else request
-    return query(QueryRequest(collection=collection, **asked), cloud.services, reader=reader)
+    given = answer(QueryRequest(collection=collection, **asked), cloud.services, reader=reader)
+    assert isinstance(given, QueryAnswer)
+    return given
 
 
 def private_copies(cloud: Cloud) -> list[Path]:
@@ -57,9 +60,9 @@ def test_the_nearest_records_come_first_with_all_that_was_asked_for(cloud: Cloud
         a_delta({"far": [0, 2], "near": [1, 0]}, documents={"near": "text"}, metadatas={"near": {"n": 1}}),
     )
 
-    answer = ask(cloud, reader, include=["documents", "metadatas", "distances", "embeddings"])
+    found = ask(cloud, reader, include=["documents", "metadatas", "distances", "embeddings"])
 
-    assert answer == QueryAnswer(
+    assert found == QueryAnswer(
         snapshot_id=str(published.snapshot_id),
         ids=[["near", "far"]],
         documents=[["text", None]],
@@ -73,12 +76,12 @@ def test_the_nearest_records_come_first_with_all_that_was_asked_for(cloud: Cloud
 def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(cloud: Cloud, reader: SnapshotReader) -> None:
     compact(cloud, a_delta({"a": [1, 0]}))
 
-    answer = ask(cloud, reader).model_dump(mode="json")
+    found = ask(cloud, reader).model_dump(mode="json")
 
     chroma = {"ids", "embeddings", "documents", "uris", "data", "metadatas", "distances", "included"}
-    assert answer.keys() == chroma | {"snapshot_id"}
-    assert answer["included"] == ["metadatas", "documents", "distances"]
-    assert answer["embeddings"] is answer["uris"] is answer["data"] is None
+    assert found.keys() == chroma | {"snapshot_id"}
+    assert found["included"] == ["metadatas", "documents", "distances"]
+    assert found["embeddings"] is found["uris"] is found["data"] is None
 
 
 def test_each_question_has_its_own_answers_and_no_more_than_asked_for(cloud: Cloud, reader: SnapshotReader) -> None:
@@ -163,6 +166,7 @@ def test_a_filter_that_chromadb_refuses_is_the_callers_mistake(
         {"query_embeddings": [[1]], "n_results": 0},
         {"query_embeddings": [[1]], "include": ["everything"]},
         {"query_embeddings": [[1]], "n_result": 1},
+        {"query_embeddings": [[1]], "ids": []},
     ],
     ids=str,
 )
@@ -186,9 +190,9 @@ def test_an_unknown_collection_is_answered_with_the_known_ones(cloud: Cloud, rea
 def test_a_collection_of_nothing_but_deletes_answers_emptily(cloud: Cloud, reader: SnapshotReader) -> None:
     compact(cloud, a_delta(deletes=["a"]))
 
-    answer = ask(cloud, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
+    found = ask(cloud, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
 
-    assert (answer.ids, answer.documents, answer.distances) == ([[], []], [[], []], None)
+    assert (found.ids, found.documents, found.distances) == ([[], []], [[], []], None)
 
 
 def test_a_collection_whose_records_were_all_deleted_answers_emptily(cloud: Cloud, reader: SnapshotReader) -> None:
@@ -237,9 +241,9 @@ def test_a_collection_that_a_new_snapshot_left_alone_stays_open(cloud: Cloud, re
     published = compact(cloud, a_delta({"a": [1]}, collection="others"))
     cloud.objects.calls.clear()
 
-    answer = ask(cloud, reader)
+    found = ask(cloud, reader)
 
-    assert answer.snapshot_id == published.snapshot_id
+    assert found.snapshot_id == published.snapshot_id
     assert not any(call == "download" for call, _ in cloud.objects.calls)
 
 
@@ -275,10 +279,10 @@ def test_queries_during_many_swaps_never_fail_and_never_go_back(cloud: Cloud, re
         answers = [future.result() for future in asking]
 
     for series in answers:
-        seen = [answer.snapshot_id for answer in series]
+        seen = [one.snapshot_id for one in series]
         assert seen == sorted(seen)
         # The first snapshot's only record is "0", the second's "1": every answer fits its own snapshot.
-        assert all(answer.ids == [[str(int(answer.snapshot_id[:10]) - 1)]] for answer in series)
+        assert all(one.ids == [[str(int(one.snapshot_id[:10]) - 1)]] for one in series)
     assert len(private_copies(cloud)) <= 1
 
 
