@@ -1,0 +1,50 @@
+"""The image is built as a linter would have it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCKERFILE = Path(__file__).parents[2] / "infra" / "Dockerfile"
+
+
+def lint(dockerfile: str) -> list[str]:
+    """Return what hadolint says: its binary comes with its wheel, and it asks nobody."""
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), "--no-color", "--format", "tty", "-"],
+        input=dockerfile,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()
+
+
+def test_the_linter_finds_nothing() -> None:
+    assert lint(DOCKERFILE.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [("FROM debian", "DL3006"), ("FROM debian:latest", "DL3007"), ("FROM debian:12\nRUN sudo ls", "DL3004")],
+)
+def test_the_linter_does_find_faults(line: str, rule: str) -> None:
+    assert [found for found in lint(f"{line}\n") if rule in found]
+
+
+def test_every_rule_that_is_set_aside_says_why() -> None:
+    lines = DOCKERFILE.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("# hadolint ignore="):
+            assert re.match(r"# [A-Z]", lines[number - 1]), line
+
+
+def test_nothing_runs_as_root_and_no_build_tool_is_left() -> None:
+    final = DOCKERFILE.read_text(encoding="utf-8").rpartition("\nFROM ")[2]
+    assert re.search(r"^USER (?!root$|0$)\S+$", final, re.MULTILINE)
+    assert not re.search(r"^RUN ", final, re.MULTILINE)
