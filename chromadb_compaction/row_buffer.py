@@ -29,37 +29,40 @@ _ROW_OVERHEAD = 16
 class RowBuffer:
     """The rows of one collection that are not written yet, in the order they were given."""
 
-    def __init__(self) -> None:
+    def __init__(self, dimension: int | None = None) -> None:
+        """Hold every row's vector against `dimension`, if the collection's is known; else the first row decides."""
         self._parts: list[DeltaColumns] = []
         self._bytes = 0
-        self._dimension: int | None = None
+        self._dimension = dimension
+        self._decided_by = "the collection has" if dimension else "this writer's earlier rows have"
 
     def extend(self, rows: DeltaColumns) -> None:
-        """Add rows. Raises CorruptDeltaError if their vectors differ in length from any that were here before."""
+        """Add rows. Raises CorruptDeltaError if their vectors differ in length from what they must have."""
         if self._dimension is None:
             self._dimension = rows.dimension
         elif rows.dimension not in (None, self._dimension):
             raise CorruptDeltaError(
-                f"embeddings have {rows.dimension} dimensions, but this writer's earlier rows have {self._dimension}"
+                f"embeddings have {rows.dimension} dimensions, but {self._decided_by} {self._dimension}"
             )
         self._parts.append(rows)
         self._bytes += int(_row_bytes(rows).sum())
 
-    def cut(self, size: int, *, everything: bool) -> list[DeltaColumns]:
-        """Take out the oldest rows in pieces of at most `size` bytes (a row that is larger makes its own).
+    def cut(self, size: int, most: int, *, everything: bool) -> list[DeltaColumns]:
+        """Take out the oldest rows in pieces of at most `size` bytes, until no more than `most` are left.
 
-        The last piece, which may be small, stays for now unless `everything` is asked for.
+        `everything` takes these too, as the last piece. A row that is larger than `size` makes its own. Where the
+        pieces end follows from the rows alone, not from how many were added at a time.
         """
-        if self._bytes < size and not everything:
+        if self._bytes <= most and not everything:
             return []
         rows = _joined(self._parts)
-        ends = np.cumsum(_row_bytes(rows))
-        edges = _edges(ends, size)
-        pieces = [_slice(rows, start, end) for start, end in pairwise(edges)]
-        rest = [] if everything else pieces[-1:]
-        self._parts = rest
-        self._bytes = sum(int(_row_bytes(part).sum()) for part in rest)
-        return pieces[: len(pieces) - len(rest)]
+        edges = _edges(np.cumsum(_row_bytes(rows)), size, most)
+        if everything and edges[-1] < len(rows.ids):
+            edges.append(len(rows.ids))
+        rest = _slice(rows, edges[-1], len(rows.ids))
+        self._parts = [rest] if rest.ids else []
+        self._bytes = int(_row_bytes(rest).sum())
+        return [_slice(rows, start, end) for start, end in pairwise(edges)]
 
 
 def upserts_of(
@@ -148,12 +151,12 @@ def _row_bytes(rows: DeltaColumns) -> NDArray[np.int64]:
     return sizes
 
 
-def _edges(ends: NDArray[np.int64], size: int) -> list[int]:
-    """Return where pieces begin and end, given where each row ends in bytes: 0, ..., number of rows."""
-    edges = [0]
-    while edges[-1] < len(ends):
-        taken = int(ends[edges[-1] - 1]) if edges[-1] else 0
+def _edges(ends: NDArray[np.int64], size: int, most: int) -> list[int]:
+    """Return where pieces begin and end, given where each row ends in bytes: 0, ..., the first row that stays."""
+    edges, taken = [0], 0
+    while len(ends) and int(ends[-1]) - taken > most:
         edges.append(max(edges[-1] + 1, int(np.searchsorted(ends, taken + size, side="right"))))
+        taken = int(ends[edges[-1] - 1])
     return edges
 
 

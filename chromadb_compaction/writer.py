@@ -25,8 +25,12 @@ from chromadb_compaction.records import check_cosine_lengths
 from chromadb_compaction.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.settings import Settings, load_settings
 
-TARGET_BYTES = 4 * 1024 * 1024
+MEBIBYTE = 1024 * 1024
+TARGET_BYTES = 7 * MEBIBYTE // 2
 """Where a file is cut: within the 1-5 MB that suit S3, a batch of 100 and a Lambda's memory."""
+
+MOST_BYTES = 19 * MEBIBYTE // 4
+"""Rows up to this stay together, so that of more than one file none is below 1 MB, even the last."""
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +49,15 @@ class DeltaWriter:
     ...     writer.delete("docs", ["c"])
 
     Every row is checked when it is given, so an InvalidRequestError names the row of that very call and
-    nothing of the call is buffered. A file is written as soon as a collection has 4 MB of rows, and what is
-    left at the end of the `with` block, or by `flush`. Files of one writer are ordered as its calls were: of two
-    rows with one id, the later call wins. Across writers the later *written* file wins.
+    nothing of the call is buffered. A file is written as soon as a collection has nearly 5 MB of rows, and what
+    is left at the end of the `with` block, or by `flush`. Files of one writer are ordered as its calls were: of
+    two rows with one id, the later call wins. Across writers the later *written* file wins.
 
     If the block ends by an exception, what is still buffered is dropped: files already written stay. Use one
     writer per thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a fact of its own, given by name
         self,
         settings: Settings | None = None,
         *,
@@ -62,13 +66,18 @@ class DeltaWriter:
         space: Space | None = None,
         embedding_function: str | None = None,
         producer: str | None = None,
+        dimension: int | None = None,
+        early: bool = True,
         objects: ObjectStore | None = None,
         queue: DeltaQueue | None = None,
     ) -> None:
         """Take the bucket and queue from the arguments, else from `settings`, else from the environment.
 
         `space` and `embedding_function` shape a collection when its first delta is merged, and `producer` is a
-        name for people. Without a queue no bell is rung: the next scheduled compaction finds the deltas.
+        name for people. Every embedding must have `dimension`, if given; without it the first embedding decides
+        here, and what does not fit the published collection is quarantined when it is merged. `early` False
+        writes nothing before `flush`, for whoever wants all of several calls or nothing. Without a queue no bell
+        is rung: the next scheduled compaction finds the deltas.
         """
         self._settings = _settings(settings, bucket, queue_url)
         self._header = _header(space, embedding_function, producer)
@@ -78,6 +87,8 @@ class DeltaWriter:
             queue = queue or (services.queue if self._settings.delta_queue_url else None)
         self._objects = objects
         self._queue = queue
+        self._dimension = dimension
+        self._early = early
         self._buffers: dict[str, RowBuffer] = {}
         self._outbox: list[_Outgoing] = []
         self._unannounced: list[DeltaNotice] = []
@@ -119,7 +130,7 @@ class DeltaWriter:
         """
         before = len(self.written)
         for collection, buffer in self._buffers.items():
-            self._enclose(collection, buffer.cut(TARGET_BYTES, everything=True))
+            self._enclose(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=True))
         self._send()
         return self.written[before:]
 
@@ -129,12 +140,13 @@ class DeltaWriter:
             rows = check()
             if self._header.space == "cosine":
                 check_cosine_lengths(rows.vectors, rows.ids)
-            buffer = self._buffers.setdefault(collection, RowBuffer())
+            buffer = self._buffers.setdefault(collection, RowBuffer(self._dimension))
             buffer.extend(rows)
         except CorruptDeltaError as error:
             raise InvalidRequestError(f"{error}; nothing of this call was taken") from error
-        self._enclose(collection, buffer.cut(TARGET_BYTES, everything=False))
-        self._send()
+        if self._early:
+            self._enclose(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=False))
+            self._send()
 
     def _enclose(self, collection: str, pieces: list[DeltaColumns]) -> None:
         """Put one file for each piece into the outbox."""
@@ -155,9 +167,13 @@ class DeltaWriter:
                 self._objects.put(key, body)
                 self._outbox.pop(0)
                 self.written.append(key)
-                self._unannounced.append(DeltaNotice(key, rows, len(body)))
+                self._stored(DeltaNotice(key, rows, len(body)))
         finally:
             self._announce()
+
+    def _stored(self, notice: DeltaNotice) -> None:
+        """Take note of a file that is safe in the bucket from now on."""
+        self._unannounced.append(notice)
 
     def _announce(self) -> None:
         notices, self._unannounced = self._unannounced, []

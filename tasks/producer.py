@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chromadb_compaction.errors import InvalidRequestError
-from chromadb_compaction.steps.produce import ProduceRequest, produce
+from chromadb_compaction.steps.produce import ProduceEvent, produce
 from tasks.handling import lambda_task
 
-handler = lambda_task(ProduceRequest, produce, answers=(InvalidRequestError,))
+handler = lambda_task(ProduceEvent, produce, answers=(InvalidRequestError,))

@@ -12,7 +12,7 @@ from chromadb_compaction.delta_formats import Delta, DeltaHeader, read_delta
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings
-from chromadb_compaction.steps.produce import Produced, ProduceRequest, produce
+from chromadb_compaction.steps.produce import Produced, ProduceEvent, produce
 from tasks.handling import parse
 from tests.builders import NOW
 from tests.fakes.leases import InMemoryLeaseStore
@@ -32,7 +32,8 @@ def services() -> Services:
 
 
 def ask(services: Services, **event: Any) -> Produced:
-    return produce(parse(ProduceRequest, {"collection": "docs", **event}), services)
+    default = {} if "requests" in event else {"collection": "docs"}
+    return produce(parse(ProduceEvent, {**default, **event}), services)
 
 
 def only_delta(services: Services, result: Produced) -> Delta:
@@ -102,11 +103,39 @@ def test_records_with_embeddings_claim_no_embedding_function(services: Services)
         ),
         ({"records": [{"id": "a", "embedding": [float("nan")]}]}, "row 0 (id 'a'): embedding holds NaN"),
         ({"records": [{"id": "a", "embedding": []}]}, "row 0 (id 'a'): embedding is empty"),
-        ({"records": [{"id": "a", "embedding": ["1"]}]}, "ProduceRequest: records.0.embedding.0"),
-        ({"records": [{"id": "a", "embeding": [1]}]}, "ProduceRequest: records.0.embeding"),
+        ({"records": [{"id": "a", "embedding": ["1"]}]}, "ProduceEvent: one.records.0.embedding.0"),
+        ({"records": [{"id": "a", "embeding": [1]}]}, "ProduceEvent: one.records.0.embeding"),
         ({"records": [{"id": "a", "embedding": [1], "metadata": {"a": {"b": 1}}}]}, "metadata key 'a' holds an object"),
         ({"records": [{"id": "a", "document": "x"}], "embedding_function": "nope"}, "'nope' is unknown; known are"),
         ({"collection": "!", "deletes": ["a"]}, "breaks ChromaDB's rule"),
+        (
+            {"records": [{"id": "a", "embedding": [1]}], "dimension": 2},
+            "embeddings have 1 dimensions, but the collection has 2",
+        ),
+        (
+            {"records": [{"id": "a", "document": "text"}], "dimension": 2, "embedding_function": "wordllama"},
+            "embeddings have 256 dimensions, but the collection has 2",
+        ),
+        ({"requests": []}, "ProduceEvent: several.requests"),
+        ({"requests": [{"collection": "docs", "deletes": ["a"]}, {"collection": "docs"}]}, "neither records nor"),
+        (
+            {
+                "requests": [
+                    {"collection": "docs", "deletes": ["a"], "space": "ip"},
+                    {"collection": "docs", "deletes": ["b"], "space": "l2"},
+                ]
+            },
+            "differ in space: 'ip' and 'l2'",
+        ),
+        (
+            {
+                "requests": [
+                    {"collection": "docs", "records": [{"id": str(n), "embedding": [n] * 2000} for n in range(900)]},
+                    {"collection": "docs", "records": [{"id": "a", "embedding": [1]}]},
+                ]
+            },
+            "embeddings have 1 dimensions, but this writer's earlier rows have 2000",
+        ),
     ],
 )
 def test_a_bad_request_is_refused_and_nothing_is_written(
@@ -118,3 +147,34 @@ def test_a_bad_request_is_refused_and_nothing_is_written(
     assert reason in str(caught.value)
     assert isinstance(services.objects, InMemoryObjectStore)
     assert not services.objects.objects
+
+
+def test_many_small_requests_become_one_delta_a_collection_the_later_row_winning(services: Services) -> None:
+    result = ask(
+        services,
+        requests=[
+            {"collection": "docs", "records": [{"id": "a", "embedding": [1]}], "space": "ip"},
+            {"collection": "notes", "deletes": ["n"]},
+            {"collection": "docs", "deletes": ["a"]},
+            {"collection": "docs", "records": [{"id": "a", "embedding": [2]}, {"id": "b", "embedding": [3]}]},
+        ],
+    )
+
+    docs, notes = (
+        read_delta(key, services.objects.get(key).body, now=NOW * 2, max_bytes=10**7) for key in result.deltas
+    )
+    assert (docs.collection, notes.collection) == ("docs", "notes")
+    assert docs.table["id"].to_pylist() == ["a", "a", "a", "b"]
+    assert docs.table["deleted"].to_pylist() == [False, True, False, False]
+    assert (docs.header.space, notes.header.space) == ("ip", None)
+    assert (result.upserts, result.deletes) == (3, 2)
+
+
+def test_a_large_request_becomes_deltas_of_one_to_five_megabytes(services: Services) -> None:
+    vectors = np.random.default_rng(0).standard_normal((4500, 384)).astype(np.float32).tolist()
+
+    result = ask(services, records=[{"id": str(n), "embedding": vector} for n, vector in enumerate(vectors)])
+
+    sizes = [len(services.objects.get(key).body) for key in result.deltas]
+    assert len(sizes) == 2
+    assert all(2**20 < size < 5 * 2**20 for size in sizes)

@@ -14,7 +14,7 @@ from chromadb_compaction.delta_formats import Delta, DeltaHeader, read_delta
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
 from chromadb_compaction.ports import DeltaQueue
 from chromadb_compaction.versions import uuid7_seconds
-from chromadb_compaction.writer import TARGET_BYTES, DeltaWriter
+from chromadb_compaction.writer import MOST_BYTES, DeltaWriter
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.queue import InMemoryDeltaQueue
 
@@ -86,9 +86,52 @@ def test_files_are_cut_at_one_to_five_megabytes(objects: InMemoryObjectStore) ->
     assert [row_id for delta in written(objects) for row_id in delta.table["id"].to_pylist()] == ids
 
 
+@pytest.mark.parametrize("rows", [700, 3000, 3300, 5700])
+def test_no_file_is_below_one_megabyte_unless_it_is_the_only_one(objects: InMemoryObjectStore, rows: int) -> None:
+    vectors = np.random.default_rng(0).standard_normal((rows, 384))
+
+    with a_writer(objects) as writer:
+        writer.upsert("docs", [str(number) for number in range(rows)], vectors)
+
+    sizes = [len(objects.objects[key].body) for key in writer.written]
+    assert all(MEBIBYTE < size < 5 * MEBIBYTE for size in sizes)
+
+
+def test_files_end_at_the_same_rows_however_many_were_given_at_a_time(queue: InMemoryDeltaQueue) -> None:
+    vectors = np.random.default_rng(0).standard_normal((9000, 384))
+    cuts = []
+    for step in (9000, 4000, 37):
+        objects = InMemoryObjectStore()
+        with a_writer(objects, queue) as writer:
+            for start in range(0, 9000, step):
+                some = vectors[start : start + step]
+                writer.upsert("docs", [str(start + number) for number in range(len(some))], some)
+        cuts.append([delta.table["id"].to_pylist() for delta in written(objects)])
+
+    assert cuts[0] == cuts[1] == cuts[2]
+
+
+def test_a_dimension_that_is_known_is_held_against_the_first_row_already(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, dimension=3) as writer:
+        with pytest.raises(InvalidRequestError, match="embeddings have 2 dimensions, but the collection has 3"):
+            writer.upsert("docs", ["a"], [[1, 2]])
+        writer.upsert("docs", ["a"], [[1, 2, 3]])
+        writer.delete("docs", ["b"])
+
+    assert len(writer.written) == 1
+
+
+def test_what_is_held_back_is_written_by_flush_alone(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, early=False) as writer:
+        writer.upsert("docs", [str(number) for number in range(9000)], np.ones((9000, 384)))
+        assert not objects.objects
+
+    assert len(objects.objects) == len(writer.written) == 4
+
+
 def test_a_row_above_the_target_makes_a_file_of_its_own(objects: InMemoryObjectStore) -> None:
     with a_writer(objects) as writer:
-        writer.upsert("docs", ["a", "b", "c"], [[1], [2], [3]], documents=["", "x" * TARGET_BYTES, ""])
+        writer.upsert("docs", ["a", "b", "c"], [[1], [2], [3]], documents=["", "x" * MOST_BYTES, ""])
 
     assert [delta.table["id"].to_pylist() for delta in written(objects)] == [["a"], ["b"], ["c"]]
 
