@@ -15,6 +15,7 @@ SNAPSHOT_PREFIX = "snapshot/"
 FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
 LEDGER_FILE = "ledger.parquet"
+REASON_SUFFIX = ".reason.json"
 
 _COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
@@ -55,6 +56,12 @@ def parse_delta_key(key: str, *, prefix: str = DELTA_PREFIX) -> DeltaName:
     return DeltaName(check_collection_name(collection), name.removesuffix(suffix), suffix)
 
 
+def delta_stem(key: str) -> str:
+    """Return a delta's name without its suffix, wherever it stands and however it is called."""
+    name = key.rpartition("/")[2]
+    return name.removesuffix(next((s for s in DELTA_SUFFIXES if name.endswith(s)), ""))
+
+
 def is_folder_marker(key: str) -> bool:
     """Say whether `key` is one of the empty objects with which consoles draw folders."""
     return key.endswith("/")
@@ -81,7 +88,12 @@ def quarantine_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
 def reason_key(quarantined: str) -> str:
     """Return the key of the reason beside a quarantined delta, e.g. quarantine/docs/{uuid7}.reason.json."""
     suffix = next((s for s in DELTA_SUFFIXES if quarantined.endswith(s)), "")
-    return f"{quarantined.removesuffix(suffix)}.reason.json"
+    return f"{quarantined.removesuffix(suffix)}{REASON_SUFFIX}"
+
+
+def is_reason_key(key: str) -> bool:
+    """Say whether `key` is a reason's, and not a delta's."""
+    return key.endswith(REASON_SUFFIX)
 
 
 def execution_name(execution: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chromadb_compaction.fingerprints import hex128, sum_rows
+from chromadb_compaction.fingerprints import VECTOR_BYTES, hex128, sum_rows
 from chromadb_compaction.manifest import Conservation
 from chromadb_compaction.runs import run_schema
 
@@ -43,12 +43,13 @@ class FoldCounts(NamedTuple):
 class FoldPlan(NamedTuple):
     """What a loader must do to the ChromaDB directory, and the ledger that then describes it.
 
-    `inserts` and `replacements` have the run's columns; `deletes` are ids that are live in the base. The
-    three are disjoint.
+    `inserts`, `replacements` and `edits` have the run's columns; `deletes` are ids that are live in the base. The
+    four are disjoint. `edits` are replacements whose vector is the live one: only document or metadata differ.
     """
 
     inserts: pa.Table
     replacements: pa.Table
+    edits: pa.Table
     deletes: list[str]
     ledger: pa.Table
     counts: FoldCounts
@@ -57,7 +58,17 @@ class FoldPlan(NamedTuple):
     @property
     def touches_records(self) -> bool:
         """Say whether any record differs afterwards; if not, the ChromaDB directory stays as it is."""
-        return bool(self.inserts.num_rows or self.replacements.num_rows or self.deletes)
+        return bool(self.counts.added or self.counts.replaced or self.counts.deleted)
+
+    @property
+    def replaced(self) -> pa.Table:
+        """The rows whose id is live in the base, whatever of the record differs."""
+        return pa.concat_tables([self.replacements, self.edits])
+
+    @property
+    def written(self) -> pa.Table:
+        """Every row that the directory must hold afterwards and did not hold, as it now is, before."""
+        return pa.concat_tables([self.replacements, self.edits, self.inserts])
 
     @property
     def touches_ledger(self) -> bool:
@@ -76,31 +87,32 @@ def plan_fold(ledger: pa.Table | None, rows: pa.Table, *, base: str | None = Non
     known = LEDGER_SCHEMA.empty_table() if ledger is None else ledger
     at = _positions(rows, known)
     seen = at >= 0
-    newer, live, same = _compare(rows, known, at, seen)
+    newer, live, same_vector, same = _compare(rows, known, at, seen)
     upsert = ~_mask(rows["deleted"])
-    inserts, replacements = newer & upsert & ~live, newer & upsert & live & ~same
+    inserts, replaced = newer & upsert & ~live, newer & upsert & live & ~same
     deletes = newer & ~upsert & live
     following = _next_ledger(known, rows, at[newer & seen], newer)
     conservation = Conservation(
-        base=_live_sum(known) if base is None else base,
-        replaced=_sum(known.take(at[replacements])),
+        base=live_sum(known) if base is None else base,
+        replaced=_sum(known.take(at[replaced])),
         deleted=_sum(known.take(at[deletes])),
-        added=_sum(rows.filter(pa.array(inserts | replacements))),
-        next=_live_sum(following),
+        added=_sum(rows.filter(pa.array(inserts | replaced))),
+        next=live_sum(following),
     )
     tombstones = int(np.count_nonzero(_mask(following["deleted"])))
     counts = FoldCounts(
         added=int(inserts.sum()),
-        replaced=int(replacements.sum()),
+        replaced=int(replaced.sum()),
         deleted=int(deletes.sum()),
-        unchanged=int((newer & ~inserts & ~replacements & ~deletes).sum()),
+        unchanged=int((newer & ~inserts & ~replaced & ~deletes).sum()),
         stale=int((~newer).sum()),
         records=following.num_rows - tombstones,
         tombstones=tombstones,
     )
     return FoldPlan(
         inserts=rows.filter(pa.array(inserts)),
-        replacements=rows.filter(pa.array(replacements)),
+        replacements=rows.filter(pa.array(replaced & ~same_vector)),
+        edits=rows.filter(pa.array(replaced & same_vector)),
         deletes=cast("list[str]", rows["id"].filter(pa.array(deletes)).to_pylist()),
         ledger=following,
         counts=counts,
@@ -116,14 +128,15 @@ def _positions(rows: pa.Table, known: pa.Table) -> NDArray[np.int64]:
     return at
 
 
-def _compare(rows: pa.Table, known: pa.Table, at: NDArray[np.int64], seen: Mask) -> tuple[Mask, Mask, Mask]:
-    """Return, per row: is it newer than the ledger, is its id live there, has it the fingerprint that stands there."""
-    newer, live, same = ~seen, np.zeros_like(seen), np.zeros_like(seen)
+def _compare(rows: pa.Table, known: pa.Table, at: NDArray[np.int64], seen: Mask) -> tuple[Mask, Mask, Mask, Mask]:
+    """Say, per row: is it newer than the ledger, is its id live there, has it the vector, and all, that stands there."""
+    newer, live, same_vector, same = ~seen, np.zeros_like(seen), np.zeros_like(seen), np.zeros_like(seen)
     mine, theirs = rows.filter(pa.array(seen)), known.take(at[seen])
     newer[seen] = _versions(mine) > _versions(theirs)
     live[seen] = ~_mask(theirs["deleted"])
-    same[seen] = (_bytes(mine["fingerprint"], 32) == _bytes(theirs["fingerprint"], 32)).all(axis=1)
-    return newer, live, same
+    equal = _bytes(mine["fingerprint"], 32) == _bytes(theirs["fingerprint"], 32)
+    same_vector[seen], same[seen] = equal[:, :VECTOR_BYTES].all(axis=1), equal.all(axis=1)
+    return newer, live, same_vector, same
 
 
 def _versions(table: pa.Table) -> NDArray[np.bytes_]:
@@ -161,15 +174,17 @@ def _next_ledger(known: pa.Table, rows: pa.Table, superseded: NDArray[np.int64],
     return merged.take(pc.sort_indices(merged["id"])).combine_chunks()
 
 
-def _live_sum(ledger: pa.Table) -> str:
+def live_sum(ledger: pa.Table) -> str:
+    """Return the sum of all live rows: what a manifest states as its conservation's `next`."""
     return _sum(ledger.filter(pc.invert(ledger["deleted"])))
 
 
 def _sum(table: pa.Table) -> str:
-    return hex128(sum_rows(_identities(table)))
+    return hex128(sum_rows(identities(table)))
 
 
-def _identities(table: pa.Table) -> Iterator[tuple[str, bytes]]:
+def identities(table: pa.Table) -> Iterator[tuple[str, bytes]]:
+    """Yield each row's id and fingerprint."""
     # In slices: a million ids and fingerprints as Python objects at once would take 150 MB.
     for batch in table.select(["id", "fingerprint"]).to_batches(max_chunksize=_SLICE_ROWS):
         yield from zip(batch["id"].to_pylist(), batch["fingerprint"].to_pylist(), strict=True)

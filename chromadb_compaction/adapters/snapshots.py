@@ -34,6 +34,30 @@ class PublishedPointer(NamedTuple):
     etag: str
 
 
+class StandingPointer(NamedTuple):
+    """What stands under the pointer's key, whatever it is worth: `problem` says why there is no `pointer`.
+
+    `etag` None: no object stands there.
+    """
+
+    pointer: Pointer | None
+    etag: str | None
+    problem: str | None
+
+
+def look_at_pointer(services: Services) -> StandingPointer:
+    """Return the pointer even if it cannot be understood: a rollback replaces that one too."""
+    key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
+    try:
+        stored = services.objects.get(key)
+    except ObjectMissingError:
+        return StandingPointer(None, None, None)
+    try:
+        return StandingPointer(_parsed(key, stored).pointer, stored.etag, None)
+    except SnapshotCorruptError as error:
+        return StandingPointer(None, stored.etag, str(error))
+
+
 def read_pointer(services: Services) -> PublishedPointer | None:
     """Return the pointer, None before the first snapshot. Raises SnapshotCorruptError if it cannot be understood."""
     key = layout.pointer_key(prefix=services.settings.snapshot_prefix)

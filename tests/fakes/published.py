@@ -30,7 +30,7 @@ def outcome_of(cloud: Cloud, key: str, status: DeltaStatus = "merged", reason: s
     return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason)
 
 
-def put_snapshot(cloud: Cloud, sequence: int, *, files: list[str] | None = None) -> str:
+def put_snapshot(cloud: Cloud, sequence: int, *, files: list[str] | None = None, parent: str | None = None) -> str:
     """Store the objects of a snapshot, whose manifest names `files` (default: one of its own); return its id."""
     snapshot_id = a_snapshot_id(sequence)
     own = layout.snapshot_file_key(snapshot_id, "docs", "chroma.sqlite3")
@@ -53,7 +53,7 @@ def put_snapshot(cloud: Cloud, sequence: int, *, files: list[str] | None = None)
     )
     manifest = Manifest(
         snapshot_id=snapshot_id,
-        parent=None,
+        parent=parent,
         execution=EXECUTION,
         commit_id=commit_id(EXECUTION, sequence),
         created_at=cloud.clock(),
@@ -81,8 +81,8 @@ def point_to(cloud: Cloud, sequence: int, *, swap: int | None = None) -> str:
     return snapshot_id
 
 
-def publish(cloud: Cloud, sequence: int, outcomes: list[DeltaOutcome]) -> str:
+def publish(cloud: Cloud, sequence: int, outcomes: list[DeltaOutcome], *, parent: str | None = None) -> str:
     """Publish a snapshot that merged `outcomes`, and return its id."""
-    snapshot_id = put_snapshot(cloud, sequence)
+    snapshot_id = put_snapshot(cloud, sequence, parent=parent)
     cloud.objects.put(layout.merged_deltas_key(snapshot_id), pack_outcomes(outcomes))
     return point_to(cloud, sequence)

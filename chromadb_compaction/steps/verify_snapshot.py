@@ -1,0 +1,122 @@
+"""Proving that a snapshot is what its manifest says: its objects and, in full, its records."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from chromadb_compaction import layout
+from chromadb_compaction.adapters.chroma_audit import Audit, audit
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.ledger import decode_ledger, live_sum
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFile
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.base_snapshot import cache_of
+from chromadb_compaction.steps.catalogue import read_catalogue, read_list
+from chromadb_compaction.steps.parallel import in_threads
+from chromadb_compaction.steps.snapshot_files import Wanted, download
+
+NOWHERE = Path(os.devnull)
+"""Where an object goes that is only hashed on its way."""
+
+
+class Verified(BaseModel):
+    """What was checked, and every problem found. `records`: how many were read back; 0 unless in full."""
+
+    model_config = ConfigDict(frozen=True)
+
+    snapshot_id: str
+    full: bool
+    files: int
+    bytes: int
+    records: int
+    unproven_vectors: int
+    unproven_texts: int
+    problems: list[str]
+
+
+class _Labelled(NamedTuple):
+    collection: str
+    path: str
+    file: StoredFile
+
+
+def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) -> Verified:
+    """Check a snapshot (None: the published one) and report all that is wrong with it.
+
+    Always: the pointer, the manifest and its conservation proofs, the list of merged deltas, and each object's
+    bytes and SHA-256. In full: every record too, against the ledger, and the proof computed anew from it. Raises
+    NoSnapshotError if there is none, SnapshotCorruptError if its manifest cannot be used at all.
+    """
+    catalogue = read_catalogue(services)
+    manifest = catalogue.find(snapshot_id).manifest
+    problems = [catalogue.standing.problem] if catalogue.standing.problem else []
+    try:
+        read_list(services, manifest.snapshot_id)
+    except SnapshotCorruptError as error:
+        problems.append(str(error))
+    labelled = [
+        _Labelled(name, path, file)
+        for name, each in sorted(manifest.collections.items())
+        for path, file in sorted(each.files.items())
+    ]
+    unique = list({each.file.key: each for each in labelled}.values())
+    found = in_threads(lambda each: _check(each, services), unique)
+    damaged = [problem for problem in found if problem]
+    audits = _audit_all(manifest, services) if full and not damaged else []
+    return Verified(
+        snapshot_id=manifest.snapshot_id,
+        full=full,
+        files=len(unique),
+        bytes=sum(each.file.bytes for each in unique),
+        records=sum(each.records for each in audits),
+        unproven_vectors=sum(each.unproven_vectors for each in audits),
+        unproven_texts=sum(each.unproven_texts for each in audits),
+        problems=[*problems, *damaged, *(problem for each in audits for problem in each.problems)],
+    )
+
+
+def _check(each: _Labelled, services: Services) -> str | None:
+    """Read an object through, and say what is wrong with it."""
+    where = f"{each.file.key} ({each.path} of collection {each.collection})"
+    try:
+        sha256 = services.objects.download(each.file.key, NOWHERE)
+    except ObjectMissingError:
+        return f"{where} is missing"
+    return None if sha256 == each.file.sha256 else f"{where} is not what was published (its SHA-256 differs)"
+
+
+def _audit_all(manifest: Manifest, services: Services) -> list[Audit]:
+    """Read back one collection after the other: the disk need only hold the largest."""
+    return [_audit(manifest, name, each, services) for name, each in sorted(manifest.collections.items())]
+
+
+def _audit(manifest: Manifest, name: str, described: CollectionSnapshot, services: Services) -> Audit:
+    with cache_of(services).scratch() as scratch:
+        directory = scratch / "directory"
+        download(services, manifest, [Wanted(name, described.files, directory)])
+        ledger = decode_ledger((directory / layout.LEDGER_FILE).read_bytes())
+        problems = _check_ledger(name, described, ledger)
+        if described.dimension is None:
+            return Audit(0, 0, 0, tuple(problems))
+        found = audit(directory, name, ledger, dimension=described.dimension, space=described.space)
+        return found._replace(problems=(*problems, *found.problems))
+
+
+def _check_ledger(name: str, described: CollectionSnapshot, ledger: pa.Table) -> list[str]:
+    """Compute counts and sum from the ledger alone, and compare them with the manifest's."""
+    problems = []
+    tombstones = int(pc.sum(ledger["deleted"]).as_py() or 0)
+    if (ledger.num_rows - tombstones, tombstones) != (described.records, described.tombstones):
+        problems.append(
+            f"{name}: the ledger has {ledger.num_rows - tombstones} live rows and {tombstones} tombstones,"
+            f" the manifest says {described.records} and {described.tombstones}"
+        )
+    if live_sum(ledger) != described.conservation.next:
+        problems.append(f"{name}: the sum of the ledger's live rows is not the manifest's conservation proof")
+    return problems

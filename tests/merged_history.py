@@ -1,0 +1,60 @@
+"""Snapshots that merged one delta each, to roll back and forward between; no ChromaDB directory behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chromadb_compaction import layout
+from chromadb_compaction.lineage import line_of
+from chromadb_compaction.manifest import Pointer
+from chromadb_compaction.steps.catalogue import read_catalogue, read_list
+from chromadb_compaction.steps.clean_up import settle_published
+from chromadb_compaction.steps.rollback import RollbackRequest, RolledBack, rollback
+from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.published import a_snapshot_id, outcome_of, publish, put_delta
+
+OPERATOR = "operator:me@here/1"
+
+
+@dataclass
+class MergedHistory:
+    """A bucket in which snapshot after snapshot merged one delta each; `merged[n]` is the key of snapshot n's."""
+
+    cloud: Cloud = field(default_factory=a_cloud)
+    merged: dict[int, str] = field(default_factory=dict)
+
+    def publish(self, number: int, *, parent: int | None = None, clean: bool = True) -> str:
+        """Publish snapshot `number`; without `clean`, its delta stays in delta/."""
+        self.cloud.clock.tick(60)
+        key = self.merged[number] = put_delta(self.cloud, number)
+        above = parent if parent is not None else number - 1
+        outcomes = [outcome_of(self.cloud, key)]
+        snapshot_id = publish(self.cloud, number, outcomes, parent=a_snapshot_id(above) if above else None)
+        self.cloud.clock.tick(60)
+        if clean:
+            settle_published(
+                snapshot_id, layout.merged_deltas_key(snapshot_id), self.cloud.services, alive=lambda: None
+            )
+        return snapshot_id
+
+    def roll_back(self, number: int, **options: object) -> RolledBack:
+        request = RollbackRequest.model_validate(
+            {"snapshot_id": a_snapshot_id(number), "operator": OPERATOR, **options}
+        )
+        return rollback(request, self.cloud.services)
+
+    @property
+    def pointer(self) -> Pointer:
+        return Pointer.model_validate_json(self.cloud.objects.objects[layout.pointer_key()].body)
+
+    @property
+    def pending(self) -> set[str]:
+        return self.cloud.objects.keys("delta/")
+
+    def accounted_for(self) -> set[str]:
+        """Return the deltas that are pending, or were merged by the published snapshot or its ancestors."""
+        catalogue = read_catalogue(self.cloud.services)
+        assert catalogue.current is not None
+        line = line_of(catalogue.current, catalogue.parents)
+        inside = {o.key for each in line.snapshots for o in read_list(self.cloud.services, each)}
+        return self.pending | inside

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chromadb_compaction import layout
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    LockHeldError,
+    NoSnapshotError,
+    ObjectMissingError,
+    SnapshotConflictError,
+    SnapshotCorruptError,
+    TransientStorageError,
+)
+from chromadb_compaction.outcomes import QuarantineReason
+from chromadb_compaction.steps.rollback import RollbackRequest, rollback
+from tests.fakes.cloud import EXECUTION
+from tests.fakes.published import a_snapshot_id, point_to, put_delta, put_snapshot
+from tests.merged_history import OPERATOR, MergedHistory
+
+
+@pytest.fixture
+def history() -> MergedHistory:
+    """Four snapshots, the last one published, all cleaned up."""
+    made = MergedHistory()
+    for number in (1, 2, 3, 4):
+        made.publish(number)
+    return made
+
+
+def test_rolling_back_publishes_the_older_snapshot_with_a_greater_sequence(history: MergedHistory) -> None:
+    before = history.pointer
+
+    done = history.roll_back(2)
+
+    assert (done.previous, done.swapped, done.undone) == (a_snapshot_id(4), True, [a_snapshot_id(4), a_snapshot_id(3)])
+    assert history.pointer.snapshot_id == a_snapshot_id(2)
+    assert history.pointer.sequence == before.sequence + 1
+    assert history.pointer.commit_id.startswith(OPERATOR)
+    assert history.pending == set()
+
+
+def test_with_replay_every_delta_merged_since_is_pending_again(history: MergedHistory) -> None:
+    done = history.roll_back(2, replay=True)
+
+    assert history.pending == {history.merged[3], history.merged[4]} == set(done.replayed)
+    assert history.cloud.objects.keys("compacted/") >= {layout.compacted_key(key) for key in history.pending}
+
+
+def test_the_lock_is_free_again_afterwards(history: MergedHistory) -> None:
+    history.roll_back(2, replay=True)
+
+    assert history.cloud.leases.leases == {}
+
+
+def test_while_an_execution_holds_the_lock_nothing_is_rolled_back(history: MergedHistory) -> None:
+    history.cloud.hold_lease()
+
+    with pytest.raises(LockHeldError, match=EXECUTION):
+        history.roll_back(2, replay=True)
+
+    assert history.pointer.snapshot_id == a_snapshot_id(4)
+    assert history.pending == set()
+
+
+def test_a_dry_run_changes_nothing_and_takes_no_lock(history: MergedHistory) -> None:
+    objects = dict(history.cloud.objects.objects)
+
+    planned = history.roll_back(2, replay=True, dry_run=True)
+
+    assert set(planned.replayed) == {history.merged[3], history.merged[4]}
+    assert history.cloud.objects.objects == objects
+    assert history.cloud.leases.calls == []
+
+
+def test_a_dry_run_says_what_the_rollback_then_does(history: MergedHistory) -> None:
+    planned = history.roll_back(2, replay=True, dry_run=True)
+
+    assert history.roll_back(2, replay=True) == planned.model_copy(update={"dry_run": False})
+
+
+def test_a_snapshot_with_a_missing_file_is_refused_naming_the_file(history: MergedHistory) -> None:
+    victim = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
+    history.cloud.objects.delete([victim])
+
+    with pytest.raises(SnapshotCorruptError, match=victim):
+        history.roll_back(2, replay=True)
+
+    assert history.pointer.snapshot_id == a_snapshot_id(4)
+    assert history.pending == set()
+
+
+def test_a_snapshot_with_a_file_of_another_size_is_refused(history: MergedHistory) -> None:
+    victim = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
+    history.cloud.objects.put(victim, b"short")
+
+    with pytest.raises(SnapshotCorruptError, match=victim):
+        history.roll_back(2)
+
+
+def test_a_snapshot_that_does_not_exist_is_not_found(history: MergedHistory) -> None:
+    with pytest.raises(NoSnapshotError, match="snapshots list"):
+        history.roll_back(9)
+
+
+def test_what_is_no_snapshot_id_is_a_mistake_in_typing(history: MergedHistory) -> None:
+    request = RollbackRequest(snapshot_id="latest", operator=OPERATOR)
+
+    with pytest.raises(InvalidRequestError, match="is not a snapshot id"):
+        rollback(request, history.cloud.services)
+
+
+def test_a_replay_that_cannot_bring_back_every_delta_changes_nothing(history: MergedHistory) -> None:
+    history.cloud.objects.delete([layout.compacted_key(history.merged[3])])
+
+    with pytest.raises(ObjectMissingError, match=history.merged[3]):
+        history.roll_back(2, replay=True)
+
+    assert history.pointer.snapshot_id == a_snapshot_id(4)
+    assert history.pending == set()
+
+
+def test_a_delta_overwritten_in_the_archive_is_not_taken_for_the_one_that_was_merged(history: MergedHistory) -> None:
+    history.cloud.objects.put(layout.compacted_key(history.merged[3]), b"something else altogether")
+
+    with pytest.raises(ObjectMissingError, match=history.merged[3]):
+        history.roll_back(2, replay=True)
+
+
+def test_a_replay_never_overwrites_what_was_written_again_under_the_same_name(history: MergedHistory) -> None:
+    history.cloud.objects.put(history.merged[3], b"something else altogether")
+
+    with pytest.raises(InvalidRequestError, match=history.merged[3]):
+        history.roll_back(2, replay=True)
+
+    assert history.cloud.objects.get(history.merged[3]).body == b"something else altogether"
+
+
+def test_a_delta_that_was_never_archived_stays_pending_and_is_reported() -> None:
+    history = MergedHistory()
+    history.publish(1)
+    history.publish(2, clean=False)
+
+    done = history.roll_back(1)
+
+    assert done.still_pending == [history.merged[2]]
+    assert history.pending == {history.merged[2]}
+
+
+def test_without_a_list_of_what_was_merged_a_replay_is_refused_and_a_plain_rollback_is_not(
+    history: MergedHistory,
+) -> None:
+    history.cloud.objects.delete([layout.merged_deltas_key(a_snapshot_id(3))])
+
+    with pytest.raises(SnapshotCorruptError, match="deltas that snapshot"):
+        history.roll_back(2, replay=True)
+    assert history.roll_back(2).swapped
+
+
+def test_a_list_that_is_damaged_refuses_the_replay(history: MergedHistory) -> None:
+    history.cloud.objects.put(layout.merged_deltas_key(a_snapshot_id(3)), b"\x1f\x8b\x08no gzip")
+
+    with pytest.raises(SnapshotCorruptError, match="cannot be read"):
+        history.roll_back(2, replay=True)
+
+
+def test_a_snapshot_that_is_gone_in_between_refuses_the_replay_and_is_named(history: MergedHistory) -> None:
+    history.cloud.objects.delete([layout.manifest_key(a_snapshot_id(3))])
+
+    with pytest.raises(SnapshotCorruptError, match=a_snapshot_id(3)):
+        history.roll_back(2, replay=True)
+
+
+def test_what_was_rolled_back_from_earlier_is_not_replayed(history: MergedHistory) -> None:
+    history.roll_back(3)
+    history.publish(6, parent=3)
+
+    done = history.roll_back(2, replay=True)
+
+    assert set(done.replayed) == {history.merged[3], history.merged[6]}
+
+
+def test_a_delta_archived_by_a_pass_that_changed_nothing_is_replayed_too(history: MergedHistory) -> None:
+    late = put_delta(history.cloud, 50)
+    history.cloud.objects.copy(late, layout.compacted_key(late), etag=history.cloud.objects.objects[late].etag)
+    history.cloud.objects.delete([late])
+
+    assert late in history.roll_back(2, replay=True).replayed
+    assert late in history.pending
+
+
+def test_a_delta_archived_before_the_target_was_made_is_not_replayed() -> None:
+    history = MergedHistory()
+    early = layout.compacted_key(put_delta(history.cloud, 50))
+    history.cloud.objects.put(early, b"early")
+    history.cloud.objects.delete([layout.pending_key(early)])
+    for number in (1, 2):
+        history.publish(number)
+
+    assert history.roll_back(1, replay=True).replayed == [history.merged[2]]
+
+
+def test_a_delta_left_out_goes_to_quarantine_with_a_reason(history: MergedHistory) -> None:
+    bad = history.merged[3]
+
+    done = history.roll_back(2, replay=True, without=(layout.delta_stem(bad),))
+
+    assert done.left_out == [bad]
+    assert history.pending == {history.merged[4]}
+    stored = history.cloud.objects.get(layout.reason_key(layout.quarantine_key(bad)))
+    assert a_snapshot_id(2) in QuarantineReason.model_validate_json(stored.body).reason
+
+
+def test_a_delta_left_out_stays_out_when_the_command_is_typed_again_without_its_name(history: MergedHistory) -> None:
+    bad = history.merged[3]
+    history.roll_back(2, replay=True, without=(bad,))
+
+    done = history.roll_back(2, replay=True)
+
+    assert done.kept_in_quarantine == [bad]
+    assert history.pending == {history.merged[4]}
+
+
+def test_a_delta_that_was_requeued_and_merged_is_replayed_though_a_crash_left_it_in_quarantine_too() -> None:
+    history = MergedHistory()
+    history.cloud.objects.put(layout.quarantine_key(layout.delta_key("docs", "000002")), b"delta 2")
+    history.publish(1)
+    history.publish(2)
+
+    assert history.roll_back(1, replay=True).replayed == [history.merged[2]]
+
+
+def test_to_leave_out_what_was_not_merged_is_a_mistake_in_typing(history: MergedHistory) -> None:
+    with pytest.raises(InvalidRequestError, match="--without nonsense"):
+        history.roll_back(2, replay=True, without=("nonsense",))
+    with pytest.raises(InvalidRequestError, match="--replay"):
+        history.roll_back(2, without=(history.merged[3],))
+
+
+def test_rolling_forward_again_undoes_nothing(history: MergedHistory) -> None:
+    history.roll_back(2)
+
+    done = history.roll_back(4, replay=True)
+
+    assert (done.undone, done.replayed) == ([], [])
+    assert history.pointer.snapshot_id == a_snapshot_id(4)
+
+
+def test_whoever_forgot_the_replay_types_the_command_again_with_it(history: MergedHistory) -> None:
+    history.roll_back(2)
+    swapped = history.pointer
+
+    done = history.roll_back(2, replay=True)
+
+    assert not done.swapped
+    assert history.pointer == swapped
+    assert history.pending == {history.merged[3], history.merged[4]}
+
+
+@pytest.mark.parametrize("damage", ["missing", "unreadable"])
+def test_a_lost_pointer_is_replaced_and_all_that_is_newer_replayed(history: MergedHistory, damage: str) -> None:
+    if damage == "missing":
+        history.cloud.objects.delete([layout.pointer_key()])
+    else:
+        history.cloud.objects.put(layout.pointer_key(), b"no pointer")
+
+    done = history.roll_back(2, replay=True)
+
+    assert (done.previous, done.lineage_known) == (None, False)
+    assert "snapshot/CURRENT" in str(done.previous_problem)
+    assert history.pointer.snapshot_id == a_snapshot_id(2)
+    assert history.pointer.sequence > 4
+    assert history.pending == {history.merged[3], history.merged[4]}
+
+
+@pytest.mark.parametrize("damage", [None, b"no manifest", b"{}"])
+def test_a_damaged_manifest_is_rolled_back_from_with_all_that_is_newer_replayed(
+    history: MergedHistory, damage: bytes | None
+) -> None:
+    key = layout.manifest_key(a_snapshot_id(4))
+    if damage is None:
+        history.cloud.objects.delete([key])
+    else:
+        history.cloud.objects.put(key, damage)
+
+    done = history.roll_back(3, replay=True)
+
+    assert done.previous == a_snapshot_id(4)
+    assert history.pending == {history.merged[4]}
+
+
+def test_to_the_damaged_snapshot_itself_nobody_rolls_back(history: MergedHistory) -> None:
+    key = layout.manifest_key(a_snapshot_id(4))
+    history.cloud.objects.put(key, history.cloud.objects.get(key).body + b" ")
+
+    with pytest.raises(SnapshotCorruptError, match="SHA-256"):
+        history.roll_back(4)
+
+
+def test_a_manifest_whose_proof_is_wrong_is_refused(history: MergedHistory) -> None:
+    key = layout.manifest_key(a_snapshot_id(2))
+    manifest = json.loads(history.cloud.objects.get(key).body)
+    manifest["collections"]["docs"]["conservation"]["added"] = "f" * 32
+    history.cloud.objects.put(key, json.dumps(manifest).encode())
+
+    with pytest.raises(SnapshotCorruptError, match="conservation proof"):
+        history.roll_back(2)
+
+
+def test_an_upload_that_was_never_published_does_not_stand_in_the_way() -> None:
+    history = MergedHistory()
+    for number in (1, 2):
+        history.publish(number)
+    put_snapshot(history.cloud, 3, parent=a_snapshot_id(2))
+    history.cloud.objects.delete([layout.pointer_key()])
+
+    assert history.roll_back(1, replay=True).replayed == [history.merged[2]]
+
+
+def test_somebody_who_publishes_in_between_wins(history: MergedHistory) -> None:
+    def interfere(call: str, _key: str) -> None:
+        if call == "put_if":
+            history.cloud.objects.before = lambda _call, _key: None
+            put_snapshot(history.cloud, 5, parent=a_snapshot_id(4))
+            point_to(history.cloud, 5)
+
+    history.cloud.objects.before = interfere
+
+    with pytest.raises(SnapshotConflictError, match="nothing was rolled back"):
+        history.roll_back(2, replay=True)
+
+    assert history.pointer.snapshot_id == a_snapshot_id(5)
+
+
+def test_a_swap_whose_answer_is_lost_is_recognised_as_done(
+    history: MergedHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+
+    def lose(call: str, _key: str) -> None:
+        if call == "put_if":
+            raise TransientStorageError("the answer is lost")
+
+    history.cloud.objects.after = lose
+
+    assert history.roll_back(2, replay=True).swapped
+    assert history.pointer.snapshot_id == a_snapshot_id(2)
+
+
+def test_what_a_clean_up_without_the_lease_takes_away_meanwhile_is_put_back(history: MergedHistory) -> None:
+    victim = history.merged[3]
+
+    def take_away(call: str, _key: str) -> None:
+        if call == "put_if":
+            del history.cloud.objects.objects[victim]
+
+    history.cloud.objects.before = take_away
+
+    history.roll_back(2, replay=True)
+
+    assert history.pending == {history.merged[3], history.merged[4]}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from chromadb_compaction import layout
+from chromadb_compaction.ports import StoredObject
+from chromadb_compaction.steps.clean_up import settle_published
+from tests.fakes.published import a_snapshot_id
+from tests.merged_history import MergedHistory
+
+
+class CrashError(Exception):
+    """The machine stops."""
+
+
+def crash_at(history: MergedHistory, moment: int) -> None:
+    left = moment
+
+    def count_down(_call: str, _key: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise CrashError
+
+    history.cloud.objects.before = count_down
+
+
+def recovered(history: MergedHistory) -> None:
+    history.cloud.objects.before = lambda _call, _key: None
+    history.cloud.leases.leases.clear()
+
+
+def calls_of_a_rollback() -> int:
+    history = a_history_with_every_case()
+    before = len(history.cloud.objects.calls)
+    history.roll_back(2, replay=True, without=(history.merged[4],))
+    return len(history.cloud.objects.calls) - before
+
+
+def a_history_with_every_case() -> MergedHistory:
+    """The last snapshot is not cleaned up yet, so that its delta is still pending."""
+    history = MergedHistory()
+    for number in (1, 2, 3, 4):
+        history.publish(number)
+    history.publish(5, clean=False)
+    return history
+
+
+@pytest.mark.parametrize("moment", range(calls_of_a_rollback()))
+def test_a_crash_at_any_point_loses_nothing_and_the_command_can_be_typed_again(moment: int) -> None:
+    history = a_history_with_every_case()
+    everything = set(history.merged.values())
+    bad = history.merged[4]
+    crash_at(history, moment)
+    with pytest.raises(CrashError):
+        history.roll_back(2, replay=True, without=(bad,))
+    recovered(history)
+
+    assert history.accounted_for() >= everything - {bad}
+    finished = settle_finished(history)
+    assert finished.accounted_for() >= everything - {bad}
+
+    history.roll_back(2, replay=True, without=(bad,))
+    assert history.pointer.snapshot_id == a_snapshot_id(2)
+    assert history.pending == {history.merged[3], history.merged[5]}
+    assert layout.quarantine_key(bad) in history.cloud.objects.objects
+
+
+def settle_finished(history: MergedHistory) -> MergedHistory:
+    """Return a copy of the bucket in which ListDeltas has finished the published snapshot's clean-up."""
+    copy = MergedHistory(merged=history.merged)
+    copy.cloud.objects.objects = {key: StoredObject(*stored) for key, stored in history.cloud.objects.objects.items()}
+    current = copy.pointer.snapshot_id
+    if layout.cleaned_key(current) not in copy.cloud.objects.objects:
+        settle_published(current, layout.merged_deltas_key(current), copy.cloud.services, alive=lambda: None)
+    return copy
