@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction import metrics
 from infra import metric_names
 from infra.config_values import interval_minutes
 from tests.infra.declared import declared, default_stack
@@ -197,15 +196,6 @@ def test_without_a_threshold_nothing_starts_early() -> None:
 
 def test_switched_off_a_backlog_starts_nothing_either() -> None:
     assert early_start(enableCompaction="false")["state"] == "DISABLED"
-
-
-def test_the_alarms_ask_for_the_metrics_that_the_tasks_write() -> None:
-    assert (metrics.NAMESPACE, metrics.STACK, metrics.PHASE) == (
-        metric_names.NAMESPACE,
-        metric_names.STACK,
-        metric_names.PHASE,
-    )
-    assert {measure.metric: measure.unit for measure in metrics.Measure} == metric_names.UNITS
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,0 +1,126 @@
+"""The program deploys with every option on, and what the local server can judge of it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chromadb_compaction.local import server
+from chromadb_compaction.local.deployment import Deployment, deploy_stack
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.testing import Stack
+from tests.e2e.model import Delta, Row
+
+pytestmark = pytest.mark.e2e
+
+TOPIC = f"arn:aws:sns:us-east-1:{server.ACCOUNT}:ops"
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Give a stack in a VPC, with a key, a copy elsewhere, a trail and a topic; deployed twice, as an update is."""
+    home = StackHome(tmp_path_factory.mktemp("everything"))
+    cloud = Cloud(server.start(home, end_with_parent=True).endpoint)
+    try:
+        deployment = Deployment("all", {"enableCompaction": "false", **options(cloud)})
+        deploy_stack(home, deployment, cloud)
+        yield Stack(deploy_stack(home, deployment, cloud), home)
+    finally:
+        server.stop(home)
+
+
+def options(cloud: Cloud) -> dict[str, str]:
+    ec2 = cloud.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
+    key = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+    return {
+        "vpcId": vpc,
+        "subnetIds": subnet,
+        "kmsKeyArn": key,
+        "replicaRegion": "eu-central-1",
+        "replicaKmsKeyArn": key.replace("us-east-1", "eu-central-1"),
+        "auditTrail": "true",
+        "alarmTopicArn": TOPIC,
+        "backlogStartMinutes": "30",
+        "memory": json.dumps({"compactor": 4096}),
+    }
+
+
+def client(stack: Stack, service: str) -> Any:
+    return stack.deployed.client(service)
+
+
+def test_a_compaction_succeeds_under_the_roles_that_every_option_adds_to(everything: Stack) -> None:
+    delta = Delta("docs", (Row("a", (1.0, 0.0)),))
+    everything.put_objects({delta.key: delta.body()})
+    assert everything.compact().output["snapshot"]["published"] is True
+
+
+def test_a_second_deployment_makes_nothing_twice(everything: Stack) -> None:
+    ec2 = client(everything, "ec2")
+    endpoints = [endpoint["ServiceName"] for endpoint in ec2.describe_vpc_endpoints()["VpcEndpoints"]]
+    groups = [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]]
+    assert len(endpoints) == len(set(endpoints)) == 4
+    assert sorted(name for name in groups if name != "default") == [
+        "chromadb-compaction-all-endpoints",
+        "chromadb-compaction-all-functions",
+    ]
+
+
+def test_the_alarms_tell_the_topic(everything: Stack) -> None:
+    alarms = client(everything, "cloudwatch").describe_alarms()["MetricAlarms"]
+    told = {alarm["AlarmName"].removeprefix("chromadb-compaction-all-"): alarm["AlarmActions"] for alarm in alarms}
+    assert told.pop("backlog") == []
+    assert len(told) == 7
+    assert all(actions == [TOPIC] for actions in told.values())
+
+
+def test_the_early_start_answers_to_the_backlogs_alarm_and_to_no_other(everything: Stack) -> None:
+    pattern = client(everything, "events").describe_rule(Name="chromadb-compaction-all-early")["EventPattern"]
+    matched = {
+        (alarm, state): client(everything, "events").test_event_pattern(
+            EventPattern=pattern, Event=json.dumps(state_change(alarm, state))
+        )["Result"]
+        for alarm in ("backlog", "stalled")
+        for state in ("ALARM", "OK")
+    }
+    assert [change for change, matches in matched.items() if matches] == [("backlog", "ALARM")]
+
+
+def state_change(alarm: str, state: str) -> dict[str, Any]:
+    """Return the event that CloudWatch sends, as its documentation shows it."""
+    name = f"chromadb-compaction-all-{alarm}"
+    return {
+        "version": "0",
+        "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
+        "detail-type": "CloudWatch Alarm State Change",
+        "source": "aws.cloudwatch",
+        "account": server.ACCOUNT,
+        "time": "2026-01-02T17:04:40Z",
+        "region": server.REGION,
+        "resources": [f"arn:aws:cloudwatch:{server.REGION}:{server.ACCOUNT}:alarm:{name}"],
+        "detail": {
+            "alarmName": name,
+            "state": {"value": state, "timestamp": "2026-01-02T17:04:40.989+0000"},
+            "previousState": {"value": "OK", "timestamp": "2026-01-02T17:00:40.989+0000"},
+        },
+    }
+
+
+def test_the_trail_records_the_buckets_objects(everything: Stack) -> None:
+    selectors = client(everything, "cloudtrail").get_event_selectors(TrailName="chromadb-audit-all")
+    (selector,) = selectors["AdvancedEventSelectors"]
+    assert {"Field": "resources.ARN", "StartsWith": [f"arn:aws:s3:::{everything.bucket}/"]} in selector[
+        "FieldSelectors"
+    ]
+
+
+def test_snapshots_are_copied_to_a_bucket_in_the_other_region(everything: Stack) -> None:
+    (rule,) = everything.s3.get_bucket_replication(Bucket=everything.bucket)["ReplicationConfiguration"]["Rules"]
+    replica = rule["Destination"]["Bucket"].rpartition(":")[2]
+    assert everything.s3.get_bucket_location(Bucket=replica)["LocationConstraint"] == "eu-central-1"
