@@ -121,6 +121,16 @@ def report_key(batch: str) -> str:
     return batch.replace("/batches/", "/reports/")
 
 
+def batch_of_report(report: str) -> str:
+    """Return the key of the batch that the report under `report` tells of: the inverse of report_key."""
+    return report.replace("/reports/", "/batches/")
+
+
+def batch_number(batch: str) -> str:
+    """Return how people tell a pass's batches apart: the last part of the key, e.g. 0007."""
+    return batch.rpartition("/")[2].removesuffix(".json")
+
+
 def shapes_key(execution: str, pass_number: int) -> str:
     """Return the key of the collections' shapes (dimension, space) that every batch of a pass must fit."""
     return f"{work_prefix(execution, pass_number)}collections.json"

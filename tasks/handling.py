@@ -38,8 +38,8 @@ def lambda_task(
     """
     task = step.__name__
 
-    def handler(event: object, _context: object) -> dict[str, Any]:
-        logger.structure_logs(append=False, service=task)
+    def handler(event: object, context: object) -> dict[str, Any]:
+        logger.structure_logs(append=False, service=task, function_request_id=getattr(context, "aws_request_id", None))
         try:
             request = parse(request_model, event)
             logger.append_keys(**log_keys(request))
@@ -89,8 +89,10 @@ def parse(model: type[Request], event: object) -> Request:
 
 
 def log_keys(request: BaseModel) -> dict[str, object]:
-    """Return what every log line of this invocation carries: the execution's name and the pass."""
-    fields = request.model_dump(include={"execution", "pass_number"}, by_alias=True)
+    """Return what every log line of this invocation carries: the execution's name, the pass, the batch's key."""
+    fields = request.model_dump(include={"execution": True, "pass_number": True, "batch": {"key"}}, by_alias=True)
     if "execution" in fields:
         fields["execution"] = execution_name(fields["execution"])
+    if "batch" in fields:
+        fields["batch"] = fields["batch"]["key"]
     return fields

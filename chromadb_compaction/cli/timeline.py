@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from chromadb_compaction.layout import batch_of_report
+
 Event = Mapping[str, Any]
 """One element of GetExecutionHistory's `events`, as boto3 returns it."""
 
@@ -31,12 +33,27 @@ class Failure(BaseModel):
     at: datetime
 
 
+class Attempt(BaseModel):
+    """One invocation of a task. `ended` None: it runs still. `failure` None: it succeeded, if it has ended.
+
+    `batch` is the key of the batch it merged, as far as the engine tells.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    began: datetime
+    ended: datetime | None
+    failure: Failure | None
+    batch: str | None
+
+
 class StateVisit(BaseModel):
     """One stay in one state. `left` None: still there. `inside` names the Map whose iteration this is part of.
 
     `attempts` counts the tasks begun (for a Map on an engine that hides its iterations: those of all of them),
-    `failures` are those that failed, `failed` says that the last one did. `iterations` is None where the engine
-    does not tell; `function` is the Lambda function's name, as far as it is told.
+    `failures` are those that failed, `failed` says that the last one did; `tries` tells each with its times.
+    `iterations` is None where the engine does not tell; `iteration` is which one of its Map this visit is part
+    of, from 0; `function` is the Lambda function's name, as far as it is told.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +69,14 @@ class StateVisit(BaseModel):
     failed: bool
     iterations: int | None
     iterations_done: int
+    iteration: int | None
     function: str | None
+    tries: tuple[Attempt, ...]
+
+    @property
+    def failed_batch(self) -> str | None:
+        """The key of the batch whose merge failed last, as far as the engine tells."""
+        return next((each.batch for each in reversed(self.tries) if each.failure), None)
 
     def seconds(self, now: datetime) -> float:
         """How long the stay has lasted, at `now` if it lasts still."""
@@ -74,8 +98,14 @@ class Timeline(BaseModel):
         return any(visit.name == state for visit in self.visits)
 
     def last_failure(self) -> StateVisit | None:
-        """Return the last visit in which something failed: where to look for the log line that explains it."""
-        return next((visit for visit in reversed(self.visits) if visit.failures), None)
+        """Return the visit whose failure ended the execution, or else the one that failed last."""
+        ended_by = self.failure.error if self.failure else None
+
+        def weight(visit: StateVisit) -> tuple[bool, bool, datetime]:
+            last = visit.failures[-1]
+            return last.error == ended_by, visit.failed, last.at
+
+        return max((visit for visit in self.visits if visit.failures), key=weight, default=None)
 
 
 def read_timeline(events: Iterable[Event]) -> Timeline:
@@ -98,6 +128,14 @@ def failure_of(details: Mapping[str, Any], at: datetime) -> Failure:
 
 
 @dataclass
+class _Try:
+    began: datetime
+    batch: str | None
+    ended: datetime | None = None
+    failure: Failure | None = None
+
+
+@dataclass
 class _Visit:
     name: str
     kind: str
@@ -110,17 +148,26 @@ class _Visit:
     failed: bool = False
     iterations: int | None = None
     iterations_done: int = 0
+    iteration: int | None = None
     function: str | None = None
+    tries: list[_Try] = field(default_factory=list)
 
     def freeze(self) -> StateVisit:
-        return StateVisit.model_validate({**vars(self), "failures": tuple(self.failures)})
+        tries = tuple(Attempt.model_validate(vars(each)) for each in self.tries)
+        return StateVisit.model_validate({**vars(self), "failures": tuple(self.failures), "tries": tries})
+
+    def end_try(self, at: datetime, *, failure: Failure | None = None, batch: str | None = None) -> None:
+        """End the oldest attempt that runs: where iterations are hidden, nobody can tell more exactly."""
+        running = next((each for each in self.tries if each.ended is None), None)
+        if running is not None:
+            running.ended, running.failure, running.batch = at, failure, running.batch or batch
 
 
 class _Reader:
     def __init__(self) -> None:
         self._visits: list[_Visit] = []
         self._owner: dict[int, _Visit] = {}
-        self._iterating: dict[int, str] = {}
+        self._iterating: dict[int, tuple[str, int | None]] = {}
         self._outputs: dict[str, list[dict[str, Any]]] = {}
         self._ended: str | None = None
         self._failure: Failure | None = None
@@ -145,10 +192,10 @@ class _Reader:
 
     def _enter(self, event: Event, kind: str, name: str) -> None:
         before = event.get("previousEventId", 0)
-        inside = self._iterating.get(before)
+        inside, iteration = self._iterating.get(before, (None, None))
         if inside is None and (previous := self._owner.get(before)) is not None and previous.kind != "Map":
-            inside = previous.inside
-        visit = _Visit(name, kind, inside, event["timestamp"])
+            inside, iteration = previous.inside, previous.iteration
+        visit = _Visit(name, kind, inside, event["timestamp"], iteration=iteration)
         self._visits.append(visit)
         self._owner[event["id"]] = visit
 
@@ -157,7 +204,7 @@ class _Reader:
             visit = found
         self._owner[event["id"]] = visit
         if kind == "MapIterationStarted":
-            self._iterating[event["id"]] = visit.name
+            self._iterating[event["id"]] = (visit.name, details.get("index"))
         elif kind == "MapIterationSucceeded":
             visit.iterations_done += 1
         elif kind == "MapStateStarted":
@@ -184,12 +231,15 @@ class _Reader:
         if kind.endswith("Scheduled"):
             visit.attempts += 1
             visit.function = _function_name(details) or visit.function
+            visit.tries.append(_Try(event["timestamp"], _batch_asked(details)))
         elif kind.endswith("Succeeded"):
             visit.succeeded += 1
             visit.failed = False
+            visit.end_try(event["timestamp"], batch=_batch_answered(details))
         elif kind.endswith(_ATTEMPT_FAILED):
             visit.failures.append(failure_of(details, event["timestamp"]))
             visit.failed = True
+            visit.end_try(event["timestamp"], failure=visit.failures[-1])
 
     def _execution(self, how: str, details: Mapping[str, Any], at: datetime) -> None:
         if how == "STARTED":
@@ -222,3 +272,15 @@ def _function_name(scheduled: Mapping[str, Any]) -> str | None:
     parameters = _json_object(scheduled.get("parameters")) or {}
     name = parameters.get("FunctionName") or scheduled.get("resource", "")
     return str(name).partition(":function:")[2].partition(":")[0] or None
+
+
+def _batch_asked(scheduled: Mapping[str, Any]) -> str | None:
+    payload = (_json_object(scheduled.get("parameters")) or {}).get("Payload")
+    batch = payload.get("batch") if isinstance(payload, dict) else None
+    return str(batch["key"]) if isinstance(batch, dict) and "key" in batch else None
+
+
+def _batch_answered(succeeded: Mapping[str, Any]) -> str | None:
+    payload = (_json_object(succeeded.get("output")) or {}).get("Payload")
+    report = payload.get("report") if isinstance(payload, dict) else None
+    return batch_of_report(report) if isinstance(report, str) else None

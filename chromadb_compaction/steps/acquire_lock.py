@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.messages import AcquireLockRequest
 from chromadb_compaction.ports import Services
-
-log = logging.getLogger(__name__)
 
 
 def acquire_lock(request: AcquireLockRequest, services: Services) -> Lease:
     """Take the lease for this execution; taking it twice is no error. Raises LockHeldError naming the holder."""
     settings = services.settings
-    lease = services.leases.acquire(
+    return services.leases.acquire(
         settings.lock_id, request.execution, now=services.clock(), seconds=settings.lease_seconds
     )
-    log.info("lock %s is ours until %d", lease.lock_id, lease.expires_at)
-    return lease

@@ -43,7 +43,6 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
         shapes = [_shape(name, known.get(name), request, services) for name in touched]
         key = layout.shapes_key(request.execution, request.pass_number)
         services.objects.put(key, SHAPES.dump_json(shapes))
-    log.info("%d collections are touched; %d bytes transferred", len(touched), transferred)
     return DownloadedSnapshot(collections=shapes, bytes=transferred, seconds=phases.total, cached=transferred == 0)
 
 

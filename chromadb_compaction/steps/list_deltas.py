@@ -42,7 +42,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
             prefix=settings.delta_prefix,
         )
         batches = _write_manifests(request.execution, number, plan, services)
-    listing = DeltaListing(
+    return DeltaListing(
         pass_number=number,
         batches=batches,
         deltas=sum(batch.deltas for batch in batches),
@@ -52,8 +52,6 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         oldest_seconds=_age(pending, services.clock()),
         finished_clean_up_of=finished,
     )
-    log.info("pass %d takes %d of %d pending deltas in %d batches", number, listing.deltas, len(pending), len(batches))
-    return listing
 
 
 def _base(services: Services) -> BaseRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +26,8 @@ from chromadb_compaction.steps.heartbeat import heartbeat
 
 READERS = 8
 """Deltas read at once: their undecoded bodies are what bounds the memory beyond the rows themselves."""
+
+log = logging.getLogger(__name__)
 
 _LISTED = TypeAdapter(list[ObjectInfo])
 _SHAPES = TypeAdapter(list[CollectionShape])
@@ -139,6 +142,7 @@ def _quarantine(delta: ObjectInfo, reason: str, services: Services, execution: s
         delta=delta.key, reason=reason, quarantined_at=services.clock(), execution=execution, etag=delta.etag
     )
     services.objects.put(reason_key(target), note.model_dump_json().encode())
+    log.warning("%s goes to quarantine: %s", delta.key, reason)
     return _outcome(delta, "quarantined", reason=reason)
 
 

@@ -14,7 +14,6 @@ def release_lock(request: ReleaseLockRequest, services: Services) -> ReleasedLoc
     """Release the lease if it is this execution's, else say whose it is. Called twice, the second finds nobody."""
     lock_id = services.settings.lock_id
     if services.leases.release(lock_id, request.execution):
-        log.info("lock %s released", lock_id)
         return ReleasedLock(released=True, holder=None)
     lease = services.leases.read(lock_id)
     holder = lease.owner if lease else None

@@ -162,7 +162,7 @@ def test_a_failed_execution_exits_with_1_and_history_says_why_with_the_log_line(
     assert "SnapshotCorruptError" in ended.err
     assert history["error"] == "SnapshotCorruptError"
     assert "snapshot/CURRENT" in history["message"]
-    assert "snapshot/CURRENT" in history["log"]["message"]
+    assert "snapshot/CURRENT" in history["failure"]["explained_by"]
     assert status.code == 5
     assert "1 delta" in status.out
     assert stack.lease() is None
