@@ -36,11 +36,14 @@ class Debugging:
 def build(debugging: Debugging) -> typer.Typer:
     """Return the application with every command. Commands import what is heavy when they run."""
     from chromadb_compaction.cli.compact import compact
+    from chromadb_compaction.cli.deltas import app as deltas
     from chromadb_compaction.cli.history import history
     from chromadb_compaction.cli.local import app as local
     from chromadb_compaction.cli.put import put
     from chromadb_compaction.cli.query import query
+    from chromadb_compaction.cli.snapshots import app as snapshots
     from chromadb_compaction.cli.status import status
+    from chromadb_compaction.cli.why import why
 
     app = typer.Typer(
         name=PROGRAM,
@@ -52,6 +55,9 @@ def build(debugging: Debugging) -> typer.Typer:
     app.callback()(debugging.option)
     for command in (put, compact, status, history, query):
         app.command()(command)
+    app.command()(why)
+    app.add_typer(snapshots, name="snapshots")
+    app.add_typer(deltas, name="deltas")
     app.add_typer(local, name="local")
     return app
 

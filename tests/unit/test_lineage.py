@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from chromadb_compaction.lineage import line_of, not_before, undone
+from chromadb_compaction.lineage import Line, line_of, not_before, undone
 from tests.fakes.published import a_snapshot_id
 
 
@@ -15,41 +15,45 @@ def parents(**of: int | None) -> dict[str, str | None]:
     }
 
 
+def back(current: int, target: int, known: dict[str, str | None]) -> Line:
+    return undone(a_snapshot_id(current), a_snapshot_id(target), known)
+
+
 STRAIGHT = parents(n1=None, n2=1, n3=2, n4=3)
 FORKED = parents(n1=None, n2=1, n3=2, n5=2, n6=5)
 """3 was rolled back from; 5 and 6 were published after that."""
 
 
 def test_an_older_snapshot_undoes_what_was_published_after_it_the_newest_first() -> None:
-    assert undone(*ids(4, 2), STRAIGHT) == (ids(4, 3), None)
+    assert back(4, 2, STRAIGHT) == (ids(4, 3), None)
 
 
 def test_the_published_snapshot_itself_undoes_nothing() -> None:
-    assert undone(*ids(4, 4), STRAIGHT) == ((), None)
+    assert back(4, 4, STRAIGHT) == ((), None)
 
 
 def test_rolling_forward_to_a_descendant_undoes_nothing() -> None:
-    assert undone(*ids(2, 4), STRAIGHT) == ((), None)
+    assert back(2, 4, STRAIGHT) == ((), None)
 
 
 def test_what_was_rolled_back_before_is_not_undone_again() -> None:
-    assert undone(*ids(6, 2), FORKED) == (ids(6, 5), None)
+    assert back(6, 2, FORKED) == (ids(6, 5), None)
 
 
 def test_changing_to_another_line_undoes_what_is_not_shared() -> None:
-    assert undone(*ids(6, 3), FORKED) == (ids(6, 5), None)
+    assert back(6, 3, FORKED) == (ids(6, 5), None)
 
 
 def test_a_snapshot_missing_in_between_cuts_the_line_and_is_named() -> None:
     known = {snapshot: parent for snapshot, parent in STRAIGHT.items() if snapshot != a_snapshot_id(3)}
 
-    assert undone(*ids(4, 2), known) == (ids(4), a_snapshot_id(3))
+    assert back(4, 2, known) == (ids(4), a_snapshot_id(3))
 
 
 def test_two_lines_may_meet_in_a_snapshot_that_has_gone() -> None:
     known = {snapshot: parent for snapshot, parent in FORKED.items() if snapshot != a_snapshot_id(2)}
 
-    assert undone(*ids(6, 3), known) == (ids(6, 5), None)
+    assert back(6, 3, known) == (ids(6, 5), None)
 
 
 def test_a_line_ends_where_its_oldest_parent_is_unknown() -> None:
