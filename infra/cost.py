@@ -1,0 +1,219 @@
+"""The monthly bill of a load, line by line: what docs/cost.md shows. Rewrite it with `python -m infra.cost`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from infra import metric_names, prices
+from infra.alarms import alarm_specs, early_start_spec
+from infra.config import CompactionConfig
+from infra.config_values import Task, interval_minutes
+from infra.dashboard import dollars_a_second
+from infra.names import StackNames
+from infra.s3_buckets import WORK_DAYS
+from infra.task_lambdas import task_specs
+
+PAGE = Path(__file__).parent.parent / "docs" / "cost.md"
+NAMES = StackNames("dev", "123456789012", "us-east-1")
+DEFAULTS = CompactionConfig.model_construct(image_uri="any")
+
+PART_MB = 16  # of a multipart upload
+EXPIRED_VERSION_DAYS = 1  # of compacted/ and work/
+
+
+class Load(NamedTuple):
+    """What the stack has to do. Seconds are those of one execution, at the memory that task_lambdas gives."""
+
+    snapshot_gb: float = 1
+    deltas: int = 20
+    delta_mb: float = 1
+    # Download, copy and hash 1 GB, fold 10,000 records, verify, upload 1 GB: 80 MB/s to and from S3.
+    compactor_seconds: float = 45
+    merge_seconds: float = 4
+    list_seconds: float = 1
+    clean_up_seconds: float = 3
+    lock_seconds: float = 0.4
+    logs_mb: float = 0.2
+    phases: int = 12
+    image_gb: float = 1
+
+
+class Line(NamedTuple):
+    """One line of the bill: the product of its factors, each with its unit. The last factor is a price."""
+
+    what: str
+    factors: tuple[tuple[float, str], ...]
+
+    @property
+    def dollars(self) -> float:
+        """What it costs a month."""
+        return math.prod(value for value, _unit in self.factors)
+
+    @property
+    def formula(self) -> str:
+        """The factors as a person reads them, and a test calculates with."""
+        *amounts, (price, of) = self.factors
+        return " x ".join([*(f"{_number(value)} {unit}" for value, unit in amounts), f"${_number(price)} per {of}"])
+
+
+def bill(load: Load, config: CompactionConfig) -> list[Line]:
+    """Return every line of a month: 730 hours, list prices, nothing free."""
+    runs = prices.HOURS_A_MONTH * 60 / interval_minutes(config.compaction_schedule)
+    return [
+        *_compute(load, config, runs),
+        *_requests(load, runs),
+        *_storage(load, config, runs),
+        *_watching(load, config, runs),
+    ]
+
+
+def total(lines: Iterable[Line]) -> float:
+    """Return the sum."""
+    return sum(line.dollars for line in lines)
+
+
+def _compute(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
+    second = {spec.task: dollars_a_second(spec) for spec in task_specs(config)}
+    batches = math.ceil(load.deltas / config.compaction_batch_size)
+    seconds: list[tuple[Task, float]] = [
+        ("compactor", load.compactor_seconds),
+        ("merge-batch", load.merge_seconds * batches),
+        ("list-deltas", load.list_seconds),
+        ("clean-up", load.clean_up_seconds),
+        ("acquire-lock", load.lock_seconds),
+        ("release-lock", load.lock_seconds),
+    ]
+    calls = 6 + batches
+    return [
+        *(Line(task, ((runs, "runs"), (long, "s"), (second[task], "second"))) for task, long in seconds),
+        Line("calls of functions", ((runs, "runs"), (calls, "calls"), (prices.LAMBDA_REQUEST, "call"))),
+        # Eleven states, one more per batch, and the step into the first.
+        Line(
+            "state transitions",
+            ((runs, "runs"), (12 + batches, "transitions"), (prices.STATE_TRANSITION, "transition")),
+        ),
+    ]
+
+
+def _requests(load: Load, runs: float) -> list[Line]:
+    parts = math.ceil(load.snapshot_gb * 1024 / PART_MB)
+    # Each delta is put, and copied to compacted/; batches, runs, reports, manifests and listings are some thirty.
+    writes = 2 * load.deltas + parts + 30
+    # Each delta is read once, each file of the snapshot once, and what the tasks write to one another.
+    reads = load.deltas + 50
+    return [
+        Line("S3 writes and listings", ((runs, "runs"), (writes, "requests"), (prices.S3_WRITE, "request"))),
+        Line("S3 reads", ((runs, "runs"), (reads, "requests"), (prices.S3_READ, "request"))),
+        Line("SQS", ((runs, "runs"), (3 * load.deltas, "requests"), (prices.SQS_REQUEST, "request"))),
+        Line("the lock", ((runs, "runs"), (10, "writes"), (prices.DYNAMODB_WRITE, "write"))),
+    ]
+
+
+def _storage(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
+    runs_a_day = runs * 24 / prices.HOURS_A_MONTH
+    kept = max(config.snapshot_retention.count, runs_a_day * config.snapshot_retention.days)
+    gone = runs_a_day * config.snapshot_version_days
+    deltas_gb = load.deltas * load.delta_mb / 1024 * runs_a_day
+    merged_days = config.compacted_retention_days + WORK_DAYS + 2 * EXPIRED_VERSION_DAYS
+    gigabyte = (prices.S3_GB_MONTH, "GB")
+    return [
+        Line("snapshots kept", ((kept, "snapshots"), (load.snapshot_gb, "GB"), gigabyte)),
+        Line("pruned snapshots that can be brought back", ((gone, "snapshots"), (load.snapshot_gb, "GB"), gigabyte)),
+        Line("merged deltas and their runs", ((deltas_gb, "GB a day"), (merged_days, "days"), gigabyte)),
+        Line("the image", ((load.image_gb, "GB"), (prices.IMAGE_GB_MONTH, "GB"))),
+    ]
+
+
+def options(load: Load, config: CompactionConfig) -> list[Line]:
+    """Return what the options add that are off unless set."""
+    runs = prices.HOURS_A_MONTH * 60 / interval_minutes(config.compaction_schedule)
+    hours = (prices.HOURS_A_MONTH, "hours")
+    copies = [line for line in _storage(load, config, runs) if "snapshots" in line.what]
+    # Some 230 reads and writes of objects a run, as counted above.
+    return [
+        Line("`vpcId`, a zone", ((2, "endpoints"), hours, (prices.ENDPOINT_HOUR, "hour"))),
+        Line("`replicaRegion`, copying", ((runs, "runs"), (load.snapshot_gb, "GB"), (prices.REPLICATED_GB, "GB"))),
+        *(line._replace(what=f"`replicaRegion`, {line.what}") for line in copies),
+        Line("`auditTrail`", ((runs, "runs"), (230, "events"), (prices.AUDIT_EVENT, "event"))),
+        Line("`kmsKeyArn`", ((1, "key"), (prices.KEY_MONTH, "key"))),
+    ]
+
+
+def _watching(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
+    early = early_start_spec(NAMES, config)
+    specs = [*alarm_specs(NAMES, config), *([early] if early else [])]
+    watched = sum(len(spec.metrics) for spec in specs)
+    # PhaseSeconds is one metric for each phase.
+    metrics = len(metric_names.UNITS) - 1 + load.phases
+    return [
+        Line("metrics", ((metrics, "metrics"), (prices.METRIC_MONTH, "metric"))),
+        Line("alarms", ((watched, "metrics watched"), (prices.ALARM_METRIC_MONTH, "metric"))),
+        Line("dashboard", ((1, "dashboard"), (prices.DASHBOARD_MONTH, "dashboard"))),
+        Line("logs", ((runs, "runs"), (load.logs_mb / 1024, "GB"), (prices.LOG_GB, "GB"))),
+        Line("traces", ((runs, "runs"), (8, "traces"), (prices.TRACE, "trace"))),
+    ]
+
+
+# What to turn, and what it turns: config under the names of `pulumi config set`.
+TURNS: tuple[tuple[str, dict[str, object], Load], ...] = (
+    ("nothing: the reference load", {}, Load()),
+    ("`compactionSchedule rate(5 minutes)`", {"compaction_schedule": "rate(5 minutes)"}, Load(deltas=7)),
+    (
+        "`compactionSchedule rate(1 hour)`",
+        {"compaction_schedule": "rate(1 hour)"},
+        Load(deltas=80, compactor_seconds=65),
+    ),
+    ("`snapshotVersionDays 1`", {"snapshot_version_days": 1}, Load()),
+    ("a 5 GB snapshot", {}, Load(snapshot_gb=5, compactor_seconds=190)),
+    (
+        "a 5 GB snapshot, `rate(1 hour)`, `snapshotVersionDays 1`",
+        {"compaction_schedule": "rate(1 hour)", "snapshot_version_days": 1},
+        Load(snapshot_gb=5, deltas=80, compactor_seconds=210),
+    ),
+)
+
+
+def turned(changes: dict[str, object]) -> CompactionConfig:
+    """Return the defaults with `changes`."""
+    return DEFAULTS.model_copy(update=changes)
+
+
+def tables() -> dict[str, str]:
+    """Return the page's tables, by the name between their markers."""
+    lines = bill(Load(), DEFAULTS)
+    heading = ["| a month | formula | |", "|---|---|---:|"]
+    reference = [*heading, *_rows(lines), f"| **total** | | **${total(lines):.2f}** |"]
+    turns = [f"| {what} | ${total(bill(load, turned(changes))):.0f} |" for what, changes, load in TURNS]
+    return {
+        "reference": "\n".join(reference),
+        "turns": "\n".join(["| what differs | a month |", "|---|---:|", *turns]),
+        "options": "\n".join([*heading, *_rows(options(Load(), DEFAULTS))]),
+    }
+
+
+def _rows(lines: Iterable[Line]) -> list[str]:
+    return [f"| {line.what} | {line.formula} | ${line.dollars:.2f} |" for line in lines]
+
+
+def rewritten(page: str) -> str:
+    """Return the page with its tables calculated anew."""
+    for name, table in tables().items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(start)
+        page = f"{before}{start}\n{table}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def _number(value: float) -> str:
+    if value >= 1 and value == int(value):
+        return f"{int(value):,}"
+    if value >= 0.01:
+        return f"{value:.4f}".rstrip("0").rstrip(".")
+    return f"{value:.10f}".rstrip("0")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
