@@ -10,7 +10,7 @@ from infra.task_lambdas import task_specs
 from tests.statemachine.definition import Json, load, tasks
 
 IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/chromadb-compaction:test"
-SECONDS = {spec.task: spec.seconds for spec in task_specs(CompactionConfig(imageUri=IMAGE))}
+SECONDS: dict[str, int] = {spec.task: spec.seconds for spec in task_specs(CompactionConfig(imageUri=IMAGE))}
 
 
 def function_seconds(state: Json) -> int:

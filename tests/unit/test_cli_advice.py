@@ -15,7 +15,7 @@ def test_every_error_of_ours_has_advice_of_its_own(name: str) -> None:
     assert name in foreseen()
 
 
-@pytest.mark.parametrize("name", [*foreseen(), "Lambda.Unknown", "KeyError", None])
+@pytest.mark.parametrize("name", [*sorted(foreseen()), "Lambda.Unknown", "KeyError", None])
 def test_advice_is_a_meaning_and_something_to_type(name: str | None) -> None:
     advice = advise(name)
 
