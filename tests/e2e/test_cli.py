@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from chromadb_compaction.cli.app import run
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.local.testing import Stack
 from tests.builders import a_delta
+from tests.e2e.commands import Cli, command_line
 
 pytestmark = pytest.mark.e2e
 
 HOLDER = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-local:the-holder"
 
 
-class Ended(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Ended]
-
-
 @pytest.fixture
 def cli(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run `chromadb-compaction` as if its arguments had been typed after `eval $(chromadb-compaction local env)`."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(logging.getLogger("chromadb_compaction"), "handlers", [])
-    for name, value in stack.env.items():
-        monkeypatch.setenv(name, value)
-
-    def typed(*arguments: str) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            run(arguments)
-        said = capsys.readouterr()
-        return Ended(end.value.code, said.out, said.err)
-
-    return typed
+    return command_line(stack, monkeypatch, capsys)
 
 
 @pytest.fixture

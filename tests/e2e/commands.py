@@ -1,0 +1,49 @@
+"""The command line as if it had been typed after `eval $(chromadb-compaction local env)`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from chromadb_compaction.cli.app import run
+from chromadb_compaction.local.testing import Stack
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it said to a program."""
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ended]
+
+
+def command_line(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Return a function that types `chromadb-compaction` and its arguments at this stack."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(logging.getLogger("chromadb_compaction"), "handlers", [])
+    for name, value in stack.env.items():
+        monkeypatch.setenv(name, value)
+
+    def typed(*arguments: str) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run(arguments)
+        said = capsys.readouterr()
+        return Ended(end.value.code, said.out, said.err)
+
+    return typed
