@@ -1,0 +1,60 @@
+"""What an operator reads names every setting, every alarm and every target as it is."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from infra import program
+from infra.config import CompactionConfig, SnapshotRetention
+from tests.infra.declared import default_stack
+
+README = Path(program.__file__).with_name("README.md").read_text(encoding="utf-8")
+KEYED = {"snapshotRetention", "memory", "timeout", "ephemeralStorage"}
+SETTINGS = {str(field.alias) for field in CompactionConfig.model_fields.values()}
+
+
+def first_cells() -> set[str]:
+    """Return what the tables explain: the words in their first cells."""
+    cells = re.findall(r"^\| (`[^|]+`) \|", README, re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
+
+
+@pytest.mark.parametrize("setting", sorted(SETTINGS - KEYED))
+def test_every_setting_is_explained(setting: str) -> None:
+    assert setting in first_cells()
+
+
+@pytest.mark.parametrize("setting", [*(f"snapshotRetention.{part}" for part in SnapshotRetention.model_fields)])
+def test_every_part_of_a_setting_is_explained(setting: str) -> None:
+    assert setting in first_cells()
+
+
+@pytest.mark.parametrize("setting", ["memory", "timeout", "ephemeralStorage"])
+def test_every_size_of_a_function_is_explained(setting: str) -> None:
+    assert f"{setting}.<task>" in first_cells()
+
+
+def test_every_alarm_is_explained() -> None:
+    names = {a.inputs["name"].removeprefix("chromadb-compaction-dev-") for a in default_stack().of_type("MetricAlarm")}
+    assert names <= first_cells()
+
+
+def test_every_setting_that_a_command_sets_exists() -> None:
+    assert set(re.findall(r"config set (?:--path )?chromadb:(\w+)", README)) <= SETTINGS
+
+
+def test_every_target_in_a_command_names_something() -> None:
+    names = [r.name for r in default_stack().resources if r.type.startswith("aws:")]
+    targets = re.findall(r"--target '\*\*::([^']+)'", README)
+    assert targets
+    assert [target for target in targets if not any(fnmatchcase(name, target) for name in names)] == []
+
+
+def test_every_module_of_the_program_is_named() -> None:
+    modules = {file.stem for file in Path(program.__file__).parent.glob("*.py")}
+    plain = {"__init__", "__main__", "program", "config", "config_values", "environment", "names", "metric_names"}
+    assert [module for module in sorted(modules - plain) if f"`{module}`" not in README] == []
