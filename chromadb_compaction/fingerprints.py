@@ -8,6 +8,8 @@ from hashlib import blake2b
 import orjson
 
 FINGERPRINT_BYTES = 32
+VECTOR_BYTES = 16
+"""A fingerprint's first bytes speak for the vector, the others for document and metadata."""
 DELETED = bytes(FINGERPRINT_BYTES)
 """The fingerprint of a delete: smaller than any other, so that it loses a tie."""
 
@@ -18,10 +20,15 @@ def fingerprint(vector: bytes, document: str | None, metadata: str | None) -> by
     """Return the fingerprint of a live row.
 
     `vector` is its float32 values in little-endian order, `metadata` the canonical JSON of
-    records.check_metadata. The first 16 bytes speak for the vector, the last 16 for document and metadata.
+    records.check_metadata.
     """
     texts = b"[" + orjson.dumps(document) + b"," + (b"null" if metadata is None else metadata.encode()) + b"]"
-    return blake2b(vector, digest_size=16).digest() + blake2b(texts, digest_size=16).digest()
+    return vector_fingerprint(vector) + blake2b(texts, digest_size=FINGERPRINT_BYTES - VECTOR_BYTES).digest()
+
+
+def vector_fingerprint(vector: bytes) -> bytes:
+    """Return the first VECTOR_BYTES of the fingerprint of any row that has this vector."""
+    return blake2b(vector, digest_size=VECTOR_BYTES).digest()
 
 
 def row_sum(row_id: str, row_fingerprint: bytes) -> int:

@@ -129,7 +129,7 @@ def _positions(rows: pa.Table, known: pa.Table) -> NDArray[np.int64]:
 
 
 def _compare(rows: pa.Table, known: pa.Table, at: NDArray[np.int64], seen: Mask) -> tuple[Mask, Mask, Mask, Mask]:
-    """Say, per row: is it newer than the ledger, is its id live there, has it the vector, and all, that stands there."""
+    """Say, per row: is it newer than the ledger, is its id live there, has it the vector there, and all else too."""
     newer, live, same_vector, same = ~seen, np.zeros_like(seen), np.zeros_like(seen), np.zeros_like(seen)
     mine, theirs = rows.filter(pa.array(seen)), known.take(at[seen])
     newer[seen] = _versions(mine) > _versions(theirs)

@@ -32,6 +32,10 @@ MAX_BATCH_VALUES = 4_000_000
 class Loader(Protocol):
     """Brings a ChromaDB directory from the base to what the plan says."""
 
+    @property
+    def name(self) -> str:
+        """Return the loader's name, for logs and metrics."""
+
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
         """Apply every insert, replacement and delete; leave the directory closed, its index flushed once.
 
@@ -43,14 +47,15 @@ class Loader(Protocol):
 class ApiLoader:
     """Uses ChromaDB's public API alone."""
 
+    name = "api"
+
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
         """See Loader.
 
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
         that the new row lacks, and updates a vector in place, which costs more than adding it.
         """
-        removed = plan.deletes + ids_of(plan.replacements)
-        added = pa.concat_tables([plan.replacements, plan.inserts])
+        removed, added = plan.deletes + ids_of(plan.replaced), plan.written
         directory.mkdir(parents=True, exist_ok=True)
         with open_directory(directory) as client:
             collection = prepare_collection(client, spec, operations=len(removed) + added.num_rows)

@@ -39,14 +39,13 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
     The count must be the ledger's live rows; every row added or replaced must read back exactly (but for
     the tolerances above, which are ChromaDB's own inaccuracies); no deleted id may be left.
     """
-    added = pa.concat_tables([plan.replacements, plan.inserts])
     with open_collection(directory, spec.name) as collection:
         records = collection.count()
         if records != plan.counts.records:
             raise VerificationError(
                 f"{spec.name}: ChromaDB counts {records} records, the ledger {plan.counts.records} live rows"
             )
-        for rows in slices(added, min(READ_ROWS, max(1, READ_VALUES // spec.dimension))):
+        for rows in slices(plan.written, min(READ_ROWS, max(1, READ_VALUES // spec.dimension))):
             progress()
             _check_rows(collection, rows, spec.space)
         for ids in batches(plan.deletes, READ_ROWS):

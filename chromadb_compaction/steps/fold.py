@@ -118,7 +118,7 @@ def _check_disk(directory: Path, plan: FoldPlan) -> None:
     journal of the pages that it replaces.
     """
     database = directory / SQLITE_FILE
-    rows = plan.inserts.nbytes + plan.replacements.nbytes
+    rows = plan.written.nbytes
     needed = 3 * rows + 2 * (database.stat().st_size if database.exists() else 0)
     directory.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(directory).free
