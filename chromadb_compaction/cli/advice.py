@@ -31,7 +31,7 @@ _BY_ERROR = {
     ),
     "SnapshotTooLargeError": Advice(
         f"the fold does not fit the compactor's memory or disk; {_STORED_STANDS}; give it more, and deploy",
-        "pulumi config set chromadb:compactorMemoryMb 10240 && pulumi up",
+        "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up",
     ),
     "VerificationError": Advice(
         f"the folded snapshot did not read back as written: {_STORED_STANDS}; if it fails so again, report it",
@@ -63,11 +63,11 @@ _BY_ERROR = {
     ),
     "Runtime.OutOfMemory": Advice(
         f"a function ran out of memory; {_STORED_STANDS}; give the compactor more",
-        "pulumi config set chromadb:compactorMemoryMb 10240 && pulumi up",
+        "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up",
     ),
     "Runtime.ExitError": Advice(
         f"a function's process was killed, most often for its memory; {_STORED_STANDS}",
-        "pulumi config set chromadb:compactorMemoryMb 10240 && pulumi up",
+        "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up",
     ),
     "Lambda.ResourceNotFoundException": Advice("a function of the workflow is gone; deploy again", "pulumi up"),
     "Lambda.AccessDeniedException": Advice("the workflow's role may not invoke a function", f"{PROGRAM} doctor"),

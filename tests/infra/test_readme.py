@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
+from chromadb_compaction.cli import advice
 from infra import program
 from infra.config import CompactionConfig, SnapshotRetention
 from tests.infra.declared import default_stack
@@ -43,8 +45,12 @@ def test_every_alarm_is_explained() -> None:
     assert names <= first_cells()
 
 
-def test_every_setting_that_a_command_sets_exists() -> None:
-    assert set(re.findall(r"config set (?:--path )?chromadb:(\w+)", README)) <= SETTINGS
+@pytest.mark.parametrize("text", [README, inspect.getsource(advice)], ids=["the page", "the command line's advice"])
+def test_every_setting_that_a_command_sets_exists(text: str) -> None:
+    whole = set(re.findall(r"config set chromadb:([\w.]+)", text))
+    keyed = set(re.findall(r"config set --path chromadb:(\w+)\.", text))
+    assert whole <= SETTINGS - KEYED
+    assert keyed <= KEYED
 
 
 def test_every_target_in_a_command_names_something() -> None:
