@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -80,17 +80,46 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises ConfigurationError for a missing, wrong or misspelt variable.
     """
     env = os.environ if environment is None else environment
+    for problem in _misspelt(env):
+        raise ConfigurationError(problem)
+    try:
+        return Settings.model_validate(_values(env))
+    except ValidationError as error:
+        raise ConfigurationError(_wrong(error)[0]) from error
+
+
+def settings_problems(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return everything that keeps `load_settings` from loading, not only the first; empty: it loads."""
+    env = os.environ if environment is None else environment
+    try:
+        Settings.model_validate(_values(env))
+    except ValidationError as error:
+        return [*_misspelt(env), *_wrong(error)]
+    return list(_misspelt(env))
+
+
+def settings_set(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of the settings that the environment sets, sorted."""
+    return sorted(name.upper() for name in _values(os.environ if environment is None else environment))
+
+
+def _values(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: env[name.upper()] for name in Settings.model_fields if env.get(name.upper())}
+
+
+def _misspelt(env: Mapping[str, str]) -> Iterator[str]:
     known = {name.upper() for name in Settings.model_fields}
     for name in sorted(env):
         if name.startswith(OUR_PREFIXES) and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
             if close:
-                raise ConfigurationError(f"the environment variable {name} is not a setting; did you mean {close[0]}?")
-    values = {name.lower(): env[name] for name in known & env.keys() if env[name]}
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        variable = ".".join(str(part) for part in first["loc"]).upper()
+                yield f"the environment variable {name} is not a setting; did you mean {close[0]}?"
+
+
+def _wrong(error: ValidationError) -> list[str]:
+    problems = []
+    for problem in error.errors():
+        variable = ".".join(str(part) for part in problem["loc"]).upper()
         where = f"the environment variable {variable}" if variable else "the environment"
-        raise ConfigurationError(f"{where}: {first['msg']}") from error
+        problems.append(f"{where}: {problem['msg']}")
+    return problems

@@ -37,8 +37,10 @@ def build(debugging: Debugging) -> typer.Typer:
     """Return the application with every command. Commands import what is heavy when they run."""
     from chromadb_compaction.cli.compact import compact
     from chromadb_compaction.cli.deltas import app as deltas
+    from chromadb_compaction.cli.doctor import doctor
     from chromadb_compaction.cli.history import history
     from chromadb_compaction.cli.local import app as local
+    from chromadb_compaction.cli.lock import app as lock
     from chromadb_compaction.cli.put import put
     from chromadb_compaction.cli.query import query
     from chromadb_compaction.cli.snapshots import app as snapshots
@@ -53,11 +55,11 @@ def build(debugging: Debugging) -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(debugging.option)
-    for command in (put, compact, status, history, query):
+    for command in (put, compact, status, history, query, why, doctor):
         app.command()(command)
-    app.command()(why)
     app.add_typer(snapshots, name="snapshots")
     app.add_typer(deltas, name="deltas")
+    app.add_typer(lock, name="lock")
     app.add_typer(local, name="local")
     return app
 
@@ -93,4 +95,4 @@ def _speak_plainly() -> None:
 def _in_words(error: Exception) -> str:
     if isinstance(error, CompactionError):
         return str(error)
-    return f"{error}; check the credentials, AWS_REGION and AWS_ENDPOINT_URL"
+    return f"{error}; see what is wrong: {PROGRAM} doctor"

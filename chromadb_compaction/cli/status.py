@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -31,21 +32,43 @@ STATUS_STYLES = {
 }
 
 
-def status(*, as_json: JsonFlag = False) -> None:
+def status(
+    *,
+    watching: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="How often --watch looks.")] = 2,
+    as_json: JsonFlag = False,
+) -> None:
     """Show the lock, the published snapshot, what is pending or refused, the queues and the last executions.
 
+    With --watch and --json: one JSON document a line.
+
     Exit codes: 0 shown, 5 shown, and the published snapshot is corrupt.
+
+    Example: `chromadb-compaction status --watch --every 5`
     """
     from chromadb_compaction.cli import clouds
     from chromadb_compaction.cli.overview import look
 
-    overview = look(clouds.services(), clouds.queues(), clouds.step_functions())
+    sources = (clouds.services(), clouds.queues(), clouds.step_functions())
+    if watching:
+        _watch(lambda: look(*sources), every=every, as_json=as_json)
+        return
+    overview = look(*sources)
     if as_json:
         print_json(overview.model_dump(mode="json"))
     else:
         out.print(screen(overview))
     if overview.snapshot_corrupt:
         raise typer.Exit(ExitCode.CORRUPT)
+
+
+def _watch(look: Callable[[], Overview], *, every: float, as_json: bool) -> None:
+    from chromadb_compaction.cli.watch import watch, watch_json
+
+    if as_json:
+        watch_json(lambda: look().model_dump_json(), every=every)
+    else:
+        watch(lambda: screen(look()), every=every)
 
 
 def screen(overview: Overview) -> RenderableType:

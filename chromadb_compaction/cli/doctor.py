@@ -1,0 +1,78 @@
+"""`doctor`: whether everything that the other commands need is there, and the mend for what is not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from chromadb_compaction.cli.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from chromadb_compaction.cli.checkup import Finding
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(*, as_json: JsonFlag = False) -> None:
+    """Check settings, credentials, permissions, endpoints and versions, and say how to mend what fails.
+
+    It reads, and never writes anything. Exit codes: 0 all well (there may be warnings), 1 something fails.
+
+    Example: `chromadb-compaction doctor --json`
+    """
+    findings = list(examine())
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        out.print(_table(findings))
+    if any(finding.verdict == "fail" for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def examine() -> Iterator[Finding]:
+    """Make every check that still makes sense after the ones before it."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import ProfileNotFound
+
+    from chromadb_compaction.adapters.aws import client_config, connect
+    from chromadb_compaction.cli import checkup
+    from chromadb_compaction.settings import load_settings
+
+    yield from checkup.check_versions()
+    settings = list(checkup.check_settings(os.environ))
+    yield from settings
+    # Whoever asks now wants to know at once: one try each, unlike the other commands.
+    impatient = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1})
+    try:
+        clouds = checkup.Clouds(boto3.Session(), client_config().merge(impatient))
+    except ProfileNotFound as error:
+        yield checkup.Finding("credentials", "fail", str(error), "unset AWS_PROFILE, or set it to one that exists")
+        return
+    identity = list(checkup.check_identity(clouds, time.time()))
+    yield from identity
+    if any(finding.verdict == "fail" and finding.about != "clock" for finding in (*settings, *identity)):
+        yield checkup.Finding("permissions", "warn", "not looked at: mend what fails above first")
+        return
+    known = load_settings()
+    yield from checkup.check_permissions(clouds, known)
+    yield checkup.check_snapshot(connect(known))
+
+
+def _table(findings: list[Finding]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for finding in findings:
+        grid.add_row(Text(finding.verdict, style=STYLES[finding.verdict]), finding.about, Text(finding.found))
+        if finding.mend:
+            grid.add_row("", "", Text.assemble(("mend: ", "dim"), (finding.mend, "bold")))
+    return grid

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chromadb_compaction.cli import clouds
+from chromadb_compaction.cli import lock as command
+from chromadb_compaction.cli.lock import console_link
+from chromadb_compaction.errors import LockHeldError
+from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+
+LATER = EXECUTION.replace("first", "second")
+OPERATOR = "operator:ada@laptop/1"
+
+
+class NoSuchExecutionError(Exception):
+    pass
+
+
+class Executions:
+    """Step Functions as far as the lock asks it."""
+
+    exceptions = SimpleNamespace(ExecutionDoesNotExist=NoSuchExecutionError, InvalidArn=NoSuchExecutionError)
+    meta = SimpleNamespace(endpoint_url="https://states.eu-west-1.amazonaws.com")
+
+    def __init__(self, **statuses: str) -> None:
+        self.statuses = statuses
+
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803 - boto3's own name
+        name = executionArn.rpartition(":")[2]
+        if name not in self.statuses:
+            raise NoSuchExecutionError
+        return {"name": name, "status": self.statuses[name], "startDate": datetime(2026, 1, 1, tzinfo=UTC)}
+
+
+Given = Callable[..., Cloud]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """A cloud whose lock `owner` holds, beside executions of these statuses."""
+
+    def cloud(owner: str | None = EXECUTION, **statuses: str) -> Cloud:
+        made = a_cloud(dynamodb_table="table")
+        if owner:
+            made.hold_lease(owner)
+        monkeypatch.setattr(clouds, "services", lambda: made.services)
+        monkeypatch.setattr(clouds, "step_functions", lambda: Executions(**statuses))
+        return made
+
+    return cloud
+
+
+def owner_of(cloud: Cloud) -> str | None:
+    lease = cloud.leases.read(cloud.settings.lock_id)
+    return lease.owner if lease else None
+
+
+def test_the_holder_is_shown_with_its_status_and_the_consoles_address(
+    given: Given, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(EXECUTION, first="RUNNING")
+
+    command.show(as_json=True)
+
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["held"], shown["execution"], shown["status"], shown["expired"]) == (True, "first", "RUNNING", False)
+    assert shown["console"] == (
+        f"https://eu-west-1.console.aws.amazon.com/states/home?region=eu-west-1#/v2/executions/details/{EXECUTION}"
+    )
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4566", "https://states.example.com", ""])
+def test_there_is_no_console_where_there_is_no_aws(endpoint: str) -> None:
+    assert console_link(EXECUTION, endpoint) is None
+
+
+@pytest.mark.parametrize(
+    ("partition", "endpoint", "console"),
+    [
+        ("aws-cn", "https://states.cn-north-1.amazonaws.com.cn", "https://console.amazonaws.cn/"),
+        ("aws-us-gov", "https://states.us-gov-west-1.amazonaws.com", "https://console.amazonaws-us-gov.com/"),
+    ],
+)
+def test_other_partitions_have_consoles_of_their_own(partition: str, endpoint: str, console: str) -> None:
+    link = console_link(EXECUTION.replace("arn:aws:", f"arn:{partition}:"), endpoint)
+
+    assert link is not None
+    assert link.startswith(console)
+
+
+def test_a_lock_whose_execution_runs_is_kept_and_the_risk_of_force_is_said(given: Given) -> None:
+    cloud = given(EXECUTION, first="RUNNING")
+
+    with pytest.raises(LockHeldError, match=r"held by first, which is RUNNING.*--force: its owner will stop"):
+        command.release()
+
+    assert owner_of(cloud) == EXECUTION
+
+
+def test_force_takes_it_from_an_execution_that_runs(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud = given(EXECUTION, first="RUNNING")
+
+    command.release(force=True)
+
+    assert owner_of(cloud) is None
+    assert "Mind: its owner will stop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("statuses", [{"first": "FAILED"}, {"first": "ABORTED"}, {}])
+def test_a_lock_left_behind_is_released(given: Given, statuses: dict[str, str]) -> None:
+    cloud = given(EXECUTION, **statuses)
+
+    command.release()
+
+    assert owner_of(cloud) is None
+
+
+def test_a_dry_run_releases_nothing(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud = given(EXECUTION, first="FAILED")
+
+    command.release(dry_run=True)
+
+    assert owner_of(cloud) == EXECUTION
+    assert "Would release" in capsys.readouterr().out
+
+
+def test_a_lock_that_somebody_else_has_taken_meanwhile_is_left_alone(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = given(EXECUTION, first="FAILED")
+    looked = command.look(cloud.services, Executions(first="FAILED"))  # type: ignore[arg-type]
+    cloud.leases.release(cloud.settings.lock_id, EXECUTION)
+    cloud.hold_lease(LATER)
+    monkeypatch.setattr(command, "look", lambda *_: looked)
+
+    with pytest.raises(LockHeldError, match="passed from first to second meanwhile"):
+        command.release(force=True)
+
+    assert owner_of(cloud) == LATER
+
+
+def test_somebodys_command_keeps_its_lock_until_that_expires(given: Given) -> None:
+    cloud = given(OPERATOR)
+
+    with pytest.raises(LockHeldError, match="a command that may still run; wait until it expires"):
+        command.release()
+    cloud.clock.tick(16 * 60)
+    command.release()
+
+    assert owner_of(cloud) is None
+
+
+def test_releasing_a_free_lock_is_no_error(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    given(None)
+
+    command.release(as_json=True)
+
+    assert json.loads(capsys.readouterr().out) == {"released": False, "dry_run": False, "held": None}
