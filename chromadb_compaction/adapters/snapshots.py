@@ -145,14 +145,14 @@ def _parsed(key: str, stored: StoredObject) -> PublishedPointer:
     except ValidationError as error:
         raise SnapshotCorruptError(
             f"{key} cannot be understood: {_first_problem(error)}; restore its previous version in the bucket,"
-            " or run: chromadb-compaction snapshots rollback ID (chromadb-compaction snapshots list names them)"
+            " or run: chromadb-compaction snapshots rollback ID --replay (snapshots list names them)"
         ) from error
 
 
 def _corrupt_manifest(key: str, problem: str) -> SnapshotCorruptError:
     return SnapshotCorruptError(
         f"{key} {problem}; restore its previous version in the bucket, or run:"
-        " chromadb-compaction snapshots rollback ID (chromadb-compaction snapshots list names them)"
+        " chromadb-compaction snapshots rollback ID --replay (snapshots list names them)"
     )
 
 

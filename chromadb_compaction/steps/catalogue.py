@@ -166,7 +166,7 @@ def _lost(newest: str, services: Services) -> str:
     key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
     return (
         f"{key} is missing, though snapshot {newest} has been published; restore its previous version in the bucket,"
-        f" or run: chromadb-compaction snapshots rollback {newest}"
+        f" or run: chromadb-compaction snapshots rollback {newest} --replay"
     )
 
 

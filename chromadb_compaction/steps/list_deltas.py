@@ -69,14 +69,18 @@ def _refuse_a_lost_pointer(services: Services) -> None:
     first upload that was given up carry no clean-up marker, and are no obstacle.
     """
     prefix = services.settings.snapshot_prefix
-    for info in services.objects.list(prefix):
-        snapshot_id = layout.snapshot_of_key(info.key, prefix=prefix)
-        if snapshot_id and info.key == layout.cleaned_key(snapshot_id, prefix=prefix):
-            raise SnapshotCorruptError(
-                f"{layout.pointer_key(prefix=prefix)} is missing, though snapshot {snapshot_id} has been published;"
-                " restore the pointer's previous version in the bucket, or run: chromadb-compaction snapshots rollback"
-                f" {snapshot_id}"
-            )
+    published = [
+        snapshot_id
+        for info in services.objects.list(prefix)
+        if (snapshot_id := layout.snapshot_of_key(info.key, prefix=prefix))
+        and info.key == layout.cleaned_key(snapshot_id, prefix=prefix)
+    ]
+    if published:
+        raise SnapshotCorruptError(
+            f"{layout.pointer_key(prefix=prefix)} is missing, though snapshot {max(published)} has been published;"
+            " restore the pointer's previous version in the bucket, or run: chromadb-compaction snapshots rollback"
+            f" {max(published)} --replay"
+        )
 
 
 def _finish_clean_up(base: BaseRef, services: Services, heart: Heartbeat) -> str | None:

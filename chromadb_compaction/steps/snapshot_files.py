@@ -141,9 +141,12 @@ def _way_back(services: Services, manifest: Manifest, key: str) -> str:
         except (ObjectMissingError, ValidationError):
             break
         if not any(file.key == key for collection in older.collections.values() for file in collection.files.values()):
-            return f"run: chromadb-compaction snapshots rollback {ancestor}"
+            return f"run: chromadb-compaction snapshots rollback {ancestor} --replay"
         ancestor = older.parent
-    return "roll back with chromadb-compaction snapshots rollback ID (no ancestor of this snapshot does without it)"
+    return (
+        "run: chromadb-compaction snapshots rollback ID --replay, though none of the last ancestors of this snapshot does"
+        " without it"
+    )
 
 
 def _sha256(path: Path) -> str:

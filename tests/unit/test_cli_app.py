@@ -27,7 +27,9 @@ def ended(*arguments: str) -> int | str | None:
     return end.value.code
 
 
-@pytest.mark.parametrize("command", ["put", "compact", "status", "history", "query", "local"])
+@pytest.mark.parametrize(
+    "command", ["put", "compact", "status", "history", "query", "snapshots", "deltas", "why", "local"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(command, "--help") == ExitCode.DONE
     assert "Usage" in capsys.readouterr().out

@@ -130,6 +130,15 @@ def test_a_pointer_that_cannot_be_read_stops_the_pass_and_names_it() -> None:
         list_pass(cloud)
 
 
+def test_a_lost_pointer_stops_the_pass_and_names_the_newest_snapshot_that_was_published() -> None:
+    cloud = a_cloud()
+    for number in (1, 2, 3):
+        cloud.objects.put(layout.cleaned_key(put_snapshot(cloud, number)), b"{}")
+
+    with pytest.raises(SnapshotCorruptError, match="rollback 0000000003-00000003 --replay"):
+        list_pass(cloud)
+
+
 @pytest.mark.parametrize(("deltas", "most_megabytes"), [(10_000, 32), (100_000, 256)])
 def test_a_huge_backlog_costs_bounded_memory_and_state(deltas: int, most_megabytes: int) -> None:
     cloud = a_cloud()

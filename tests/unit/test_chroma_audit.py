@@ -1,0 +1,109 @@
+"""A published collection read back whole and held against its ledger: each test damages one thing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chromadb_compaction.adapters.chroma import Collection, open_collection
+from chromadb_compaction.adapters.chroma_audit import Audit, audit
+from chromadb_compaction.layout import LEDGER_FILE
+from chromadb_compaction.ledger import decode_ledger
+from chromadb_compaction.manifest import Space
+from chromadb_compaction.steps.catalogue import read_catalogue
+from chromadb_compaction.steps.pull_snapshot import pull_snapshot
+from tests.builders import a_delta
+from tests.fakes.cloud import Cloud, a_cloud
+from tests.passes import compact
+
+TENTH = 0.1
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+
+
+def audited(
+    cloud: Cloud,
+    tmp_path: Path,
+    damage: Callable[[Collection], object] = lambda _collection: None,
+    *,
+    space: Space = "l2",
+    metadata: Mapping[str, Any] | None = None,
+) -> Audit:
+    """Publish two records, `a` with a document and metadata, damage a copy, and read that back."""
+    delta = a_delta(
+        upserts={"a": [0.3, 0.7], "b": [3, 4]},
+        deletes={"c"},
+        documents={"a": "text"},
+        metadatas={"a": metadata or {"k": 1, "x": TENTH}},
+        header={"space": space},
+    )
+    compact(cloud, delta)
+    pull_snapshot(cloud.services, None, tmp_path / "copy")
+    described = read_catalogue(cloud.services).find(None).manifest.collections["docs"]
+    ledger = decode_ledger(cloud.objects.get(described.files[LEDGER_FILE].key).body)
+    with open_collection(tmp_path / "copy/docs", "docs") as collection:
+        damage(collection)
+    return audit(tmp_path / "copy/docs", "docs", ledger, dimension=2, space=space)
+
+
+def test_what_was_published_reads_back_and_is_proven(cloud: Cloud, tmp_path: Path) -> None:
+    assert audited(cloud, tmp_path) == Audit(records=2, unproven_vectors=0, unproven_texts=0, problems=())
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda c: c.delete(ids=["b"]), "id 'b' is missing"),
+        (lambda c: c.delete(ids=["b"]), "counts 1 records, the ledger 2"),
+        (lambda c: c.add(ids=["c"], embeddings=[[1, 1]]), "id 'c' is there, but not in the ledger"),
+        (lambda c: c.update(ids=["b"], embeddings=[[3, 4.5]]), "id 'b' has another vector"),
+        (lambda c: c.update(ids=["a"], documents=["texT"], embeddings=[[0.3, 0.7]]), "id 'a' has another document"),
+        (lambda c: c.update(ids=["a"], metadatas=[{"k": 1.0}]), "id 'a' has another document or metadata"),
+        (lambda c: c.update(ids=["a"], metadatas=[{"x": 0.2}]), "id 'a' has another document or metadata"),
+        (lambda c: c.update(ids=["b"], metadatas=[{"extra": 1}]), "id 'b' has another document or metadata"),
+    ],
+)
+def test_a_difference_is_found_and_named(
+    cloud: Cloud, tmp_path: Path, damage: Callable[[Collection], object], problem: str
+) -> None:
+    assert any(problem in each for each in audited(cloud, tmp_path, damage).problems)
+
+
+def moved(value: float, steps: int) -> float:
+    for _ in range(steps):
+        value = math.nextafter(value, math.inf)
+    return value
+
+
+@pytest.mark.parametrize(("steps", "proven"), [(1, True), (2, True), (20, False)])
+def test_a_metadata_float_may_be_as_far_off_as_chromadb_reads_it(
+    cloud: Cloud, tmp_path: Path, steps: int, *, proven: bool
+) -> None:
+    found = audited(cloud, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x": moved(TENTH, steps)}]))
+
+    assert (found.problems == ()) is proven
+    assert found.unproven_texts == 0
+
+
+def test_with_more_floats_than_can_be_tried_a_record_counts_as_unproven(cloud: Cloud, tmp_path: Path) -> None:
+    many = {f"x{number}": TENTH * number for number in range(1, 9)}
+
+    found = audited(
+        cloud, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x3": moved(many["x3"], 1)}]), metadata=many
+    )
+
+    assert (found.unproven_texts, found.problems) == (1, ())
+
+
+def test_a_cosine_vector_is_not_proven_but_its_texts_are(cloud: Cloud, tmp_path: Path) -> None:
+    found = audited(cloud, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"k": 2}]), space="cosine")
+
+    assert found.unproven_vectors <= 2
+    assert found.problems == ("docs: id 'a' has another document or metadata than was merged",)
