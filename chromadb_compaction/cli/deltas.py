@@ -134,8 +134,8 @@ def _report(moved: Moved, where: str, *, as_json: bool) -> None:
     if as_json:
         print_json(moved.model_dump(mode="json"))
     else:
-        would = " would be" if moved.dry_run else ""
-        out.print(f"{counted(len(moved.moved), 'delta')}{would} {where}.")
+        verb = "would be" if moved.dry_run else "is" if len(moved.moved) == 1 else "are"
+        out.print(f"{counted(len(moved.moved), 'delta')} {verb} {where}.")
         print_some(moved.moved)
         for key, why_not in moved.refused.items():
             note(f"left alone: {key}: {why_not}")

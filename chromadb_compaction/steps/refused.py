@@ -18,6 +18,9 @@ from chromadb_compaction.steps.replay import Whereabouts, put_into_quarantine, w
 from chromadb_compaction.versions import parse_delta_id
 
 
+_SEE = {"pending": "list", "quarantined": "quarantined"}
+
+
 class RefusedDelta(BaseModel):
     """A delta in quarantine. `delta` is the key under which it was pending, `at` when it was refused, Unix seconds.
 
@@ -62,7 +65,9 @@ class Selection(NamedTuple):
         for name in self.names:
             found = [key for key in inside if name in (key, layout.delta_stem(key))]
             if not found:
-                raise ObjectMissingError(f"there is no {what} delta {name}; see: chromadb-compaction deltas {what}")
+                raise ObjectMissingError(
+                    f"there is no {what} delta {name}; see: chromadb-compaction deltas {_SEE[what]}"
+                )
             chosen += [key for key in found if key not in chosen]
         return chosen
 

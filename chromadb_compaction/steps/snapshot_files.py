@@ -144,8 +144,8 @@ def _way_back(services: Services, manifest: Manifest, key: str) -> str:
             return f"run: chromadb-compaction snapshots rollback {ancestor} --replay"
         ancestor = older.parent
     return (
-        "run: chromadb-compaction snapshots rollback ID --replay, though none of the last ancestors of this snapshot does"
-        " without it"
+        "roll back with chromadb-compaction snapshots rollback ID --replay"
+        " (no ancestor of this snapshot does without it)"
     )
 
 
