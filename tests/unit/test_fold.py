@@ -117,6 +117,8 @@ def test_a_ledger_that_is_not_what_the_manifest_states_is_refused_before_chromad
 
 def test_a_loader_that_loses_a_row_is_caught(docs: Collection) -> None:
     class Lossy:
+        name = "lossy"
+
         def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
             ApiLoader().apply(directory, spec, plan._replace(inserts=plan.inserts[1:]), progress=progress)
 
