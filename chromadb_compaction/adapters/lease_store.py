@@ -119,10 +119,12 @@ class DynamoDBLeaseStore:
 
 def held(lease: Lease, *, now: float) -> LockHeldError:
     """Return the error that names the holder, since when and until when."""
+    # A person's command has no history; the rest of us are executions.
+    see = f"history {execution_name(lease.owner)}" if lease.owner.startswith("arn:") else "lock show"
     return LockHeldError(
         f"Lock {lease.lock_id} is held by {lease.owner} since {_iso(lease.acquired_at)} until"
         f" {_iso(lease.expires_at)} ({lease.expires_at - int(now)} s from now unless renewed); wait for it, or see:"
-        f" chromadb-compaction history {execution_name(lease.owner)}"
+        f" chromadb-compaction {see}"
     )
 
 

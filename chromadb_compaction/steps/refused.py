@@ -17,7 +17,6 @@ from chromadb_compaction.steps.parallel import in_threads
 from chromadb_compaction.steps.replay import Whereabouts, put_into_quarantine, whereabouts
 from chromadb_compaction.versions import parse_delta_id
 
-
 _SEE = {"pending": "list", "quarantined": "quarantined"}
 
 
