@@ -25,6 +25,8 @@ def compact(
 ) -> None:
     """Merge the pending deltas into the published snapshot.
 
+    Example: `chromadb-compaction compact --wait`
+
     Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
     """
     from chromadb_compaction.cli import clouds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
@@ -138,16 +139,20 @@ def _states(timeline: Timeline, execution: Execution, now: datetime) -> str:
     rows = "\n".join(_state(visit, execution.started, now) for visit in timeline.visits)
     return (
         '<section><h2>States</h2><div class="wide"><table><thead><tr><th>State</th><th>At</th><th>Took</th>'
-        f"<th>Attempts</th><th>Errors</th></tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
+        f"<th>Attempts</th></tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
     )
 
 
 def _state(visit: StateVisit, started: datetime, now: datetime) -> str:
     at = duration(max((visit.entered - started).total_seconds(), 0.0))
-    errors = "<br>".join(escape(f"{each.error}: {each.message}") for each in visit.failures)
+    errors = Counter(f"{each.error}: {each.message}" for each in visit.failures)
     of = f" <small>in {escape(visit.inside)}</small>" if visit.inside else ""
     mark = ' class="bad"' if visit.failed else ""
-    return (
+    row = (
         f"<tr{mark}><td>{escape(visit.name)}{of}</td><td>+{at}</td><td>{duration(visit.seconds(now))}</td>"
-        f"<td>{visit.attempts or ''}</td><td>{errors}</td></tr>"
+        f"<td>{visit.attempts or ''}</td></tr>"
+    )
+    return row + "".join(
+        f'<tr class="error"><td colspan="4">{f"{count} times " if count > 1 else ""}{escape(error)}</td></tr>'
+        for error, count in errors.items()
     )

@@ -24,7 +24,7 @@ small{font-size:.8em;font-weight:400}
 .over{background:var(--lane);border-left-color:var(--soft)}
 .over h2{color:var(--ink)}
 code,pre{font:13px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-code{background:var(--code);padding:.1rem .35rem;border-radius:3px}
+code{display:inline-block;background:var(--code);padding:.1rem .35rem;border-radius:3px}
 pre{background:var(--code);margin:.4rem 0 0;padding:.7rem .8rem;border-radius:4px;white-space:pre-wrap;
 overflow-wrap:anywhere;max-height:13rem;overflow-y:auto}
 .legend{font-size:.85rem;margin-bottom:.75rem}
@@ -53,7 +53,8 @@ table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:500}
 td:nth-child(2),td:nth-child(3){white-space:nowrap;font-variant-numeric:tabular-nums}
-td:last-child{overflow-wrap:anywhere}
+.error td{overflow-wrap:anywhere;color:var(--soft);padding-left:1.1rem}
+td:first-child{overflow-wrap:anywhere}
 .bad td:first-child{color:var(--failed-ink);font-weight:600}
 @media (max-width:640px){main{padding:1rem .8rem 2rem}.row{grid-template-columns:1fr auto;padding:.3rem 0}
 .row .track,.row .ticks{grid-column:1/-1;order:3}.axis span:empty{display:none}.batch .label{padding-left:.6rem}

@@ -37,7 +37,10 @@ def up(
     directory: Directory = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Start the local AWS services and deploy the Pulumi program into them. Doing it again deploys again."""
+    """Start the local AWS services and deploy the Pulumi program into them. Doing it again deploys again.
+
+    Example: `chromadb-compaction local up --detach`
+    """
     # Pulumi takes a second to import: the other commands should not pay for it.
     from chromadb_compaction.local.deployment import Deployment, bring_up
 
@@ -56,14 +59,20 @@ def up(
 
 @app.command()
 def env(*, stack: Stack = DEFAULT_STACK, directory: Directory = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Print what points the AWS clients and this command line at the stack: `eval $(chromadb-compaction local env)`."""
+    """Print what points the AWS clients and this command line at the stack.
+
+    Example: `eval "$(chromadb-compaction local env)"`
+    """
     deployed = load(StackHome(directory), stack)
     typer.echo(json.dumps(deployed.environment(), indent=2) if as_json else "\n".join(deployed.shell_lines()))
 
 
 @app.command()
 def down(*, directory: Directory = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Stop the server with all its functions, and remove everything it stored except logs."""
+    """Stop the server with all its functions, and remove everything it stored except logs.
+
+    Example: `chromadb-compaction local down`
+    """
     home = StackHome(directory)
     stopped = server.stop(home)
     if as_json:

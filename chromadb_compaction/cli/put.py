@@ -45,6 +45,8 @@ def put(
 
     A record has an `id`, an `embedding` or a `document` (or both), and may have `metadata`; with `"op": "delete"` it
     has only an `id`.
+
+    Example: `chromadb-compaction put notes.jsonl -c notes --embedding-function wordllama`
     """
     from chromadb_compaction.cli import clouds
     from chromadb_compaction.cli.record_files import open_records

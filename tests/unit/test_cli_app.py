@@ -3,11 +3,14 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
 from chromadb_compaction import errors
-from chromadb_compaction.cli.app import run
+from chromadb_compaction.cli.app import Debugging, build, run
 from chromadb_compaction.cli.exits import ExitCode, error_named, exit_code
 from chromadb_compaction.cli.wording import ago, counted, duration, one_line, size
 
@@ -27,12 +30,34 @@ def ended(*arguments: str) -> int | str | None:
     return end.value.code
 
 
-@pytest.mark.parametrize(
-    "command", ["put", "compact", "status", "history", "query", "snapshots", "deltas", "why", "local"]
-)
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended(command, "--help") == ExitCode.DONE
+def every_command(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each command's words and its help, as the program itself tells them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, *names, name)
+        else:
+            yield (*names, name), command.help or ""
+
+
+COMMANDS = dict(every_command(typer.main.get_command(build(Debugging()))))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_by_an_example(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(*command, "--help") == ExitCode.DONE
     assert "Usage" in capsys.readouterr().out
+    assert f"chromadb-compaction {' '.join(command)}" in COMMANDS[command].partition("xample: ")[2]
+
+
+def test_the_shell_completes_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_CHROMADB_COMPACTION_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "chromadb-compaction sta")
+    monkeypatch.setenv("COMP_CWORD", "1")
+
+    assert ended() == ExitCode.DONE
+    assert capsys.readouterr().out.split() == ["status"]
 
 
 def test_without_settings_one_line_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
