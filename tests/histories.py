@@ -28,7 +28,7 @@ def a_failed_execution(
     story = _Story()
     story.task("AcquireLock", {"lease": {}})
     story.task("ListDeltas", {"work": {"batches": [_batch(number) for number in range(batches)]}})
-    failure = {"error": error, "cause": json.dumps({"errorMessage": message})}
+    failure: dict[str, Any] = {"error": error, "cause": json.dumps({"errorMessage": message})}
     entered = story.add("MapStateEntered", name="MergeBatches")
     started = story.add("MapStateStarted", after=entered, length=batches)
     for number in range(batches):

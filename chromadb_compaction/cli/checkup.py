@@ -20,7 +20,12 @@ from botocore.exceptions import (
 )
 
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
-from chromadb_compaction.errors import CompactionError, ConfigurationError
+from chromadb_compaction.errors import (
+    CompactionError,
+    ConfigurationError,
+    ObjectMissingError,
+    SnapshotCorruptError,
+)
 from chromadb_compaction.settings import Settings, settings_problems, settings_set
 
 if TYPE_CHECKING:
@@ -108,7 +113,7 @@ def check_identity(clouds: Clouds, now: float) -> Iterator[Finding]:
         yield Finding("endpoint", "fail", str(error), _reach(endpoint))
     except (ClientError, BotoCoreError) as error:
         yield Finding("endpoint", "ok", endpoint)
-        yield Finding("credentials", "fail", str(error), "aws sso login, or set AWS_PROFILE to one that is valid")
+        yield Finding("credentials", "fail", _words(error), "aws sso login, or set AWS_PROFILE to one that is valid")
     else:
         yield Finding("endpoint", "ok", endpoint)
         yield Finding("credentials", "ok", answer["Arn"])
@@ -131,9 +136,9 @@ def check_snapshot(services: Services) -> Finding:
         if published is None:
             return Finding("snapshot", "ok", "nothing is published yet")
         manifest = read_manifest(services, published.pointer)
-    except CompactionError as error:
+    except (SnapshotCorruptError, ObjectMissingError) as error:
         return Finding("snapshot", "fail", str(error), "chromadb-compaction snapshots verify")
-    except (ClientError, BotoCoreError) as error:
+    except CompactionError as error:
         return Finding("snapshot", "fail", str(error), GRANT)
     formats = f"pointer format {published.pointer.format}, manifest format {manifest.format}"
     return Finding("snapshot", "ok", f"{manifest.snapshot_id}: {formats}")
@@ -145,8 +150,9 @@ def tried(about: str, name: str, call: Callable[[str], str | None]) -> Finding:
         complaint = call(name)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        denied = code in _DENIED
-        return Finding(about, "fail", f"{name}: {error}", GRANT if denied else DEPLOY)
+        if code in _DENIED:
+            return Finding(about, "fail", f"{name}: {error.operation_name} is denied", GRANT)
+        return Finding(about, "fail", f"{name}: {_words(error)}", DEPLOY)
     except (HTTPClientError, NoConnectionError) as error:
         return Finding(about, "fail", f"{name}: {error}", "check the endpoint and the way to it")
     except (BotoCoreError, ConfigurationError) as error:
@@ -214,6 +220,12 @@ def _workflow(clouds: Clouds, settings: Settings) -> Iterator[_Call]:
     yield "query function", "CHROMADB_QUERY_FUNCTION", settings.chromadb_query_function, function
     yield "producer", "CHROMADB_PRODUCER_FUNCTION", settings.chromadb_producer_function, function
     yield "logs", "CHROMADB_COMPACTOR_FUNCTION", compactor, log
+
+
+def _words(error: ClientError | BotoCoreError) -> str:
+    """Return what the cloud said, without the wrapping of boto3."""
+    said = error.response.get("Error", {}) if isinstance(error, ClientError) else {}
+    return f"{said['Code']}: {said.get('Message') or 'no message'}" if said.get("Code") else str(error)
 
 
 def _clock(date: str | None, now: float) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ def test_what_the_domain_logs_carries_the_task_and_the_execution(log: io.StringI
     assert done["result"] == {"released": True, "holder": None}
 
 
-def test_the_pass_is_logged_where_the_request_has_one(log: io.StringIO) -> None:
+def test_the_pass_and_the_batch_are_logged_where_the_request_has_them(log: io.StringIO) -> None:
     event = {"execution": ARN, "pass": 3, "batch": {"key": "k", "collection": "docs", "deltas": 1, "bytes": 1}}
 
     def merge(request: MergeBatchRequest, _services: Services) -> MergeBatchRequest:
@@ -135,7 +136,13 @@ def test_the_pass_is_logged_where_the_request_has_one(log: io.StringIO) -> None:
 
     handling.lambda_task(MergeBatchRequest, merge)(event, None)
 
-    assert lines(log)[0]["pass"] == 3
+    assert (lines(log)[0]["pass"], lines(log)[0]["batch"]) == (3, "k")
+
+
+def test_every_line_carries_the_request_by_which_lambdas_own_lines_are_found(log: io.StringIO) -> None:
+    handling.lambda_task(AcquireLockRequest, greet)({"execution": ARN}, SimpleNamespace(aws_request_id="request-1"))
+
+    assert [line["function_request_id"] for line in lines(log)] == ["request-1", "request-1"]
 
 
 def test_nothing_of_one_invocation_is_logged_with_the_next(log: io.StringIO) -> None:
