@@ -65,7 +65,7 @@ def by_space(client: Any) -> dict[Space, chromadb.Collection]:
 
 
 @given(metadatas, st.one_of(st.none(), st.text(max_size=20)), st.text(max_size=8))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_accepted_is_read_back_as_it_was_written(
     collection: chromadb.Collection, metadata: dict[str, Any], document: str | None, name: str
 ) -> None:
@@ -95,7 +95,7 @@ def upsert(collection: chromadb.Collection, row_id: str, document: str | None, m
 
 
 @given(vectors, st.sampled_from(SPACES))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_an_accepted_vector_passes_the_verification_of_a_fold(
     by_space: dict[Space, chromadb.Collection], vector: list[float], space: Space
 ) -> None:
