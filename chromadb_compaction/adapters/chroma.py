@@ -24,6 +24,7 @@ from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
 from chromadb_compaction.manifest import Space
 
 __all__ = [
+    "CHROMADB_VERSION",
     "ClientAPI",
     "Collection",
     "CollectionSpec",
@@ -44,8 +45,13 @@ __all__ = [
 DEFAULT_SYNC_THRESHOLD = 1000
 """ChromaDB's own. Left behind in every directory, so that whoever writes to it next flushes as usual."""
 
+CHROMADB_VERSION = chromadb.__version__
 SQLITE_FILE = "chroma.sqlite3"
-VACUUM_FREE_SHARE = 0.25
+VACUUM_FREE_SHARE = 0.05
+"""More than this of SQLite's pages free, and the file is rewritten: a snapshot is read far more often than made."""
+
+# Made once: reading the environment into them takes as long as opening a directory.
+_SETTINGS = Settings(anonymized_telemetry=False)
 _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
@@ -63,7 +69,7 @@ def open_directory(directory: Path) -> Iterator[ClientAPI]:
 
     ChromaDB counts references per path: the files are released when the last client on the path is closed.
     """
-    settings = Settings(anonymized_telemetry=False)
+    settings = _SETTINGS.model_copy()
     # ClientAPI, the type that it declares, lacks the close() that every client has.
     with closing(cast("Client", chromadb.PersistentClient(path=directory.resolve(), settings=settings))) as client:
         yield client
@@ -108,7 +114,7 @@ def settle(directory: Path) -> None:
     """Bring a closed directory into the form that is published, or raise VerificationError.
 
     The index holds every operation (the queue is purged but for the one row that ChromaDB keeps), no more than a
-    quarter of SQLite's pages are free, and nothing but final files is left.
+    twentieth of SQLite's pages are free, and nothing but final files is left.
     """
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
         queued = _number(database, "SELECT count(*) FROM embeddings_queue")
