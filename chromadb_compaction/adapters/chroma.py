@@ -18,13 +18,19 @@ from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
 from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
 from chromadb.config import Settings
-from chromadb.errors import InvalidArgumentError, NotFoundError
+from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 
-from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    NoSuchCollectionError,
+    TransientStorageError,
+    VerificationError,
+)
 from chromadb_compaction.manifest import Space
 
 __all__ = [
     "CHROMADB_VERSION",
+    "ChromaError",
     "ClientAPI",
     "Collection",
     "CollectionSpec",
@@ -33,10 +39,12 @@ __all__ = [
     "InvalidArgumentError",
     "Metadata",
     "QueryResult",
+    "Server",
     "Where",
     "WhereDocument",
     "open_collection",
     "open_directory",
+    "open_server",
     "prepare_collection",
     "reset_threshold",
     "settle",
@@ -73,6 +81,41 @@ def open_directory(directory: Path) -> Iterator[ClientAPI]:
     # ClientAPI, the type that it declares, lacks the close() that every client has.
     with closing(cast("Client", chromadb.PersistentClient(path=directory.resolve(), settings=settings))) as client:
         yield client
+
+
+class Server(NamedTuple):
+    """Where a ChromaDB server answers, and as whom to ask it."""
+
+    host: str
+    port: int
+    ssl: bool
+    headers: dict[str, str]
+    tenant: str
+    database: str
+
+    def __str__(self) -> str:
+        """Return its URL."""
+        return f"{'https' if self.ssl else 'http'}://{self.host}:{self.port}"
+
+
+@contextmanager
+def open_server(server: Server) -> Iterator[ClientAPI]:
+    """Give a client of a ChromaDB server.
+
+    Raises InvalidRequestError when none answers there, TransientStorageError when it fails later on.
+    """
+    import httpx
+
+    settings = _SETTINGS.model_copy()
+    try:
+        client = cast("Client", chromadb.HttpClient(**server._asdict(), settings=settings))
+    except (ValueError, ChromaError, httpx.HTTPError) as error:
+        raise InvalidRequestError(f"no ChromaDB server of use answers at {server}: {error}") from error
+    try:
+        with closing(client):
+            yield client
+    except (ChromaError, httpx.HTTPError) as error:
+        raise TransientStorageError(f"the ChromaDB server at {server} failed: {error}") from error
 
 
 @contextmanager
