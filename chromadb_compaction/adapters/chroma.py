@@ -110,7 +110,7 @@ def open_server(server: Server) -> Iterator[ClientAPI]:
     try:
         client = cast("Client", chromadb.HttpClient(**server._asdict(), settings=settings))
     except (ValueError, ChromaError, httpx.HTTPError) as error:
-        raise InvalidRequestError(f"no ChromaDB server of use answers at {server}: {error}") from error
+        raise InvalidRequestError(f"no ChromaDB server can be read at {server}: {error}") from error
     try:
         with closing(client):
             yield client

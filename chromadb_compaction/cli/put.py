@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +61,8 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     """Write records as deltas, to be merged by the next compaction.
 
     A file's record has an `id`, an `embedding` or a `document` (or both), and may have `metadata`; with
-    `"op": "delete"` it has only an `id`. The first record that cannot be merged stops the put, and is named.
+    `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and is named; once
+    it is mended, the same command goes on.
 
     ChromaDB's collections keep their names, their distance and the name of their embedding function. A directory is
     copied to CHROMADB_CACHE_DIR to be read, and never written to.
@@ -84,7 +85,7 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     with ExitStack() as stack:
         places = _Places(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
         found = _sources(sources, collection or [], new_name, places)
-        transfers = [Transfer(source, services, how) for source in found]
+        transfers = [stack.enter_context(closing(Transfer(source, services, how))) for source in found]
         _run(transfers, quiet=as_json)
     if as_json:
         print_json(_as_json(transfers, dry_run=dry_run))

@@ -55,7 +55,7 @@ class Journal:
     def open(cls, directory: Path, put: Sequence[str], *, restart: bool = False) -> Self:
         """Take up the journal of the put that the words `put` stand for, or begin one.
 
-        `restart` begins it anew in any case. Raises InvalidRequestError when another process is at it, and
+        `restart` begins it anew in any case. Raises InvalidRequestError when it is in use, and
         ConfigurationError when it cannot be kept.
         """
         path = _path(directory, put)
@@ -71,14 +71,13 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
-            raise InvalidRequestError("another process is at this put; wait for it, then give it again") from error
+            raise InvalidRequestError("this put is under way already; wait for it to end") from error
         begun, written, whole = _read(file)
         if begun is not None and not restart:
             file.truncate(whole)
             return cls(begun, written, file)
-        file.truncate(0)
-        journal = cls(_begin(put), file=file)
-        journal._note(journal._begun)
+        journal = cls(_begun(put), file=file)
+        journal.begin()
         return journal
 
     @classmethod
@@ -86,10 +85,10 @@ class Journal:
         """Return what `open` would, in memory: what is noted in it goes no further."""
         path = _path(directory, put)
         if restart or not path.exists():
-            return cls(_begin(put))
+            return cls(_begun(put))
         with path.open("rb") as file:
             begun, written, _ = _read(file)
-        return cls(begun or _begin(put), written)
+        return cls(begun or _begun(put), written)
 
     @property
     def began(self) -> float:
@@ -109,6 +108,14 @@ class Journal:
     def name(self, number: int) -> UUID:
         """Return the name of delta `number`; a later one's is later."""
         return UUID(int=self._begun.first.int + number)
+
+    def begin(self) -> None:
+        """Make this the moment at which the put begins, with nothing written."""
+        self._begun = self._begun.model_copy(update={"first": _fresh_name()})
+        self.written.clear()
+        if self._file is not None:
+            self._file.truncate(0)
+        self._note(self._begun)
 
     def append(self, line: Written) -> None:
         """Note that a delta is safe."""
@@ -143,8 +150,12 @@ def _path(directory: Path, put: Sequence[str]) -> Path:
     return directory / f"{hashlib.sha256(repr(tuple(put)).encode()).hexdigest()[:32]}.jsonl"
 
 
-def _begin(put: Sequence[str]) -> Begun:
-    return Begun(put=" ".join(put), first=UUID(int=uuid_utils.uuid7().int))
+def _begun(put: Sequence[str]) -> Begun:
+    return Begun(put=" ".join(put), first=_fresh_name())
+
+
+def _fresh_name() -> UUID:
+    return UUID(int=uuid_utils.uuid7().int)
 
 
 def _read(file: IO[bytes]) -> tuple[Begun | None, list[Written], int]:

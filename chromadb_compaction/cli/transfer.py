@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
-from chromadb_compaction.cli.put_journal import Journal, Written
+from chromadb_compaction.cli.put_journal import Journal
 from chromadb_compaction.cli.record_files import Rows, Source
 from chromadb_compaction.cli.row_digests import RowDigests
 from chromadb_compaction.cli.wording import counted
@@ -37,35 +38,34 @@ class Transfer:
     """A source whose records go to its collection, through one writer."""
 
     def __init__(self, source: Source, services: Services, how: How) -> None:
-        """Take what the collection is to be from the source, else from `how`."""
+        """Take up the journal. What the collection is to be comes from `how`, else from the source."""
         self.source = source
         self.records = 0
-        self.records_before = 0
-        self.deltas: list[str] = []
-        self.deltas_before = 0
         self._services = services
         self._how = how
-        self._space = source.space or how.space
-        self._embedding_function = source.embedding_function or how.embedding_function
+        self._space = how.space or source.space
+        self._embedding_function = how.embedding_function or source.embedding_function
+        opened = Journal.peek if how.dry_run else Journal.open
+        self._journal = opened(how.journals, self._words(), restart=how.restart)
+        self.records_before = self._journal.rows
+        self.deltas_before = len(self._journal.written)
 
     def run(self) -> Iterator[int]:
         """Write what an earlier run has not, yielding the size of each piece once the writer has it.
 
-        Afterwards `deltas` are all that hold the records, the first `deltas_before` written by earlier runs; `records`
-        are what this run wrote and `records_before` what they had. Raises InvalidRequestError that says what stays.
+        `records` and `records_before` count what this run wrote and what they had. Raises InvalidRequestError that
+        says what stays.
         """
-        opened = Journal.peek if self._how.dry_run else Journal.open
-        self._journal = opened(self._how.journals, self._words(), restart=self._how.restart)
         try:
-            self.records_before = self._journal.rows
-            self.deltas_before = len(self._journal.written)
             self._check_written_stands()
             yield from self._write()
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{error}; {self._what_stays()}") from error
-        finally:
-            self.deltas = [line.key for line in self._journal.written]
-            self._journal.close()
+
+    @property
+    def deltas(self) -> list[str]:
+        """The keys of all deltas that hold the records, the first `deltas_before` of them from earlier runs."""
+        return [line.key for line in self._journal.written]
 
     @property
     def began(self) -> str:
@@ -75,6 +75,10 @@ class Transfer:
     def forget(self) -> None:
         """Let the next put of the same begin at the beginning."""
         self._journal.remove()
+
+    def close(self) -> None:
+        """Leave the rest to the next run."""
+        self._journal.close()
 
     def _words(self) -> tuple[str, ...]:
         """Return what makes it this put, and no other: the journal's name."""
@@ -123,34 +127,44 @@ class Transfer:
         )
 
     def _give(self, writer: ResumableWriter, rows: Rows) -> None:
+        collection = self.source.collection
         for part in _parts_of_one_kind(rows):
-            if part.deleted[0]:
-                writer.delete(self.source.collection, part.ids)
-            else:
-                embeddings = _embedded(part, self._how.embedding_function)
-                writer.upsert(
-                    self.source.collection, part.ids, embeddings, documents=part.documents, metadatas=part.metadatas
-                )
-        self.records += len(rows.ids)
+            embeddings = None if part.deleted[0] else _embedded(part, self._how.embedding_function)
+            try:
+                if part.deleted[0]:
+                    writer.delete(collection, part.ids)
+                else:
+                    writer.upsert(collection, part.ids, embeddings, documents=part.documents, metadatas=part.metadatas)
+            except InvalidRequestError as error:
+                before = self.records_before + self.records
+                raise InvalidRequestError(f"{self.source.name}: {_numbered(error, before)}") from error
+            self.records += len(part.ids)
 
     def _check_written_stands(self) -> None:
-        """Raise InvalidRequestError unless every delta of an earlier run is pending, merged or in quarantine."""
+        """Raise InvalidRequestError unless every delta of an earlier run is pending, merged or in quarantine.
+
+        If there is none, not even one that was stored in the moment of a crash, this run is the put's beginning.
+        """
         prefix = self._services.settings.delta_prefix
-
-        def stands(line: Written) -> bool:
-            moved = (layout.compacted_key(line.key, prefix=prefix), layout.quarantine_key(line.key, prefix=prefix))
-            return any(self._services.objects.head(key) is not None for key in (line.key, *moved))
-
+        keys = [line.key for line in self._journal.written]
+        first = layout.delta_key(self.source.collection, str(self._journal.name(0)), prefix=prefix)
         try:
-            gone = in_threads(stands, self._journal.written).count(False)
+            gone = in_threads(self._stands, keys or [first]).count(False)
         except ConfigurationError:
             return  # whoever may only write deltas may not look for them
-        if gone:
+        if gone and not keys:
+            self._journal.begin()
+        elif gone:
             raise InvalidRequestError(
                 f"{counted(gone, 'delta')} that this put, begun on {self.began}, had written are not in the bucket"
                 " any more (what is merged is kept for some days), so nobody can say whether the collection holds them;"
                 " --restart puts everything again, as written now"
             )
+
+    def _stands(self, key: str) -> bool:
+        prefix = self._services.settings.delta_prefix
+        moved = (layout.compacted_key(key, prefix=prefix), layout.quarantine_key(key, prefix=prefix))
+        return any(self._services.objects.head(place) is not None for place in (key, *moved))
 
     def _changed(self) -> InvalidRequestError:
         return InvalidRequestError(
@@ -162,8 +176,12 @@ class Transfer:
     def _what_stays(self) -> str:
         if self._how.dry_run or not self._journal.written:
             return "nothing was written"
-        deltas = counted(len(self._journal.written), "delta")
-        return f"{deltas} of the records before stay written, and the same command goes on after them"
+        return f"{counted(len(self._journal.written), 'delta')} of the records before stay written"
+
+
+def _numbered(error: InvalidRequestError, before: int) -> str:
+    """Return the writer's reason, the row that it counts in its call as a record that comes after `before` others."""
+    return re.sub(r"^row (\d+)", lambda row: f"record {before + int(row[1]) + 1:,}", str(error.__cause__ or error))
 
 
 def _published_dimension(services: Services, collection: str) -> int | None:
