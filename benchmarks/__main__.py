@@ -15,6 +15,8 @@ from rich.console import Console
 
 from benchmarks import job
 from benchmarks.calls import counting_relay
+from benchmarks.index import cost_rows
+from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
 from benchmarks.workload import Load, first_round, second_round
@@ -24,7 +26,7 @@ IDLE_CALLS = 8
 BACKLOG_MEBIBYTES = 600
 ROUNDS = ("into empty", "half updates")
 BACKLOG_DIMENSION = 8
-TABLE_WIDTH = 110
+TABLE_WIDTH = 130
 
 console = Console(stderr=True)
 
@@ -39,16 +41,19 @@ def benchmark(
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure one job on a local stack of its own, beside two references.
+    """Measure folds alone, and one job on a local stack of its own, beside references.
 
-    naive: each delta is a ChromaDB directory in a tar.gz. bulk: one client, the largest batches, one flush.
+    naive: each delta is a ChromaDB directory in a tar.gz. bulk: one client, the largest batches, one flush. api: our
+    fold through ChromaDB's API.
 
     Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
     """
     load = Load(deltas, rows, dimension)
-    measured: list[Row] = []
+    naive, bulk = (_reference(kind, load) for kind in ("naive", "bulk"))
+    console.print("folding without AWS ...")
+    measured = [*fold_rows(load, bulk["rounds"][0]["merge and fold"]), *recall_rows(), *cost_rows(load)]
     with job.local_server() as home:
-        measured += _job(home, load)
+        measured += _job(home, load, naive, bulk)
         measured.append(_idle(home))
         if backlog:
             measured += _backlog(home, backlog)
@@ -60,9 +65,8 @@ def benchmark(
         Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(report))
 
 
-def _job(home: StackHome, load: Load) -> list[Row]:
-    """Measure the two rounds, first by the references, then by the system."""
-    naive, bulk = (_reference(kind, load) for kind in ("naive", "bulk"))
+def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:
+    """Measure the two rounds, beside what the references took for them."""
     console.print("compacting on the local stack ...")
     services = job.deployed(home, "job")
     with watched_workers("-job") as peaks:

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
 # The most that a phase may take of its reference's time.
-LIMITS = {"produce": 0.2, "fold": 1.25}
+LIMITS = {"produce": 0.2, "merge and fold": 0.55}
+
+REFERENCES = ("naive", "bulk", "api", "rule")
 
 
 class Reference(BaseModel):
@@ -94,7 +96,7 @@ def table(report: Report) -> Table:
     drawn = Table(title=title, caption=caption)
     for column in ("", "measured"):
         drawn.add_column(column, no_wrap=True)
-    for column in ("value", "naive", "bulk", "ratio", "limit", "kept"):
+    for column in ("value", *REFERENCES, "ratio", "limit", "kept"):
         drawn.add_column(column, justify="right")
     part = ""
     for row in report.rows:
@@ -110,7 +112,7 @@ def _cells(row: Row) -> list[str]:
     judged = next((reference for reference in row.references if reference.limit), None)
     limit = f"{judged.limit:g} {judged.name}" if judged else "" if row.limit is None else _number(row.limit, row.unit)
     ratio = f"{row.value / judged.value:.2f}" if judged else ""
-    shown = [_number(value, row.unit) for value in (row.value, values.get("naive"), values.get("bulk"))]
+    shown = [_number(value, row.unit) for value in (row.value, *(values.get(name) for name in REFERENCES))]
     kept = {None: "", True: "[green]yes[/]", False: "[red]NO[/]"}[row.within_limits]
     return [*shown, ratio, limit, kept]
 
@@ -118,4 +120,4 @@ def _cells(row: Row) -> list[str]:
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value:.2f} {unit}" if unit == "s" else f"{value:,.0f} {unit}"
+    return f"{value:,.0f} {unit}" if unit in {"MiB", "calls"} else f"{value:.2f} {unit}".rstrip()
