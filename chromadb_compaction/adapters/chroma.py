@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import chromadb
+import httpx
 from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
@@ -102,20 +103,40 @@ class Server(NamedTuple):
 def open_server(server: Server) -> Iterator[ClientAPI]:
     """Give a client of a ChromaDB server.
 
-    Raises InvalidRequestError when none answers there, TransientStorageError when it fails later on.
+    Raises InvalidRequestError if none answers there, or has no such database for us, and TransientStorageError when
+    it fails later on.
     """
-    import httpx
-
-    settings = _SETTINGS.model_copy()
+    _check_answers(server)
     try:
-        client = cast("Client", chromadb.HttpClient(**server._asdict(), settings=settings))
-    except (ValueError, ChromaError, httpx.HTTPError) as error:
-        raise InvalidRequestError(f"no ChromaDB server can be read at {server}: {error}") from error
-    try:
-        with closing(client):
+        with _connected(server) as client:
             yield client
     except (ChromaError, httpx.HTTPError) as error:
         raise TransientStorageError(f"the ChromaDB server at {server} failed: {error}") from error
+
+
+def _check_answers(server: Server) -> None:
+    """Ask for the database: a client of ChromaDB that cannot be made leaves connections behind."""
+    path = f"api/v2/tenants/{server.tenant}/databases/{server.database}"
+    try:
+        answer = httpx.get(f"{server}/{path}", headers=server.headers, follow_redirects=False)
+    except httpx.HTTPError as error:
+        raise InvalidRequestError(f"no ChromaDB server answers at {server}: {error}") from error
+    if answer.status_code in {401, 403}:
+        raise InvalidRequestError(f"the ChromaDB server at {server} lets nobody in without a --header that it knows")
+    if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
+        raise InvalidRequestError(
+            f"{server} is no ChromaDB server, or has no database {server.tenant}/{server.database}: it answered"
+            f" {answer.status_code} {answer.text[:200]}"
+        )
+
+
+@contextmanager
+def _connected(server: Server) -> Iterator[ClientAPI]:
+    """Give a client, and close its connections, which ChromaDB keeps private and never closes."""
+    with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_SETTINGS.model_copy()))) as client:
+        private: Any = client
+        with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - so
+            yield client
 
 
 @contextmanager
