@@ -117,23 +117,6 @@ def test_killed_compacted_interrupted_and_finished_a_put_has_everything_once(
     assert list((tmp_path / "cache" / "scratch").iterdir()) == []
 
 
-def test_a_directory_that_has_changed_since_the_stop_is_refused_until_it_is_put_anew(
-    stack: Stack, directory: Path, put: Put
-) -> None:
-    put(str(directory), stop_after=3)
-    with open_directory(directory) as client:
-        client.get_collection("notes", embedding_function=None).update(ids=["note-1"], metadatas=[{"n": -1}])
-
-    refused = put(str(directory))
-    restarted = put(str(directory), "--restart")
-
-    assert refused.returncode == 2
-    assert "has changed since this put was stopped" in refused.stderr
-    assert refused.stderr.splitlines()[-1].startswith("error: ")
-    assert restarted.returncode == 0, restarted.stderr
-    assert len(stack.keys("delta/")) == 3 + DELTAS
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_fifty_thousand_records_take_less_than_300_megabytes(stack: Stack, tmp_path: Path) -> None:

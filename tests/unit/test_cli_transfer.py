@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 import uuid_utils
 
 from chromadb_compaction import layout, writer
-from chromadb_compaction.cli import record_files, transfer
-from chromadb_compaction.cli.record_files import RecordFiles
+from chromadb_compaction.adapters.chroma import open_directory
+from chromadb_compaction.cli import chroma_source, record_files, transfer
+from chromadb_compaction.cli.chroma_places import chroma_directory
+from chromadb_compaction.cli.chroma_source import ChromaCollection
+from chromadb_compaction.cli.record_files import RecordFiles, Source
 from chromadb_compaction.cli.transfer import How, Transfer
 from chromadb_compaction.delta_formats import read_delta
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
@@ -48,8 +52,11 @@ def holding(path: Path, records: list[dict[str, Any]]) -> Path:
 
 
 def put(cloud: Cloud, source: Path, **options: Any) -> Transfer:
-    how = How(source.parent / "journals", **options)
-    with closing(Transfer(RecordFiles([source], "docs"), cloud.services, how)) as running:
+    return put_source(cloud, RecordFiles([source], "docs"), source.parent / "journals", **options)
+
+
+def put_source(cloud: Cloud, source: Source, journals: Path, **options: Any) -> Transfer:
+    with closing(Transfer(source, cloud.services, How(journals, **options))) as running:
         for _ in running.run():
             pass
         running.forget()
@@ -57,6 +64,10 @@ def put(cloud: Cloud, source: Path, **options: Any) -> Transfer:
 
 
 def stop(cloud: Cloud, source: Path, *, stored: int) -> None:
+    stop_source(cloud, RecordFiles([source], "docs"), source.parent / "journals", stored=stored)
+
+
+def stop_source(cloud: Cloud, source: Source, journals: Path, *, stored: int) -> None:
     """Let a put be killed when it has stored so many deltas, before it can note the last."""
 
     def kill(call: str, _key: str) -> None:
@@ -65,7 +76,7 @@ def stop(cloud: Cloud, source: Path, *, stored: int) -> None:
 
     cloud.objects.after = kill
     with pytest.raises(KilledError):
-        put(cloud, source)
+        put_source(cloud, source, journals)
     cloud.objects.after = lambda _call, _key: None
 
 
@@ -215,6 +226,32 @@ def test_records_that_come_after_the_written_ones_may_change(cloud: Cloud, sourc
     put(cloud, source)
 
     assert rows_of(cloud) == [*ALL[:30], "new"]
+
+
+def test_a_chroma_directory_whose_written_records_have_changed_is_refused_and_one_that_was_only_read_is_not(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    with open_directory(theirs) as client:
+        docs = client.create_collection("docs", embedding_function=None)
+        docs.add(ids=ALL, embeddings=np.arange(80, dtype=np.float32).reshape(40, 2))
+    monkeypatch.setattr(chroma_source, "PAGE_ROWS", 7)
+
+    with chroma_directory(theirs, tmp_path) as place:
+        stop_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", stored=3)
+    with open_directory(theirs) as client:
+        client.get_collection("docs", embedding_function=None).query(query_embeddings=np.ones((1, 2), np.float32))
+    with chroma_directory(theirs, tmp_path) as place:
+        dry = put_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", dry_run=True)
+    with open_directory(theirs) as client:
+        client.get_collection("docs", embedding_function=None).update(ids=["id-00"], metadatas=[{"n": -1}])
+
+    assert dry.deltas_before == 2
+    with (
+        chroma_directory(theirs, tmp_path) as place,
+        pytest.raises(InvalidRequestError, match=r"the collection docs of .* has changed since"),
+    ):
+        put_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals")
 
 
 def test_a_restart_puts_everything_again_as_newer(cloud: Cloud, source: Path) -> None:
