@@ -151,10 +151,11 @@ def test_a_line_of_the_journal_that_a_crash_cut_off_does_not_count(cloud: Cloud,
     (journal,) = journals(source)
     journal.write_bytes(journal.read_bytes()[:-10])
 
+    stop(cloud, source, stored=6)
     resumed = put(cloud, source)
 
     assert rows_of(cloud) == ALL
-    assert (resumed.deltas_before, len(resumed.deltas)) == (2, DELTAS)
+    assert (resumed.deltas_before, len(resumed.deltas)) == (5, DELTAS)
 
 
 def test_what_is_merged_meanwhile_is_not_written_again(cloud: Cloud, source: Path) -> None:
