@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -13,12 +14,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import job
+from benchmarks import job, performance
 from benchmarks.calls import counting_relay
 from benchmarks.index import cost_rows
 from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
+from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.workload import Load, first_round, second_round
 from chromadb_compaction.local.home import StackHome
 
@@ -40,6 +42,9 @@ def benchmark(
         int, typer.Option(min=0, help="Deltas pending when memory is measured; 0 leaves it out.")
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also vary deltas, base and updates; write docs/performance.md.")
+    ] = False,
 ) -> None:
     """Measure folds alone, and one job on a local stack of its own, beside references.
 
@@ -57,12 +62,15 @@ def benchmark(
         measured.append(_idle(home))
         if backlog:
             measured += _backlog(home, backlog)
-    report = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+        sweeps = list(_sweeps(home)) if report else []
+    found = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+    if report:
+        performance.write(found, sweeps)
     if as_json:
-        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
     else:
         # Rich takes a pipe to be 80 columns wide, which the table is not.
-        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(report))
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(found))
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:
@@ -107,6 +115,12 @@ def _backlog(home: StackHome, count: int) -> list[Row]:
         seconds = job.backlog(services, deltas)
     drained = Row(part=f"{count:,} pending", what="execution", value=seconds, unit="s")
     return [drained, *memory_rows("  peak memory", peaks, limit=BACKLOG_MEBIBYTES)]
+
+
+def _sweeps(home: StackHome) -> Iterator[Sweep]:
+    for sweep in (number_of_deltas, share_of_updates, size_of_base, wide_vectors):
+        console.print(f"varying: {sweep.__name__.replace('_', ' ')} ...")
+        yield sweep(home)
 
 
 if __name__ == "__main__":
