@@ -52,6 +52,8 @@ class Settings(BaseModel):
     chromadb_producer_function: str | None = None
     chromadb_compactor_function: str | None = None
     chromadb_embedding_function: str = "wordllama"
+    # In MB, set by Lambda itself; absent everywhere else.
+    aws_lambda_function_memory_size: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _no_prefix_is_used_twice(self) -> Self:
@@ -60,6 +62,12 @@ class Settings(BaseModel):
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
         return self
+
+    @property
+    def function_memory_bytes(self) -> int | None:
+        """How much memory the function may use; None where nothing limits it."""
+        megabytes = self.aws_lambda_function_memory_size
+        return None if megabytes is None else megabytes * MEBIBYTE
 
     @property
     def lease_seconds(self) -> int:
