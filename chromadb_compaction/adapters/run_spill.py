@@ -44,16 +44,17 @@ class SpillingMerge:
         if None not in {dimension, self._dimension} and dimension != self._dimension:
             raise ValueError(f"runs of dimensions {self._dimension} and {dimension} cannot be one collection's")
         self._dimension = self._dimension or dimension
-        if not table.num_rows:
+        if table.nbytes <= self._held_bytes:
+            self._hold(table)
             return
-        self._held.append(table)
-        self._size += table.nbytes
-        if self._size > self._held_bytes:
+        # In parts, since what is sorted is copied; and whole, since what is left of it would keep all of it in memory.
+        for part in cut(table, max_bytes=self._held_bytes, max_rows=table.num_rows):
+            self._hold(part)
             self._spill()
 
     def write(self, target: Path) -> int:
         """Write the run, sorted by id with one row each, and return its rows. Nothing may be added afterwards."""
-        if self._spills and self._held:
+        if self._spills:
             self._spill()
         rows = 0
         with RunWriter(target, self._dimension) as writer:
@@ -63,8 +64,17 @@ class SpillingMerge:
         self._held = []
         return rows
 
+    def _hold(self, table: pa.Table) -> None:
+        if self._size + table.nbytes > self._held_bytes:
+            self._spill()
+        if table.num_rows:
+            self._held.append(table)
+            self._size += table.nbytes
+
     def _spill(self) -> None:
         """Write what is held to the disk, sorted, and forget it."""
+        if not self._held:
+            return
         self._check_disk()
         path = self._directory / f"{len(self._spills):04d}.arrow"
         rows = newest(self._held)

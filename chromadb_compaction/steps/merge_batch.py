@@ -91,6 +91,7 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heart:
             outcomes.append(None)
         else:
             outcomes.append(_outcome(read.delta, "missing"))
+        del read  # or its rows would stay while the next delta's are decoded
     heart.check()
     refused = iter(in_threads(lambda each: _quarantine(each, services, request.execution), bad))
     settled = [outcome or next(refused) for outcome in outcomes]
@@ -116,8 +117,8 @@ def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services:
         most=FETCHED_BYTES,
         threads=READERS,
     )
-    for delta, stored in zip(listed, fetched, strict=True):
-        yield _read(delta, stored, shape, settings)
+    for delta in listed:
+        yield _read(delta, next(fetched), shape, settings)
 
 
 def _read(

@@ -27,8 +27,8 @@ def ahead(
 ) -> Iterator[Answer]:
     """Yield `call` of each item, in order, while later calls run already.
 
-    What has begun and is not yet yielded weighs at most `most`, but for a single item that weighs more. An error
-    is raised in its turn, and calls that have not begun by then never do.
+    What has begun and the caller has not done with weighs at most `most`, but for a single item that weighs more.
+    An error is raised in its turn, and calls that have not begun by then never do.
     """
     begun: deque[tuple[Future[Answer], int]] = deque()
     weight = 0
@@ -37,9 +37,9 @@ def ahead(
         for item in items:
             more = weigh(item)
             while begun and weight + more > most:
-                future, less = begun.popleft()
+                less = begun[0][1]
+                yield begun.popleft()[0].result()
                 weight -= less
-                yield future.result()
             begun.append((pool.submit(call, item), more))
             weight += more
         while begun:
