@@ -14,6 +14,8 @@ from chromadb_compaction.errors import ConfigurationError
 
 OUR_PREFIXES = ("CHROMADB_", "COMPACT", "DELTA_", "DYNAMODB_", "LOCK_", "MAX_", "SNAPSHOT_", "STATE_MACHINE_")
 MEBIBYTE = 1024 * 1024
+MERGES_AT_ONCE = 10
+"""The Map's MaxConcurrency in the state machine."""
 
 Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/$")]
 Value = TypeVar("Value")
@@ -62,6 +64,11 @@ class Settings(BaseModel):
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
         return self
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """What one merge reads: a pass's bytes, spread over the merges that run at once."""
+        return max(1, self.max_pass_bytes // MERGES_AT_ONCE)
 
     @property
     def function_memory_bytes(self) -> int | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from chromadb_compaction.adapters.native_memory import give_back_at_once
 from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.delta_formats import Delta, read_delta
 from chromadb_compaction.delta_shapes import check_shape
@@ -57,6 +58,7 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     unexpected fails the task and leaves every delta pending. Raises SnapshotTooLargeError for what the function
     cannot hold.
     """
+    give_back_at_once()
     with heartbeat(services, request.execution) as heart, cache_of(services).scratch() as scratch:
         merged = _merge(request, services, scratch, heart)
         report = report_key(request.batch.key)
