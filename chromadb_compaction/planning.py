@@ -53,7 +53,8 @@ def plan_batches(
     """Split `pending` (in key order) into the batches of one pass.
 
     Batches hold one collection each, and at most `size` deltas or `max_batch_bytes`; the pass stops before it would
-    exceed `max_batches` or `max_bytes`. Both hold at least one delta, so that an oversized one cannot block the queue. The batch with the
+    exceed `max_batches` or `max_bytes`. Both hold at least one delta, so that an oversized one cannot block the
+    queue. The batch with the
     oldest delta comes first, so that no collection starves another.
     """
     batches = sorted(
