@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.planning import ObjectInfo
@@ -15,6 +16,9 @@ MERGE_BYTES: Final = 350 * MEBIBYTE
 """What a merge takes whatever its batch: the program, what is fetched ahead, what is held before it is spilled."""
 MERGE_FACTOR: Final = 6
 """What decoding one delta takes, in its own bytes."""
+FOLD_BYTES: Final = 250 * MEBIBYTE
+FOLD_FACTOR: Final = 2.2
+"""What a fold takes beside FOLD_BYTES, in bytes of all the collection's vectors."""
 
 
 def check_merge(deltas: Sequence[ObjectInfo], directory: Path, settings: Settings) -> None:
@@ -36,6 +40,37 @@ def check_merge(deltas: Sequence[ObjectInfo], directory: Path, settings: Setting
         "merging the batch",
         "raise merge-batch's ephemeral storage, or lower COMPACTION_BATCH_SIZE or MAX_PASS_BYTES",
     )
+
+
+class FoldSize(NamedTuple):
+    """How many bytes a collection's vectors may take once its runs are folded in, all their vectors being new."""
+
+    collection: str
+    vectors: int
+
+    @property
+    def memory(self) -> int:
+        """What folding it takes at most: the index twice over while it grows, and the program."""
+        return FOLD_BYTES + int(FOLD_FACTOR * self.vectors)
+
+
+def check_folds(sizes: Sequence[FoldSize], settings: Settings) -> None:
+    """Raise SnapshotTooLargeError if the function's memory cannot hold one of the folds."""
+    memory = settings.function_memory_bytes
+    for size in sizes:
+        if memory is not None and memory < size.memory:
+            raise SnapshotTooLargeError(
+                f"{size.collection}: folding its vectors, {size.vectors:,} bytes, may take {size.memory:,} bytes of"
+                f" memory, the function has {memory:,}; raise the compactor's memory, or divide the collection"
+            )
+
+
+def folds_at_once(sizes: Sequence[FoldSize], settings: Settings) -> int:
+    """Return how many of the folds, whichever they are, memory holds at once: at least one."""
+    memory = settings.function_memory_bytes
+    largest_first = sorted((size.memory for size in sizes), reverse=True)
+    held = len(sizes) if memory is None else sum(total <= memory for total in accumulate(largest_first))
+    return max(1, held)
 
 
 def check_disk(directory: Path, needed: int, what: str, remedy: str) -> None:
