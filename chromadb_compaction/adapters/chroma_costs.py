@@ -1,6 +1,6 @@
 """Whether an index is changed in place or built anew from its live vectors: a rule on counts alone.
 
-The unit is one insertion into the index. Measured by `python -m benchmarks.index`; the decision record has the figures.
+The unit is one insertion into the index. The benchmark measures the constants beside these; see docs/performance.md.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ hnswlib never reclaims an entry: a deleted one stays in its files, and in its gr
 from __future__ import annotations
 
 import io
+import mmap
 import pickle
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,20 @@ def entries(segment: Path) -> int:
     return _header(header).entries if header.exists() else 0
 
 
+class _Mapped:
+    """A file as bytes, in memory only where and while it is used."""
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        with path.open("r+b" if writable else "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        self.bytes = np.frombuffer(self._map, np.uint8)
+
+    def let_go(self) -> None:
+        """Take what was touched out of this process's memory; the file keeps it."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
 class StoredVectors:
     """The live vectors of an index. The files are mapped: they may be removed while this is in use.
 
@@ -55,13 +70,13 @@ class StoredVectors:
 
     def __init__(self, segment: Path, dimension: int, space: Space, *, writable: bool = False) -> None:
         header = _header(segment / "header.bin")
-        mode: Literal["r+", "r"] = "r+" if writable else "r"
-        mapped = np.memmap(segment / "data_level0.bin", dtype=np.uint8, mode=mode)
-        stored = mapped[: header.entries * header.entry_size].reshape(header.entries, header.entry_size)
+        self._level0 = _Mapped(segment / "data_level0.bin", writable=writable)
+        mapped = self._level0.bytes[: header.entries * header.entry_size]
+        stored = mapped.reshape(header.entries, header.entry_size)
         # Views into every entry: vectors and labels stand between the links of the graph.
         self._vectors = stored[:, header.vector_offset : header.vector_offset + 4 * dimension].view("<f4")
         labels = stored[:, header.label_offset : header.label_offset + 8].copy().view("<u8").ravel()
-        self._lengths = np.memmap(segment / "length.bin", dtype="<f4", mode=mode)[: header.entries]
+        self._lengths = _Mapped(segment / "length.bin", writable=writable).bytes.view("<f4")[: header.entries]
         self._scaled = space == "cosine"
         place = {label: at for at, label in enumerate(labels.tolist())}
         metadata = _Plain(io.BytesIO((segment / "index_metadata.pickle").read_bytes())).load()
@@ -79,7 +94,9 @@ class StoredVectors:
     def stored(self, ids: Sequence[str]) -> tuple[Vectors, Vectors | None]:
         """Return the vectors of live ids as they are stored, one row each, and their lengths, if those are apart."""
         at = [self._place[row_id] for row_id in ids]
-        return np.ascontiguousarray(self._vectors[at], np.float32), self._lengths[at] if self._scaled else None
+        found = np.ascontiguousarray(self._vectors[at], np.float32), self._lengths[at] if self._scaled else None
+        self._level0.let_go()
+        return found
 
     def overwrite(self, ids: Sequence[str], vectors: Vectors, lengths: Vectors | None) -> None:
         """Store for live ids what `stored` returned for them; the graph stays. Needs `writable`."""
@@ -87,6 +104,7 @@ class StoredVectors:
         self._vectors[at] = vectors
         if lengths is not None:
             self._lengths[at] = lengths
+        self._level0.let_go()
 
 
 def _header(path: Path) -> _Header:
