@@ -25,6 +25,7 @@ from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.records import Vector, check_each, check_id, check_metadata_text, narrow_rows, row_error
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
+_FEW_ROWS = 30
 _ROW_BYTES = 64  # what a row costs in memory before it holds anything
 _BAD_FILE = (
     pa.ArrowInvalid,
@@ -94,7 +95,8 @@ def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, byt
     table = file.read(use_threads=False)
     table.validate(full=True)  # text is UTF-8, dictionary indices lie within: computing on others may crash
     table = table.combine_chunks()
-    _check_size(sum(_expanded_bytes(table[name]) for name in table.column_names), max_bytes)
+    if _most_bytes(table) > max_bytes:
+        _check_size(sum(_expanded_bytes(table[name]) for name in table.column_names), max_bytes)
     return table, (shape.metadata or {}).get(header_key)
 
 
@@ -113,6 +115,13 @@ def _declared_bytes(shape: pq.FileMetaData) -> int:
             column = shape.row_group(group).column(number)
             total += max(column.total_uncompressed_size, 4 * column.num_values)
     return total
+
+
+def _most_bytes(table: pa.Table) -> int:
+    """Return what the plain form cannot exceed: what Arrow holds, and in every row all that any row can hold."""
+    texts = [_whole(table, name) for name in _TEXT_COLUMNS if name in table.column_names]
+    longest = sum(text.dictionary.nbytes for text in texts if pa.types.is_dictionary(text.type))
+    return int(table.nbytes) + table.num_rows * longest
 
 
 def _expanded_bytes(column: pa.ChunkedArray[Any]) -> int:
@@ -209,7 +218,9 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
     kind = _text_type(column.type)
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise CorruptDeltaError(f"the column {name!r} is of type {kind}; it must be a string")
-    texts: list[str | None] = column.cast(pa.large_string()).to_pylist()
+    # One by one, a dictionary's values take ten times as long; but a cast takes as long as thirty of them.
+    plain = column if len(column) < _FEW_ROWS else column.cast(pa.large_string())
+    texts: list[str | None] = plain.to_pylist()
     return texts
 
 
