@@ -121,7 +121,7 @@ def _most_bytes(table: pa.Table) -> int:
     """Return what the plain form cannot exceed: what Arrow holds, and in every row all that any row can hold."""
     texts = [_whole(table, name) for name in _TEXT_COLUMNS if name in table.column_names]
     longest = sum(text.dictionary.nbytes for text in texts if pa.types.is_dictionary(text.type))
-    return int(table.nbytes) + table.num_rows * longest
+    return int(table.nbytes + table.num_rows * longest)
 
 
 def _expanded_bytes(column: pa.ChunkedArray[Any]) -> int:
