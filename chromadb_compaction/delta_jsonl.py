@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -46,24 +47,28 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
     Blank lines are skipped and not counted; an empty file is an empty delta. Metadata may be an object, or, as
     in Parquet, a string that holds one.
     """
-    rows: list[_Row] = []
-    first_row: int | None = None
-    dimension = 0
+    ids, documents, metadatas = [], [], []  # no row is kept as an object: a file may hold a million
+    deleted = bytearray()
+    vectors: list[Vector] = []
+    first_row = 0
     for number, line in _lines(decompress(body, max_bytes=max_bytes)):
         row = _parse_row(number, line)
         if row.vector is not None:
-            if first_row is None:
-                first_row, dimension = number, len(row.vector)
-            elif len(row.vector) != dimension:
-                raise row_error(number, row.id, other_dimension(len(row.vector), dimension, first_row))
-        rows.append(row)
-    vectors = [row.vector for row in rows if row.vector is not None]
+            if not vectors:
+                first_row = number
+            elif len(row.vector) != len(vectors[0]):
+                raise row_error(number, row.id, other_dimension(len(row.vector), len(vectors[0]), first_row))
+            vectors.append(row.vector)
+        ids.append(row.id)
+        deleted.append(row.vector is None)
+        documents.append(row.document)
+        metadatas.append(row.metadata)
     return DeltaColumns(
-        ids=[row.id for row in rows],
-        deleted=np.array([row.vector is None for row in rows], dtype=np.bool_),
+        ids=ids,
+        deleted=np.frombuffer(deleted, dtype=np.bool_),
         vectors=np.stack(vectors) if vectors else NO_VECTORS,
-        documents=[row.document for row in rows],
-        metadatas=[row.metadata for row in rows],
+        documents=documents,
+        metadatas=metadatas,
     )
 
 
@@ -88,7 +93,8 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
 
 
 def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
-    return enumerate(line for line in text.split(b"\n") if line.strip(_BLANK))
+    lines = (line.removesuffix(b"\n") for line in io.BytesIO(text))
+    return enumerate(line for line in lines if line.strip(_BLANK))
 
 
 def _parse_row(number: int, line: bytes) -> _Row:

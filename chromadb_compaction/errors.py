@@ -32,7 +32,7 @@ class SnapshotCorruptError(CompactionError):
 
 
 class SnapshotTooLargeError(CompactionError):
-    """The fold cannot fit the memory or disk of its function. Raise the function's size; nothing was changed."""
+    """A batch or a fold cannot fit the memory or disk of its function. Raise its size; nothing was changed."""
 
 
 class VerificationError(CompactionError):

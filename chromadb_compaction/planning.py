@@ -42,16 +42,24 @@ class PassPlan(NamedTuple):
 
 
 def plan_batches(
-    pending: Iterable[ObjectInfo], *, size: int, max_batches: int, max_bytes: int, prefix: str = DELTA_PREFIX
+    pending: Iterable[ObjectInfo],
+    *,
+    size: int,
+    max_batches: int,
+    max_bytes: int,
+    max_batch_bytes: int,
+    prefix: str = DELTA_PREFIX,
 ) -> PassPlan:
     """Split `pending` (in key order) into the batches of one pass.
 
-    Batches hold one collection each; the pass stops before it would exceed `max_batches` or `max_bytes`, but
-    always holds at least one delta, so that an oversized one cannot block the queue. The batch with the
+    Batches hold one collection each, and at most `size` deltas or `max_batch_bytes`; the pass stops before it would
+    exceed `max_batches` or `max_bytes`. Both hold at least one delta, so that an oversized one cannot block the
+    queue. The batch with the
     oldest delta comes first, so that no collection starves another.
     """
     batches = sorted(
-        _batches(pending, size, max_bytes, prefix), key=lambda batch: min(d.modified for d in batch.deltas)
+        _batches(pending, size, min(max_batch_bytes, max_bytes), prefix),
+        key=lambda batch: min(d.modified for d in batch.deltas),
     )
     chosen: list[PlannedBatch] = []
     total = 0

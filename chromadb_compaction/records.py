@@ -176,7 +176,7 @@ def _scalar(key: str, value: object, *, within: str = "") -> object:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _encodable(str(value), f"the value of metadata key {shown(key)}")
+        return _encodable(str(value), "the value of metadata key", key)
     if isinstance(value, int):
         if not _INT64_MIN <= value <= _INT64_MAX:
             raise CorruptDeltaError(f"metadata key {shown(key)} holds {within}an integer beyond 64 bits")
@@ -190,11 +190,14 @@ def _scalar(key: str, value: object, *, within: str = "") -> object:
     )
 
 
-def _encodable(text: str, what: str) -> str:
+def _encodable(text: str, what: str, key: str | None = None) -> str:
+    if text.isascii():  # known without looking at the text
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise CorruptDeltaError(f"{what} holds a lone surrogate, which UTF-8 cannot encode") from error
+        named = what if key is None else f"{what} {shown(key)}"
+        raise CorruptDeltaError(f"{named} holds a lone surrogate, which UTF-8 cannot encode") from error
     return text
 
 

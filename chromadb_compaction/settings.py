@@ -14,6 +14,8 @@ from chromadb_compaction.errors import ConfigurationError
 
 OUR_PREFIXES = ("CHROMADB_", "COMPACT", "DELTA_", "DYNAMODB_", "LOCK_", "MAX_", "SNAPSHOT_", "STATE_MACHINE_")
 MEBIBYTE = 1024 * 1024
+MERGES_AT_ONCE = 10
+"""The Map's MaxConcurrency in the state machine."""
 
 Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/$")]
 Value = TypeVar("Value")
@@ -52,6 +54,8 @@ class Settings(BaseModel):
     chromadb_producer_function: str | None = None
     chromadb_compactor_function: str | None = None
     chromadb_embedding_function: str = "wordllama"
+    # In MB, set by Lambda itself; absent everywhere else.
+    aws_lambda_function_memory_size: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _no_prefix_is_used_twice(self) -> Self:
@@ -60,6 +64,17 @@ class Settings(BaseModel):
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
         return self
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """What one merge reads: a pass's bytes, spread over the merges that run at once."""
+        return max(1, self.max_pass_bytes // MERGES_AT_ONCE)
+
+    @property
+    def function_memory_bytes(self) -> int | None:
+        """How much memory the function may use; None where nothing limits it."""
+        megabytes = self.aws_lambda_function_memory_size
+        return None if megabytes is None else megabytes * MEBIBYTE
 
     @property
     def lease_seconds(self) -> int:

@@ -71,7 +71,7 @@ def merge_batch(on: Resources) -> list[Statement]:
         _renew(on),
         _list(on, DELTA_PREFIX),
         _objects(on, ["GetObject", "GetObjectTagging"], f"{DELTA_PREFIX}*"),
-        _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
+        _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{WORK_PREFIX}*"),
         _objects(on, ["PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
     ]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +13,7 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.exceptions import ClientError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from chromadb_compaction.adapters.ranged_download import MEBIBYTE, FirstPart, RangedDownloads, Source
 from chromadb_compaction.adapters.translation import translated
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, TransientStorageError
 from chromadb_compaction.planning import ObjectInfo
@@ -21,12 +22,14 @@ from chromadb_compaction.ports import StoredObject
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ErrorTypeDef, GetObjectOutputTypeDef, ObjectIdentifierTypeDef
+    from s3transfer.manager import TransferManager
 
-MEBIBYTE: Final = 1024 * 1024
 DELETE_LIMIT: Final = 1000
 """How many keys one DeleteObjects takes."""
-PARTS: Final = TransferConfig(multipart_threshold=16 * MEBIBYTE, multipart_chunksize=16 * MEBIBYTE, max_concurrency=4)
+PARTS: Final = TransferConfig(multipart_threshold=16 * MEBIBYTE, multipart_chunksize=8 * MEBIBYTE, max_concurrency=16)
 NOT_MODIFIED: Final = 304
+NOT_SATISFIABLE: Final = 416
+"""The answer to a question for any bytes of an empty object."""
 NAMED_ERRORS: Final = {
     "NoSuchKey": ObjectMissingError,
     "404": ObjectMissingError,  # a HEAD's answer has no body, so its status is all there is
@@ -52,6 +55,7 @@ class S3ObjectStore:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+        self._downloads = RangedDownloads()
 
     @again_if_broken_off
     def get(self, key: str) -> StoredObject:
@@ -148,21 +152,39 @@ class S3ObjectStore:
 
     @again_if_broken_off
     def download(self, key: str, target: Path) -> str:
-        """Stream an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
-        digest = hashlib.sha256()
+        """Stream an object to a file, several parts at once, and return the SHA-256 of what arrived.
+
+        Raises ObjectMissingError.
+        """
+        source = Source(partial(self._first_part, key), partial(self._read_part, key))
         with self._translated("downloading", key):
-            body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
-            with target.open("wb") as file:
-                for chunk in body.iter_chunks(MEBIBYTE):
-                    digest.update(chunk)
-                    file.write(chunk)
-        return digest.hexdigest()
+            return self._downloads.download(source, target)
 
     def upload(self, source: Path, key: str) -> None:
         """Stream a file to an object, in parts if it is large."""
         # Not client.upload_file: that hides the ClientError, and with it what to do, behind a message.
-        with self._translated("uploading", key), create_transfer_manager(self._client, PARTS) as manager:
-            manager.upload(str(source), self._bucket, key).result()
+        with self._translated("uploading", key):
+            self._uploads.upload(str(source), self._bucket, key).result()
+
+    @cached_property
+    def _uploads(self) -> TransferManager:
+        """What uploads every file, so that all of them share the parts that are on their way."""
+        return create_transfer_manager(self._client, PARTS)
+
+    def _first_part(self, key: str, size: int) -> FirstPart | None:
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{size - 1}")
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == NOT_SATISFIABLE:
+                return None
+            raise
+        return FirstPart(answer["ETag"], int(answer["ContentRange"].rpartition("/")[2]), answer["Body"])
+
+    @again_if_broken_off
+    def _read_part(self, key: str, start: int, end: int, etag: str) -> bytes:
+        with self._translated("downloading", key):
+            part = f"bytes={start}-{end - 1}"
+            return self._client.get_object(Bucket=self._bucket, Key=key, Range=part, IfMatch=etag)["Body"].read()
 
     def _delete_in_bulk(self, objects: Iterable[ObjectIdentifierTypeDef]) -> Iterator[ErrorTypeDef]:
         rest = iter(objects)

@@ -17,7 +17,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.base_snapshot import ensure_copies, read_base
 from chromadb_compaction.steps.heartbeat import heartbeat
-from chromadb_compaction.steps.merge_batch import fetch_delta
+from chromadb_compaction.steps.merge_batch import decode, fetch
 from chromadb_compaction.steps.parallel import in_threads
 from chromadb_compaction.steps.phases import Phases
 
@@ -70,7 +70,7 @@ def _shapes_of_deltas(name: str, request: DownloadSnapshotRequest, services: Ser
     """
     for listed in _pending(name, request, services):
         try:
-            delta = fetch_delta(listed, services.objects, services.settings)
+            delta = decode(listed, fetch(listed, services.objects, services.settings), services.settings)
             if delta is not None and delta.dimension is not None:
                 shape = _own_shape(name, delta)
                 check_shape(delta, shape)

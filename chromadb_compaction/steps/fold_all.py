@@ -45,16 +45,19 @@ class FoldAnswer(BaseModel):
     outcome: FoldResult | FoldFailure
 
 
-def fold_all(requests: Sequence[FoldRequest], *, progress: Progress = no_progress) -> list[FoldResult]:
-    """Fold every collection and return the results in the order of the requests.
+def fold_all(
+    requests: Sequence[FoldRequest], *, progress: Progress = no_progress, at_once: int = sys.maxsize
+) -> list[FoldResult]:
+    """Fold every collection, at most `at_once` at a time, and return the results in the order of the requests.
 
     `progress` must be safe to call from several threads; what it raises stops every fold.
     """
-    cores = os.cpu_count() or 1
     large = [request for request in requests if _run_bytes(request) >= PROCESS_BYTES]
-    if cores < 2 or len(large) < 2:
+    # The others fold in this process meanwhile, one after the other.
+    processes = min(os.cpu_count() or 1, at_once - (len(large) < len(requests)))
+    if processes < 2 or len(large) < 2:
         return [fold(request, progress=progress) for request in requests]
-    with ThreadPoolExecutor(max_workers=cores) as pool:
+    with ThreadPoolExecutor(max_workers=processes) as pool:
         folding = {request.collection: pool.submit(fold_in_process, request, progress=progress) for request in large}
         here = {r.collection: fold(r, progress=progress) for r in requests if r.collection not in folding}
         there = {collection: future.result() for collection, future in folding.items()}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import CollectionShape, UploadSnapshotRequest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.base_snapshot import take_copies
+from chromadb_compaction.steps.capacity import FoldSize, check_disk, check_folds, folds_at_once
 from chromadb_compaction.steps.download_snapshot import SHAPES
 from chromadb_compaction.steps.fold import FoldRequest, FoldResult
 from chromadb_compaction.steps.fold_all import fold_all
@@ -19,6 +22,7 @@ from chromadb_compaction.steps.phases import Phases
 
 COPIES = "copies"
 RUNS = "runs"
+MORE_DISK: Final = "raise the compactor's ephemeral storage"
 
 
 class FoldedCollection(NamedTuple):
@@ -45,22 +49,41 @@ def fold_collections(
             runs.setdefault(merged.collection, []).append(merged.run)
     if not runs:
         return []
+    known = base.collections if base else {}
+    shapes = _shapes(request, services)
+    sizes = _sizes(request, shapes, known)
+    check_folds(sizes, services.settings)
     with phases("download"):
         directories = take_copies(services, base, runs, scratch / COPIES)
     heart.check()
     with phases("read_runs"):
+        check_disk(scratch, sum(merged.bytes for merged in request.runs), "fetching the runs", MORE_DISK)
         local_runs = _download_runs(runs, services, scratch)
-        shapes = _shapes(request, services)
     heart.check()
-    known = base.collections if base else {}
     with phases("fold"):
         requests = [
             _fold_request(shapes[name], known.get(name), directories[name], paths) for name, paths in local_runs.items()
         ]
-        results = fold_all(requests, progress=heart.check)
+        results = fold_all(requests, progress=heart.check, at_once=folds_at_once(sizes, services.settings))
     for result in results:
         phases.include(result.seconds, of="fold")
     return [FoldedCollection(result, shapes[result.collection], directories[result.collection]) for result in results]
+
+
+def _sizes(
+    request: UploadSnapshotRequest,
+    shapes: Mapping[str, CollectionShape],
+    known: Mapping[str, CollectionSnapshot],
+) -> list[FoldSize]:
+    vectors: Counter[str] = Counter()
+    for merged in request.runs:
+        if merged.run is not None:
+            # A run holds its vectors as they are; deletes have none.
+            dimension = shapes[merged.collection].dimension or 0
+            vectors[merged.collection] += min(merged.bytes, 4 * merged.rows * dimension)
+    for name in vectors.keys() & known.keys():
+        vectors[name] += 4 * known[name].records * (known[name].dimension or 0)
+    return [FoldSize(name, size) for name, size in vectors.items()]
 
 
 def _download_runs(runs: dict[str, list[str]], services: Services, scratch: Path) -> dict[str, list[Path]]:

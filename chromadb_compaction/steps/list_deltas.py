@@ -39,6 +39,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
             size=settings.compaction_batch_size,
             max_batches=settings.max_batches_per_pass,
             max_bytes=settings.max_pass_bytes,
+            max_batch_bytes=settings.max_batch_bytes,
             prefix=settings.delta_prefix,
         )
         batches = _write_manifests(request.execution, number, plan, services)

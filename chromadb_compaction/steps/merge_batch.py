@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from chromadb_compaction.adapters.native_memory import give_back_at_once
+from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.delta_formats import Delta, read_delta
 from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
-from chromadb_compaction.merging import newest
 from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.outcomes import DeltaOutcome, DeltaStatus, QuarantineReason, encode_outcomes
 from chromadb_compaction.planning import ObjectInfo
-from chromadb_compaction.ports import ObjectStore, Services
-from chromadb_compaction.runs import encode_run
+from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.settings import Settings
-from chromadb_compaction.steps.heartbeat import heartbeat
+from chromadb_compaction.steps.base_snapshot import cache_of
+from chromadb_compaction.steps.capacity import check_merge
+from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.steps.parallel import ahead, in_threads
 
-READERS = 8
-"""Deltas read at once: their undecoded bodies are what bounds the memory beyond the rows themselves."""
+READERS = 16
+"""Deltas fetched at once. Only one is decoded at a time: that is work, not waiting, and takes memory."""
+FETCHED_BYTES = 32 * 1024 * 1024
+"""Fetched and not yet decoded."""
 
 log = logging.getLogger(__name__)
 
@@ -34,79 +38,128 @@ _SHAPES = TypeAdapter(list[CollectionShape])
 
 
 class _ReadDelta(NamedTuple):
-    outcome: DeltaOutcome
+    """A delta and its rows; without rows it is bad, for `reason`, or missing."""
+
+    delta: ObjectInfo
     table: pa.Table | None = None
+    reason: str | None = None
+
+
+class _Merged(NamedTuple):
+    outcomes: list[DeltaOutcome]
+    rows: int
+    bytes: int
 
 
 def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     """Read the batch's deltas, quarantine the bad ones, write the newest version of each row and a report.
 
     A second run over the same deltas writes the same objects. Only proven data errors quarantine; anything
-    unexpected fails the task and leaves every delta pending.
+    unexpected fails the task and leaves every delta pending. Raises SnapshotTooLargeError for what the function
+    cannot hold.
     """
-    with heartbeat(services, request.execution) as heart:
-        outcomes, run = _merge(request, services)
-        heart.check()
-        size = _store_run(run, request.batch.key, services.objects)
+    give_back_at_once()
+    with heartbeat(services, request.execution) as heart, cache_of(services).scratch() as scratch:
+        merged = _merge(request, services, scratch, heart)
         report = report_key(request.batch.key)
-        services.objects.put(report, encode_outcomes(outcomes))
+        services.objects.put(report, encode_outcomes(merged.outcomes))
         return MergedBatch(
             collection=request.batch.collection,
-            run=run_key(request.batch.key) if size else None,
+            run=run_key(request.batch.key) if merged.rows else None,
             report=report,
-            merged=_count(outcomes, "merged"),
-            quarantined=_count(outcomes, "quarantined"),
-            missing=_count(outcomes, "missing"),
-            rows=run.num_rows,
-            bytes=size,
+            merged=_count(merged.outcomes, "merged"),
+            quarantined=_count(merged.outcomes, "quarantined"),
+            missing=_count(merged.outcomes, "missing"),
+            rows=merged.rows,
+            bytes=merged.bytes,
         )
 
 
-def _merge(request: MergeBatchRequest, services: Services) -> tuple[list[DeltaOutcome], pa.Table]:
-    """Return what became of each delta, and the run. The deltas' own tables are let go here: they are the memory."""
+def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heart: Heartbeat) -> _Merged:
+    """Write the run, unless it has no rows, and return what became of each delta."""
     listed = _LISTED.validate_json(services.objects.get(request.batch.key).body)
+    check_merge(listed, scratch, services.settings)
     shape = _shape_of(request.batch.collection, request, services.objects)
-    reads = _read_all(listed, partial(read_one, shape=shape, services=services, execution=request.execution))
-    return [read.outcome for read in reads], newest(read.table for read in reads if read.table is not None)
+    merge = SpillingMerge(scratch)
+    outcomes: list[DeltaOutcome | None] = []
+    bad: list[_ReadDelta] = []
+    for read in _read_all(listed, shape, services):
+        heart.check()
+        if read.table is not None:
+            merge.add(read.table)
+            outcomes.append(_outcome(read.delta, "merged", rows=read.table.num_rows))
+        elif read.reason is not None:
+            bad.append(read)
+            outcomes.append(None)
+        else:
+            outcomes.append(_outcome(read.delta, "missing"))
+        del read  # or its rows would stay while the next delta's are decoded
+    heart.check()
+    refused = iter(in_threads(lambda each: _quarantine(each, services, request.execution), bad))
+    settled = [outcome or next(refused) for outcome in outcomes]
+    return _Merged(settled, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
 
 
-def _store_run(run: pa.Table, batch: str, objects: ObjectStore) -> int:
-    """Write the run, unless it is empty, and return its size in bytes."""
-    if not run.num_rows:
-        return 0
-    body = encode_run(run)
-    objects.put(run_key(batch), body)
-    return len(body)
+def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStore) -> tuple[int, int]:
+    """Write the run, unless it is empty, and return its rows and bytes."""
+    rows = merge.write(file)
+    if not rows:
+        return 0, 0
+    objects.upload(file, run_key(batch))
+    return rows, file.stat().st_size
 
 
-def read_one(delta: ObjectInfo, *, shape: CollectionShape | None, services: Services, execution: str) -> _ReadDelta:
-    """Read and check one delta; quarantine it if it is proven bad.
+def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services: Services) -> Iterator[_ReadDelta]:
+    """Yield the deltas in their order, each read once the one before it is done with."""
+    settings = services.settings
+    fetched = ahead(
+        lambda delta: fetch(delta, services.objects, settings),
+        listed,
+        weigh=lambda delta: delta.bytes,
+        most=FETCHED_BYTES,
+        threads=READERS,
+    )
+    for delta in listed:
+        yield _read(delta, next(fetched), shape, settings)
 
-    A delta that is gone or has changed since the listing is reported as missing, and stays pending under its
-    new content. So does one whose collection has no dimension yet: the pass was planned without it.
+
+def _read(
+    delta: ObjectInfo, stored: StoredObject | None, shape: CollectionShape | None, settings: Settings
+) -> _ReadDelta:
+    """Check one delta.
+
+    One that is gone or has changed since the listing is missing, and stays pending under its new content. So does
+    one whose collection has no dimension yet: the pass was planned without it.
     """
     try:
-        found = fetch_delta(delta, services.objects, services.settings)
+        found = decode(delta, stored, settings)
         if found is None or (found.dimension is not None and (shape is None or shape.dimension is None)):
-            return _ReadDelta(_outcome(delta, "missing"))
+            return _ReadDelta(delta)
         if shape is not None:
             check_shape(found, shape)
     except CorruptDeltaError as error:
-        return _ReadDelta(_quarantine(delta, str(error), services, execution))
-    return _ReadDelta(_outcome(delta, "merged", rows=found.table.num_rows), found.table)
+        return _ReadDelta(delta, reason=str(error))
+    return _ReadDelta(delta, found.table)
 
 
-def fetch_delta(delta: ObjectInfo, objects: ObjectStore, settings: Settings) -> Delta | None:
-    """Return a listed delta, or None if it is gone or has changed. Raises CorruptDeltaError if it is proven bad."""
+def fetch(delta: ObjectInfo, objects: ObjectStore, settings: Settings) -> StoredObject | None:
+    """Return a listed delta as it is stored, or None if it is gone, has changed or is too large to be looked at."""
     if delta.bytes > settings.max_delta_bytes:
-        raise CorruptDeltaError(
-            f"the file has {delta.bytes} bytes, more than {settings.max_delta_bytes}; write smaller deltas (1-5 MB)"
-        )
+        return None
     try:
         stored = objects.get(delta.key)
     except ObjectMissingError:
         return None
-    if stored.etag != delta.etag:
+    return stored if stored.etag == delta.etag else None
+
+
+def decode(delta: ObjectInfo, stored: StoredObject | None, settings: Settings) -> Delta | None:
+    """Return what `fetch` found as a delta, or None if it found none. Raises CorruptDeltaError if it is proven bad."""
+    if delta.bytes > settings.max_delta_bytes:
+        raise CorruptDeltaError(
+            f"the file has {delta.bytes} bytes, more than {settings.max_delta_bytes}; write smaller deltas (1-5 MB)"
+        )
+    if stored is None:
         return None
     return read_delta(
         delta.key,
@@ -117,22 +170,18 @@ def fetch_delta(delta: ObjectInfo, objects: ObjectStore, settings: Settings) -> 
     )
 
 
-def _read_all(listed: list[ObjectInfo], read: Callable[[ObjectInfo], _ReadDelta]) -> list[_ReadDelta]:
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read-delta") as pool:
-        return list(pool.map(read, listed))
-
-
 def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> CollectionShape | None:
     """Return the collection's shape; None for a name that can be no collection's, so that all its deltas are bad."""
     shapes = _SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
     return next((shape for shape in shapes if shape.collection == collection), None)
 
 
-def _quarantine(delta: ObjectInfo, reason: str, services: Services, execution: str) -> DeltaOutcome:
+def _quarantine(bad: _ReadDelta, services: Services, execution: str) -> DeltaOutcome:
     """Copy a bad delta byte for byte and put the reason beside it. CleanUp deletes the original.
 
     The original stays, so that a second run of this task sees the same input.
     """
+    delta, reason = bad.delta, bad.reason or ""
     target = quarantine_key(delta.key, prefix=services.settings.delta_prefix)
     try:
         services.objects.copy(delta.key, target, etag=delta.etag)

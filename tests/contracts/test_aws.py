@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+import boto3
 import pytest
 from mypy_boto3_dynamodb import DynamoDBClient
 from mypy_boto3_s3 import S3Client
@@ -16,6 +17,7 @@ from chromadb_compaction.local import server
 from chromadb_compaction.messages import AcquireLockRequest, CleanUpRequest, ListDeltasRequest, ReleaseLockRequest
 from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.ports import DeltaNotice, Services
+from chromadb_compaction.settings import load_settings
 from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.clean_up import clean_up
 from chromadb_compaction.steps.list_deltas import BATCH_MANIFEST, list_deltas
@@ -79,6 +81,23 @@ def requests(services: Services) -> list[str]:
 
 def test_the_services_are_made_once_per_process(environment: None) -> None:
     assert aws.services() is aws.services()
+
+
+def test_a_client_is_made_when_it_is_first_used(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make = boto3.Session.client
+
+    def note(session: boto3.Session, name: Any, **options: Any) -> Any:
+        made.append(name)
+        return make(session, name, **options)
+
+    monkeypatch.setattr(boto3.Session, "client", note)
+    fresh = aws.connect(load_settings())
+
+    fresh.leases.read("a-lock")
+    fresh.leases.read("a-lock")
+
+    assert made == ["dynamodb"]
 
 
 def test_without_a_bucket_there_are_no_services(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,22 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any, cast
 
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
 from mypy_boto3_s3 import S3Client
 
 from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.adapters.ranged_download import PART_BYTES, PARTS_AT_ONCE
 from chromadb_compaction.errors import (
     ConfigurationError,
     ObjectMissingError,
@@ -196,7 +199,11 @@ class ObjectStoreContract:
         assert kept == {"rewritten"}
         assert [info.key for info in store.list("")] == ["rewritten"]
 
-    @pytest.mark.parametrize("size", [0, 10, 20 * 1024 * 1024], ids=["empty", "small", "in parts"])
+    @pytest.mark.parametrize(
+        "size",
+        [0, 10, PART_BYTES, PART_BYTES + 1, 20 * 1024 * 1024],
+        ids=["empty", "small", "one part", "a byte over one part", "in parts"],
+    )
     def test_a_file_comes_back_as_it_went_with_its_hash(self, store: ObjectStore, tmp_path: Path, size: int) -> None:
         content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
         (tmp_path / "source").write_bytes(content)
@@ -206,6 +213,21 @@ class ObjectStoreContract:
 
         assert digest == hashlib.sha256(content).hexdigest()
         assert (tmp_path / "target").read_bytes() == content
+
+    def test_more_files_than_parts_may_be_in_memory_come_and_go_at_once(
+        self, store: ObjectStore, tmp_path: Path
+    ) -> None:
+        contents = {f"files/{number}": bytes([number]) * (2 * PART_BYTES + number) for number in range(6)}
+
+        def there_and_back(key: str) -> bytes:
+            local = tmp_path / key.replace("/", "-")
+            local.write_bytes(contents[key])
+            store.upload(local, key)
+            store.download(key, local)
+            return local.read_bytes()
+
+        with ThreadPoolExecutor(6) as pool:
+            assert dict(zip(contents, pool.map(there_and_back, contents), strict=True)) == contents
 
     def test_downloading_a_missing_object_names_its_key(self, store: ObjectStore, tmp_path: Path) -> None:
         with pytest.raises(ObjectMissingError, match="files/nothing"):
@@ -231,6 +253,30 @@ class TestInMemoryObjectStore(ObjectStoreContract):
 _numbers = count()
 
 
+@contextmanager
+def listening(client: S3Client, event: str, listener: Callable[..., None]) -> Iterator[None]:
+    """Have botocore call `listener` at each `event` within the block."""
+    client.meta.events.register(event, listener)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, listener)
+
+
+class BrokenBody:
+    """The body of an answer whose connection breaks after the given bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read(self) -> bytes:
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+    def iter_chunks(self, _size: int) -> Iterator[bytes]:
+        yield self._content
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+
 class TestS3ObjectStore(ObjectStoreContract):
     @pytest.fixture
     def store(self, s3: S3Client) -> Iterator[S3ObjectStore]:
@@ -240,6 +286,76 @@ class TestS3ObjectStore(ObjectStoreContract):
         while contents := s3.list_objects_v2(Bucket=bucket).get("Contents"):
             s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in contents]})
         s3.delete_bucket(Bucket=bucket)
+
+    @pytest.fixture
+    def in_three_parts(self, store: S3ObjectStore) -> bytes:
+        content = b"".join(bytes([part]) * PART_BYTES for part in range(3))
+        store.put("big", content)
+        return content
+
+    def test_parts_of_an_object_and_of_the_one_that_replaces_it_are_never_mixed(
+        self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
+    ) -> None:
+        other = in_three_parts[::-1]
+        asked: list[str] = []
+
+        def replace_after_the_first_answer(**_: object) -> None:
+            asked.append("part")
+            if len(asked) == 1:
+                store.put("big", other)
+
+        with listening(s3, "after-call.s3.GetObject", replace_after_the_first_answer):
+            digest = store.download("big", tmp_path / "target")
+
+        assert (tmp_path / "target").read_bytes() == other
+        assert digest == hashlib.sha256(other).hexdigest()
+
+    def test_a_part_that_breaks_off_is_asked_for_again_alone(
+        self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
+    ) -> None:
+        asked: list[str] = []
+
+        def break_off_once(parsed: dict[str, Any], **_: object) -> None:
+            asked.append(parsed["ContentRange"])
+            if parsed["ContentRange"].startswith(f"bytes {PART_BYTES}-") and asked.count(asked[-1]) == 1:
+                parsed["Body"] = BrokenBody(b"")
+
+        with listening(s3, "after-call.s3.GetObject", break_off_once):
+            digest = store.download("big", tmp_path / "target")
+
+        assert digest == hashlib.sha256(in_three_parts).hexdigest()
+        assert len(asked) == 4
+
+    def test_a_first_part_that_breaks_off_is_mended_where_it_broke(
+        self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
+    ) -> None:
+        asked: list[str] = []
+
+        def break_off_after_ten_bytes(parsed: dict[str, Any], **_: object) -> None:
+            asked.append(parsed["ContentRange"].partition("/")[0])
+            if asked[-1].startswith("bytes 0-"):
+                parsed["Body"] = BrokenBody(in_three_parts[:10])
+
+        with listening(s3, "after-call.s3.GetObject", break_off_after_ten_bytes):
+            digest = store.download("big", tmp_path / "target")
+
+        assert digest == hashlib.sha256(in_three_parts).hexdigest()
+        assert f"bytes 10-{PART_BYTES - 1}" in asked
+
+    def test_a_download_that_fails_leaves_room_for_the_next(
+        self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
+    ) -> None:
+        def refuse(params: dict[str, Any], **_: object) -> None:
+            if "If-Match" in params["headers"]:
+                denied = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+                raise ClientError(cast("Any", denied), "GetObject")
+
+        with listening(s3, "before-call.s3.GetObject", refuse):
+            for _ in range(PARTS_AT_ONCE):
+                with pytest.raises(ConfigurationError, match="access is denied"):
+                    store.download("big", tmp_path / "target")
+
+        assert store.download("big", tmp_path / "target") == hashlib.sha256(in_three_parts).hexdigest()
 
     def test_a_bucket_that_does_not_exist_is_a_mistake_in_the_settings(self, s3: S3Client) -> None:
         with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):

@@ -39,6 +39,7 @@ BY_LAMBDA_ITSELF = {
     "xray:PutTelemetryRecords": "Lambda sends the function's traces under its role",
 }
 ONLY_IN_TROUBLE = {
+    "merge-batch": {"s3:AbortMultipartUpload": "a part of a run over 16 MiB could not be uploaded"},
     "compactor": {"s3:AbortMultipartUpload": "a part of a file over 16 MiB could not be uploaded"},
 }
 

@@ -40,6 +40,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "s3:GetObject": ["delta/*", "work/*"],
         "s3:GetObjectTagging": ["delta/*"],
         "s3:PutObject": ["work/*", "quarantine/*"],
+        "s3:AbortMultipartUpload": ["work/*"],
         "s3:PutObjectTagging": ["quarantine/*"],
     },
     "compactor": {

@@ -18,6 +18,7 @@ from chromadb_compaction.messages import (
     PublishedSnapshot,
     ReleasedLock,
 )
+from chromadb_compaction.settings import MERGES_AT_ONCE
 from tests.statemachine.definition import FUNCTIONS, Json, every_state, filled, load, tasks
 from tests.statemachine.engines import Engine
 from tests.statemachine.script import REQUESTS
@@ -157,3 +158,7 @@ def test_the_placeholders_are_the_functions_that_the_program_fills_in() -> None:
 
 def _fields(model: type[Message]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def test_a_passs_bytes_are_spread_over_as_many_merges_as_run_at_once() -> None:
+    assert load()["States"]["MergeBatches"]["MaxConcurrency"] == MERGES_AT_ONCE

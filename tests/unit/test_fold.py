@@ -151,6 +151,15 @@ def test_collections_fold_in_processes_of_their_own(tmp_path: Path, processes: N
     assert all(result.conservation.holds() for result in results)
 
 
+def test_collections_that_memory_does_not_hold_together_fold_one_after_the_other(
+    tmp_path: Path, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "fold_in_process", None)
+    collections = [Collection(tmp_path, name) for name in ("one", "two")]
+    results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections], at_once=1)
+    assert [result.counts.records for result in results] == [1, 1]
+
+
 def test_small_collections_fold_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "fold_in_process", None)
     collections = [Collection(tmp_path, name) for name in ("one", "two")]

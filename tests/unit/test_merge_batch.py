@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from chromadb_compaction.errors import LockLostError, ObjectMissingError
+from chromadb_compaction.adapters.run_spill import SpillingMerge
+from chromadb_compaction.errors import LockLostError, ObjectMissingError, SnapshotTooLargeError
 from chromadb_compaction.layout import (
     batch_key,
     quarantine_key,
@@ -30,14 +32,19 @@ from tests.fakes.leases import InMemoryLeaseStore
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.queue import InMemoryDeltaQueue
 
+
+class Disk(NamedTuple):
+    free: int
+
+
 EXECUTION = "arn:aws:states:eu-central-1:000000000000:execution:chromadb-compaction-dev:one"
 BATCH = batch_key(EXECUTION, 1, 0)
 
 
 @pytest.fixture
-def services() -> Services:
+def services(tmp_path: Path) -> Services:
     made = Services(
-        settings=Settings(chromadb_bucket="a-bucket"),
+        settings=Settings(chromadb_bucket="a-bucket", chromadb_cache_dir=str(tmp_path)),
         objects=InMemoryObjectStore(clock=lambda: NOW),
         leases=InMemoryLeaseStore(),
         queue=InMemoryDeltaQueue(),
@@ -45,6 +52,10 @@ def services() -> Services:
     )
     made.leases.acquire(made.settings.lock_id, EXECUTION, now=NOW, seconds=900)
     return made
+
+
+def with_settings(services: Services, **changed: object) -> Services:
+    return services._replace(settings=services.settings.model_copy(update=changed))
 
 
 def stored(services: Services) -> dict[str, Any]:
@@ -78,6 +89,11 @@ def merge(services: Services, *deltas: BuiltDelta, **shape: Any) -> MergedBatch:
 
 def outcomes(services: Services) -> list[DeltaOutcome]:
     return decode_outcomes(services.objects.get(report_key(BATCH)).body)
+
+
+def calls(services: Services) -> list[tuple[str, str]]:
+    assert isinstance(services.objects, InMemoryObjectStore)
+    return services.objects.calls
 
 
 def reason_for(services: Services, delta: BuiltDelta) -> str:
@@ -175,11 +191,50 @@ def test_the_same_vector_is_fine_with_other_distances(services: Services) -> Non
 
 
 def test_a_file_over_the_limit_is_quarantined_unread(services: Services) -> None:
-    limited = services._replace(settings=Settings(chromadb_bucket="a-bucket", max_delta_bytes=100))
+    limited = with_settings(services, max_delta_bytes=100)
     large = a_delta({"a": [1, 1]})
 
     assert merge(limited, large).quarantined == 1
     assert f"the file has {len(large.body)} bytes, more than 100" in reason_for(services, large)
+
+
+def test_a_batch_beyond_the_disk_is_refused_before_any_delta_is_read(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for(services, listed(services, [a_delta({"a": [1, 1]})]))
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=100))
+
+    with pytest.raises(SnapshotTooLargeError, match=r"100 are free; raise merge-batch's ephemeral storage"):
+        merge_batch(request, services)
+    assert ("get", request.batch.key) in calls(services)
+    assert not any(key.startswith("delta/") for call, key in calls(services) if call == "get")
+
+
+def test_a_delta_that_the_functions_memory_cannot_hold_is_refused_before_it_is_read(services: Services) -> None:
+    small = with_settings(services, aws_lambda_function_memory_size=350)
+    request = request_for(small, listed(small, [a_delta({"a": [1, 1]})]))
+
+    with pytest.raises(SnapshotTooLargeError, match=r"raise merge-batch's memory, or lower MAX_DELTA_BYTES"):
+        merge_batch(request, small)
+
+
+def test_a_delta_that_is_refused_unread_needs_no_memory(services: Services) -> None:
+    small = with_settings(services, aws_lambda_function_memory_size=351, max_delta_bytes=100)
+
+    assert merge(small, a_delta({"a": [1, 1]})).quarantined == 1
+
+
+def test_deltas_are_merged_by_way_of_the_disk_when_memory_holds_but_few(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpillingMerge.__init__, "__kwdefaults__", {"held_bytes": 200, "piece_bytes": 100})
+    deltas = [a_delta({f"id-{number % 5}": [number, 0]}, name=a_uuid7(NOW - 100 + number)) for number in range(20)]
+
+    assert merge(services, *deltas).rows == 5
+
+    run = decode_run(services.objects.get(run_key(BATCH)).body)
+    assert run["embedding"].to_pylist() == [[number, 0] for number in range(15, 20)]
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_second_run_writes_the_same_objects(services: Services) -> None:

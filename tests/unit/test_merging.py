@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.fingerprints import DELETED
 from chromadb_compaction.merging import newest
-from chromadb_compaction.runs import decode_run, encode_run, run_dimension, run_schema
+from chromadb_compaction.runs import decode_run, encode_run, read_run, run_dimension, run_schema
 
 
 class Row(NamedTuple):
@@ -158,3 +161,19 @@ def test_equal_runs_are_stored_as_equal_bytes(given_rows: list[Row]) -> None:
     one, other = (newest([a_run(part)]) for part in (given_rows, given_rows[::-1]))
 
     assert encode_run(one) == encode_run(other)
+
+
+@given(tables, st.sampled_from([1, 300, 10**6]), st.sampled_from([1, 200, 10**6]))
+def test_merging_by_way_of_the_disk_gives_the_same_run(
+    parts: list[list[Row]], held_bytes: int, piece_bytes: int
+) -> None:
+    everything = [a_run(part) for part in parts]
+    with TemporaryDirectory() as place:
+        merge = SpillingMerge(Path(place), held_bytes=held_bytes, piece_bytes=piece_bytes)
+        for table in everything:
+            merge.add(table)
+        count = merge.write(Path(place, "run.parquet"))
+        merged = read_run(Path(place, "run.parquet"))
+
+    assert same(merged, newest(everything))
+    assert count == merged.num_rows

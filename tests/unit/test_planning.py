@@ -11,6 +11,7 @@ from chromadb_compaction.layout import new_snapshot_id, snapshot_sequence
 from chromadb_compaction.planning import ObjectInfo, PassPlan, SnapshotAge, plan_batches, plan_prune
 
 NOW = 1_000_000.0
+ANY = 10**12
 
 
 def pending_delta(collection: str, number: int, size: int = 1, modified: float = 0.0) -> ObjectInfo:
@@ -41,7 +42,9 @@ def planned(plan: PassPlan) -> list[ObjectInfo]:
 def test_a_pass_takes_each_delta_at_most_once_and_invents_none(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
-    taken = Counter(d.key for d in planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)))
+    taken = Counter(
+        d.key for d in planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY))
+    )
 
     assert taken <= Counter(d.key for d in backlog)
 
@@ -50,7 +53,7 @@ def test_a_pass_takes_each_delta_at_most_once_and_invents_none(
 def test_more_is_announced_exactly_when_something_is_left(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
 
     assert plan.more == (len(planned(plan)) < len(backlog))
 
@@ -59,7 +62,7 @@ def test_more_is_announced_exactly_when_something_is_left(
 def test_batches_hold_one_collection_and_keep_to_their_size(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
 
     assert len(plan.batches) <= limit
     for batch in plan.batches:
@@ -73,9 +76,19 @@ def test_batches_hold_one_collection_and_keep_to_their_size(
 def test_a_pass_exceeds_its_bytes_only_by_a_single_oversized_delta(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
-    taken = planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most))
+    taken = planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY))
 
     assert sum(delta.bytes for delta in taken) <= most or len(taken) == 1
+
+
+@given(backlogs, sizes, byte_limits)
+def test_a_batch_exceeds_its_bytes_only_by_a_single_oversized_delta(
+    backlog: list[ObjectInfo], size: int, most: int
+) -> None:
+    plan = plan_batches(backlog, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most)
+
+    assert len(planned(plan)) == len(backlog)
+    assert all(batch.bytes <= most or len(batch.deltas) == 1 for batch in plan.batches)
 
 
 @given(backlogs, sizes, limits, byte_limits)
@@ -84,7 +97,10 @@ def test_every_pass_gets_further_until_nothing_is_left(
 ) -> None:
     left = backlog
     for _ in range(len(backlog)):
-        taken = {d.key for d in planned(plan_batches(left, size=size, max_batches=limit, max_bytes=most))}
+        taken = {
+            d.key
+            for d in planned(plan_batches(left, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY))
+        }
         left = [delta for delta in left if delta.key not in taken]
 
     assert left == []
@@ -92,27 +108,29 @@ def test_every_pass_gets_further_until_nothing_is_left(
 
 @given(backlogs, sizes, limits, byte_limits)
 def test_the_oldest_delta_is_always_in_the_pass(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most)
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
 
     if backlog:
         assert min(delta.modified for delta in backlog) == min(delta.modified for delta in plan.batches[0].deltas)
 
 
 def test_an_empty_backlog_is_an_empty_pass() -> None:
-    assert plan_batches([], size=100, max_batches=40, max_bytes=1) == PassPlan((), more=False)
+    assert plan_batches([], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY) == PassPlan((), more=False)
 
 
 def test_a_consoles_folder_is_no_delta() -> None:
     folder = ObjectInfo(key="delta/docs/", bytes=0, etag="e", modified=0)
 
-    assert plan_batches([folder], size=100, max_batches=40, max_bytes=1) == PassPlan((), more=False)
+    assert plan_batches([folder], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY) == PassPlan(
+        (), more=False
+    )
 
 
 def test_a_busy_collection_does_not_starve_a_quiet_one() -> None:
     busy = [pending_delta("busy", n, modified=100.0 + n) for n in range(300)]
     quiet = [pending_delta("quiet", 1, modified=150.0)]
 
-    plan = plan_batches([*busy, *quiet], size=100, max_batches=2, max_bytes=10**9)
+    plan = plan_batches([*busy, *quiet], size=100, max_batches=2, max_bytes=10**9, max_batch_bytes=ANY)
 
     assert [batch.collection for batch in plan.batches] == ["busy", "quiet"]
 
@@ -120,7 +138,7 @@ def test_a_busy_collection_does_not_starve_a_quiet_one() -> None:
 def test_an_oversized_delta_does_not_block_what_is_behind_it() -> None:
     huge, small = pending_delta("docs", 1, size=10**9), pending_delta("docs", 2)
 
-    plan = plan_batches([huge, small], size=100, max_batches=40, max_bytes=1000)
+    plan = plan_batches([huge, small], size=100, max_batches=40, max_bytes=1000, max_batch_bytes=ANY)
 
     assert planned(plan) == [huge]
     assert plan.more

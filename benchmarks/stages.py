@@ -1,0 +1,122 @@
+"""What stands around the fold, each part in a process of its own: `python -m benchmarks.stages`.
+
+Merging, from deltas of several sizes in one batch each, and moving files to the bucket and back. Seconds are of the
+clock and of the processor; memory is the kernel's high-water mark, which counts every page, of files too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import job
+from benchmarks.memory import MEBIBYTE, peak_mebibytes
+from benchmarks.report import Row
+from benchmarks.workload import Load, first_round
+from chromadb_compaction.adapters import aws
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.messages import DownloadSnapshotRequest, ListDeltasRequest, MergeBatchRequest
+from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import Settings
+from chromadb_compaction.steps.download_snapshot import download_snapshot
+from chromadb_compaction.steps.list_deltas import list_deltas
+from chromadb_compaction.steps.merge_batch import merge_batch
+from chromadb_compaction.steps.parallel import in_threads
+
+Measured = dict[str, Callable[[], object]]
+
+MERGES = {"one-row": Load(100, 1, 384), "usual": Load(20, 500, 384), "largest": Load(100, 2000, 384)}
+MERGE_MEBIBYTES = 400
+FILES_MEBIBYTES = (128, 64, 16, 1)
+MEMORY = "peak memory"
+ONE_BATCH = 2**40
+EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:benchmark:stages"
+
+
+def stages(home: StackHome) -> Iterator[Row]:
+    """Measure every part on the local stack."""
+    for name, load in MERGES.items():
+        services = job.deployed(home, name)
+        requests = planned(services, load)
+        part = f"merge {load.deltas} deltas of {load.rows} rows"
+        yield from _measured(part, "merge", services.settings, requests, limit=MERGE_MEBIBYTES)
+    yield from _measured(
+        f"move files of {FILES_MEBIBYTES} MiB", "move", job.deployed(home, "move").settings, list(FILES_MEBIBYTES)
+    )
+
+
+def planned(services: Services, load: Load) -> list[str]:
+    """Write the load's deltas, and return the requests to merge them, as few as the number of deltas allows."""
+    job.produce(services, first_round(load))
+    services = services._replace(settings=services.settings.model_copy(update={"max_pass_bytes": ONE_BATCH}))
+    services.leases.acquire(services.settings.lock_id, EXECUTION, now=time.time(), seconds=3600)
+    listing = list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), services)
+    download = DownloadSnapshotRequest(execution=EXECUTION, pass_number=1, base=listing.base, batches=listing.batches)
+    download_snapshot(download, services)
+    requests = [MergeBatchRequest(execution=EXECUTION, pass_number=1, batch=batch) for batch in listing.batches]
+    return [request.model_dump_json() for request in requests]
+
+
+def merge(services: Services, requests: list[str]) -> Measured:
+    """Return the one thing to measure: merging all batches, one after the other."""
+    return {"merge": lambda: [merge_batch(MergeBatchRequest.model_validate_json(each), services) for each in requests]}
+
+
+def move(services: Services, sizes: list[int]) -> Measured:
+    """Return the two ways of random files of so many MiB: all at once to the bucket, all at once back."""
+    place = Path(services.settings.chromadb_cache_dir)
+    files = {f"stages/{size}": place / str(size) for size in sizes}
+    for size, file in zip(sizes, files.values(), strict=True):
+        file.write_bytes(os.urandom(size * MEBIBYTE))
+    return {
+        "upload": lambda: in_threads(lambda key: services.objects.upload(files[key], key), files),
+        "download": lambda: in_threads(lambda key: services.objects.download(key, files[key]), files),
+    }
+
+
+def _measured(part: str, kind: str, settings: Settings, work: object, *, limit: int | None = None) -> Iterator[Row]:
+    command = [sys.executable, "-m", "benchmarks.stages", kind, settings.model_dump_json(), json.dumps(work)]
+    ended = subprocess.run(  # noqa: S603 - our own module
+        command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent
+    )
+    for what, value in json.loads(ended.stdout).items():
+        if what == MEMORY:
+            yield Row(part=part, what=what, value=value, unit="MiB", limit=limit)
+        else:
+            yield Row(part=part, what=what, value=value, unit="s")
+
+
+def _work(kind: str, settings: str, work: str) -> dict[str, float]:
+    """Do one part in this process, and return its seconds and its peak memory in MiB."""
+    measured: dict[str, float] = {}
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
+        known = Settings.model_validate_json(settings).model_copy(update={"chromadb_cache_dir": place})
+        parts: dict[str, Callable[[Services, Any], Measured]] = {"merge": merge, "move": move}
+        for what, do in parts[kind](aws.connect(known), json.loads(work)).items():
+            clock, processor = time.perf_counter(), time.process_time()
+            do()
+            measured[what] = time.perf_counter() - clock
+            measured[f"{what}, processor"] = time.process_time() - processor
+    return measured | {MEMORY: peak_mebibytes()}
+
+
+def main() -> None:
+    """Print one line for each measurement."""
+    with job.local_server() as home:
+        for row in stages(home):
+            verdict = {None: "", True: "within the limit", False: "OVER THE LIMIT"}[row.within_limits]
+            sys.stdout.write(f"{row.part:36} {row.what:20} {row.value:8.2f} {row.unit:3} {verdict}\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.stdout.write(json.dumps(_work(*sys.argv[1:])))
+    else:
+        main()

@@ -1,0 +1,135 @@
+"""Merging more rows than memory holds: sorted parts wait on the disk and are merged from there, piece by piece."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chromadb_compaction.adapters.native_memory import give_back
+from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.merging import newest
+from chromadb_compaction.runs import ROW_GROUP, RunWriter, cut, run_dimension, with_dimension
+
+HELD_BYTES = 32 * 1024 * 1024
+"""Rows in memory before they are sorted and spilled; sorting needs as much again."""
+PIECE_BYTES = 512 * 1024
+"""What is read of each spill at once."""
+
+
+class SpillingMerge:
+    """Takes run-shaped tables and writes the run that merging.newest would make of them all.
+
+    What does not fit `held_bytes` waits in `directory`, which must be empty and is the caller's to remove.
+    """
+
+    def __init__(self, directory: Path, *, held_bytes: int = HELD_BYTES, piece_bytes: int = PIECE_BYTES) -> None:
+        self._directory = directory
+        self._held_bytes = held_bytes
+        self._piece_bytes = piece_bytes
+        self._held: list[pa.Table] = []
+        self._size = 0
+        self._dimension: int | None = None
+        self._spills: list[Path] = []
+        self._spilled_bytes = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Take in rows. Tables with upserts must agree in dimension; ValueError otherwise."""
+        dimension = run_dimension(table)
+        if None not in {dimension, self._dimension} and dimension != self._dimension:
+            raise ValueError(f"runs of dimensions {self._dimension} and {dimension} cannot be one collection's")
+        self._dimension = self._dimension or dimension
+        if table.nbytes <= self._held_bytes:
+            self._hold(table)
+            return
+        # In parts, since what is sorted is copied; and whole, since what is left of it would keep all of it in memory.
+        for part in cut(table, max_bytes=self._held_bytes, max_rows=table.num_rows):
+            self._hold(part)
+            self._spill()
+
+    def write(self, target: Path) -> int:
+        """Write the run, sorted by id with one row each, and return its rows. Nothing may be added afterwards."""
+        if self._spills:
+            self._spill()
+        rows = 0
+        with RunWriter(target, self._dimension) as writer:
+            for part in self._merged() if self._spills else [newest(self._held)]:
+                writer.write(with_dimension(part, self._dimension))
+                rows += part.num_rows
+        self._held = []
+        return rows
+
+    def _hold(self, table: pa.Table) -> None:
+        if self._size + table.nbytes > self._held_bytes:
+            self._spill()
+        if table.num_rows:
+            self._held.append(table)
+            self._size += table.nbytes
+
+    def _spill(self) -> None:
+        """Write what is held to the disk, sorted, and forget it."""
+        if not self._held:
+            return
+        self._check_disk()
+        path = self._directory / f"{len(self._spills):04d}.arrow"
+        rows = newest(self._held)
+        self._held, self._size = [], 0
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as stream:
+            for piece in cut(rows, max_bytes=self._piece_bytes, max_rows=ROW_GROUP):
+                stream.write_table(piece.combine_chunks())
+        del rows
+        give_back()
+        self._spills.append(path)
+        self._spilled_bytes += path.stat().st_size
+
+    def _check_disk(self) -> None:
+        # The run, which comes last, may be as large as all that was spilled.
+        needed = self._spilled_bytes + 2 * self._size
+        free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise SnapshotTooLargeError(
+                f"merging the batch needs {needed:,} more bytes of disk, {free:,} are free;"
+                " raise merge-batch's ephemeral storage, or lower COMPACTION_BATCH_SIZE or MAX_PASS_BYTES"
+            )
+
+    def _merged(self) -> Iterator[pa.Table]:
+        """Yield the newest version of every id, in the order of the ids, in parts of about a piece of each spill."""
+        with ExitStack() as files:
+            heads = [_Head(self._pieces(path, files)) for path in self._spills]
+            while heads := [head for head in heads if head.rows.num_rows]:
+                # Nothing up to here is still to come: a spill holds each id once, and they are in order.
+                limit = min(head.last for head in heads)
+                yield newest(head.take(limit) for head in heads)
+
+    def _pieces(self, path: Path, files: ExitStack) -> Iterator[pa.Table]:
+        # Read, not mapped: mapped pages count as the process's memory.
+        stream = pa.ipc.open_stream(files.enter_context(pa.OSFile(str(path), "rb")))
+        for batch in stream:
+            yield with_dimension(pa.Table.from_batches([batch]), self._dimension)
+
+
+class _Head:
+    """The rows of a spill that are read but not yet taken: none only at its end."""
+
+    def __init__(self, pieces: Iterator[pa.Table]) -> None:
+        self._pieces = pieces
+        self.rows = next(pieces)
+
+    @property
+    def last(self) -> str:
+        """The greatest id among them. Python orders strings as their UTF-8 bytes are ordered."""
+        return str(self.rows["id"][-1])
+
+    def take(self, limit: str) -> pa.Table:
+        """Take out the rows whose ids are not beyond `limit`."""
+        within = pc.less_equal(self.rows["id"], pa.scalar(limit, pa.string()))
+        count = int(np.count_nonzero(within.to_numpy()))
+        taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)
+        if not self.rows.num_rows:
+            self.rows = next(self._pieces, self.rows)
+        return taken

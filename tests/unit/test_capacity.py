@@ -1,0 +1,103 @@
+"""What a function cannot hold is refused before it starts, with sizes and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.settings import MEBIBYTE, Settings
+from chromadb_compaction.steps.capacity import FoldSize, check_folds, folds_at_once
+from tests.builders import NOW, a_delta
+from tests.fakes.cloud import Cloud, a_cloud
+from tests.passes import Pass, compact
+
+EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:large"
+
+
+class Disk(NamedTuple):
+    free: int
+
+
+def function_of(megabytes: int | None) -> Settings:
+    return Settings(chromadb_bucket="a-bucket", aws_lambda_function_memory_size=megabytes)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+
+
+def with_memory(cloud: Cloud, megabytes: int) -> None:
+    cloud.settings = cloud.settings.model_copy(update={"aws_lambda_function_memory_size": megabytes})
+
+
+def test_a_collection_is_refused_with_its_size_what_it_takes_and_what_there_is() -> None:
+    with pytest.raises(
+        SnapshotTooLargeError,
+        match=r"docs: folding its vectors, 1,000,000,000 bytes, may take 2,462,144,000 bytes of memory,"
+        r" the function has 2,097,152,000; raise the compactor's memory",
+    ):
+        check_folds([FoldSize("small", 1000), FoldSize("docs", 10**9)], function_of(2000))
+
+
+def test_what_fits_exactly_is_folded() -> None:
+    check_folds([FoldSize("docs", 100 * MEBIBYTE)], function_of(470))
+
+
+def test_where_nothing_limits_memory_nothing_is_refused() -> None:
+    check_folds([FoldSize("docs", 10**15)], function_of(None))
+
+
+def test_as_many_folds_run_at_once_as_memory_holds() -> None:
+    sizes = [FoldSize("one", 0), FoldSize("two", 100 * MEBIBYTE), FoldSize("three", 0)]
+
+    assert folds_at_once(sizes, function_of(400)) == 1
+    assert folds_at_once(sizes, function_of(720)) == 2
+    assert folds_at_once(sizes, function_of(970)) == 3
+    assert folds_at_once(sizes, function_of(None)) == 3
+
+
+@given(st.lists(st.integers(0, 10**9).map(lambda size: FoldSize("docs", size)), min_size=1), st.integers(1, 10_000))
+def test_however_the_folds_meet_they_fit_together(sizes: list[FoldSize], megabytes: int) -> None:
+    together = folds_at_once(sizes, function_of(megabytes))
+
+    largest = sorted((size.memory for size in sizes), reverse=True)[:together]
+    assert together == 1 or sum(largest) <= megabytes * MEBIBYTE
+
+
+def test_a_pass_that_memory_cannot_hold_is_refused_before_anything_is_fetched_or_changed(cloud: Cloud) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}))
+    a_delta({"b": [0, 1]}, at=NOW + 1).put_into(cloud.objects)
+    one = Pass(cloud, EXECUTION).up_to_upload()
+    with_memory(cloud, 250)
+    before, calls = cloud.objects.objects.copy(), len(cloud.objects.calls)
+
+    with pytest.raises(SnapshotTooLargeError, match="docs: folding its vectors, 16 bytes"):
+        one.upload()
+
+    assert cloud.objects.objects == before
+    assert not [call for call, _ in cloud.objects.calls[calls:] if call == "download"]
+
+
+def test_deletes_need_no_memory_for_vectors(cloud: Cloud) -> None:
+    compact(cloud, a_delta({"a": [1.0] * 4000}))
+    a_delta(deletes=[f"id-{number}" for number in range(1000)], at=NOW + 1).put_into(cloud.objects)
+    one = Pass(cloud, EXECUTION).up_to_upload()
+    with_memory(cloud, 251)
+
+    assert one.upload().published
+
+
+def test_runs_that_the_disk_cannot_hold_are_refused_unfetched(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_delta({"a": [1, 0]}).put_into(cloud.objects)
+    one = Pass(cloud, EXECUTION).up_to_upload()
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=10))
+
+    with pytest.raises(SnapshotTooLargeError, match=r"10 are free; raise the compactor's ephemeral storage"):
+        one.upload()
+    assert "download" not in {call for call, _ in cloud.objects.calls}
