@@ -82,3 +82,8 @@ def delete_carries(column: str) -> str:
 def other_dimension(found: int, first: int, first_row: int) -> str:
     """Return the reason for refusing a vector of another length than the file's first."""
     return f"embedding has {found} dimensions, but that of row {first_row} has {first}"
+
+
+def too_large(limit: int) -> CorruptDeltaError:
+    """Return the error for a file that takes more than `limit` bytes once read."""
+    return CorruptDeltaError(f"the file unpacks to more than {limit} bytes; write smaller deltas (1-5 MB)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,9 +18,11 @@ from chromadb_compaction.delta_columns import (
     delete_carries,
     no_embedding,
     other_dimension,
+    too_large,
 )
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.records import (
+    ROW_BYTES,
     Vector,
     check_document,
     check_embedding,
@@ -30,7 +33,7 @@ from chromadb_compaction.records import (
 )
 
 _GZIP = 16 + zlib.MAX_WBITS
-_BLANK = b" \t\r"
+_BLANK = b" \t\r\n"
 
 
 class _Row(NamedTuple):
@@ -49,7 +52,10 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
     rows: list[_Row] = []
     first_row: int | None = None
     dimension = 0
-    for number, line in _lines(decompress(body, max_bytes=max_bytes)):
+    text = decompress(body, max_bytes=max_bytes)
+    for number, line in _lines(text):
+        if len(text) + number * ROW_BYTES > max_bytes:
+            raise too_large(max_bytes)
         row = _parse_row(number, line)
         if row.vector is not None:
             if first_row is None:
@@ -78,7 +84,7 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
         except zlib.error as error:
             raise CorruptDeltaError(f"the file is not gzip, or it is damaged: {error}") from error
         if len(part) > left:
-            raise CorruptDeltaError(f"the file unpacks to more than {max_bytes} bytes; write smaller deltas (1-5 MB)")
+            raise too_large(max_bytes)
         if not member.eof:
             raise CorruptDeltaError("the gzip file ends too early: it was cut off while it was written or copied")
         parts.append(part)
@@ -88,7 +94,7 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
 
 
 def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
-    return enumerate(line for line in text.split(b"\n") if line.strip(_BLANK))
+    return enumerate(line for line in io.BytesIO(text) if line.strip(_BLANK))
 
 
 def _parse_row(number: int, line: bytes) -> _Row:
