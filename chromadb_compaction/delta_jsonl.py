@@ -30,6 +30,7 @@ from chromadb_compaction.records import (
     check_metadata,
     check_metadata_text,
     row_error,
+    shown,
 )
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -113,7 +114,7 @@ def _parse_row(number: int, line: bytes) -> _Row:
 def _check_row(value: dict[str, object]) -> _Row:
     unknown = next((name for name in value if name not in KNOWN_COLUMNS), None)
     if unknown is not None:
-        raise CorruptDeltaError(f"the name {unknown!r} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
+        raise CorruptDeltaError(f"the name {shown(unknown)} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
     row_id = check_id(value.get("id"))
     if check_op(value.get("op")):
         carried = next((name for name in KNOWN_COLUMNS[2:] if value.get(name) is not None), None)

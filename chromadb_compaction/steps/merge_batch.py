@@ -17,7 +17,13 @@ from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, Pr
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
 from chromadb_compaction.merging import newest
 from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.outcomes import DeltaOutcome, DeltaStatus, QuarantineReason, encode_outcomes
+from chromadb_compaction.outcomes import (
+    LONGEST_REASON,
+    DeltaOutcome,
+    DeltaStatus,
+    QuarantineReason,
+    encode_outcomes,
+)
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services
 from chromadb_compaction.runs import encode_run
@@ -92,7 +98,7 @@ def read_one(delta: ObjectInfo, *, shape: CollectionShape | None, services: Serv
         if shape is not None:
             check_shape(found, shape)
     except CorruptDeltaError as error:
-        return _ReadDelta(_quarantine(delta, str(error), services, execution))
+        return _ReadDelta(_quarantine(delta, str(error)[:LONGEST_REASON], services, execution))
     return _ReadDelta(_outcome(delta, "merged", rows=found.table.num_rows), found.table)
 
 
