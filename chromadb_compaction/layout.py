@@ -24,7 +24,7 @@ LONGEST_KEY = 1024
 NO_COLLECTION = "(no collection)"
 """Stands for every folder whose name no collection can have."""
 
-_COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
+_COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,253}[a-zA-Z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _SNAPSHOT_ID = re.compile(r"([0-9]{10})-([0-9a-f]{8})")
 
@@ -38,11 +38,14 @@ class DeltaName(NamedTuple):
 
 
 def check_collection_name(name: str) -> str:
-    """Return `name` if ChromaDB 1.5.9 accepts it for a collection, else raise CorruptDeltaError saying its rule."""
+    """Return `name` if ChromaDB 1.5.9 accepts it for a collection, else raise CorruptDeltaError saying its rule.
+
+    ChromaDB takes up to 512 characters, but ours are the names of directories too, and those end at 255.
+    """
     if not _COLLECTION.fullmatch(name) or ".." in name or _IPV4.fullmatch(name):
         raise CorruptDeltaError(
-            f"the collection name {name!r} breaks ChromaDB's rule: 3 to 512 characters from [a-zA-Z0-9._-], first"
-            " and last a letter or digit, no two periods in a row, not an IPv4 address"
+            f"the collection name {name!r} breaks the rule: 3 to 255 characters (ChromaDB: 512) from [a-zA-Z0-9._-],"
+            " first and last a letter or digit, no two periods in a row, not an IPv4 address"
         )
     return name
 

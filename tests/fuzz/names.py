@@ -40,7 +40,8 @@ COLLECTIONS = (
     "_renamed",
     "quarantine/docs",
     "\N{PILE OF POO}" * 3,
-    "x" * 512,
+    "x" * 255,
+    "x" * 256,
     "x" * 513,
 )
 STRANGE_SUFFIXES = (".PARQUET", ".parquet.gz", ".jsonl", "", ".reason.json", ".parquet/", "/.parquet")
