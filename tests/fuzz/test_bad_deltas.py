@@ -14,7 +14,7 @@ FATES = {"merged", "ignored", "quarantined"}
 BOMBS = {kind for kind in KINDS if kind.endswith("bombs")}
 AT_ONCE = 440
 MANY = 20_000
-SOME = {"parquet bombs": 230, "json bombs": 120, "json rows": 900, NAMED: 450}
+SOME = {"parquet bombs": 230, "json bombs": 120, "json rows": 900, NAMED: 700}
 """How many numbers there are to choose a kind's from."""
 NOTICED_BY = {
     "no_look_at_sizes": ("parquet bombs", r"the process grew by \d+ bytes|a bomb, was merged|MemoryError|malloc"),
