@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import Vector
+from chromadb_compaction.records import Vector, shown
 from chromadb_compaction.runs import embedding_type
 
 KNOWN_COLUMNS = ("id", "op", "embedding", "document", "metadata")
@@ -55,9 +55,9 @@ def check_column_names(names: list[str]) -> None:
     """Raise CorruptDeltaError for a missing id, or an unknown or repeated column: a misspelt one would lose data."""
     for name in names:
         if name not in KNOWN_COLUMNS:
-            raise CorruptDeltaError(f"the column {name!r} is unknown; a delta has {', '.join(KNOWN_COLUMNS)}")
+            raise CorruptDeltaError(f"the column {shown(name)} is unknown; a delta has {', '.join(KNOWN_COLUMNS)}")
         if names.count(name) > 1:
-            raise CorruptDeltaError(f"the column {name!r} stands there twice")
+            raise CorruptDeltaError(f"the column {shown(name)} stands there twice")
     if "id" not in names:
         raise CorruptDeltaError("the column 'id' is missing")
 
@@ -82,3 +82,8 @@ def delete_carries(column: str) -> str:
 def other_dimension(found: int, first: int, first_row: int) -> str:
     """Return the reason for refusing a vector of another length than the file's first."""
     return f"embedding has {found} dimensions, but that of row {first_row} has {first}"
+
+
+def too_large(limit: int) -> CorruptDeltaError:
+    """Return the error for a file that takes more than `limit` bytes once read."""
+    return CorruptDeltaError(f"the file unpacks to more than {limit} bytes; write smaller deltas (1-5 MB)")

@@ -18,9 +18,11 @@ from chromadb_compaction.delta_columns import (
     delete_carries,
     no_embedding,
     other_dimension,
+    too_large,
 )
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.records import (
+    ROW_BYTES,
     Vector,
     check_document,
     check_embedding,
@@ -28,10 +30,11 @@ from chromadb_compaction.records import (
     check_metadata,
     check_metadata_text,
     row_error,
+    shown,
 )
 
 _GZIP = 16 + zlib.MAX_WBITS
-_BLANK = b" \t\r"
+_BLANK = b" \t\r\n"
 
 
 class _Row(NamedTuple):
@@ -51,7 +54,10 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
     deleted = bytearray()
     vectors: list[Vector] = []
     first_row = 0
-    for number, line in _lines(decompress(body, max_bytes=max_bytes)):
+    text = decompress(body, max_bytes=max_bytes)
+    for number, line in _lines(text):
+        if len(text) + number * ROW_BYTES > max_bytes:
+            raise too_large(max_bytes)
         row = _parse_row(number, line)
         if row.vector is not None:
             if not vectors:
@@ -83,7 +89,7 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
         except zlib.error as error:
             raise CorruptDeltaError(f"the file is not gzip, or it is damaged: {error}") from error
         if len(part) > left:
-            raise CorruptDeltaError(f"the file unpacks to more than {max_bytes} bytes; write smaller deltas (1-5 MB)")
+            raise too_large(max_bytes)
         if not member.eof:
             raise CorruptDeltaError("the gzip file ends too early: it was cut off while it was written or copied")
         parts.append(part)
@@ -113,7 +119,7 @@ def _parse_row(number: int, line: bytes) -> _Row:
 def _check_row(value: dict[str, object]) -> _Row:
     unknown = next((name for name in value if name not in KNOWN_COLUMNS), None)
     if unknown is not None:
-        raise CorruptDeltaError(f"the name {unknown!r} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
+        raise CorruptDeltaError(f"the name {shown(unknown)} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
     row_id = check_id(value.get("id"))
     if check_op(value.get("op")):
         carried = next((name for name in KNOWN_COLUMNS[2:] if value.get(name) is not None), None)

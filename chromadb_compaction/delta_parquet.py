@@ -20,13 +20,14 @@ from chromadb_compaction.delta_columns import (
     delete_carries,
     no_embedding,
     other_dimension,
+    too_large,
 )
 from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.parquet_sizes import unpacked_bytes
 from chromadb_compaction.records import Vector, check_each, check_id, check_metadata_text, narrow_rows, row_error
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _FEW_ROWS = 30
-_ROW_BYTES = 64  # what a row costs in memory before it holds anything
 _BAD_FILE = (
     pa.ArrowInvalid,
     pa.ArrowNotImplementedError,
@@ -78,20 +79,20 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
 
 def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, bytes | None]:
     """Read the whole table, its text dictionary-encoded, if that and its plain form stay within `max_bytes`."""
+    _check_size(unpacked_bytes(body, enough=max_bytes), max_bytes)
     source = pa.BufferReader(body)
     shape = pq.read_metadata(source)
-    check_column_names(shape.schema.to_arrow_schema().names)
+    schema = shape.schema.to_arrow_schema()
+    check_column_names(schema.names)
+    _check_types(schema)
     leaves = {shape.schema.column(number).path for number in range(shape.num_columns)}
+    # Arrow reads with its own errors caught. Asked for the description of a single damaged column, it ends the process.
     file = pq.ParquetFile(
         source,
         metadata=shape,
         read_dictionary=[name for name in _TEXT_COLUMNS if name in leaves],
         page_checksum_verification=True,
     )
-    # Arrow builds the descriptions of columns here with its own errors caught; asked for them first by
-    # _declared_bytes, a damaged one would end the process.
-    file.scan_contents()
-    _check_size(_declared_bytes(shape), max_bytes)
     table = file.read(use_threads=False)
     table.validate(full=True)  # text is UTF-8, dictionary indices lie within: computing on others may crash
     table = table.combine_chunks()
@@ -102,19 +103,18 @@ def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, byt
 
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
-        raise CorruptDeltaError(
-            f"the file unpacks to {size} bytes, over the limit of {max_bytes}; write smaller deltas"
-        )
+        raise too_large(max_bytes)
 
 
-def _declared_bytes(shape: pq.FileMetaData) -> int:
-    """Return what reading will take by the file's own account; a vector's numbers count even if run-length encoded."""
-    total = shape.num_rows * _ROW_BYTES
-    for group in range(shape.num_row_groups):
-        for number in range(shape.num_columns):
-            column = shape.row_group(group).column(number)
-            total += max(column.total_uncompressed_size, 4 * column.num_values)
-    return total
+def _check_types(schema: pa.Schema) -> None:
+    """Refuse before reading what cannot be valid: the same text a million times is small only in a text column."""
+    for field in cast("Any", schema):
+        if field.name in _TEXT_COLUMNS:
+            kind = _text_type(field.type)
+            if not (_is_text(kind) or pa.types.is_null(kind)):
+                raise CorruptDeltaError(f"the column {field.name!r} is of type {kind}; it must be a string")
+        elif not pa.types.is_null(field.type):
+            _check_embedding_type(field.type)
 
 
 def _most_bytes(table: pa.Table) -> int:
@@ -175,7 +175,6 @@ def _vectors(table: pa.Table, ids: list[str], upserts: NDArray[np.int64]) -> Vec
     if lists.null_count:
         row = rows[int(np.argmax(_is_null(lists)))]
         raise row_error(row, ids[row], no_embedding())
-    _check_embedding_type(lists.type)
     dimension = _one_length(np.asarray(cast("Any", pc).list_value_length(lists)), ids, rows)
     values = _numbers(lists)
     if values.null_count:
@@ -215,9 +214,6 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
     if name not in table.column_names:
         return [None] * table.num_rows
     column = _whole(table, name)
-    kind = _text_type(column.type)
-    if not (_is_text(kind) or pa.types.is_null(kind)):
-        raise CorruptDeltaError(f"the column {name!r} is of type {kind}; it must be a string")
     # One by one, a dictionary's values take ten times as long; but a cast takes as long as thirty of them.
     plain = column if len(column) < _FEW_ROWS else column.cast(pa.large_string())
     texts: list[str | None] = plain.to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -16,8 +17,14 @@ FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
 LEDGER_FILE = "ledger.parquet"
 REASON_SUFFIX = ".reason.json"
+RENAMED_PREFIX = f"{QUARANTINE_PREFIX}_renamed/"
+"""No collection's folder, since a collection's name begins with a letter or digit."""
+LONGEST_KEY = 1024
+"""Bytes of UTF-8 that S3 takes."""
+NO_COLLECTION = "(no collection)"
+"""Stands for every folder whose name no collection can have."""
 
-_COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
+_COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,253}[a-zA-Z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _SNAPSHOT_ID = re.compile(r"([0-9]{10})-([0-9a-f]{8})")
 
@@ -31,13 +38,24 @@ class DeltaName(NamedTuple):
 
 
 def check_collection_name(name: str) -> str:
-    """Return `name` if ChromaDB 1.5.9 accepts it for a collection, else raise CorruptDeltaError saying its rule."""
+    """Return `name` if ChromaDB 1.5.9 accepts it for a collection, else raise CorruptDeltaError saying its rule.
+
+    ChromaDB takes up to 512 characters, but ours are the names of directories too, and those end at 255.
+    """
     if not _COLLECTION.fullmatch(name) or ".." in name or _IPV4.fullmatch(name):
         raise CorruptDeltaError(
-            f"the collection name {name!r} breaks ChromaDB's rule: 3 to 512 characters from [a-zA-Z0-9._-], first"
-            " and last a letter or digit, no two periods in a row, not an IPv4 address"
+            f"the collection name {name!r} breaks the rule: 3 to 255 characters (ChromaDB: 512) from [a-zA-Z0-9._-],"
+            " first and last a letter or digit, no two periods in a row, not an IPv4 address"
         )
     return name
+
+
+def collection_of_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
+    """Return the collection that a pending delta is meant for; NO_COLLECTION if its folder can be none's."""
+    try:
+        return check_collection_name(key.removeprefix(prefix).rpartition("/")[0])
+    except CorruptDeltaError:
+        return NO_COLLECTION
 
 
 def delta_key(collection: str, stem: str, suffix: str = ".parquet", *, prefix: str = DELTA_PREFIX) -> str:
@@ -73,7 +91,10 @@ def compacted_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
 
 
 def pending_key(compacted: str, *, prefix: str = DELTA_PREFIX) -> str:
-    """Return where a merged or quarantined delta came from: the inverse of compacted_key and quarantine_key."""
+    """Return where a merged or quarantined delta came from: the inverse of compacted_key and quarantine_key.
+
+    Of one that was renamed this is no key that it had.
+    """
     for moved in (COMPACTED_PREFIX, QUARANTINE_PREFIX):
         if compacted.startswith(moved):
             return prefix + compacted.removeprefix(moved)
@@ -81,8 +102,19 @@ def pending_key(compacted: str, *, prefix: str = DELTA_PREFIX) -> str:
 
 
 def quarantine_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
-    """Return where a refused delta goes, byte for byte."""
-    return QUARANTINE_PREFIX + key.removeprefix(prefix)
+    """Return where a refused delta goes, byte for byte.
+
+    One whose place would pass for a reason's, or leave no room for its own reason's key, gets a digest for a name: the
+    reason beside it tells the key that it had.
+    """
+    kept = QUARANTINE_PREFIX + key.removeprefix(prefix)
+    if (
+        not is_reason_key(kept)
+        and not kept.startswith(RENAMED_PREFIX)
+        and len(reason_key(kept).encode()) <= LONGEST_KEY
+    ):
+        return kept
+    return RENAMED_PREFIX + hashlib.sha256(key.encode()).hexdigest()
 
 
 def reason_key(quarantined: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.layout import LONGEST_KEY, check_collection_name
 
 Space = Literal["l2", "cosine", "ip"]
 
@@ -13,14 +17,33 @@ Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A sum modulo 2^128, as 32 hexadecimal digits: JSON numbers stop being exact at 2^53."""
 
 
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
+        raise ValueError(f"the file path {path[:60]!r} does not lie within its collection's directory")
+    return path
+
+
+def _collection(name: str) -> str:
+    try:
+        return check_collection_name(name)
+    except CorruptDeltaError as error:
+        raise ValueError("the collection name is none that ChromaDB accepts") from error
+
+
+# Both become paths on the reader's disk, who may have fetched the snapshot from anywhere.
+LocalPath = Annotated[str, AfterValidator(_inside)]
+CollectionName = Annotated[str, AfterValidator(_collection)]
+
+
 class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StoredFile(_Stored):
     """One file of a snapshot: where it stands (perhaps under an older snapshot), its bytes and its SHA-256."""
 
-    key: str
+    key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
     bytes: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -60,7 +83,7 @@ class CollectionSnapshot(_Stored):
     records: Annotated[int, Field(ge=0)]
     tombstones: Annotated[int, Field(ge=0)]
     conservation: Conservation
-    files: dict[str, StoredFile]
+    files: dict[LocalPath, StoredFile]
 
     @property
     def bytes(self) -> int:
@@ -80,7 +103,7 @@ class Manifest(_Stored):
     seconds: float
     deltas_merged: Annotated[int, Field(ge=0)]
     deltas_quarantined: Annotated[int, Field(ge=0)]
-    collections: dict[str, CollectionSnapshot]
+    collections: dict[CollectionName, CollectionSnapshot]
 
     @property
     def records(self) -> int:
@@ -101,8 +124,8 @@ class Pointer(_Stored):
     """
 
     format: Literal[1] = 1
-    snapshot_id: str
-    sequence: Annotated[int, Field(ge=1)]
+    snapshot_id: Annotated[str, Field(pattern=r"^[0-9]{10}-[0-9a-f]{8}$")]
+    sequence: Annotated[int, Field(ge=1, lt=10**10 - 1)]
     manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     commit_id: str
     published_at: float

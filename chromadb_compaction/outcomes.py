@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+LONGEST_REASON = 2000
+"""Characters: a reason quotes what it found, and a hostile file can make that megabytes."""
+
 DeltaStatus = Literal["merged", "quarantined", "missing"]
 
 

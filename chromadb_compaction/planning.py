@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chromadb_compaction.layout import DELTA_PREFIX, is_folder_marker, snapshot_sequence
+from chromadb_compaction.layout import DELTA_PREFIX, collection_of_key, is_folder_marker, snapshot_sequence
 
 
 class ObjectInfo(BaseModel):
@@ -73,7 +73,10 @@ def plan_batches(
 
 def _batches(pending: Iterable[ObjectInfo], size: int, max_bytes: int, prefix: str) -> Iterator[PlannedBatch]:
     files = (delta for delta in pending if not is_folder_marker(delta.key))
-    for collection, deltas in groupby(files, key=lambda d: d.key.removeprefix(prefix).rpartition("/")[0]):
+    # A folder that can be no collection's makes no batch of its own: thousands of them would crowd out the others,
+    # and forty long ones overflow a state's payload.
+    grouped = sorted(files, key=lambda delta: collection_of_key(delta.key, prefix=prefix))
+    for collection, deltas in groupby(grouped, key=lambda delta: collection_of_key(delta.key, prefix=prefix)):
         taken: list[ObjectInfo] = []
         total = 0
         for delta in deltas:

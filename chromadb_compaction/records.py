@@ -21,6 +21,9 @@ Vector = NDArray[np.float32]
 Matrix = NDArray[Any]
 Checked = TypeVar("Checked")
 
+ROW_BYTES = 64
+"""What a row costs in memory before it holds anything."""
+
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _NUMBERS = (int, float, np.integer, np.floating)
 _LONGEST_SQUARED = float(np.finfo(np.float32).max) * 0.999  # ChromaDB sums the squares in float32: stay below

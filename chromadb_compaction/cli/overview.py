@@ -186,6 +186,7 @@ def _quarantine(services: Services) -> QuarantineView:
 
 
 def _refused(key: str, services: Services) -> RefusedView:
+    delta = pending_key(key, prefix=services.settings.delta_prefix)
     try:
         note = QuarantineReason.model_validate_json(services.objects.get(reason_key(key)).body)
     except ObjectMissingError:
@@ -193,8 +194,8 @@ def _refused(key: str, services: Services) -> RefusedView:
     except ValidationError:
         reason = f"the reason beside it cannot be read; it stands at {reason_key(key)}"
     else:
-        reason = note.reason
-    return RefusedView(delta=pending_key(key, prefix=services.settings.delta_prefix), reason=reason)
+        delta, reason = note.delta, note.reason
+    return RefusedView(delta=delta, reason=reason)
 
 
 def _queue(client: SQSClient, url: str | None) -> QueueView | None:

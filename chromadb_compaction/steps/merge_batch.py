@@ -17,7 +17,13 @@ from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.outcomes import DeltaOutcome, DeltaStatus, QuarantineReason, encode_outcomes
+from chromadb_compaction.outcomes import (
+    LONGEST_REASON,
+    DeltaOutcome,
+    DeltaStatus,
+    QuarantineReason,
+    encode_outcomes,
+)
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.settings import Settings
@@ -138,7 +144,7 @@ def _read(
         if shape is not None:
             check_shape(found, shape)
     except CorruptDeltaError as error:
-        return _ReadDelta(delta, reason=str(error))
+        return _ReadDelta(delta, reason=str(error)[:LONGEST_REASON])
     return _ReadDelta(delta, found.table)
 
 

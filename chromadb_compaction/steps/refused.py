@@ -154,7 +154,7 @@ def _requeue(key: str, found: ObjectInfo, services: Services) -> None:
 def _refused(delta: str, found: ObjectInfo, services: Services) -> RefusedDelta:
     note = _reason(found.key, services)
     return RefusedDelta(
-        delta=delta,
+        delta=note.delta if note else delta,
         key=found.key,
         bytes=found.bytes,
         at=note.quarantined_at if note else found.modified,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chromadb_compaction.layout import quarantine_key, reason_key
 from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Row, expected, published
 
@@ -71,6 +72,27 @@ def test_names_that_cannot_order_updates_are_refused(stack: Stack) -> None:
     assert stack.keys("delta/") == []
     assert {key.replace("delta/", "quarantine/") for key in keys} <= set(stack.keys("quarantine/"))
     assert "snapshot/CURRENT" not in stack.keys("snapshot/")
+
+
+def test_hostile_keys_are_refused_each_with_its_reason_and_stop_nobody(stack: Stack, tmp_path: Path) -> None:
+    good, body = good_deltas(1), Delta("docs", (Row("x", (1.0, 2.0)),)).body()
+    names = [
+        "../../snapshot/CURRENT",
+        "%2e%2e/%2e%2e/CURRENT",
+        "docs/./x.parquet",
+        "d\N{CYRILLIC SMALL LETTER O}cs/x.parquet",
+    ]
+    names += ["d" * (1024 - len("delta/")), "docs/" + "é" * 500, "docs/x.reason.json", "x" * 300 + "/x.parquet"]
+    keys = [f"delta/{name}" for name in names]
+    stack.put_objects(dict.fromkeys(keys, body) | {delta.key: delta.body() for delta in good})
+
+    assert stack.compact().status == "SUCCEEDED"
+
+    assert published(stack.s3, stack.bucket, tmp_path) == expected(good)
+    assert stack.keys("delta/") == []
+    kept = set(stack.keys("quarantine/"))
+    assert {quarantine_key(key) for key in keys} <= kept
+    assert {json.loads(stack.get(reason_key(quarantine_key(key))))["delta"] for key in keys} == set(keys)
 
 
 def test_deltas_written_with_pyarrow_and_boto3_alone_are_merged(stack: Stack, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedErr
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Clock, StoredObject
 
+LONGEST_KEY = 1024
+
 Hook = Callable[[str, str], None]
 """Called with the method's name and the key; what it raises, the method raises."""
 
@@ -128,6 +130,8 @@ class InMemoryObjectStore:
             raise ObjectMissingError(f"there is no object {key}") from error
 
     def _write(self, call: str, key: str, body: bytes) -> str:
+        if len(key.encode()) > LONGEST_KEY:
+            raise ValueError(f"S3 refuses keys of more than {LONGEST_KEY} bytes, such as {key!r}")
         # S3's ETag of an object written in one part.
         etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
         with self._lock:

@@ -83,6 +83,17 @@ def test_a_quarantined_delta_is_shown_with_its_reason_under_the_name_it_had() ->
     assert f"{DELTA}: row 3: NaN in [embedding]" in text_of(overview)
 
 
+def test_a_quarantined_delta_that_had_to_be_renamed_is_shown_under_the_name_it_had() -> None:
+    cloud = a_cloud()
+    named = "delta/docs/" + "x" * 1000
+    kept = quarantine_key(named)
+    reason = QuarantineReason(delta=named, reason="no UUIDv7", quarantined_at=0, execution=EXECUTION, etag="e")
+    cloud.objects.put(kept, b"bad")
+    cloud.objects.put(reason_key(kept), reason.model_dump_json().encode())
+
+    assert overview_of(cloud).quarantine.latest[0].delta == named
+
+
 def test_a_quarantined_delta_without_a_reason_is_shown_all_the_same() -> None:
     cloud = a_cloud()
     cloud.objects.put(quarantine_key(DELTA), b"bad")

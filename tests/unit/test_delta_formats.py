@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -291,12 +292,33 @@ def test_a_running_out_of_memory_is_no_proof_against_a_delta(monkeypatch: pytest
         a_delta()._replace(body=parquet(pa.table({"id": ["x" * 20_000] * 100}))),
         a_delta()._replace(body=parquet(pa.table({"id": ["a"], "embedding": [[0.0] * LIMIT]}))),
         a_delta()._replace(body=parquet(pa.table({"id": pa.array([None] * LIMIT, pa.string())}))),
+        a_jsonl_delta([])._replace(body=gzip.compress(b'{"id":"a","op":"delete"}\n' * (LIMIT // 40))),
     ],
-    ids=["gzip", "long text", "one text many times", "long vector", "many rows"],
+    ids=["gzip", "long text", "one text many times", "long vector", "many rows", "many lines"],
 )
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(delta: BuiltDelta) -> None:
     assert len(delta.body) < LIMIT / 10 or "document" in str(delta.body[-2000:])
     assert "unpacks to" in refusal(delta)
+
+
+def test_one_text_many_times_in_a_column_of_vectors_is_refused_before_it_is_spread_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(pq, "ParquetFile")
+
+    assert "is of type list<" in refusal(a_table(embedding=pa.array([["x" * 1000] * 900, None, None])))
+
+
+def test_blank_lines_cost_nothing_while_they_are_skipped() -> None:
+    delta = a_jsonl_delta([])._replace(body=gzip.compress(b"\n" * LIMIT))
+    tracemalloc.start()
+    try:
+        assert read(delta).table.num_rows == 0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 4 * LIMIT
 
 
 @pytest.mark.parametrize(
@@ -305,7 +327,7 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(delta: BuiltDelta) -
         ("delta/docs/notes.parquet", "is not a UUIDv7"),
         (f"delta/docs/{a_uuid7()}.csv", "has not the form"),
         (f"delta/docs/{a_uuid7(NOW + 3700)}.parquet", "ahead of S3's clock"),
-        (f"delta/d!/{a_uuid7()}.parquet", "breaks ChromaDB's rule"),
+        (f"delta/d!/{a_uuid7()}.parquet", "breaks the rule"),
     ],
     ids=["not a UUIDv7", "unknown suffix", "from the future", "bad collection name"],
 )

@@ -62,6 +62,26 @@ def test_the_reason_stands_beside_the_quarantined_delta() -> None:
     assert layout.reason_key("quarantine/docs/a.jsonl.gz") == "quarantine/docs/a.reason.json"
 
 
+@given(st.text(max_size=1100), st.text(max_size=1100))
+def test_whatever_the_name_a_refused_delta_has_a_place_of_its_own_and_so_has_its_reason(one: str, two: str) -> None:
+    places = {layout.quarantine_key(f"delta/{name}") for name in (one, two)}
+    reasons = {layout.reason_key(place) for place in places}
+
+    assert len(places) == len({one, two})
+    assert not places & reasons
+    assert all(len(key.encode(errors="surrogatepass")) <= layout.LONGEST_KEY for key in places | reasons)
+
+
+@pytest.mark.parametrize(
+    "name", ["docs/a.reason.json", "d" * (1024 - 6), "docs/" + "é" * 500, "_renamed/" + "0" * 64, "_renamed/x.parquet"]
+)
+def test_a_refused_delta_is_renamed_where_its_own_name_would_collide_or_be_too_long(name: str) -> None:
+    place = layout.quarantine_key(f"delta/{name}")
+
+    assert re.fullmatch(r"quarantine/_renamed/[0-9a-f]{64}", place)
+    assert layout.reason_key(place) == f"{place}.reason.json"
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -94,11 +114,11 @@ def test_any_text_is_either_a_delta_key_or_refused(text: str) -> None:
     "name", ["ab", "-abc", "abc-", "a..b", "10.0.0.1", "a b c", "größe", "abc\n", "a" * 513, "", "١٢٣"]
 )
 def test_a_collection_name_that_chromadb_would_refuse_is_refused_with_its_rule(name: str) -> None:
-    with pytest.raises(CorruptDeltaError, match="3 to 512 characters"):
+    with pytest.raises(CorruptDeltaError, match="3 to 255 characters"):
         layout.check_collection_name(name)
 
 
-@pytest.mark.parametrize("name", ["abc", "a-b", "A.b_c-9", "a" * 512, "manifest.json", "1.2.3.4.5", "123"])
+@pytest.mark.parametrize("name", ["abc", "a-b", "A.b_c-9", "a" * 255, "manifest.json", "1.2.3.4.5", "123"])
 def test_a_collection_name_that_chromadb_takes_is_taken(name: str) -> None:
     assert layout.check_collection_name(name) == name
 

@@ -21,7 +21,7 @@ from chromadb_compaction.layout import (
     shapes_key,
 )
 from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.outcomes import DeltaOutcome, decode_outcomes
+from chromadb_compaction.outcomes import LONGEST_REASON, DeltaOutcome, decode_outcomes
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.runs import decode_run
@@ -179,6 +179,19 @@ def test_ninety_nine_good_deltas_are_merged_beside_a_bad_one(services: Services,
     assert reason in reason_for(services, bad)
 
 
+def test_the_reason_stays_short_however_much_it_quotes(services: Services) -> None:
+    key = "é" * 500_000
+    hostile = a_jsonl_delta(
+        [{"id": "a", "embedding": [1, 2], "metadata": {key: "x" * 100_000, "n": [[]], "\0" * 9_000: 1}}]
+    )
+    wordy = a_jsonl_delta([{"id": "a", "op": ["x" * 100_000]}])
+    named = a_jsonl_delta([{"id": "a", key: 1}])
+
+    assert merge(services, hostile, wordy, named).quarantined == 3
+
+    assert all(0 < len(outcome.reason or "") <= LONGEST_REASON for outcome in outcomes(services))
+
+
 def test_a_vector_that_cosine_would_turn_into_nan_is_quarantined(services: Services) -> None:
     far = a_delta({"a": [1, 1], "b": [1e30, 1]}, {"c"})
 
@@ -291,7 +304,7 @@ def test_a_name_that_can_be_no_collection_has_no_shape_and_all_its_deltas_are_ba
     result = merge_batch(request.model_copy(update={"batch": batch}), services)
 
     assert result.quarantined == 1
-    assert "breaks ChromaDB's rule" in reason_for(services, bad)
+    assert "breaks the rule" in reason_for(services, bad)
 
 
 def test_an_unexpected_error_fails_the_task_and_quarantines_nothing(

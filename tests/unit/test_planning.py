@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.layout import new_snapshot_id, snapshot_sequence
+from chromadb_compaction.layout import NO_COLLECTION, collection_of_key, new_snapshot_id, snapshot_sequence
 from chromadb_compaction.planning import ObjectInfo, PassPlan, SnapshotAge, plan_batches, plan_prune
 
 NOW = 1_000_000.0
@@ -67,9 +67,19 @@ def test_batches_hold_one_collection_and_keep_to_their_size(
     assert len(plan.batches) <= limit
     for batch in plan.batches:
         assert 1 <= len(batch.deltas) <= size
-        assert {delta.key.removeprefix("delta/").rpartition("/")[0] for delta in batch.deltas} == {batch.collection}
+        assert {collection_of_key(delta.key) for delta in batch.deltas} == {batch.collection}
         assert list(batch.deltas) == sorted(batch.deltas, key=lambda delta: delta.key)
         assert batch.bytes == sum(delta.bytes for delta in batch.deltas)
+
+
+def test_folders_that_can_be_no_collections_share_their_batches() -> None:
+    hostile = [pending_delta("\0" * 900 + str(number), number) for number in range(100)]
+
+    plan = plan_batches(
+        [*hostile, pending_delta("docs", 1, modified=1)], size=100, max_batches=2, max_bytes=1000, max_batch_bytes=ANY
+    )
+
+    assert [(batch.collection, len(batch.deltas)) for batch in plan.batches] == [(NO_COLLECTION, 100), ("docs", 1)]
 
 
 @given(backlogs, sizes, limits, byte_limits)

@@ -107,7 +107,7 @@ def test_records_with_embeddings_claim_no_embedding_function(services: Services)
         ({"records": [{"id": "a", "embeding": [1]}]}, "ProduceEvent: one.records.0.embeding"),
         ({"records": [{"id": "a", "embedding": [1], "metadata": {"a": {"b": 1}}}]}, "metadata key 'a' holds an object"),
         ({"records": [{"id": "a", "document": "x"}], "embedding_function": "nope"}, "'nope' is unknown; known are"),
-        ({"collection": "!", "deletes": ["a"]}, "breaks ChromaDB's rule"),
+        ({"collection": "!", "deletes": ["a"]}, "breaks the rule"),
         (
             {"records": [{"id": "a", "embedding": [1]}], "dimension": 2},
             "embeddings have 1 dimensions, but the collection has 2",

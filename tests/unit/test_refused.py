@@ -46,6 +46,15 @@ def test_a_requeued_delta_is_pending_and_its_reason_is_gone(cloud: Cloud) -> Non
     assert cloud.leases.leases == {}
 
 
+def test_a_delta_whose_name_was_too_long_is_listed_under_the_name_it_had(cloud: Cloud) -> None:
+    key = refuse(cloud, "x" * 1005)
+
+    (listed,) = list_refused(cloud.services)
+
+    assert (listed.delta, listed.key) == (key, quarantine_key(key))
+    assert listed.key.startswith("quarantine/_renamed/")
+
+
 def test_all_of_one_collection_are_requeued(cloud: Cloud) -> None:
     key, other = refuse(cloud, FIRST), refuse(cloud, SECOND, collection="more")
 

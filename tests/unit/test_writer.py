@@ -233,7 +233,7 @@ def test_an_exception_in_the_block_drops_what_is_buffered(objects: InMemoryObjec
         ({"documents": ["x"]}, "documents has 1 entries, but there are 2 ids"),
         ({"documents": ["x", 5]}, "row 1 (id 'b'): document is a number"),
         ({"metadatas": [{"a": {}}, None]}, "row 0 (id 'a'): metadata key 'a' holds an object"),
-        ({"collection": "d"}, "the collection name 'd' breaks ChromaDB's rule"),
+        ({"collection": "d"}, "the collection name 'd' breaks the rule"),
     ],
 )
 def test_a_bad_call_is_refused_at_once_and_leaves_nothing(

@@ -1,0 +1,175 @@
+"""What reading a Parquet file will take by its own account, found without unpacking any of it.
+
+pyarrow allocates what a page's header says before it looks at the page, and ends the process over some damaged
+footers: so this is asked first. Footer and page headers are structs of Thrift's compact protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.records import ROW_BYTES
+
+MAGIC: Final = b"PAR1"
+LARGEST_FOOTER: Final = 1024 * 1024
+"""Row groups by the thousand: pyarrow takes 26 times the footer's size to hold it."""
+VALUE_BYTES: Final = 4
+"""The least that a value costs, however it is packed."""
+PAGE_BYTES: Final = 1000
+"""What a page costs, however little it holds: time to find it, most of all."""
+ENTRY_BYTES: Final = 16
+"""What an entry of a dictionary costs before it holds anything."""
+
+_DEEPEST = 16
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT, _MAP = 1, 2, 3, 7, 8, 12, 11
+_WHOLE_NUMBERS = (4, 5, 6)
+_SEQUENCES = (9, 10)
+
+Struct = dict[int, Any]
+"""Field number -> value: int, list, Struct; None for what nobody here asks for."""
+
+
+def unpacked_bytes(body: bytes, *, enough: int) -> int:
+    """Return at least what the whole file takes once read, or some number above `enough` if it takes more than that.
+
+    Raises CorruptDeltaError if the file is damaged where it says so.
+    """
+    try:
+        return _of_file(body, enough)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise _damaged("its footer or a page's header makes no sense") from error
+
+
+def _of_file(body: bytes, enough: int) -> int:
+    footer = _footer(body)
+    groups: list[Struct] = footer.get(4, [])
+    columns: list[Struct] = [column[3] for group in groups for column in group[1]]
+    if sum(_count(column[7]) for column in columns) > len(body):
+        raise _damaged("its columns are larger than the file")  # and so would overlap, to be read again and again
+    total = max(_count(footer[3]), sum(_count(group[3]) for group in groups)) * ROW_BYTES
+    for column in columns:
+        if total > enough:
+            break
+        total += _of_chunk(body, column, enough)
+    return total
+
+
+def _footer(body: bytes) -> Struct:
+    if body[:4] != MAGIC or body[-4:] != MAGIC or len(body) < 12:
+        raise _damaged("it does not begin and end as Parquet does")
+    size = int.from_bytes(body[-8:-4], "little")
+    if size > len(body) - 12:
+        raise _damaged("its footer is longer than the file")
+    if size > LARGEST_FOOTER:
+        raise CorruptDeltaError(
+            f"the file's footer has {size} bytes, over the limit of {LARGEST_FOOTER}; write fewer, larger row groups"
+        )
+    return _Thrift(body, len(body) - 8 - size).struct()
+
+
+def _of_chunk(body: bytes, column: Struct, enough: int) -> int:
+    """Return the greater of what the footer says of a column chunk and what its pages do."""
+    values = _count(column[5])
+    told = max(_count(column[6]), values * VALUE_BYTES)
+    total = 0
+    for header in _pages(body, column, values):
+        total += _of_page(header)
+        if total > enough:
+            break
+    return max(told, total)
+
+
+def _of_page(header: Struct) -> int:
+    dictionary = header.get(7)
+    least = _count(dictionary[1]) * ENTRY_BYTES if dictionary else _values(header) * VALUE_BYTES
+    return max(_count(header[2]), least, PAGE_BYTES)
+
+
+def _values(header: Struct) -> int:
+    data = header.get(5) or header.get(8)
+    return _count(data[1]) if data else 0
+
+
+def _pages(body: bytes, column: Struct, values: int) -> Iterator[Struct]:
+    """Yield the headers of the pages that pyarrow will read: from the first, until all values have been seen."""
+    at, dictionary = _count(column[9]), column.get(11) or 0
+    at = min(at, dictionary) if dictionary > 0 else at
+    end = min(at + _count(column[7]), len(body))
+    while at < end and values > 0:
+        thrift = _Thrift(body, at)
+        header = thrift.struct()
+        yield header
+        values -= _values(header)
+        at = thrift.at + _count(header[3])
+
+
+def _count(value: int) -> int:
+    if value < 0:
+        raise _damaged("it gives a negative number for a size or a count")
+    return value
+
+
+def _damaged(how: str) -> CorruptDeltaError:
+    return CorruptDeltaError(f"the file is not Parquet, or it is damaged or cut off: {how}")
+
+
+class _Thrift:
+    """Reads from position `at`. Raises IndexError beyond the end, TypeError for what is no struct."""
+
+    def __init__(self, body: bytes, at: int) -> None:
+        self._body = body
+        self.at = at
+
+    def struct(self, depth: int = 0) -> Struct:
+        if depth > _DEEPEST:
+            raise TypeError("nested too deeply")
+        fields: Struct = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
+            kind = head & 15
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> object:
+        if kind in _WHOLE_NUMBERS:
+            return self._zigzag()
+        if kind == _STRUCT:
+            return self.struct(depth + 1)
+        if kind in _SEQUENCES:
+            return self._sequence(depth)
+        if kind == _MAP:
+            raise TypeError("Parquet has no maps in its headers")
+        sizes = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
+        self._skip(self._varint() if kind == _BINARY else sizes[kind])
+        return None
+
+    def _sequence(self, depth: int) -> list[object]:
+        head = self._byte()
+        count = head >> 4 if head >> 4 < 15 else self._varint()
+        return [self._value(head & 15, depth + 1) for _ in range(count)]  # each takes a byte, or the end is reached
+
+    def _byte(self) -> int:
+        value = self._body[self.at]
+        self.at += 1
+        return value
+
+    def _skip(self, count: int) -> None:
+        self.at += count
+        if self.at > len(self._body):
+            raise IndexError("beyond the end")
+
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+        raise TypeError("a number of more than ten bytes")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)

@@ -1,0 +1,178 @@
+"""Blows struck at executions at random instants, and what must hold once executions have come until all is quiet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from botocore.exceptions import ClientError
+
+from chromadb_compaction.lease import Lease
+from chromadb_compaction.local.testing import Stack
+from chromadb_compaction.settings import required
+from tests.builders import a_uuid7
+from tests.e2e.durable_server import DurableServer
+from tests.e2e.model import Delta, Row, expected, published
+
+COLLECTIONS = ("docs", "notes")
+LATEST_SECONDS = 4.0
+"""By then an execution has ended even where every function starts cold; most blows fall while it works."""
+MOST_EXECUTIONS = 15
+WAYS = ("worker", "workers", "stop", "stop and workers", "two executions", "server")
+
+
+class Blow(NamedTuple):
+    """What was done, how long after the start of the execution, and to how many processes."""
+
+    number: int
+    way: str
+    seconds: float
+    processes: int
+    struck: str
+    executions: int
+    expiries: int
+
+    def __str__(self) -> str:
+        return (
+            f"kill {self.number}: {self.way} after {self.seconds:.2f} s, {self.processes} processes; it {self.struck};"
+            f" quiet after {self.executions} more executions and {self.expiries} expiries of the lease"
+        )
+
+
+class UnderFire:
+    """A stack that is struck again and again, and every delta that it has ever been given."""
+
+    def __init__(self, server: DurableServer, scratch: Path) -> None:
+        self._server = server
+        self._scratch = scratch
+        self._good: list[Delta] = []
+        self._bad: list[Delta] = []
+
+    @property
+    def stack(self) -> Stack:
+        """The stack as it is now."""
+        return self._server.stack
+
+    def strike(self, number: int) -> Blow:
+        """Give the stack deltas, start an execution, strike it, let it come to rest, and check that all is well."""
+        chance = Random(f"kill {number}")
+        self._give(number, chance)
+        way = WAYS[number % len(WAYS)]
+        seconds = chance.uniform(0.0, LATEST_SECONDS)
+        arn = self.stack.start_execution()
+        if way == "two executions":
+            self.stack.start_execution()
+        time.sleep(seconds)
+        processes = self._hit(way, arn, chance)
+        struck = "was lost with the server" if way == "server" else self._status(arn)
+        executions, expiries = self._come_to_rest()
+        self._check(number)
+        return Blow(number, way, seconds, processes, struck, executions, expiries)
+
+    def _give(self, number: int, chance: Random) -> None:
+        deltas = [_a_delta(number * 100 + each, chance) for each in range(12)]
+        self._good += deltas
+        bad = Delta("docs", (Row("bad", (float("nan"), 1.0)),))
+        self._bad.append(bad)
+        self.stack.put_objects({delta.key: delta.body() for delta in (*deltas, bad)})
+
+    def _hit(self, way: str, arn: str, chance: Random) -> int:
+        if way == "server":
+            return self._kill_the_server()
+        if way.startswith("stop"):
+            with suppress(ClientError):  # it may have come to its own end before
+                self.stack.sfn.stop_execution(executionArn=arn, cause="struck by a test")
+        if way == "stop":
+            return 0
+        alive = self._server.workers()
+        victims = chance.sample(alive, min(len(alive), 1)) if way == "worker" else alive
+        for victim in victims:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+        return len(victims)
+
+    def _kill_the_server(self) -> int:
+        lease, processes = self.stack.lease(), len(self._server.workers())
+        self._server.kill()
+        self._server.restart()
+        if lease is not None:
+            self._put_back(lease)
+        return processes + 1
+
+    def _put_back(self, lease: Lease) -> None:
+        """Restore the lock as DynamoDB would have kept it: its owner is gone, and nobody will release it."""
+        services = self.stack.services(cache_dir=self._scratch)
+        left = max(1, int(lease.expires_at - time.time()))
+        services.leases.acquire(lease.lock_id, lease.owner, now=time.time(), seconds=left)
+
+    def _status(self, arn: str) -> str:
+        return str(self.stack.wait(arn).status).lower()
+
+    def _come_to_rest(self) -> tuple[int, int]:
+        """Start executions, as the schedule would, until one finds nothing left to do."""
+        expiries = 0
+        for executions in range(1, MOST_EXECUTIONS + 1):
+            self.stack.eventually(lambda: not self.stack.running_executions(), "no execution runs", seconds=120)
+            result = self.stack.compact()
+            if "held" in result.output:
+                self._let_the_lease_expire()
+                expiries += 1
+            elif result.status == "SUCCEEDED" and not self.stack.keys("delta/"):
+                return executions, expiries
+        raise AssertionError(f"not quiet after {MOST_EXECUTIONS} executions; pending: {self.stack.keys('delta/')}")
+
+    def _let_the_lease_expire(self) -> None:
+        """Let the minutes pass that a lease without a heartbeat lasts, by dating it back."""
+        lease = self.stack.lease()
+        if lease is None:
+            return
+        limit = self.stack.settings.lease_seconds
+        assert lease.expires_at <= time.time() + limit, f"the lease of {lease.owner} outlasts {limit} s"
+        key = {"S": f"LOCK#{self.stack.settings.lock_id}"}
+        self.stack.dynamodb.update_item(
+            TableName=required(self.stack.settings.dynamodb_table, "DYNAMODB_TABLE"),
+            Key={"PK": key, "SK": key},
+            UpdateExpression="SET expires_at = :past",
+            ConditionExpression="attribute_exists(PK)",
+            ExpressionAttributeValues={":past": {"N": str(int(time.time()) - 1)}},
+        )
+
+    def _check(self, number: int) -> None:
+        stack = self.stack
+        assert stack.lease() is None, f"kill {number}: the lock is still held"
+        assert published(stack.s3, stack.bucket, self._scratch / str(number)) == expected(self._good), f"kill {number}"
+        archived, refused = set(stack.keys("compacted/")), set(stack.keys("quarantine/"))
+        assert archived == {each.key.replace("delta/", "compacted/") for each in self._good}, f"kill {number}"
+        kept = {each.key.replace("delta/", "quarantine/") for each in self._bad}
+        assert refused == kept | {key.replace(".parquet", ".reason.json") for key in kept}, f"kill {number}"
+
+
+def tally(blows: list[Blow]) -> str:
+    """Return how the struck executions ended, per way of striking, as lines of text."""
+    counts = Counter((blow.way, blow.struck) for blow in blows)
+    lines = [f"{way}: {count} x {struck}" for (way, struck), count in sorted(counts.items())]
+    executions, expiries = sum(blow.executions for blow in blows), sum(blow.expiries for blow in blows)
+    processes = sum(blow.processes for blow in blows)
+    return "\n".join(
+        [*lines, f"{len(blows)} kills, {processes} processes; {executions} executions and {expiries} expiries to quiet"]
+    )
+
+
+def _a_delta(number: int, chance: Random) -> Delta:
+    """Return a delta of upserts and deletes of ids that all share; some are older than what has been merged."""
+    at = time.time() - chance.choice((0, 0, 0, 3600))
+    rows = tuple(_a_row(number, chance) for _ in range(20))
+    return Delta(chance.choice(COLLECTIONS), rows, str(a_uuid7(at, number)))
+
+
+def _a_row(number: int, chance: Random) -> Row:
+    name = f"id-{chance.randrange(300)}"
+    if chance.random() < 0.2:
+        return Row(name)
+    return Row(name, (float(number), chance.random()), f"text of {number}", {"delta": number})

@@ -1,0 +1,34 @@
+"""A delta's rows as plain pyarrow and json read them: the model's second opinion."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tests.e2e.model import Row
+
+
+def rows_of(body: bytes, suffix: str) -> Iterator[Row]:
+    """Yield the rows of a delta that has been accepted."""
+    rows = pq.read_table(io.BytesIO(body)).to_pylist() if suffix == ".parquet" else _json_rows(body)
+    for row in rows:
+        if row.get("op") == "delete":
+            yield Row(row["id"])
+        else:
+            yield Row(row["id"], tuple(row["embedding"]), row.get("document"), _metadata(row.get("metadata")))
+
+
+def _json_rows(body: bytes) -> Iterator[Any]:
+    for line in gzip.decompress(body).split(b"\n"):
+        if line.strip():
+            yield json.loads(line)
+
+
+def _metadata(value: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    told = json.loads(value) if isinstance(value, str) else value or {}
+    return {key: item for key, item in told.items() if item is not None} or None
