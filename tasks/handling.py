@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from aws_lambda_powertools import Logger
 from pydantic import BaseModel, ValidationError
 
 from chromadb_compaction.adapters.aws import services
-from chromadb_compaction.errors import CompactionError, InvalidRequestError
+from chromadb_compaction.errors import CompactionError, InvalidRequestError, LockHeldError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.metrics import metrics_of
 from chromadb_compaction.ports import Services
@@ -48,7 +49,9 @@ def lambda_task(
             logger.warning("%s: %s", type(error).__name__, error)
             return {"error": {"type": error_type(error), "message": str(error)}}
         except CompactionError as error:
-            logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
+            # Lambda prints the stack itself. A lock that is held is an answer, no failure: the workflow ends well.
+            level = logging.INFO if isinstance(error, LockHeldError) else logging.ERROR
+            logger.log(level, "%s: %s", type(error).__name__, error)
             raise
         answer = result.model_dump(mode="json")
         logger.info("%s done", task, extra={"result": answer} if logs_result else {})
