@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -48,10 +47,12 @@ def lambda_task(
         except answers as error:
             logger.warning("%s: %s", type(error).__name__, error)
             return {"error": {"type": error_type(error), "message": str(error)}}
+        except LockHeldError as error:
+            # An answer, no failure: the workflow ends well.
+            logger.info("%s: %s", type(error).__name__, error)
+            raise
         except CompactionError as error:
-            # Lambda prints the stack itself. A lock that is held is an answer, no failure: the workflow ends well.
-            level = logging.INFO if isinstance(error, LockHeldError) else logging.ERROR
-            logger.log(level, "%s: %s", type(error).__name__, error)
+            logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
             raise
         answer = result.model_dump(mode="json")
         logger.info("%s done", task, extra={"result": answer} if logs_result else {})
