@@ -68,6 +68,7 @@ class Terminal:
             "PULUMI_OUTPUTS": str(outputs),
             "PULUMI_TOLD": str(self._told),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
             "TZ": "UTC",
         }
 
