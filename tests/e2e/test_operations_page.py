@@ -111,6 +111,8 @@ class Terminal:
 def stage(stack: Stack, tmp_path: Path) -> Iterator[Stage]:
     stage = Stage(stack, tmp_path, [])
     yield stage
+    # The page starts the schedule again, which other tests on this stack do not expect.
+    stack.deployed.client("events").disable_rule(Name=f"chromadb-compaction-{stack.deployed.name}-schedule")
     for undo in stage.undo:
         undo()
 
