@@ -16,7 +16,7 @@ import pytest
 
 from chromadb_compaction.local import server
 from chromadb_compaction.local.testing import Stack
-from tests.e2e.pages import Ids, Rehearsal, read_page
+from tests.e2e.pages import Block, Ids, Rehearsal, read_page
 from tests.e2e.rehearsals import REHEARSALS, Stage
 
 pytestmark = pytest.mark.e2e
@@ -113,6 +113,7 @@ def stage(stack: Stack, tmp_path: Path) -> Iterator[Stage]:
     yield stage
     # The page starts the schedule again, which other tests on this stack do not expect.
     stack.deployed.client("events").disable_rule(Name=f"chromadb-compaction-{stack.deployed.name}-schedule")
+    stack.eventually(lambda: not stack.running_executions(), "what the page has started is over")
     for undo in stage.undo:
         undo()
 
@@ -126,14 +127,27 @@ def test_what_the_page_tells_to_type_does_what_it_says(
         if isinstance(step, Rehearsal):
             REHEARSALS[step.name](stage)
             continue
-        ended = terminal.type(ids.typed(step))
-        assert ended.code == step.exit_code, f"line {step.line}: exit code {ended.code}\n{ended.printed}"
-        if step.output is not None:
-            ids.learn(step, ended.printed)
+        type_as_it_stands(step, stage.stack, terminal, ids)
         for words in terminal.told_to_pulumi():
             settings.tell(words)
             if settings.up:
                 deploy(config=settings.chosen)
+
+
+def type_as_it_stands(block: Block, stack: Stack, terminal: Terminal, ids: Ids) -> None:
+    before = executions(stack)
+    ended = terminal.type(ids.typed(block))
+    assert ended.code == block.exit_code, f"line {block.line}: exit code {ended.code}\n{ended.printed}"
+    if block.output is not None:
+        ids.learn(block, ended.printed)
+    if "aws lambda invoke" in block.commands:
+        # It returns before what it starts has started.
+        stack.eventually(lambda: executions(stack) > before, "the invocation starts an execution")
+
+
+def executions(stack: Stack) -> int:
+    pages = stack.sfn.get_paginator("list_executions").paginate(stateMachineArn=str(stack.settings.state_machine_arn))
+    return sum(len(page["executions"]) for page in pages)
 
 
 class Settings:
