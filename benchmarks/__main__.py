@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -13,10 +14,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import job
+from benchmarks import job, performance
 from benchmarks.calls import counting_relay
+from benchmarks.index import cost_rows
+from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
+from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.workload import Load, first_round, second_round
 from chromadb_compaction.local.home import StackHome
 
@@ -24,7 +28,7 @@ IDLE_CALLS = 8
 BACKLOG_MEBIBYTES = 600
 ROUNDS = ("into empty", "half updates")
 BACKLOG_DIMENSION = 8
-TABLE_WIDTH = 110
+TABLE_WIDTH = 130
 
 console = Console(stderr=True)
 
@@ -38,31 +42,39 @@ def benchmark(
         int, typer.Option(min=0, help="Deltas pending when memory is measured; 0 leaves it out.")
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also vary deltas, base and updates; write docs/performance.md.")
+    ] = False,
 ) -> None:
-    """Measure one job on a local stack of its own, beside two references.
+    """Measure folds alone, and one job on a local stack of its own, beside references.
 
-    naive: each delta is a ChromaDB directory in a tar.gz. bulk: one client, the largest batches, one flush.
+    naive: each delta is a ChromaDB directory in a tar.gz. bulk: one client, the largest batches, one flush. api: our
+    fold through ChromaDB's API.
 
     Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
     """
     load = Load(deltas, rows, dimension)
-    measured: list[Row] = []
+    naive, bulk = (_reference(kind, load) for kind in ("naive", "bulk"))
+    console.print("folding without AWS ...")
+    measured = [*fold_rows(load, bulk["rounds"][0]["merge and fold"]), *recall_rows(), *cost_rows(load)]
     with job.local_server() as home:
-        measured += _job(home, load)
+        measured += _job(home, load, naive, bulk)
         measured.append(_idle(home))
         if backlog:
             measured += _backlog(home, backlog)
-    report = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+        sweeps = list(_sweeps(home)) if report else []
+    found = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+    if report:
+        performance.write(found, sweeps)
     if as_json:
-        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
     else:
         # Rich takes a pipe to be 80 columns wide, which the table is not.
-        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(report))
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(found))
 
 
-def _job(home: StackHome, load: Load) -> list[Row]:
-    """Measure the two rounds, first by the references, then by the system."""
-    naive, bulk = (_reference(kind, load) for kind in ("naive", "bulk"))
+def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:
+    """Measure the two rounds, beside what the references took for them."""
     console.print("compacting on the local stack ...")
     services = job.deployed(home, "job")
     with watched_workers("-job") as peaks:
@@ -103,6 +115,12 @@ def _backlog(home: StackHome, count: int) -> list[Row]:
         seconds = job.backlog(services, deltas)
     drained = Row(part=f"{count:,} pending", what="execution", value=seconds, unit="s")
     return [drained, *memory_rows("  peak memory", peaks, limit=BACKLOG_MEBIBYTES)]
+
+
+def _sweeps(home: StackHome) -> Iterator[Sweep]:
+    for sweep in (number_of_deltas, share_of_updates, size_of_base, wide_vectors):
+        console.print(f"varying: {sweep.__name__.replace('_', ' ')} ...")
+        yield sweep(home)
 
 
 if __name__ == "__main__":

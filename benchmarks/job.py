@@ -78,9 +78,12 @@ def phases(timeline: Timeline) -> dict[str, float]:
     """Return the seconds of merging, folding and publishing, as the tasks state them, and of the whole execution."""
     ended = max(visit.left for visit in timeline.visits if visit.left)
     uploads = [PublishedSnapshot.model_validate(each["snapshot"]) for each in timeline.outputs["UploadSnapshot"]]
+    merge = sum(visit.seconds(ended) for visit in timeline.visits if visit.name == "MergeBatches")
+    fold = sum(upload.seconds["fold"] for upload in uploads)
     return {
-        "merge batch": sum(visit.seconds(ended) for visit in timeline.visits if visit.name == "MergeBatches"),
-        "fold": sum(upload.seconds["fold"] for upload in uploads),
+        "merge batch": merge,
+        "fold": fold,
+        "merge and fold": merge + fold,
         "publish": sum(upload.seconds[phase] for upload in uploads for phase in PUBLISH_PHASES),
         "execution": (ended - timeline.visits[0].entered).total_seconds(),
     }

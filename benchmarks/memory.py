@@ -56,3 +56,8 @@ def _function(process: Path) -> str:
 def _peak(process: Path) -> float:
     lines = (process / "status").read_text(encoding="ascii", errors="replace").splitlines()
     return next((int(line.split()[1]) * 1024 / MEBIBYTE for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def peak_mebibytes() -> float:
+    """Return this process's own peak so far."""
+    return _peak(_PROC / "self")

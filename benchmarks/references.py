@@ -51,7 +51,7 @@ def naive(place: Path, load: Load) -> list[dict[str, float]]:
         with opened(place / "main") as main:
             for archive in archives:
                 naive_merge(main, archive)
-        seconds["fold"] = time.perf_counter() - started
+        seconds["merge and fold"] = time.perf_counter() - started
         started = time.perf_counter()
         snapshot = packed(place / "main")
         seconds["publish"] = time.perf_counter() - started
@@ -99,7 +99,7 @@ def unpacked(archive: Path) -> Path:
 
 def bulk(place: Path, load: Load) -> list[dict[str, float]]:
     """Return the seconds that upserting all records of each round takes."""
-    return [{"fold": bulk_upsert(place, deltas)} for deltas in (first_round(load), second_round(load))]
+    return [{"merge and fold": bulk_upsert(place, deltas)} for deltas in (first_round(load), second_round(load))]
 
 
 def bulk_upsert(place: Path, deltas: Iterable[Records]) -> float:

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
 # The most that a phase may take of its reference's time.
-LIMITS = {"produce": 0.2, "fold": 1.25}
+LIMITS = {"produce": 0.2, "merge and fold": 0.55}
+
+REFERENCES = ("naive", "bulk", "api", "rule")
 
 
 class Reference(BaseModel):
@@ -60,7 +62,11 @@ class Report(BaseModel):
 
 def machine() -> dict[str, str | int]:
     """Return what a reader needs to compare two reports."""
-    return {"machine": platform.platform(), "cores": os.cpu_count() or 1, "python": platform.python_version()}
+    return {
+        "machine": f"{platform.system()} on {platform.machine()}",
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+    }
 
 
 def round_rows(part: str, ours: dict[str, float], naive: dict[str, float], bulk: dict[str, float]) -> list[Row]:
@@ -94,28 +100,28 @@ def table(report: Report) -> Table:
     drawn = Table(title=title, caption=caption)
     for column in ("", "measured"):
         drawn.add_column(column, no_wrap=True)
-    for column in ("value", "naive", "bulk", "ratio", "limit", "kept"):
+    for column in ("value", *REFERENCES, "ratio", "limit", "kept"):
         drawn.add_column(column, justify="right")
-    part = ""
+    part, kept = "", {None: "", True: "[green]yes[/]", False: "[red]NO[/]"}
     for row in report.rows:
         if row.part != part:
             drawn.add_section()
-        drawn.add_row("" if row.part == part else row.part, row.what, *_cells(row))
+        drawn.add_row("" if row.part == part else row.part, row.what, *cells(row), kept[row.within_limits])
         part = row.part
     return drawn
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
+    """Return a row's value, its references in the order of REFERENCES, the ratio and the limit."""
     values = {reference.name: reference.value for reference in row.references}
     judged = next((reference for reference in row.references if reference.limit), None)
     limit = f"{judged.limit:g} {judged.name}" if judged else "" if row.limit is None else _number(row.limit, row.unit)
     ratio = f"{row.value / judged.value:.2f}" if judged else ""
-    shown = [_number(value, row.unit) for value in (row.value, values.get("naive"), values.get("bulk"))]
-    kept = {None: "", True: "[green]yes[/]", False: "[red]NO[/]"}[row.within_limits]
-    return [*shown, ratio, limit, kept]
+    shown = [_number(value, row.unit) for value in (row.value, *(values.get(name) for name in REFERENCES))]
+    return [*shown, ratio, limit]
 
 
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value:.2f} {unit}" if unit == "s" else f"{value:,.0f} {unit}"
+    return f"{value:,.0f} {unit}" if unit in {"MiB", "calls"} else f"{value:.2f} {unit}".rstrip()

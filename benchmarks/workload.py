@@ -37,7 +37,7 @@ class Records(NamedTuple):
 def first_round(load: Load) -> Iterator[Records]:
     """Yield deltas of new records only."""
     for delta in range(load.deltas):
-        yield _records(load, seed=delta, ids=[_id(delta, row) for row in range(load.rows)])
+        yield random_records(load.dimension, seed=delta, ids=[_id(delta, row) for row in range(load.rows)])
 
 
 def second_round(load: Load) -> Iterator[Records]:
@@ -46,7 +46,7 @@ def second_round(load: Load) -> Iterator[Records]:
     for delta in range(load.deltas):
         old = [_id(delta, row) for row in range(updates)]
         new = [_id(load.deltas + delta, row) for row in range(load.rows - updates)]
-        yield _records(load, seed=load.deltas + delta, ids=old + new)
+        yield random_records(load.dimension, seed=load.deltas + delta, ids=old + new)
 
 
 def a_query(load: Load) -> NDArray[np.float32]:
@@ -58,13 +58,14 @@ def _id(delta: int, row: int) -> str:
     return f"document-{delta:04d}-{row:05d}"
 
 
-def _records(load: Load, *, seed: int, ids: list[str]) -> Records:
+def random_records(dimension: int, *, seed: int, ids: list[str]) -> Records:
+    """Return records with these ids, the same for the same seed. Vectors without any order: an index's worst case."""
     rng = np.random.default_rng(seed)
     count = len(ids)
     texts = rng.choice(_WORDS, size=(count, 40)).tolist()
     return Records(
         ids=ids,
-        embeddings=rng.standard_normal((count, load.dimension), dtype=np.float32),
+        embeddings=rng.standard_normal((count, dimension), dtype=np.float32),
         documents=[" ".join(words) for words in texts],
         metadatas=[{"source": f"file-{row % 10}.txt", "page": row, "score": row / 8} for row in range(count)],
     )

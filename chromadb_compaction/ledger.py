@@ -110,14 +110,19 @@ def plan_fold(ledger: pa.Table | None, rows: pa.Table, *, base: str | None = Non
         tombstones=tombstones,
     )
     return FoldPlan(
-        inserts=rows.filter(pa.array(inserts)),
-        replacements=rows.filter(pa.array(replaced & ~same_vector)),
-        edits=rows.filter(pa.array(replaced & same_vector)),
+        inserts=_where(rows, inserts),
+        replacements=_where(rows, replaced & ~same_vector),
+        edits=_where(rows, replaced & same_vector),
         deletes=cast("list[str]", rows["id"].filter(pa.array(deletes)).to_pylist()),
         ledger=following,
         counts=counts,
         conservation=conservation,
     )
+
+
+def _where(rows: pa.Table, chosen: Mask) -> pa.Table:
+    """Return the chosen rows; all of them without copying any."""
+    return rows if chosen.all() else rows.filter(pa.array(chosen))
 
 
 def _positions(rows: pa.Table, known: pa.Table) -> NDArray[np.int64]:

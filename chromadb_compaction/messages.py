@@ -123,7 +123,7 @@ class UploadSnapshotRequest(Message):
 
 
 class CollectionCounts(Message):
-    """What a fold did to one collection, in rows."""
+    """What a fold did to one collection, in rows. `loader` changed its records; None: none changed."""
 
     collection: str
     added: int
@@ -131,6 +131,7 @@ class CollectionCounts(Message):
     deleted: int
     unchanged: int
     records: int
+    loader: str | None = None
 
 
 class PublishedSnapshot(Message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -69,6 +70,13 @@ def encode_run(table: pa.Table) -> bytes:
         row_group_size=ROW_GROUP,
     )
     return sink.getvalue()
+
+
+def read_run(path: Path) -> pa.Table:
+    """Read the run in a file. Beside the table, no more than one row group of the file is in memory."""
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+        groups = [file.read_row_group(group) for group in range(file.num_row_groups)]
+        return pa.concat_tables([file.schema_arrow.empty_table(), *groups])
 
 
 def decode_run(body: bytes) -> pa.Table:

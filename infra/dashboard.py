@@ -96,6 +96,7 @@ def _pace(names: StackNames, config: CompactionConfig) -> list[Widget]:
                 _line(of_tasks(names, metric_names.RECORDS_ADDED, "Sum"), "records added"),
                 _line(of_tasks(names, metric_names.RECORDS_REPLACED, "Sum"), "replaced"),
                 _line(of_tasks(names, metric_names.RECORDS_DELETED, "Sum"), "deleted"),
+                _line(of_tasks(names, metric_names.UNPROVEN_COLLECTIONS, "Sum"), "collections not loaded in bulk"),
             ],
         ),
         _graph(names, "Seconds of a pass, by phase", [_phases(names)], stacked=True),

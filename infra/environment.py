@@ -14,6 +14,9 @@ from infra.sqs_queue import DeltaQueue
 
 Environment = Mapping[str, pulumi.Input[str]]
 
+ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+"""For functions with Arrow and ChromaDB: one heap, which gives back what is freed. Saves a sixth of a fold's peak."""
+
 CACHE_DIR = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
 
 

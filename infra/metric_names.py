@@ -16,6 +16,7 @@ DELTAS_QUARANTINED = "DeltasQuarantined"
 RECORDS_ADDED = "RecordsAdded"
 RECORDS_REPLACED = "RecordsReplaced"
 RECORDS_DELETED = "RecordsDeleted"
+UNPROVEN_COLLECTIONS = "UnprovenCollections"
 PHASE_SECONDS = "PhaseSeconds"
 SNAPSHOT_RECORDS = "SnapshotRecords"
 SNAPSHOT_BYTES = "SnapshotBytes"
@@ -31,6 +32,7 @@ UNITS = {
     RECORDS_ADDED: "Count",
     RECORDS_REPLACED: "Count",
     RECORDS_DELETED: "Count",
+    UNPROVEN_COLLECTIONS: "Count",
     PHASE_SECONDS: "Seconds",
     SNAPSHOT_RECORDS: "Count",
     SNAPSHOT_BYTES: "Bytes",

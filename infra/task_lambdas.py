@@ -11,7 +11,7 @@ from pulumi_aws import cloudwatch, lambda_
 from infra import iam_policies
 from infra.config import CompactionConfig
 from infra.config_values import Task
-from infra.environment import Environment
+from infra.environment import ALLOCATORS, Environment
 from infra.iam_policies import Policy, Resources, Statement, write_logs
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import attach_to_network, trace_calls, use_key
@@ -166,6 +166,7 @@ def _function_args(spec: TaskSpec, around: Surroundings, *, role_arn: pulumi.Inp
         vpc_config=around.vpc_config,
     )
     if spec.package == "image":
+        args.environment = lambda_.FunctionEnvironmentArgs(variables={**around.variables, **ALLOCATORS})
         args.package_type = "Image"
         args.image_uri = around.config.image_uri
         args.image_config = lambda_.FunctionImageConfigArgs(commands=[spec.handler])

@@ -10,20 +10,28 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import chromadb
+import httpx
 from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
 from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
 from chromadb.config import Settings
-from chromadb.errors import InvalidArgumentError, NotFoundError
+from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 
-from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    NoSuchCollectionError,
+    TransientStorageError,
+    VerificationError,
+)
 from chromadb_compaction.manifest import Space
 
 __all__ = [
+    "CHROMADB_VERSION",
+    "ChromaError",
     "ClientAPI",
     "Collection",
     "CollectionSpec",
@@ -32,10 +40,12 @@ __all__ = [
     "InvalidArgumentError",
     "Metadata",
     "QueryResult",
+    "Server",
     "Where",
     "WhereDocument",
     "open_collection",
     "open_directory",
+    "open_server",
     "prepare_collection",
     "reset_threshold",
     "settle",
@@ -44,8 +54,13 @@ __all__ = [
 DEFAULT_SYNC_THRESHOLD = 1000
 """ChromaDB's own. Left behind in every directory, so that whoever writes to it next flushes as usual."""
 
+CHROMADB_VERSION = chromadb.__version__
 SQLITE_FILE = "chroma.sqlite3"
-VACUUM_FREE_SHARE = 0.25
+VACUUM_FREE_SHARE = 0.05
+"""More than this of SQLite's pages free, and the file is rewritten: a snapshot is read far more often than made."""
+
+# Made once: reading the environment into them takes as long as opening a directory.
+_SETTINGS = Settings(anonymized_telemetry=False)
 _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
@@ -63,10 +78,65 @@ def open_directory(directory: Path) -> Iterator[ClientAPI]:
 
     ChromaDB counts references per path: the files are released when the last client on the path is closed.
     """
-    settings = Settings(anonymized_telemetry=False)
+    settings = _SETTINGS.model_copy()
     # ClientAPI, the type that it declares, lacks the close() that every client has.
     with closing(cast("Client", chromadb.PersistentClient(path=directory.resolve(), settings=settings))) as client:
         yield client
+
+
+class Server(NamedTuple):
+    """Where a ChromaDB server answers, and as whom to ask it."""
+
+    host: str
+    port: int
+    ssl: bool
+    headers: dict[str, str]
+    tenant: str
+    database: str
+
+    def __str__(self) -> str:
+        """Return its URL."""
+        return f"{'https' if self.ssl else 'http'}://{self.host}:{self.port}"
+
+
+@contextmanager
+def open_server(server: Server) -> Iterator[ClientAPI]:
+    """Give a client of a ChromaDB server.
+
+    Raises InvalidRequestError if none answers there, or has no such database for us, and TransientStorageError when
+    it fails later on.
+    """
+    _check_answers(server)
+    try:
+        with _connected(server) as client:
+            yield client
+    except (ChromaError, httpx.HTTPError) as error:
+        raise TransientStorageError(f"the ChromaDB server at {server} failed: {error}") from error
+
+
+def _check_answers(server: Server) -> None:
+    """Ask for the database: a client of ChromaDB that cannot be made leaves connections behind."""
+    path = f"api/v2/tenants/{server.tenant}/databases/{server.database}"
+    try:
+        answer = httpx.get(f"{server}/{path}", headers=server.headers, follow_redirects=False)
+    except httpx.HTTPError as error:
+        raise InvalidRequestError(f"no ChromaDB server answers at {server}: {error}") from error
+    if answer.status_code in {401, 403}:
+        raise InvalidRequestError(f"the ChromaDB server at {server} lets nobody in without a --header that it knows")
+    if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
+        raise InvalidRequestError(
+            f"{server} is no ChromaDB server, or has no database {server.tenant}/{server.database}: it answered"
+            f" {answer.status_code} {answer.text[:200]}"
+        )
+
+
+@contextmanager
+def _connected(server: Server) -> Iterator[ClientAPI]:
+    """Give a client, and close its connections, which ChromaDB keeps private and never closes."""
+    with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_SETTINGS.model_copy()))) as client:
+        private: Any = client
+        with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - so
+            yield client
 
 
 @contextmanager
@@ -108,7 +178,7 @@ def settle(directory: Path) -> None:
     """Bring a closed directory into the form that is published, or raise VerificationError.
 
     The index holds every operation (the queue is purged but for the one row that ChromaDB keeps), no more than a
-    quarter of SQLite's pages are free, and nothing but final files is left.
+    twentieth of SQLite's pages are free, and nothing but final files is left.
     """
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
         queued = _number(database, "SELECT count(*) FROM embeddings_queue")

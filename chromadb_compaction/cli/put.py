@@ -1,37 +1,50 @@
-"""`put`: write files' records as deltas."""
+"""`put`: write the records of files, or of somebody's ChromaDB collections, as deltas."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chromadb_compaction.cli.console import JsonFlag, err, note, out, print_json
 from chromadb_compaction.cli.wording import counted
-from chromadb_compaction.errors import InvalidRequestError
+from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.record_files import Rows, Source
-    from chromadb_compaction.writer import DeltaWriter
+    from chromadb_compaction.cli.chroma_places import Place
+    from chromadb_compaction.cli.record_files import Source
+    from chromadb_compaction.cli.transfer import Transfer
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="JSON Lines (.jsonl, .jsonl.gz), Parquet (.parquet), a ChromaDB directory, or the URL of its server.",
+        show_default=False,
+    ),
+]
+Collections = Annotated[
+    list[str] | None,
+    typer.Option("--collection", "-c", help="Where files go; of ChromaDB's collections those to put (none: all)."),
+]
+Headers = Annotated[list[str] | None, typer.Option(help='For the server, such as "Authorization: Bearer ...".')]
+Restart = Annotated[bool, typer.Option("--restart", help="Begin anew what was stopped, as if written now.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, say what would be written.")]
 
 
-def put(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE",
-            help="JSON Lines (.jsonl, .jsonl.gz), Parquet (.parquet), or a ChromaDB directory.",
-            show_default=False,
-        ),
-    ],
+def put(  # noqa: PLR0913 - typer makes an option of each
+    sources: Sources,
     *,
-    collection: Annotated[
-        str, typer.Option("--collection", "-c", help="The collection to write to.", show_default=False)
-    ],
+    collection: Collections = None,
+    new_name: Annotated[str | None, typer.Option("--as", help="Put a ChromaDB collection under another name.")] = None,
     embedding_function: Annotated[
         str | None,
         typer.Option(help="Embed documents that come without an embedding, and note it for a new collection."),
@@ -39,101 +52,146 @@ def put(
     space: Annotated[
         Space | None, typer.Option(help="How a new collection measures distance; ChromaDB's default is l2.")
     ] = None,
+    header: Headers = None,
+    database: Annotated[str | None, typer.Option(help="The server's database: NAME or TENANT/NAME.")] = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write records as deltas, to be merged by the next compaction.
 
-    A record has an `id`, an `embedding` or a `document` (or both), and may have `metadata`; with `"op": "delete"` it
-    has only an `id`.
+    A file's record has an `id`, an `embedding` or a `document` (or both), and may have `metadata`; with
+    `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and is named; once
+    it is mended, the same command goes on.
+
+    ChromaDB's collections keep their names, their distance and the name of their embedding function. A directory is
+    copied to CHROMADB_CACHE_DIR to be read, and never written to.
+
+    A put that was stopped goes on where it stopped when the same command is given again on this machine. It counts
+    as written when it began: what others have written to the same ids since stays.
 
     Example: `chromadb-compaction put notes.jsonl -c notes --embedding-function wordllama`
+
+    Example: `chromadb-compaction put ./chroma -c notes --as team-notes`, or `chromadb-compaction put http://host:8000`
     """
+    # Read when pyarrow is imported: its own allocator would hold on to 30 MB, more than all deltas need at once.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from chromadb_compaction.cli import clouds
-    from chromadb_compaction.cli.record_files import open_records
-    from chromadb_compaction.writer import DeltaWriter
+    from chromadb_compaction.cli.put_journal import journal_directory
+    from chromadb_compaction.cli.transfer import How, Transfer
 
-    sources = [open_records(path, collection) for path in files]
-    shapes = {source.space for source in sources if source.space}
-    writer = DeltaWriter(
-        clouds.settings(),
-        space=space or (shapes.pop() if len(shapes) == 1 else None),
-        embedding_function=embedding_function,
-        producer="chromadb-compaction put",
-    )
-    with _progress(disable=as_json) as bar:
-        task = bar.add_task("Writing", total=sum(source.size for source in sources))
-        rows = 0
-        for chunk in _written(writer, sources, collection, embedding_function):
-            rows += len(chunk.ids)
-            bar.update(task, advance=chunk.size)
+    services = clouds.services()
+    how = How(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
+    with ExitStack() as stack:
+        places = _Places(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
+        found = _sources(sources, collection or [], new_name, places)
+        transfers = [stack.enter_context(closing(Transfer(source, services, how))) for source in found]
+        _run(transfers, quiet=as_json)
     if as_json:
-        print_json({"collection": collection, "records": rows, "deltas": writer.written})
-        return
-    out.print(f"Wrote {counted(rows, 'record')} as [bold]{counted(len(writer.written), 'delta')}[/] to {collection}.")
-    note("Merge them now: chromadb-compaction compact --wait")
+        print_json(_as_json(transfers, dry_run=dry_run))
+    else:
+        _tell(transfers, dry_run=dry_run)
 
 
-def _written(
-    writer: DeltaWriter, sources: Sequence[Source], collection: str, embedding_function: str | None
-) -> Iterator[Rows]:
-    """Write all records, yielding each chunk once the writer has it. An error says what has been written already."""
-    try:
-        with writer:
-            for source in sources:
-                for chunk in source.rows():
-                    _write(writer, collection, chunk, embedding_function)
-                    yield chunk
-    except InvalidRequestError as error:
-        raise InvalidRequestError(f"{error}; {_what_stays(writer)}") from error
+class _Places:
+    """Opens ChromaDB directories and servers; what they need stays until `stack` unwinds."""
+
+    def __init__(self, scratch: Path, stack: ExitStack, headers: Sequence[str], database: str | None) -> None:
+        self._scratch = scratch
+        self._stack = stack
+        self._headers = headers
+        self._database = database
+
+    def open(self, location: str) -> Place:
+        from chromadb_compaction.cli.chroma_places import chroma_directory, chroma_server
+
+        if _is_url(location):
+            return chroma_server(location, self._headers, self._database)
+        return self._stack.enter_context(chroma_directory(Path(location), self._scratch))
 
 
-def _write(writer: DeltaWriter, collection: str, rows: Rows, embedding_function: str | None) -> None:
-    for part in _parts_of_one_kind(rows):
-        if part.deleted[0]:
-            writer.delete(collection, part.ids)
+def _sources(
+    locations: Sequence[str], collections: Sequence[str], new_name: str | None, places: _Places
+) -> list[Source]:
+    """Return the sources in their order, files that stand side by side as one."""
+    from chromadb_compaction.cli.record_files import RecordFiles
+
+    found: list[Source] = []
+    for is_chroma, group in groupby(locations, key=lambda location: _is_url(location) or Path(location).is_dir()):
+        if is_chroma:
+            for location in group:
+                found += _chroma_sources(places.open(location), collections, new_name)
+        elif len(collections) == 1:
+            found.append(RecordFiles([Path(location) for location in group], new_name or collections[0]))
         else:
-            embeddings = _embedded(part, embedding_function)
-            writer.upsert(collection, part.ids, embeddings, documents=part.documents, metadatas=part.metadatas)
+            raise InvalidRequestError("say which one collection the files' records go to: --collection NAME")
+    return found
 
 
-def _what_stays(writer: DeltaWriter) -> str:
-    if not writer.written:
-        return "nothing was written"
-    return f"{counted(len(writer.written), 'delta')} of the records before stay written; mend the file and put it again"
+def _chroma_sources(place: Place, collections: Sequence[str], new_name: str | None) -> Iterator[Source]:
+    from chromadb_compaction.cli.chroma_source import ChromaCollection
+
+    names = place.names(collections)
+    if new_name is not None and len(names) > 1:
+        raise InvalidRequestError(f"--as names one collection; say with -c which of these: {', '.join(names)}")
+    for name in names:
+        yield ChromaCollection(place, name, new_name or name)
 
 
-def _parts_of_one_kind(rows: Rows) -> Iterator[Rows]:
-    start = 0
-    for end in range(1, len(rows.ids) + 1):
-        if end == len(rows.ids) or rows.deleted[end] != rows.deleted[start]:
-            yield rows.part(start, end)
-            start = end
+def _is_url(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
 
 
-def _embedded(rows: Rows, function: str | None) -> object:
-    """Return the rows' embeddings, those that are missing made from their documents."""
-    missing = [index for index, embedding in enumerate(rows.embeddings) if embedding is None]
-    if not missing:
-        return rows.embeddings
-    bare = next((rows.ids[index] for index in missing if rows.documents[index] is None), None)
-    if bare is not None:
-        raise InvalidRequestError(f"the record {bare!r} has neither an embedding nor a document")
-    if function is None:
-        raise InvalidRequestError(
-            f"the record {rows.ids[missing[0]]!r} has no embedding; say what makes one of its document:"
-            " --embedding-function wordllama"
-        )
-    from chromadb_compaction.adapters.embedding import embed
-
-    made = embed([str(rows.documents[index]) for index in missing], function)
-    if len(missing) == len(rows.ids):
-        return made
-    embeddings = list(rows.embeddings)
-    for index, vector in zip(missing, made, strict=True):
-        embeddings[index] = vector.tolist()
-    return embeddings
-
-
-def _progress(*, disable: bool) -> Progress:
+def _run(transfers: Sequence[Transfer], *, quiet: bool) -> None:
+    """Write everything; only when all of it is written does the next put of the same begin at the beginning."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    return Progress(*columns, TimeRemainingColumn(), console=err, disable=disable)
+    with _way_back(transfers), Progress(*columns, TimeRemainingColumn(), console=err, disable=quiet) as bar:
+        for transfer in transfers:
+            task = bar.add_task(transfer.source.collection, total=None)
+            for size in transfer.run():
+                bar.update(task, advance=size, total=transfer.source.size)
+    for transfer in transfers:
+        transfer.forget()
+
+
+@contextmanager
+def _way_back(transfers: Sequence[Transfer]) -> Iterator[None]:
+    try:
+        yield
+    except InvalidRequestError:
+        raise  # it says itself what stays
+    except (CompactionError, BotoCoreError, ClientError, KeyboardInterrupt):
+        deltas = sum(len(transfer.deltas) for transfer in transfers)
+        if deltas:
+            note(f"{counted(deltas, 'delta')} of it are written; give the same command again to go on from there")
+        raise
+
+
+def _as_json(transfers: Sequence[Transfer], *, dry_run: bool) -> dict[str, object]:
+    return {
+        "dry_run": dry_run,
+        "records": sum(transfer.records for transfer in transfers),
+        "deltas": [] if dry_run else [key for transfer in transfers for key in transfer.deltas],
+        "collections": [
+            {
+                "source": transfer.source.name,
+                "collection": transfer.source.collection,
+                "records": transfer.records,
+                "records_before": transfer.records_before,
+                "deltas": len(transfer.deltas),
+            }
+            for transfer in transfers
+        ],
+    }
+
+
+def _tell(transfers: Sequence[Transfer], *, dry_run: bool) -> None:
+    for transfer in transfers:
+        deltas = f"[bold]{counted(len(transfer.deltas) - transfer.deltas_before, 'delta')}[/]"
+        verb = "Would write" if dry_run else "Wrote"
+        wrote = f"{verb} {counted(transfer.records, 'record')} as {deltas} to {transfer.source.collection}"
+        before = transfer.records_before
+        earlier = f", after the {counted(before, 'record')} that were put on {transfer.began}" if before else ""
+        out.print(f"{wrote}{earlier}.")
+    if any(transfer.deltas for transfer in transfers) and not dry_run:
+        note("Merge them now: chromadb-compaction compact --wait")

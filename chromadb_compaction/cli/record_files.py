@@ -32,48 +32,71 @@ class Rows(NamedTuple):
     metadatas: Sequence[dict[str, Any] | None]
     size: int = 0
 
-    def part(self, start: int, end: int) -> Self:
-        """Return the records from `start` up to `end`."""
+    def part(self, start: int, end: int | None = None) -> Self:
+        """Return the records from `start` up to `end`, of the same size for progress."""
         some = slice(start, end)
         return type(self)(
-            self.ids[some], self.deleted[some], self.embeddings[some], self.documents[some], self.metadatas[some]
+            self.ids[some],
+            self.deleted[some],
+            self.embeddings[some],
+            self.documents[some],
+            self.metadatas[some],
+            self.size,
         )
 
 
 class Source(ABC):
-    """One file. `size` is what the sizes of its chunks add up to; `space` is known if the file says it."""
+    """Records on their way into `collection`.
 
+    `name` is for people; `location` is where the source is found again from anywhere. `size` is what the sizes of
+    the pieces add up to, known at the first of them. `space` and `embedding_function` are the collection's, if the
+    source says them.
+    """
+
+    name: str
+    location: str
+    collection: str
+    size: int
     space: Space | None = None
+    embedding_function: str | None = None
+
+    @abstractmethod
+    def rows(self) -> Iterator[Rows]:
+        """Yield all records, always in the same order. Raises InvalidRequestError for what cannot be read."""
+
+
+class RecordFiles(Source):
+    """Files that go to one collection, one after the other."""
+
+    def __init__(self, paths: Sequence[Path], collection: str) -> None:
+        self._files = [_open(path) for path in paths]
+        self.name = ", ".join(path.name for path in paths)
+        self.location = ", ".join(str(path.resolve()) for path in paths)
+        self.collection = collection
+        self.size = sum(file.size for file in self._files)
+
+    def rows(self) -> Iterator[Rows]:
+        """Yield the records of all files, a piece at a time."""
+        for file in self._files:
+            yield from file.pieces()
+
+
+class RecordFile(ABC):
+    """One file."""
 
     def __init__(self, path: Path) -> None:
-        self.name = path.name
         self.path = path
         self.size = path.stat().st_size
 
     @abstractmethod
-    def rows(self) -> Iterator[Rows]:
+    def pieces(self) -> Iterator[Rows]:
         """Yield the records in order. Raises InvalidRequestError for a file that cannot be read."""
 
 
-def open_records(path: Path, collection: str) -> Source:
-    """Return the source that reads `path`. In a ChromaDB directory, `collection` says which of several is meant."""
-    if path.is_dir():
-        from chromadb_compaction.cli.chroma_directory import ChromaDirectory
-
-        return ChromaDirectory(path, collection)
-    if not path.is_file():
-        raise InvalidRequestError(f"there is no file {path}")
-    if path.name.endswith(".parquet"):
-        return ParquetFile(path)
-    if path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
-        return JsonLines(path)
-    raise InvalidRequestError(f"{path} is neither .jsonl, .jsonl.gz, .parquet nor a ChromaDB directory")
-
-
-class JsonLines(Source):
+class JsonLines(RecordFile):
     """One JSON object a line, gzipped or not."""
 
-    def rows(self) -> Iterator[Rows]:
+    def pieces(self) -> Iterator[Rows]:
         """Yield the records, checked for known names."""
         with self.path.open("rb") as raw, self._text(raw) as text:
             numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip())
@@ -87,7 +110,7 @@ class JsonLines(Source):
                 raise InvalidRequestError(f"{self.path} is not whole: {error}") from error
 
     def _text(self, raw: IO[bytes]) -> AbstractContextManager[Iterable[bytes]]:
-        return gzip.GzipFile(fileobj=raw) if self.name.endswith(".gz") else nullcontext(raw)
+        return gzip.GzipFile(fileobj=raw) if self.path.name.endswith(".gz") else nullcontext(raw)
 
     def _record(self, number: int, line: bytes) -> dict[str, Any]:
         try:
@@ -100,10 +123,10 @@ class JsonLines(Source):
         return record
 
 
-class ParquetFile(Source):
+class ParquetFile(RecordFile):
     """A Parquet file with the columns of a delta."""
 
-    def rows(self) -> Iterator[Rows]:
+    def pieces(self) -> Iterator[Rows]:
         """Yield the records; embeddings stay a matrix where they can."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -116,6 +139,16 @@ class ParquetFile(Source):
                     yield _batch(batch, size=self.size * len(batch) // total)
         except (pa.ArrowException, OSError) as error:
             raise InvalidRequestError(f"{self.path} cannot be read as Parquet: {error}") from error
+
+
+def _open(path: Path) -> RecordFile:
+    if not path.is_file():
+        raise InvalidRequestError(f"there is no file {path}")
+    if path.name.endswith(".parquet"):
+        return ParquetFile(path)
+    if path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
+        return JsonLines(path)
+    raise InvalidRequestError(f"{path} is neither .jsonl, .jsonl.gz, .parquet nor a ChromaDB directory or URL")
 
 
 def _batch(batch: pa.RecordBatch, *, size: int) -> Rows:

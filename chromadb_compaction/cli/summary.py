@@ -77,6 +77,7 @@ def _sum(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
         deleted=before.deleted + after.deleted,
         unchanged=before.unchanged + after.unchanged,
         records=after.records,
+        loader=after.loader or before.loader,
     )
 
 

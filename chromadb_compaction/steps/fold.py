@@ -8,13 +8,15 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.adapters.chroma import SQLITE_FILE, CollectionSpec, settle
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader, Progress
+from chromadb_compaction.adapters.chroma_loader import Loader, Progress
+from chromadb_compaction.adapters.chroma_loading import choose_loader
 from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
 from chromadb_compaction.merging import newest
-from chromadb_compaction.runs import decode_run, run_dimension
+from chromadb_compaction.runs import read_run, run_dimension
 from chromadb_compaction.steps.phases import Phases
 
 
@@ -43,7 +45,8 @@ class FoldResult(BaseModel):
     """What became of the collection.
 
     `ledger_changed` False: nothing is new, nothing was written. `records_changed` False: the directory is as it
-    was (or still missing), only versions or tombstones moved. `seconds` per phase: plan, load, verify, settle, ledger.
+    was (or still missing), only versions or tombstones moved. `loader`: the one that changed the records, if any
+    changed. `seconds` per phase: plan, load, verify, settle, ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +57,7 @@ class FoldResult(BaseModel):
     ledger_changed: bool
     counts: FoldCounts
     conservation: Conservation
+    loader: str | None
     seconds: dict[str, float]
 
 
@@ -71,11 +75,13 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
     phases = Phases()
     with phases("plan"):
         plan, dimension = _plan(request)
+    give_back()
     if plan.touches_records and dimension is not None:
         _check_disk(request.directory, plan)
         spec = CollectionSpec(request.collection, dimension, request.space)
         with phases("load"):
-            (loader or ApiLoader()).apply(request.directory, spec, plan, progress=progress)
+            loader = loader or choose_loader(request.directory, spec)
+            loader.apply(request.directory, spec, plan, progress=progress)
         with phases("verify"):
             verify(request.directory, spec, plan, progress=progress)
         with phases("settle"):
@@ -90,13 +96,14 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
         ledger_changed=plan.touches_ledger,
         counts=plan.counts,
         conservation=plan.conservation,
+        loader=loader.name if loader and plan.touches_records else None,
         seconds=phases.seconds,
     )
 
 
 def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
     """Return the plan, proven to conserve, and the collection's dimension, if it has one by now."""
-    rows = newest(decode_run(path.read_bytes()) for path in request.runs)
+    rows = newest(read_run(path) for path in request.runs)
     ledger = None if request.ledger is None else decode_ledger(request.ledger.read_bytes())
     arriving = run_dimension(rows)
     if None not in {request.dimension, arriving} and request.dimension != arriving:

@@ -159,6 +159,7 @@ def _counts(folded: list[FoldedCollection]) -> list[CollectionCounts]:
             deleted=collection.result.counts.deleted,
             unchanged=collection.result.counts.unchanged + collection.result.counts.stale,
             records=collection.result.counts.records,
+            loader=collection.result.loader,
         )
         for collection in folded
     ]

@@ -15,6 +15,7 @@ import pytest
 from chromadb.config import Settings
 
 from chromadb_compaction.adapters.chroma import CollectionSpec
+from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_verification import verify
 from chromadb_compaction.ledger import FoldPlan, plan_fold
@@ -163,3 +164,16 @@ class LoaderContract:
 
 class TestApiLoader(LoaderContract):
     loader = ApiLoader()
+
+
+class TestBulkLoader(LoaderContract):
+    loader = BulkLoader()
+
+
+class TestBulkLoaderThatBuildsEachIndexAnew(LoaderContract):
+    loader = BulkLoader(rebuilds=lambda _: True)
+
+
+class TestBulkLoaderThatChangesEachIndexInPlace(LoaderContract):
+    # hnswlib ignores an update of its only entry.
+    loader = BulkLoader(rebuilds=lambda change: change.entries == 1)

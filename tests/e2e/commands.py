@@ -44,6 +44,7 @@ def command_line(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(JSONFileLoader, "load_file", lambda _self, path: read_service_files(path))
     for name, value in stack.env.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_STATE_HOME", str(stack.home.path / "put-journals"))
 
     def typed(*arguments: str) -> Ended:
         capsys.readouterr()

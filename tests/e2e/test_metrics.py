@@ -67,6 +67,7 @@ def test_an_execution_tells_what_it_found_and_did(stack: Stack) -> None:
         "RecordsAdded": 2,
         "RecordsReplaced": 0,
         "RecordsDeleted": 0,
+        "UnprovenCollections": 0,
         "SnapshotRecords": 2,
         "SnapshotBytes": snapshot["bytes"],
         "CompactionSucceeded": 1,

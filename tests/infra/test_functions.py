@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pulumi import FileArchive
 
+from infra.environment import ALLOCATORS
 from tests.infra.declared import IMAGE, declared, default_stack
 
 ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
@@ -52,7 +53,8 @@ def test_every_function_runs_on_arm(task: str) -> None:
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
 def test_every_function_knows_every_setting(task: str) -> None:
-    assert function(task)["environment"]["variables"] == default_stack().outputs
+    variables = function(task)["environment"]["variables"]
+    assert variables == default_stack().outputs | (ALLOCATORS if task in IN_IMAGE else {})
 
 
 @pytest.mark.parametrize("task", RENEWING)

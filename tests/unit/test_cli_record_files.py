@@ -5,18 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import chromadb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chromadb_compaction.cli.record_files import CHUNK, Rows, open_records
+from chromadb_compaction.cli.record_files import CHUNK, RecordFiles, Rows
 from chromadb_compaction.errors import InvalidRequestError
 
 
-def all_rows(path: Path, collection: str = "docs") -> list[Rows]:
-    return list(open_records(path, collection).rows())
+def all_rows(*paths: Path) -> list[Rows]:
+    return list(RecordFiles(paths, "docs").rows())
 
 
 def json_lines(path: Path, *records: dict[str, Any]) -> Path:
@@ -64,41 +62,6 @@ def test_parquet_is_read_with_its_nulls_and_its_metadata_parsed(tmp_path: Path) 
     assert list(rows.metadatas) == [{"n": 1}, None]
 
 
-def a_chroma_directory(path: Path, *names: str) -> Path:
-    client = chromadb.PersistentClient(path=path)
-    for name in names:
-        space: Any = {"hnsw": {"space": "cosine"}}
-        collection = client.create_collection(name, embedding_function=None, configuration=space)
-        collection.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32), metadatas=[{"n": 1}, {"n": 2}])
-    client.close()  # type: ignore[attr-defined]
-    return path
-
-
-def test_a_chroma_directory_is_read_with_its_space_and_left_untouched(tmp_path: Path) -> None:
-    path = a_chroma_directory(tmp_path / "chroma", "their-name")
-    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-    source = open_records(path, "our-name")
-    (rows,) = source.rows()
-
-    assert source.space == "cosine"
-    assert dict(zip(rows.ids, rows.metadatas, strict=True)) == {"a": {"n": 1}, "b": {"n": 2}}
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
-
-
-def test_of_several_collections_the_one_of_that_name_is_read_and_no_other(tmp_path: Path) -> None:
-    path = a_chroma_directory(tmp_path / "chroma", "one", "two")
-
-    assert len(all_rows(path, "two")[0].ids) == 2
-    with pytest.raises(InvalidRequestError, match="has no collection 'three'; it has: one, two"):
-        open_records(path, "three")
-
-
-def test_an_empty_directory_is_no_chroma_directory(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match=r"has no chroma\.sqlite3"):
-        open_records(tmp_path, "docs")
-
-
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -140,4 +103,4 @@ def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
     path.touch()
 
     with pytest.raises(InvalidRequestError, match="is neither"):
-        open_records(path, "docs")
+        RecordFiles([path], "docs")

@@ -43,9 +43,9 @@ def a_listing(*, deltas: int, pending: int, oldest: float | None) -> DeltaListin
     )
 
 
-def counts(collection: str, *, added: int, replaced: int, deleted: int) -> CollectionCounts:
+def counts(collection: str, *, added: int, replaced: int, deleted: int, loader: str = "bulk") -> CollectionCounts:
     return CollectionCounts(
-        collection=collection, added=added, replaced=replaced, deleted=deleted, unchanged=9, records=99
+        collection=collection, added=added, replaced=replaced, deleted=deleted, unchanged=9, records=99, loader=loader
     )
 
 
@@ -56,7 +56,7 @@ def a_pass(*, published: bool = True) -> PublishedSnapshot:
         outcome="snapshot/0000000001-3f2a9c1b/deltas.json.gz",
         collections=[
             counts("docs", added=5, replaced=3, deleted=1),
-            counts("pages", added=2, replaced=0, deleted=4),
+            counts("pages", added=2, replaced=0, deleted=4, loader="api"),
         ],
         deltas_merged=7,
         deltas_quarantined=2,
@@ -101,6 +101,7 @@ def test_a_published_pass_tells_what_it_did_and_what_stands_now() -> None:
         "RecordsAdded": 7,
         "RecordsReplaced": 3,
         "RecordsDeleted": 5,
+        "UnprovenCollections": 1,
         "SnapshotRecords": 1234,
         "SnapshotBytes": 56789,
     }

@@ -74,7 +74,7 @@ def test_the_first_pass_publishes_the_first_snapshot(cloud: Cloud, tmp_path: Pat
 
     assert answer.published
     assert answer.collections == [
-        CollectionCounts(collection="docs", added=1, replaced=0, deleted=0, unchanged=0, records=1)
+        CollectionCounts(collection="docs", added=1, replaced=0, deleted=0, unchanged=0, records=1, loader="bulk")
     ]
     assert contents(cloud, tmp_path) == {"a": Record("text", {"n": 1})}
 

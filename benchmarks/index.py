@@ -1,0 +1,50 @@
+"""The constants of the rule that chooses between changing an index in place and building it anew, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.folds import LoaderName, measure, write_run
+from benchmarks.report import Reference, Row
+from benchmarks.workload import Load, Records, first_round
+from chromadb_compaction.adapters import chroma_costs
+
+MOVED_SHARE = 5
+"""One in so many vectors is replaced."""
+
+
+def cost_rows(load: Load) -> list[Row]:
+    """Return what replacing and keeping a vector cost, in insertions, beside what the rule holds them to cost."""
+    parts = list(first_round(load))
+    count = load.records // MOVED_SHARE
+    moved = Records(
+        [row_id for part in parts for row_id in part.ids][:count],
+        np.random.default_rng(1).standard_normal((count, load.dimension), dtype=np.float32),
+        ["moved"] * count,
+        [{"moved": True}] * count,
+    )
+    one = Records(["one more"], moved.embeddings[:1], ["one more"], [{"moved": False}])
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
+        place = Path(name)
+        base = place / "base"
+        insert = measure(base, write_run(place / "run", parts), load.dimension).phases["load"] / load.records
+        few, many = (write_run(place / f"run-{len(each.ids)}", [each], first=load.deltas) for each in (one, moved))
+
+        def load_seconds(run: Path, loader: LoaderName) -> float:
+            return measure(place / "changed", run, load.dimension, base=base, loader=loader).phases["load"]
+
+        fixed = load_seconds(few, "in place")
+        replaced = (load_seconds(many, "in place") - fixed) / count
+        kept = (load_seconds(few, "anew") - fixed) / load.records
+    return [
+        _row("a vector replaced", replaced / insert, chroma_costs.UPDATE_COST),
+        _row("a vector kept", kept / insert, chroma_costs.KEPT_COST),
+    ]
+
+
+def _row(what: str, value: float, rule: float) -> Row:
+    references = [Reference(name="rule", value=rule)]
+    return Row(part="index, in insertions", what=what, value=value, unit="", references=references)

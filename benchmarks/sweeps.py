@@ -1,0 +1,122 @@
+"""How the phases of one compaction grow: with the number of deltas, the size of the base, and the share of updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import job
+from benchmarks.memory import watched_workers
+from benchmarks.workload import Records, random_records
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
+
+BASE_DELTA_BYTES = 4_000_000
+PHASES = ("merge batch", "download", "plan", "load", "verify", "settle", "hash", "upload", "publish")
+"""In the order in which they run. Those from plan to settle are the fold's."""
+_OF_UPLOAD = ("download", "hash", "upload", "publish")
+_OF_FOLD = ("plan", "load", "verify", "settle")
+
+
+class Point(NamedTuple):
+    """One measured compaction: what it met and what it took, in seconds per phase and peak MiB per function."""
+
+    x: float
+    label: str
+    seconds: dict[str, float]
+    peaks: dict[str, float]
+
+
+class Sweep(NamedTuple):
+    """Points along one variable. `unit` says in words what one step of `x` is."""
+
+    name: str
+    title: str
+    unit: str
+    points: list[Point]
+
+    def slopes(self) -> dict[str, float]:
+        """Return the seconds that one step of `x` adds to each phase, by least squares over all points."""
+        at = np.array([point.x for point in self.points])
+        return {phase: float(np.polyfit(at, [point.seconds[phase] for point in self.points], 1)[0]) for phase in PHASES}
+
+
+class Change(NamedTuple):
+    """What arrives on a base of `base` records: so many deltas of so many rows, a share of them updates."""
+
+    base: int
+    dimension: int
+    deltas: int
+    rows: int
+    updates: float
+
+
+def number_of_deltas(home: StackHome) -> Sweep:
+    """Vary how many deltas of 100 rows arrive on 10,000 records."""
+    changes = [Change(10_000, 384, deltas, 100, 0.5) for deltas in (10, 50, 100, 200)]
+    points = [measured(home, change, x=change.deltas, label=f"{change.deltas}") for change in changes]
+    return Sweep("deltas", "Deltas of 100 rows on 10,000 records of 384 dimensions", "Each delta more", points)
+
+
+def size_of_base(home: StackHome) -> Sweep:
+    """Vary the base, while 2,000 rows arrive, half of them updates."""
+    changes = [Change(base, 384, 20, 100, 0.5) for base in (10_000, 100_000, 300_000)]
+    points = [measured(home, each, x=each.base / 1000, label=f"{each.base:,}") for each in changes]
+    return Sweep("base", "2,000 rows on a base of 384 dimensions", "Each 1,000 records more in the base", points)
+
+
+def wide_vectors(home: StackHome) -> Sweep:
+    """Measure one base of wide vectors."""
+    change = Change(50_000, 1536, 20, 100, 0.5)
+    point = measured(home, change, x=0, label="50,000")
+    return Sweep("wide", "2,000 rows on 50,000 records of 1,536 dimensions", "", [point])
+
+
+def share_of_updates(home: StackHome) -> Sweep:
+    """Vary how many of 10,000 rows replace records of a base of 20,000."""
+    changes = [Change(20_000, 384, 20, 500, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    points = [measured(home, each, x=100 * each.updates, label=f"{each.updates:.0%}") for each in changes]
+    return Sweep("updates", "10,000 rows on 20,000 records of 384 dimensions", "Each per cent more of updates", points)
+
+
+def measured(home: StackHome, change: Change, *, x: float, label: str) -> Point:
+    """Build the base in a stack of its own, let the change arrive, and measure its compaction."""
+    name = f"b{change.base}x{change.dimension}-{change.deltas}-{int(100 * change.updates)}"
+    services = job.deployed(home, name)
+    job.produce(services, base_of(change))
+    job.compact(services)
+    job.produce(services, arriving(change))
+    with watched_workers(f"-{name}") as peaks:
+        timeline = job.compact(services)
+    upload = PublishedSnapshot.model_validate(timeline.outputs["UploadSnapshot"][0]["snapshot"]).seconds
+    copied = DownloadedSnapshot.model_validate(timeline.outputs["DownloadSnapshot"][0]["base_copy"]).seconds
+    seconds = {phase: upload.get(phase, 0.0) for phase in _OF_UPLOAD}
+    seconds["download"] += copied
+    seconds |= {phase: upload.get(f"fold.{phase}", 0.0) for phase in _OF_FOLD}
+    seconds["merge batch"] = job.phases(timeline)["merge batch"]
+    return Point(x, label, {phase: seconds[phase] for phase in PHASES}, peaks)
+
+
+def base_of(change: Change) -> Iterator[Records]:
+    """Yield the base's records as deltas of some megabytes."""
+    rows = max(1, BASE_DELTA_BYTES // (4 * change.dimension + 400))
+    for start in range(0, change.base, rows):
+        ids = [_id(row) for row in range(start, min(start + rows, change.base))]
+        yield random_records(change.dimension, seed=start, ids=ids)
+
+
+def arriving(change: Change) -> Iterator[Records]:
+    """Yield the deltas that arrive: the updates spread evenly over the base."""
+    updates = round(change.deltas * change.rows * change.updates)
+    old = [_id(row) for row in np.linspace(0, change.base, updates, endpoint=False, dtype=int).tolist()]
+    new = [_id(change.base + row) for row in range(change.deltas * change.rows - updates)]
+    ids = np.random.default_rng(5).permutation(old + new).tolist()
+    for delta in range(change.deltas):
+        part = ids[delta * change.rows : (delta + 1) * change.rows]
+        yield random_records(change.dimension, seed=1_000_000 + delta, ids=part)
+
+
+def _id(row: int) -> str:
+    return f"record-{row:07d}"

@@ -1,0 +1,83 @@
+"""Which directories the bulk loader may write: those of a ChromaDB that the differential suite has passed on.
+
+The suite (tests/differential) proves that what the bulk loader writes cannot be told from what ChromaDB's own API
+writes. It proves so for one version of ChromaDB and the tables that this version makes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+
+from chromadb_compaction.adapters.chroma import CHROMADB_VERSION, SQLITE_FILE, CollectionSpec
+from chromadb_compaction.adapters.chroma_schema import hnsw_settings
+
+PROVEN = {"1.5.9": "5c1af3b0cee38ee104a7e0100ff366e59448e247054eb37dfcb4b5ece26aed44"}
+"""Per version of ChromaDB, the digest of its `migrations` rows. Add one when the differential suite passes on it."""
+
+_PROBE = "CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='trigram')"
+_SEGMENTS = {
+    ("VECTOR", "urn:chroma:segment/vector/hnsw-local-persisted"),
+    ("METADATA", "urn:chroma:segment/metadata/sqlite"),
+}
+
+
+def refusal(directory: Path, spec: CollectionSpec) -> str | None:
+    """Return why a closed directory must be left to ChromaDB's API, or None if it need not."""
+    proven = PROVEN.get(CHROMADB_VERSION)
+    if proven is None:
+        return f"ChromaDB {CHROMADB_VERSION} is not one that the differential suite has passed on"
+    if not _indexes_texts():
+        return "this Python's SQLite lacks the full-text index that ChromaDB uses"
+    with closing(sqlite3.connect(directory / SQLITE_FILE)) as database:
+        if migrations_digest(database) != proven:
+            return f"its migrations are not those of ChromaDB {CHROMADB_VERSION}"
+        return _unfamiliar(database, spec)
+
+
+def migrations_digest(database: sqlite3.Connection) -> str:
+    """Return one digest of the directory, version and hash of every migration that a database has gone through."""
+    rows = database.execute("SELECT dir, version, hash FROM migrations ORDER BY dir, version").fetchall()
+    return hashlib.sha256(
+        "".join(f"{part}/{version}/{digest}\n" for part, version, digest in rows).encode()
+    ).hexdigest()
+
+
+def _unfamiliar(database: sqlite3.Connection, spec: CollectionSpec) -> str | None:
+    """Return what the tables state that the suite has not tried."""
+    collections = database.execute("SELECT name, dimension, schema_str FROM collections").fetchall()
+    if [name for name, *_ in collections] != [spec.name]:
+        return f"it holds {len(collections)} collections, not this one alone"
+    _, dimension, schema = collections[0]
+    if dimension not in {None, spec.dimension}:
+        return f"its collection has {dimension} dimensions"
+    try:
+        hnsw_settings(orjson.loads(schema))
+    except (LookupError, TypeError, ValueError):
+        return "its collection's schema has another shape"
+    if set(database.execute("SELECT scope, type FROM segments").fetchall()) != _SEGMENTS:
+        return "its segments are of other types"
+    return _unflushed(database)
+
+
+def _unflushed(database: sqlite3.Connection) -> str | None:
+    seen = dict(
+        database.execute("SELECT scope, seq_id FROM segments LEFT JOIN max_seq_id ON segment_id = id").fetchall()
+    )
+    queued = database.execute("SELECT max(seq_id) FROM embeddings_queue").fetchone()[0]
+    if seen["METADATA"] != seen["VECTOR"] or queued != seen["VECTOR"]:
+        return "its index is not flushed"
+    return None
+
+
+def _indexes_texts() -> bool:
+    with closing(sqlite3.connect(":memory:")) as database:
+        try:
+            database.execute(_PROBE)
+        except sqlite3.OperationalError:
+            return False
+    return True

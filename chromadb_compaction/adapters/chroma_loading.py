@@ -1,0 +1,23 @@
+"""Choosing the loader for a directory: in bulk where that is proven, through ChromaDB's API everywhere else."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from chromadb_compaction.adapters.chroma import CollectionSpec
+from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader, create
+from chromadb_compaction.adapters.chroma_gate import refusal
+from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
+
+log = logging.getLogger(__name__)
+
+
+def choose_loader(directory: Path, spec: CollectionSpec) -> Loader:
+    """Return the fastest loader that is safe for a directory, which is made, with an empty collection, if missing."""
+    create(directory, spec)
+    reason = refusal(directory, spec)
+    if reason is None:
+        return BulkLoader()
+    log.warning("%s: loading through ChromaDB's API, which takes more than twice as long: %s", spec.name, reason)
+    return ApiLoader()

@@ -1,0 +1,78 @@
+"""The vectors that an index built anew takes over from the old one, proven on the way in and on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chromadb_compaction.adapters.chroma import CollectionSpec
+from chromadb_compaction.adapters.chroma_index import StoredVectors, entries
+from chromadb_compaction.adapters.chroma_loader import ids_of
+from chromadb_compaction.adapters.chroma_tables import ADD, Operation
+from chromadb_compaction.adapters.chroma_verification import differing
+from chromadb_compaction.errors import VerificationError
+from chromadb_compaction.fingerprints import VECTOR_BYTES, vector_fingerprint
+from chromadb_compaction.ledger import FoldPlan
+
+ROWS_AT_ONCE = 5000
+
+
+class KeptVectors:
+    """The live vectors that a fold leaves as they are, the oldest first. The old files may be removed meanwhile."""
+
+    def __init__(self, segment: Path, spec: CollectionSpec, plan: FoldPlan) -> None:
+        self._spec = spec
+        self._stored = StoredVectors(segment, spec.dimension, spec.space) if entries(segment) else None
+        gone = {*plan.deletes, *ids_of(plan.replacements)}
+        self.ids = [row_id for row_id in self._stored.ids() if row_id not in gone] if self._stored else []
+        expected = plan.counts.records - plan.inserts.num_rows - plan.replacements.num_rows
+        if len(self.ids) != expected:
+            raise VerificationError(f"{spec.name}: the index holds {len(self.ids)} kept vectors, the ledger {expected}")
+        self._fingerprints = _fingerprints(plan.ledger, self.ids)
+
+    def operations(self) -> Iterator[Operation]:
+        """Yield an insertion for each vector. Raises VerificationError if one is not what the ledger says.
+
+        Cosine vectors cannot be held against the ledger: their files hold them scaled, and so rounded.
+        """
+        for ids, old, start in self._read():
+            expected = self._fingerprints[start : start + len(ids)].to_pylist()
+            for row_id, vector, stated in zip(ids, old.read(ids), expected, strict=True):
+                body = vector.tobytes()
+                if self._spec.space != "cosine" and vector_fingerprint(body) != cast("bytes", stated)[:VECTOR_BYTES]:
+                    raise VerificationError(f"{self._spec.name}: the index holds another vector for id {row_id!r}")
+                yield Operation(ADD, row_id, body)
+
+    def carry_over(self, segment: Path) -> None:
+        """Prove that the new index holds the kept vectors, and give cosine vectors the very bytes they had in the old.
+
+        ChromaDB scales a cosine vector anew, and so rounds it anew: after some hundred rebuilds that would show.
+        """
+        if not self.ids:
+            return
+        rounded = self._spec.space == "cosine"
+        built = StoredVectors(segment, self._spec.dimension, self._spec.space, writable=rounded)
+        for ids, old, _ in self._read():
+            wrong = differing(built.read(ids), old.read(ids), self._spec.space)
+            if wrong.any():
+                row_id = ids[int(np.flatnonzero(wrong)[0])]
+                raise VerificationError(f"{self._spec.name}: id {row_id!r} has another vector in the index built anew")
+            if rounded:
+                built.overwrite(ids, *old.stored(ids))
+
+    def _read(self) -> Iterator[tuple[list[str], StoredVectors, int]]:
+        for start in range(0, len(self.ids), ROWS_AT_ONCE):
+            yield self.ids[start : start + ROWS_AT_ONCE], cast("StoredVectors", self._stored), start
+
+
+def _fingerprints(ledger: pa.Table, ids: list[str]) -> pa.ChunkedArray[Any]:
+    """Return the fingerprint that the ledger states for each id."""
+    at = pc.index_in(pa.array(ids, pa.string()), value_set=ledger["id"].combine_chunks())
+    if at.null_count:
+        raise VerificationError(f"the index holds {at.null_count} ids that the ledger does not")
+    return ledger["fingerprint"].take(at)

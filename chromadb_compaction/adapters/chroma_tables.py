@@ -1,0 +1,233 @@
+"""The SQLite tables of a closed directory, read for what they state, and written in bulk as ChromaDB writes row by row.
+
+Records stand in `embeddings`, `embedding_metadata`, `embedding_metadata_array` and the full-text table; vectors only
+in the index's files, and in `embeddings_queue` until ChromaDB has taken them from there. Sequence numbers are
+the queue's: a segment has seen everything up to its row in `max_seq_id`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import pyarrow as pa
+
+from chromadb_compaction.adapters.chroma import SQLITE_FILE
+from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, slices, texts_of
+from chromadb_compaction.adapters.chroma_schema import Schema, kind_of
+from chromadb_compaction.errors import VerificationError
+
+DOCUMENT_KEY = "chroma:document"
+ROWS_AT_ONCE = 10_000
+MAX_LATER_TEXTS = 0.10
+"""Pages of the full-text index that may stand beside its largest segment once something was removed."""
+
+# Operations of the queue, as ChromaDB numbers them.
+ADD, UPDATE, DELETE = 0, 1, 3
+
+_SCRATCH = """
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
+    PRAGMA locking_mode = EXCLUSIVE;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -16384;
+    CREATE TEMP TABLE gone_names (name TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY);
+"""
+_REMOVE = """
+    DELETE FROM embedding_fulltext_search WHERE rowid IN (
+        SELECT id FROM embedding_metadata WHERE key = 'chroma:document' AND id IN (SELECT id FROM gone));
+    DELETE FROM embedding_metadata WHERE id IN (SELECT id FROM gone);
+    DELETE FROM embedding_metadata_array WHERE id IN (SELECT id FROM gone);
+    DELETE FROM embeddings WHERE id IN (SELECT id FROM gone);
+    DELETE FROM gone;
+    DELETE FROM gone_names;
+"""
+
+# The row's number holds the segment's from bit 37 on; what belongs to no segment has none there.
+_TEXT_SEGMENTS = "SELECT count(*) FROM embedding_fulltext_search_data WHERE id >> 37 > 0 GROUP BY id >> 37"
+
+Scalar = str | int | float | bool
+Cells = tuple[int, str, str | None, int | None, float | None, bool | None]
+"""One metadata value: the record's number, the key, and the value in the column of its type."""
+
+
+class Operation(NamedTuple):
+    """One entry of the queue. `vector`: float32, little-endian; None for a delete."""
+
+    kind: int
+    row_id: str
+    vector: bytes | None = None
+
+
+class Collection(NamedTuple):
+    """What the tables state of the directory's collection."""
+
+    id: str
+    dimension: int | None
+    schema: Schema
+    metadata_segment: str
+    vector_segment: str
+    last_sequence: int
+
+
+@contextmanager
+def scratch_tables(directory: Path) -> Iterator[Tables]:
+    """Open the tables of a closed directory that is a scratch copy: commit at the end, without journal or sync.
+
+    After an exception the file may be torn; so the directory is worthless.
+    """
+    database = sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)
+    try:
+        database.executescript(_SCRATCH)
+        database.execute("BEGIN EXCLUSIVE")
+        yield Tables(database, directory.name)
+        database.execute("COMMIT")
+    finally:
+        database.close()
+
+
+class Tables:
+    """The tables of a directory that holds one collection, in one transaction."""
+
+    def __init__(self, database: sqlite3.Connection, name: str) -> None:
+        self._database = database
+        self._name = name
+
+    def collection(self) -> Collection:
+        """Read what the tables state."""
+        row = self._database.execute("SELECT id, dimension, schema_str FROM collections").fetchone()
+        segments = dict(self._database.execute("SELECT scope, id FROM segments").fetchall())
+        sequences = "SELECT seq_id FROM max_seq_id UNION SELECT seq_id FROM embeddings_queue"
+        return Collection(
+            id=row[0],
+            dimension=row[1],
+            schema=orjson.loads(row[2]),
+            metadata_segment=segments["METADATA"],
+            vector_segment=segments["VECTOR"],
+            last_sequence=self._database.execute(f"SELECT coalesce(max(seq_id), 0) FROM ({sequences})").fetchone()[0],  # noqa: S608 - constants
+        )
+
+    def describe(self, collection: Collection) -> None:
+        """Write the collection's dimension and schema."""
+        self._database.execute(
+            "UPDATE collections SET dimension = ?, schema_str = ? WHERE id = ?",
+            (collection.dimension, orjson.dumps(collection.schema).decode(), collection.id),
+        )
+
+    def remove(self, collection: Collection, ids: Sequence[str]) -> None:
+        """Remove records. Raises VerificationError unless all of them are there."""
+        if not ids:
+            return
+        self._database.executemany("INSERT INTO gone_names VALUES (?)", ((row_id,) for row_id in ids))
+        found = self._database.execute(
+            "INSERT INTO gone SELECT id FROM gone_names CROSS JOIN embeddings"
+            " ON segment_id = ? AND embedding_id = name",
+            (collection.metadata_segment,),
+        ).rowcount
+        if found != len(ids):
+            raise VerificationError(f"{self._name}: of {len(ids)} records to be removed, only {found} are there")
+        for statement in _REMOVE.split(";"):
+            self._database.execute(statement)
+
+    def insert(
+        self, collection: Collection, rows: pa.Table, sequences: Iterable[int], *, progress: Progress
+    ) -> dict[str, set[str]]:
+        """Add records under new numbers in the order of `rows`, and return the kinds that their keys hold."""
+        kinds: dict[str, set[str]] = {}
+        numbers = iter(range(self._next_number(), 2**63))
+        sequence = iter(sequences)
+        for part in slices(rows, ROWS_AT_ONCE):
+            progress()
+            ids = ids_of(part)
+            numbered = [next(numbers) for _ in ids]
+            self._database.executemany(
+                "INSERT INTO embeddings (id, segment_id, embedding_id, seq_id) VALUES (?, ?, ?, ?)",
+                [
+                    (number, collection.metadata_segment, row_id, next(sequence))
+                    for number, row_id in zip(numbered, ids, strict=True)
+                ],
+            )
+            self._insert_documents(numbered, texts_of(part, "document"))
+            self._insert_metadata(numbered, texts_of(part, "metadata"), kinds)
+        return kinds
+
+    def _next_number(self) -> int:
+        # SQLite itself numbers a new row so.
+        return int(self._database.execute("SELECT coalesce(max(id), 0) + 1 FROM embeddings").fetchone()[0])
+
+    def _insert_documents(self, numbers: list[int], documents: list[str | None]) -> None:
+        held = [(number, text) for number, text in zip(numbers, documents, strict=True) if text is not None]
+        self._database.executemany(
+            f"INSERT INTO embedding_metadata (id, key, string_value) VALUES (?, '{DOCUMENT_KEY}', ?)",  # noqa: S608 - a constant
+            held,
+        )
+        self._database.executemany("INSERT INTO embedding_fulltext_search (rowid, string_value) VALUES (?, ?)", held)
+
+    def _insert_metadata(self, numbers: list[int], metadatas: list[str | None], kinds: dict[str, set[str]]) -> None:
+        single: list[Cells] = []
+        listed: list[Cells] = []
+        for number, text in zip(numbers, metadatas, strict=True):
+            for key, value in orjson.loads(text).items() if text is not None else ():
+                kinds.setdefault(key, set()).add(kind_of(value))
+                if isinstance(value, list):
+                    listed.extend(_cells(number, key, item) for item in value)
+                else:
+                    single.append(_cells(number, key, value))
+        self._database.executemany(_insert_into("embedding_metadata"), single)
+        self._database.executemany(_insert_into("embedding_metadata_array"), listed)
+
+    def merge_texts(self) -> None:
+        """Rewrite the full-text index as one segment if what has come after its largest is much.
+
+        SQLite marks what is removed in new segments, and drops both only when it merges them.
+        """
+        pages = [count for (count,) in self._database.execute(_TEXT_SEGMENTS)]
+        if pages and sum(pages) - max(pages) > MAX_LATER_TEXTS * max(pages):
+            self._database.execute(
+                "INSERT INTO embedding_fulltext_search (embedding_fulltext_search) VALUES ('optimize')"
+            )
+
+    def enqueue(self, collection: Collection, operations: Iterable[Operation], *, first: int) -> None:
+        """Queue operations for the index, numbered from `first`. The queue's rows of before are done with."""
+        topic = f"persistent://default/default/{collection.id}"
+        self._database.execute("DELETE FROM embeddings_queue")
+        self._database.executemany(
+            "INSERT INTO embeddings_queue (seq_id, operation, topic, id, vector, encoding, metadata)"
+            " VALUES (?, ?, ?, ?, ?, ?, '{}')",
+            (
+                (sequence, each.kind, topic, each.row_id, each.vector, each.vector and "FLOAT32")
+                for sequence, each in enumerate(operations, first)
+            ),
+        )
+
+    def mark_seen(self, segment: str, sequence: int | None) -> None:
+        """Say that a segment has seen every operation up to `sequence`; None: none at all."""
+        if sequence is None:
+            self._database.execute("DELETE FROM max_seq_id WHERE segment_id = ?", (segment,))
+        else:
+            self._database.execute("INSERT OR REPLACE INTO max_seq_id VALUES (?, ?)", (segment, sequence))
+
+    def seen(self, segment: str) -> int | None:
+        """Return the last operation that a segment has seen."""
+        found = self._database.execute("SELECT seq_id FROM max_seq_id WHERE segment_id = ?", (segment,)).fetchone()
+        return found and int(found[0])
+
+
+def _insert_into(table: str) -> str:
+    return f"INSERT INTO {table} (id, key, string_value, int_value, float_value, bool_value) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
+
+
+def _cells(number: int, key: str, value: Scalar) -> Cells:
+    # A bool is an int to isinstance, and -0.0 reads back as 0.0 whoever wrote it.
+    if isinstance(value, str):
+        return (number, key, value, None, None, None)
+    if isinstance(value, bool):
+        return (number, key, None, None, None, value)
+    if isinstance(value, int):
+        return (number, key, None, value, None, None)
+    return (number, key, None, None, value, None)

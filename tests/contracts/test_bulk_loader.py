@@ -1,0 +1,286 @@
+"""What the bulk loader refuses, leaves alone, and does in portions; what every loader must do is in test_loader.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from chromadb_compaction.adapters import chroma_bulk_loader, chroma_gate
+from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection, open_directory, settle
+from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
+from chromadb_compaction.adapters.chroma_gate import PROVEN, migrations_digest, refusal
+from chromadb_compaction.adapters.chroma_index import entries
+from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
+from chromadb_compaction.adapters.chroma_loading import choose_loader
+from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.errors import VerificationError
+from chromadb_compaction.ledger import FoldPlan, plan_fold
+from chromadb_compaction.manifest import Space
+from chromadb_compaction.steps.fold import no_progress
+from tests.runs import a_run
+
+SPEC = CollectionSpec("docs", 2, "l2")
+FIRST = a_run({f"row-{n}": [n, 1] for n in range(20)}, documents={"row-3": "text"}, delta=1)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> FoldPlan:
+    """Twenty rows, loaded into `tmp_path`."""
+    plan = plan_fold(None, FIRST)
+    BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
+    settle(tmp_path)
+    return plan
+
+
+def segment(directory: Path) -> Path:
+    return next(directory.rglob("header.bin")).parent
+
+
+def sql(directory: Path, statement: str) -> None:
+    with closing(sqlite3.connect(directory / "chroma.sqlite3")) as database:
+        database.execute(statement)
+        database.commit()
+
+
+def add_a_collection(directory: Path) -> None:
+    with open_directory(directory) as client:
+        client.create_collection("another", embedding_function=None)
+
+
+def leave_something_queued(directory: Path) -> None:
+    with open_collection(directory, "docs") as collection:
+        collection.add(ids=["x"], embeddings=np.ones((1, 2), dtype=np.float32))
+
+
+def test_a_directory_of_the_proven_version_is_loaded_in_bulk(tmp_path: Path, base: FoldPlan) -> None:
+    assert refusal(tmp_path, SPEC) is None
+    assert choose_loader(tmp_path, SPEC).name == "bulk"
+
+
+def test_a_missing_directory_is_made_and_loaded_in_bulk(tmp_path: Path) -> None:
+    assert choose_loader(tmp_path / "new", SPEC).name == "bulk"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: sql(d, "UPDATE migrations SET hash = 'other' WHERE version = 2"), "its migrations are not those"),
+        (
+            lambda d: sql(d, "INSERT INTO migrations VALUES ('metadb', 7, 'f', 's', 'h')"),
+            "its migrations are not those",
+        ),
+        (lambda d: sql(d, "UPDATE collections SET name = 'other'"), "not this one alone"),
+        (add_a_collection, "it holds 2 collections"),
+        (lambda d: sql(d, "UPDATE collections SET dimension = 3"), "has 3 dimensions"),
+        (lambda d: sql(d, "UPDATE collections SET schema_str = '{}'"), "schema has another shape"),
+        (lambda d: sql(d, "UPDATE collections SET schema_str = NULL"), "schema has another shape"),
+        (
+            lambda d: sql(d, "UPDATE segments SET type = 'urn:chroma:segment/vector/spann'"),
+            "segments are of other types",
+        ),
+        (leave_something_queued, "index is not flushed"),
+        (lambda d: sql(d, "DELETE FROM embeddings_queue"), "index is not flushed"),
+    ],
+)
+def test_an_unfamiliar_directory_is_left_to_the_api_and_the_log_says_why(
+    tmp_path: Path, base: FoldPlan, change: Callable[[Path], object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    change(tmp_path)
+    assert choose_loader(tmp_path, SPEC).name == "api"
+    assert reason in caplog.text
+
+
+def test_another_version_of_chromadb_is_left_to_the_api(
+    tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chroma_gate, "CHROMADB_VERSION", "99.0.0")
+    assert refusal(tmp_path, SPEC) == "ChromaDB 99.0.0 is not one that the differential suite has passed on"
+
+
+def test_a_python_whose_sqlite_cannot_index_texts_uses_the_api(
+    tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chroma_gate, "_PROBE", "CREATE VIRTUAL TABLE texts USING fts99(text)")
+    assert "full-text index" in str(refusal(tmp_path, SPEC))
+
+
+def test_the_gate_knows_the_tables_of_every_proven_version_by_their_migrations(tmp_path: Path, base: FoldPlan) -> None:
+    with closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as database:
+        assert migrations_digest(database) in PROVEN.values()
+
+
+def test_new_documents_and_metadata_touch_no_file_of_the_index(tmp_path: Path, base: FoldPlan) -> None:
+    def index_files() -> dict[str, tuple[bytes, int]]:
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in segment(tmp_path).iterdir()}
+
+    before = index_files()
+    run = a_run({"row-3": [3, 1]}, documents={"row-3": "other text"}, metadatas={"row-3": {"new": 1}}, delta=2)
+    plan = plan_fold(base.ledger, run)
+    BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
+    verify(tmp_path, SPEC, plan, progress=no_progress)
+    assert index_files() == before
+    with open_collection(tmp_path, "docs") as collection:
+        assert collection.get(where={"new": 1})["ids"] == ["row-3"]
+        assert collection.get(where_document={"$contains": "other"})["ids"] == ["row-3"]
+
+
+@pytest.mark.parametrize("rebuilds", [True, False])
+def test_a_fold_too_large_for_one_portion_is_queued_in_several(
+    tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch, *, rebuilds: bool
+) -> None:
+    opened: list[Path] = []
+
+    @contextmanager
+    def counting(directory: Path, name: str) -> Iterator[Collection]:
+        opened.append(directory)
+        with open_collection(directory, name) as collection:
+            yield collection
+
+    monkeypatch.setattr(chroma_bulk_loader, "QUEUED_VALUES", 10)
+    monkeypatch.setattr(chroma_bulk_loader, "QUEUED_SHARE", 0)
+    monkeypatch.setattr(chroma_bulk_loader, "open_collection", counting)
+    run = a_run({f"row-{n}": [n, 2] for n in range(5, 30)}, deletes={"row-1", "row-2"}, delta=2)
+    plan = plan_fold(base.ledger, run)
+    BulkLoader(rebuilds=lambda _: rebuilds).apply(tmp_path, SPEC, plan, progress=no_progress)
+    verify(tmp_path, SPEC, plan, progress=no_progress)
+    settle(tmp_path)
+    operations = 3 + 25 if rebuilds else 2 + 25
+    assert len(opened) == -(-operations // 5)
+    assert entries(segment(tmp_path)) == (28 if rebuilds else 30)
+
+
+def test_an_index_built_anew_has_no_dead_entry(tmp_path: Path, base: FoldPlan) -> None:
+    plan = plan_fold(base.ledger, a_run(deletes={f"row-{n}" for n in range(8)}, delta=2))
+    BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
+    verify(tmp_path, SPEC, plan, progress=no_progress)
+    assert entries(segment(tmp_path)) == plan.counts.records == 12
+
+
+def test_dead_entries_that_the_api_left_behind_go_with_the_next_fold(tmp_path: Path, base: FoldPlan) -> None:
+    plan = plan_fold(base.ledger, a_run({f"row-{n}": [n, 9] for n in range(8)}, delta=2))
+    ApiLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
+    assert entries(segment(tmp_path)) == 28
+    plan = plan_fold(plan.ledger, a_run({"row-new": [0, 0]}, delta=3))
+    BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
+    verify(tmp_path, SPEC, plan, progress=no_progress)
+    assert entries(segment(tmp_path)) == 21
+
+
+@pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
+def test_vectors_survive_any_number_of_rebuilds_bit_for_bit(tmp_path: Path, space: Space) -> None:
+    spec, rng = CollectionSpec("docs", 16, space), np.random.default_rng(4)
+    vectors = rng.standard_normal((50, 16)) * rng.uniform(0.01, 50, (50, 1))
+    rows = {f"row-{n:02d}": vector.tolist() for n, vector in enumerate(vectors)}
+
+    def held() -> dict[str, bytes]:
+        with open_collection(tmp_path, "docs") as collection:
+            answer = collection.get(ids=sorted(rows), include=["embeddings"])
+        return {
+            row_id: np.asarray(vector, np.float32).tobytes()
+            for row_id, vector in zip(answer["ids"], cast("list[Any]", answer["embeddings"]), strict=True)
+        }
+
+    plan = plan_fold(None, a_run(rows, delta=1))
+    BulkLoader().apply(tmp_path, spec, plan, progress=no_progress)
+    first = held()
+    for delta in range(2, 12):
+        plan = plan_fold(plan.ledger, a_run({f"later-{delta}": vectors[0].tolist()}, delta=delta))
+        BulkLoader(rebuilds=lambda _: True).apply(tmp_path, spec, plan, progress=no_progress)
+        verify(tmp_path, spec, plan, progress=no_progress)
+    assert held() == first
+
+
+@pytest.mark.parametrize("loader", [BulkLoader(rebuilds=lambda _: True)])
+def test_a_vector_that_is_not_the_ledgers_is_not_taken_over(tmp_path: Path, base: FoldPlan, loader: Loader) -> None:
+    path = segment(tmp_path) / "data_level0.bin"
+    body = np.fromfile(path, dtype="<f4")
+    body[np.flatnonzero(body == 7)[0]] = 7.5
+    path.write_bytes(body.tobytes())
+    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    with pytest.raises(VerificationError, match="docs: the index holds another vector for id 'row-7'"):
+        loader.apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_an_index_that_lacks_a_record_is_not_built_anew(tmp_path: Path, base: FoldPlan) -> None:
+    with open_collection(tmp_path, "docs") as collection:
+        collection.modify(configuration={"hnsw": {"sync_threshold": 1}})
+        collection.delete(ids=["row-7"])
+    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    with pytest.raises(VerificationError, match="docs: the index holds 19 kept vectors, the ledger 20"):
+        BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_a_record_to_be_removed_that_is_not_there_is_refused(tmp_path: Path, base: FoldPlan) -> None:
+    sql(tmp_path, "DELETE FROM embeddings WHERE embedding_id = 'row-7'")
+    plan = plan_fold(base.ledger, a_run({"row-7": [0, 0], "row-8": [0, 0]}, delta=2))
+    with pytest.raises(VerificationError, match="of 2 records to be removed, only 1 are there"):
+        BulkLoader(rebuilds=lambda _: False).apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_an_index_that_chromadb_did_not_flush_is_refused(
+    tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def never_opened(directory: Path, name: str) -> Iterator[object]:
+        class Idle:
+            def count(self) -> int:
+                return 0
+
+        yield Idle()
+
+    monkeypatch.setattr(chroma_bulk_loader, "open_collection", never_opened)
+    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    with pytest.raises(VerificationError, match="flushed its index up to operation 20, not all of them"):
+        BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_an_index_whose_metadata_could_run_code_is_refused(tmp_path: Path, base: FoldPlan) -> None:
+    (segment(tmp_path) / "index_metadata.pickle").write_bytes(pickle.dumps({"id_to_label": os.getcwd}))
+    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    with pytest.raises(pickle.UnpicklingError, match=r"posix\.getcwd, not only plain values"):
+        BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_the_choice_of_building_anew_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    BulkLoader().apply(tmp_path, SPEC, plan_fold(None, FIRST), progress=no_progress)
+    assert "docs: index changed in place: 0 live of 0 entries, 0 deleted, 0 replaced, 20 added" in caplog.text
+
+
+def test_many_folds_of_every_kind_leave_no_more_bytes_than_a_fresh_directory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    spec, folded, ledger = CollectionSpec("docs", 64, "l2"), tmp_path / "folded", None
+    live: dict[str, list[float]] = {}
+    texts: dict[str, str] = {}
+    for delta in range(1, 13):
+        ids = {f"row-{n:05d}" for n in rng.integers(0, 3000, 600)}
+        gone = set(sorted(ids)[: 150 if delta % 3 else 500]) if delta > 2 else set()
+        upserts = {row_id: rng.standard_normal(64).tolist() for row_id in ids - gone}
+        documents = {row_id: " ".join(rng.choice(["some", "words", "in", "a", "text"], 40)) for row_id in upserts}
+        plan = plan_fold(ledger, a_run(upserts, gone, documents=documents, delta=delta))
+        choose_loader(folded, spec).apply(folded, spec, plan, progress=no_progress)
+        verify(folded, spec, plan, progress=no_progress)
+        settle(folded)
+        live = {row_id: vector for row_id, vector in (live | upserts).items() if row_id not in gone}
+        texts |= documents
+        ledger = plan.ledger
+        fresh = tmp_path / "fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        whole = plan_fold(None, a_run(live, documents={row_id: texts[row_id] for row_id in live}))
+        ApiLoader().apply(fresh, spec, whole, progress=no_progress)
+        settle(fresh)
+        assert size(folded) <= 1.15 * size(fresh), f"after fold {delta}"
+
+
+def size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

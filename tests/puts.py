@@ -1,0 +1,86 @@
+"""Puts of forty records into a cloud of fakes, and how to kill them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chromadb_compaction import layout, writer
+from chromadb_compaction.cli import record_files
+from chromadb_compaction.cli.record_files import RecordFiles, Source
+from chromadb_compaction.cli.transfer import How, Transfer
+from chromadb_compaction.delta_formats import read_delta
+from tests.fakes.cloud import Cloud, a_cloud
+
+RECORDS: list[dict[str, Any]] = [{"id": f"id-{n:02}", "embedding": [n, 1], "metadata": {"n": n}} for n in range(40)]
+ALL = [record["id"] for record in RECORDS]
+DELTAS = 8
+"""What 40 records of 36 bytes make with the sizes below."""
+
+
+class KilledError(BaseException):
+    """What nobody catches, as nobody catches SIGKILL."""
+
+
+def a_cloud_of_small_deltas(monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Return a cloud into which files are put in pieces of 7 records, and in deltas of 5."""
+    monkeypatch.setattr(writer, "TARGET_BYTES", 200)
+    monkeypatch.setattr(writer, "MOST_BYTES", 250)
+    monkeypatch.setattr(record_files, "CHUNK", 7)
+    return a_cloud()
+
+
+def holding(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def put(cloud: Cloud, source: Path, **options: Any) -> Transfer:
+    return put_source(cloud, RecordFiles([source], "docs"), source.parent / "journals", **options)
+
+
+def put_source(cloud: Cloud, source: Source, journals: Path, **options: Any) -> Transfer:
+    with closing(Transfer(source, cloud.services, How(journals, **options))) as running:
+        for _ in running.run():
+            pass
+        running.forget()
+    return running
+
+
+def stop(cloud: Cloud, source: Path, *, stored: int) -> None:
+    stop_source(cloud, RecordFiles([source], "docs"), source.parent / "journals", stored=stored)
+
+
+def stop_source(cloud: Cloud, source: Source, journals: Path, *, stored: int) -> None:
+    """Let a put be killed when it has stored so many deltas, before it can note the last."""
+
+    def kill(call: str, _key: str) -> None:
+        if call == "put" and len(cloud.objects.keys()) == stored:
+            raise KilledError
+
+    cloud.objects.after = kill
+    with pytest.raises(KilledError):
+        put_source(cloud, source, journals)
+    cloud.objects.after = lambda _call, _key: None
+
+
+def rows_of(cloud: Cloud) -> list[str]:
+    """Return the ids of all deltas' rows, wherever the deltas are now, in the order of their versions."""
+    return [row for _, rows in sorted(deltas_of(cloud).items()) for row in rows]
+
+
+def deltas_of(cloud: Cloud) -> dict[str, list[str]]:
+    def read(key: str) -> list[Any]:
+        pending = layout.delta_key("docs", Path(key).stem)
+        return read_delta(pending, cloud.objects.objects[key].body, now=4e9, max_bytes=10**6).table["id"].to_pylist()
+
+    return {Path(key).stem: read(key) for key in cloud.objects.objects}
+
+
+def journals(source: Path) -> Iterator[Path]:
+    return (source.parent / "journals").glob("*")

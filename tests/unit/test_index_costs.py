@@ -1,0 +1,38 @@
+"""When an index is built anew, decided on counts alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from chromadb_compaction.adapters.chroma_costs import IndexChange
+
+
+@pytest.mark.parametrize(
+    ("change", "rebuilds"),
+    [
+        pytest.param(IndexChange(entries=0, live=0, deleted=0, replaced=0, added=1000), False, id="a new collection"),
+        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=0, added=1000), False, id="inserts alone"),
+        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=0, added=0), False, id="documents alone"),
+        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=10, added=10), False, id="a few replacements"),
+        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=500, added=500), True, id="half replaced"),
+        pytest.param(IndexChange(1000, 1000, deleted=10, replaced=0, added=0), False, id="a few deletes"),
+        pytest.param(IndexChange(1000, 1000, deleted=200, replaced=0, added=0), True, id="many deletes"),
+        pytest.param(IndexChange(1090, 1000, deleted=20, replaced=0, added=0), True, id="deletes add up"),
+        pytest.param(IndexChange(1000, 1000, deleted=1000, replaced=0, added=0), True, id="everything deleted"),
+        pytest.param(
+            IndexChange(1, 1, deleted=0, replaced=1, added=0), True, id="hnswlib ignores an only entry's update"
+        ),
+        pytest.param(IndexChange(1200, 1000, deleted=0, replaced=0, added=0), False, id="dead, but nothing to do"),
+    ],
+)
+def test_an_index_is_built_anew_when_that_is_cheaper_or_when_too_much_of_it_is_dead(
+    change: IndexChange, *, rebuilds: bool
+) -> None:
+    assert change.rebuilds is rebuilds
+
+
+def test_the_choice_and_its_reasons_read_as_one_line() -> None:
+    assert str(IndexChange(entries=105, live=100, deleted=1, replaced=2, added=3)) == (
+        "index changed in place: 100 live of 105 entries, 1 deleted, 2 replaced, 3 added;"
+        " in place costs 11 insertions and leaves 6 dead, anew costs 107"
+    )
