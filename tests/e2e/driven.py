@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tests.e2e.rehearsals import (
     Rehearse,
+    a_chromadb_directory_and_a_file,
     a_lock_left_behind,
     an_execution_that_hangs,
     one_object_damaged_another_deleted,
@@ -64,12 +65,17 @@ DRIVEN: Mapping[Words, Driven] = {
         (
             Typed("<files>/texts.jsonl -c texts --embedding-function wordllama", "Wrote 2 records as 1 delta to texts"),
             Typed("<files>/vectors.jsonl --collection new --space cosine", "Wrote 1 record as 1 delta to new"),
+            Typed("<files>/my-chroma -c wiki --as team", "3 records", a_chromadb_directory_and_a_file),
+            Typed("<files>/vectors.jsonl -c new --restart --dry-run", "1 record"),
         ),
         "deltas",
         (
             Fails("<files>/texts.jsonl -c texts", 2, "--embedding-function wordllama"),
             Fails("<files>/nothing.jsonl -c texts", 2, "nothing.jsonl"),
             Fails("<files>/texts.jsonl", 2, "--collection"),
+            Fails(
+                "http://127.0.0.1:9 --database other --header 'Authorization: none'", 2, "no ChromaDB server answers"
+            ),
             NO_SETTINGS._replace(arguments="<files>/texts.jsonl -c texts"),
         ),
     ),
