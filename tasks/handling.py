@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 from pydantic import BaseModel, ValidationError
 
 from chromadb_compaction.adapters.aws import services
-from chromadb_compaction.errors import CompactionError, InvalidRequestError
+from chromadb_compaction.errors import CompactionError, InvalidRequestError, LockHeldError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.metrics import metrics_of
 from chromadb_compaction.ports import Services
@@ -47,6 +47,10 @@ def lambda_task(
         except answers as error:
             logger.warning("%s: %s", type(error).__name__, error)
             return {"error": {"type": error_type(error), "message": str(error)}}
+        except LockHeldError as error:
+            # An answer, no failure: the workflow ends well.
+            logger.info("%s: %s", type(error).__name__, error)
+            raise
         except CompactionError as error:
             logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
@@ -14,8 +15,11 @@ from chromadb_compaction.layout import execution_name
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.catalogue import Catalogue, read_catalogue
-from chromadb_compaction.steps.rollback import RolledBack
-from chromadb_compaction.steps.verify_snapshot import Verified
+
+if TYPE_CHECKING:
+    # Verification imports chromadb, which takes a second that no list should wait for.
+    from chromadb_compaction.steps.rollback import RolledBack
+    from chromadb_compaction.steps.verify_snapshot import Verified
 
 SHOWN = 20
 

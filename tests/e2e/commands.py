@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from chromadb_compaction.cli.app import run
 from chromadb_compaction.local.testing import Stack
@@ -30,12 +32,16 @@ class Ended(NamedTuple):
 
 Cli = Callable[..., Ended]
 
+read_service_files = functools.cache(JSONFileLoader().load_file)
+"""botocore's, but each file once: in a process of its own every command needs them once, here hundreds share one."""
+
 
 def command_line(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Return a function that types `chromadb-compaction` and its arguments at this stack."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(logging.getLogger("chromadb_compaction"), "handlers", [])
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda _self, path: read_service_files(path))
     for name, value in stack.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_STATE_HOME", str(stack.home.path / "put-journals"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -49,6 +50,16 @@ def test_every_command_explains_itself_by_an_example(
     assert ended(*command, "--help") == ExitCode.DONE
     assert "Usage" in capsys.readouterr().out
     assert f"chromadb-compaction {' '.join(command)}" in COMMANDS[command].partition("xample: ")[2]
+
+
+def test_no_command_that_only_lists_or_moves_objects_waits_for_chromadb() -> None:
+    views = "snapshot_views", "delta_views", "overview", "lock", "history", "failure_story", "checkup"
+    steps = "catalogue", "rollback", "refused", "provenance", "pull_snapshot"
+    modules = [*(f"cli.{name}" for name in views), *(f"steps.{name}" for name in steps)]
+    imports = ", ".join(f"chromadb_compaction.{module}" for module in modules)
+
+    program = f"import sys, {imports}; sys.exit('chromadb' in sys.modules)"
+    assert subprocess.call([sys.executable, "-c", program]) == 0
 
 
 def test_the_shell_completes_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

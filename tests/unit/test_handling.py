@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.errors import InvalidRequestError, LockHeldError
+from chromadb_compaction.errors import InvalidRequestError, LockHeldError, LockLostError
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.messages import AcquireLockRequest, ListDeltasRequest, MergeBatchRequest, ReleasedLock
 from chromadb_compaction.ports import Services
@@ -43,6 +43,10 @@ def greet(request: AcquireLockRequest, _services: Services) -> ReleasedLock:
 
 def refuse(_request: AcquireLockRequest, _services: Services) -> ReleasedLock:
     raise LockHeldError("Lock chroma-main-snapshot is held by somebody")
+
+
+def give_up(_request: AcquireLockRequest, _services: Services) -> ReleasedLock:
+    raise LockLostError("Lock chroma-main-snapshot is no longer ours")
 
 
 def echo(request: ListDeltasRequest, _services: Services) -> ListDeltasRequest:
@@ -95,14 +99,24 @@ def test_an_error_leaves_the_handler_under_its_own_name() -> None:
 
 
 def test_an_error_is_logged_once_on_one_line_with_what_it_belongs_to(log: io.StringIO) -> None:
+    with pytest.raises(LockLostError):
+        handling.lambda_task(AcquireLockRequest, give_up)({"execution": ARN}, None)
+
+    (line,) = lines(log)
+    assert line["level"] == "ERROR"
+    assert line["message"] == "LockLostError: Lock chroma-main-snapshot is no longer ours"
+    assert (line["service"], line["execution"]) == ("give_up", "first")
+    assert "exception" not in line
+
+
+def test_a_lock_that_is_held_is_no_error_in_the_log(log: io.StringIO) -> None:
     with pytest.raises(LockHeldError):
         handling.lambda_task(AcquireLockRequest, refuse)({"execution": ARN}, None)
 
     (line,) = lines(log)
-    assert line["level"] == "ERROR"
+    assert line["level"] == "INFO"
     assert line["message"] == "LockHeldError: Lock chroma-main-snapshot is held by somebody"
     assert (line["service"], line["execution"]) == ("refuse", "first")
-    assert "exception" not in line
 
 
 def test_a_callers_mistake_is_answered_by_its_stable_name_and_logged_once(log: io.StringIO) -> None:
