@@ -14,8 +14,8 @@ from tests.fuzz.ordeal import LARGEST_DELTA, Fate, Ordeal, Verdict
 
 WATCHDOG_SECONDS: Final = 280
 """Far above what a trial takes; below it, a hang would be one's own."""
-ROOM: Final = 64 * LARGEST_DELTA
-"""How much a process may grow: eight deltas are read at once, and each may take a few times its limit."""
+ROOM: Final = 16 * LARGEST_DELTA
+"""How much a process may grow: one delta is decoded at a time, and may take a few times its limit."""
 
 SHOWN = 3000
 
