@@ -7,6 +7,7 @@ import secrets
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshot_cache import Files
+from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, commit_id
 from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
 from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
@@ -52,6 +53,29 @@ class Draft:
             deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
             deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
             collections=dict(sorted(self._collections.items())),
+        )
+
+
+def check_kept_files(services: Services, manifest: Manifest) -> None:
+    """Raise SnapshotCorruptError unless every file taken over from earlier snapshots stands there, in its size.
+
+    The compactor's own copy may outlive an object that somebody has deleted, and no reader has that copy.
+    """
+    prefix = services.settings.snapshot_prefix
+    kept = {
+        file.key: file.bytes
+        for collection in manifest.collections.values()
+        for file in collection.files.values()
+        if layout.snapshot_of_key(file.key, prefix=prefix) != manifest.snapshot_id
+    }
+    folders = {layout.snapshot_of_key(key, prefix=prefix) for key in kept}
+    listings = in_threads(lambda folder: list(services.objects.list(f"{prefix}{folder}/")), folders)
+    there = {info.key: info.bytes for listing in listings for info in listing}
+    absent = sorted(key for key, size in kept.items() if there.get(key) != size)
+    if absent:
+        raise SnapshotCorruptError(
+            f"{absent[0]} is missing or damaged ({len(absent)} such files), and the published snapshot needs it;"
+            " restore its previous version, or roll back: chromadb-compaction snapshots list"
         )
 
 

@@ -17,7 +17,7 @@ from chromadb_compaction.steps.folding import FoldedCollection, fold_collections
 from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.steps.parallel import in_threads
 from chromadb_compaction.steps.phases import Phases
-from chromadb_compaction.steps.publication import Draft, write_objects
+from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
 from chromadb_compaction.steps.snapshot_files import Wanted, upload
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def _fold_and_publish(
     with phases("upload"):
         uploaded = upload(services, draft.snapshot_id, wanted)
         manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
+        check_kept_files(services, manifest)
         answer = PublishedSnapshot(
             published=True,
             snapshot_id=draft.snapshot_id,

@@ -172,6 +172,16 @@ def test_a_file_damaged_in_the_bucket_stops_the_upload_and_publishes_nothing(clo
     assert published(cloud).snapshot_id == first.snapshot_id
 
 
+def test_a_file_gone_from_the_bucket_is_not_published_again_though_the_compactor_has_a_copy(cloud: Cloud) -> None:
+    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"b": [1, 0]}, collection="others"))
+    before = published(cloud)
+    gone = before.collections["others"].files[LEDGER_FILE].key
+    del cloud.objects.objects[gone]
+    with pytest.raises(SnapshotCorruptError, match=f"{gone} is missing"):
+        ready(cloud, a_delta({"c": [0, 1]})).upload()
+    assert published(cloud) == before
+
+
 def test_a_second_run_of_the_same_pass_answers_what_the_first_published(cloud: Cloud) -> None:
     one = ready(cloud, a_delta({"a": [1, 0]}))
     first = one.upload()
