@@ -129,6 +129,9 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
 @contextmanager
 def _claimed(plan: _Plan, services: Services) -> Iterator[None]:
     """Keep clean-ups that have lost their lease from pruning the snapshot before it is published."""
+    if _is_published(plan):
+        yield
+        return
     prefix, wanted = services.settings.snapshot_prefix, plan.target.manifest.snapshot_id
     claim = f"{layout.claim_prefix(wanted, prefix=prefix)}{secrets.token_hex(8)}.json"
     services.objects.put(claim, b"{}")
