@@ -211,6 +211,16 @@ def cleaned_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     return f"{prefix}{snapshot_id}/cleaned.json"
 
 
+def pruning_prefix(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return what the keys begin with by which clean-ups say that they are about to delete this snapshot."""
+    return f"{prefix}{snapshot_id}/pruning-"
+
+
+def claim_prefix(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return what the keys begin with by which rollbacks say that they are about to publish this snapshot."""
+    return f"{prefix}{snapshot_id}/claim-"
+
+
 def snapshot_file_key(snapshot_id: str, collection: str, path: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     """Return the key of one file of one collection's ChromaDB directory, or of its ledger."""
     return f"{prefix}{snapshot_id}/{collection}/{path}"

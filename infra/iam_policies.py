@@ -59,7 +59,7 @@ def release_lock(on: Resources) -> list[Statement]:
 def list_deltas(on: Resources) -> list[Statement]:
     """List what is pending and plan batches; first finish the clean-up that an earlier execution left undone."""
     return [
-        _list(on, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
+        _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
         *_settle(on),
         _objects(on, ["PutObject"], f"{WORK_PREFIX}*"),
     ]
@@ -94,9 +94,10 @@ def clean_up(on: Resources) -> list[Statement]:
     Objects are deleted, never their versions. snapshot/*/* leaves out snapshot/CURRENT: pruning cannot unpublish.
     """
     return [
-        _list(on, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
+        _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
         *_settle(on),
         _objects(on, ["GetObject"], f"{WORK_PREFIX}*"),
+        _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/pruning-*.json"),
         _objects(on, ["DeleteObject"], f"{SNAPSHOT_PREFIX}*/*"),
     ]
 
@@ -140,8 +141,14 @@ def _settle(on: Resources) -> list[Statement]:
     """Carry out what a published pass decided about each delta."""
     return [
         _renew(on),
-        _objects(on, ["GetObject", "GetObjectTagging", "DeleteObject"], f"{DELTA_PREFIX}*"),
-        _objects(on, ["PutObject", "PutObjectTagging"], f"{COMPACTED_PREFIX}*"),
+        _objects(on, ["DeleteObject"], f"{DELTA_PREFIX}*"),
+        # Both ways: what was moved although a rollback came in between is put back.
+        _objects(
+            on,
+            ["GetObject", "GetObjectTagging", "PutObject", "PutObjectTagging"],
+            f"{DELTA_PREFIX}*",
+            f"{COMPACTED_PREFIX}*",
+        ),
         _objects(on, ["GetObject"], f"{QUARANTINE_PREFIX}*", f"{SNAPSHOT_PREFIX}*"),
         _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/cleaned.json"),
         allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [on.queue]),

@@ -1,8 +1,13 @@
-"""Deleting snapshots past their retention, and never a file that a kept snapshot names."""
+"""Deleting snapshots past their retention, and never a file that a kept snapshot names, nor one about to be published.
+
+A rollback may want what is about to go, and the lease may have been lost. So each leaves a mark before it looks for
+the other's: whichever comes second sees the first's, and stops.
+"""
 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -44,14 +49,43 @@ def prune(current: str, services: Services) -> Pruned:
     if named is None or not _still_published(current, services):
         return NOTHING
     prefix = services.settings.snapshot_prefix
+    marks = _mark(doomed, services)
+    if is_claimed(doomed, services) or not _still_published(current, services):
+        services.objects.delete(marks)
+        return NOTHING
     manifests = [layout.manifest_key(s.snapshot_id, prefix=prefix) for s in complete if s.snapshot_id in doomed]
     keys = [info.key for snapshot_id in sorted(doomed) for info in listing[snapshot_id] if info.key not in named]
     # Manifests first: a snapshot without one is no candidate for a rollback, should the rest be left for later.
     services.objects.delete(manifests)
-    services.objects.delete(key for key in keys if key not in manifests)
+    services.objects.delete(key for key in [*keys, *marks] if key not in manifests)
     if keys:
         log.info("pruned %d snapshots, %d objects", len(manifests), len(keys))
     return Pruned(len(manifests), len(keys))
+
+
+def is_being_pruned(snapshot_id: str, services: Services) -> bool:
+    """Say whether a clean-up may be deleting the snapshot."""
+    return _is_marked(layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix), services)
+
+
+def is_claimed(snapshots: Iterable[str], services: Services) -> bool:
+    """Say whether a rollback may be publishing one of them."""
+    prefix = services.settings.snapshot_prefix
+    claims = [layout.claim_prefix(snapshot_id, prefix=prefix) for snapshot_id in snapshots]
+    return any(in_threads(lambda claim: _is_marked(claim, services), claims))
+
+
+def _is_marked(prefix: str, services: Services) -> bool:
+    """Say whether anybody has left a mark who may still live: no clean-up and no rollback works for a day."""
+    return any(services.clock() - info.modified <= DAY_SECONDS for info in services.objects.list(prefix))
+
+
+def _mark(doomed: Iterable[str], services: Services) -> list[str]:
+    """Mark every doomed snapshot under a key of our own, which no other clean-up takes away."""
+    prefix, token = services.settings.snapshot_prefix, secrets.token_hex(8)
+    marks = [f"{layout.pruning_prefix(snapshot_id, prefix=prefix)}{token}.json" for snapshot_id in sorted(doomed)]
+    in_threads(lambda key: services.objects.put(key, b"{}"), marks)
+    return marks
 
 
 def _still_published(current: str, services: Services) -> bool:
@@ -78,10 +112,16 @@ def _snapshots(listing: Listing, services: Services) -> tuple[list[SnapshotAge],
         manifest = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
         written = next((info.modified for info in objects if info.key == manifest), None)
         if written is None:
-            remains.append(SnapshotAge(snapshot_id, max(info.modified for info in objects)))
+            remains.append(SnapshotAge(snapshot_id, _age_of_remains(snapshot_id, objects, services)))
         else:
             complete.append(SnapshotAge(snapshot_id, written))
     return complete, remains
+
+
+def _age_of_remains(snapshot_id: str, objects: list[ObjectInfo], services: Services) -> float:
+    """Return when the newest was written. The mark of a clean-up that was stopped makes nothing young again."""
+    mark = layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix)
+    return max((info.modified for info in objects if not info.key.startswith(mark)), default=0.0)
 
 
 def _doomed(

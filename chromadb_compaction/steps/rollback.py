@@ -8,7 +8,9 @@ missing. After the swap they are looked for once more, should a CleanUp that has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +25,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.catalogue import Catalogue, Readable, read_catalogue, read_list
 from chromadb_compaction.steps.operator_lease import operator_lease
 from chromadb_compaction.steps.parallel import in_threads
+from chromadb_compaction.steps.pruning import is_being_pruned
 from chromadb_compaction.steps.replay import (
     ReplayPlan,
     Sizes,
@@ -94,12 +97,13 @@ def rollback(request: RollbackRequest, services: Services) -> RolledBack:
         return _answer(request, _plan(request, services))
     with operator_lease(services, request.operator) as heart:
         plan = _plan(request, services)
-        if request.replay:
-            _replay(request, plan, services, alive=heart.check)
-        if not _is_published(plan):
-            _swap(request, plan, services, before_swap=heart.check)
-        if request.replay:
-            _look_again(plan, services, alive=heart.check)
+        with _claimed(plan, services):
+            if request.replay:
+                _replay(request, plan, services, alive=heart.check)
+            if not _is_published(plan):
+                _swap(request, plan, services, before_swap=heart.check)
+            if request.replay:
+                _look_again(plan, services, alive=heart.check)
     return _answer(request, plan)
 
 
@@ -120,6 +124,27 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
     if request.replay:
         check_possible(plan)
     return _Plan(target, catalogue, line, wanted, without, at, plan)
+
+
+@contextmanager
+def _claimed(plan: _Plan, services: Services) -> Iterator[None]:
+    """Keep clean-ups that have lost their lease from pruning the snapshot before it is published."""
+    if _is_published(plan):
+        yield
+        return
+    prefix, wanted = services.settings.snapshot_prefix, plan.target.manifest.snapshot_id
+    claim = f"{layout.claim_prefix(wanted, prefix=prefix)}{secrets.token_hex(8)}.json"
+    services.objects.put(claim, b"{}")
+    try:
+        # In this order: a prune takes its mark away after the manifest.
+        if is_being_pruned(wanted, services) or not services.objects.head(layout.manifest_key(wanted, prefix=prefix)):
+            raise SnapshotCorruptError(
+                f"snapshot {wanted} is past its retention, and a clean-up is deleting it or has been stopped while it"
+                " did; nothing was changed; choose another: chromadb-compaction snapshots list"
+            )
+        yield
+    finally:
+        services.objects.delete([claim])
 
 
 def _check_complete(target: Readable, catalogue: Catalogue) -> None:

@@ -3,6 +3,9 @@
 Every move is copy, then delete, each only while the delta still has the ETag that was merged: a delta that was
 written again meanwhile stays pending, and a crash at any point leaves it pending or moved, never gone. What
 counts as done is what holds afterwards, so that a second run answers as the first did.
+
+Nothing keeps a rollback from swapping the pointer between the last look at it and the deletes, if the lease is lost
+by then. So the pointer is looked at once more when they are done, and what was taken away wrongly is put back.
 """
 
 from __future__ import annotations
@@ -33,10 +36,17 @@ class Settled(NamedTuple):
     messages_deleted: int
 
 
-def settle(outcomes: Sequence[DeltaOutcome], services: Services, *, confirm: Callable[[], bool]) -> Settled | None:
+def settle(
+    outcomes: Sequence[DeltaOutcome],
+    services: Services,
+    *,
+    confirm: Callable[[], bool],
+    still_published: Callable[[], bool],
+) -> Settled | None:
     """Move merged deltas to compacted/, take refused ones out of delta/, and empty the queue of their notices.
 
-    `confirm` is asked between copying and deleting; if it says no, nothing has left delta/, and None is returned.
+    `confirm` is asked between copying and deleting, `still_published` after that; if either says no, no merged
+    delta has left delta/ or all are back, and None is returned.
     """
     archived = _copied([o for o in outcomes if o.status == "merged"], services)
     refused = _kept_in_quarantine([o for o in outcomes if o.status == "quarantined"], services)
@@ -46,6 +56,9 @@ def settle(outcomes: Sequence[DeltaOutcome], services: Services, *, confirm: Cal
     rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *refused)})
     for key in sorted(rewritten):
         log.warning("%s was written again under the same name and stays pending", key)
+    if not still_published():
+        _put_back([o for o in archived if o.key not in rewritten], services)
+        return None
     moved = {o.key for o in (*archived, *refused)} - rewritten
     return Settled(
         archived=sum(o.key in moved for o in archived),
@@ -69,6 +82,18 @@ def _copied(merged: Sequence[DeltaOutcome], services: Services) -> list[DeltaOut
         return True
 
     return [delta for delta, done in zip(merged, in_threads(copied, merged), strict=True) if done]
+
+
+def _put_back(archived: Sequence[DeltaOutcome], services: Services) -> None:
+    """Make merged deltas pending again: to merge one that was merged after all changes nothing."""
+
+    def put_back(delta: DeltaOutcome) -> None:
+        copy = services.objects.head(layout.compacted_key(delta.key, prefix=services.settings.delta_prefix))
+        if copy is not None and services.objects.head(delta.key) is None:
+            services.objects.copy(copy.key, delta.key, etag=copy.etag)
+            log.warning("%s is pending again: its snapshot was replaced while it was moved", delta.key)
+
+    in_threads(put_back, archived)
 
 
 def _kept_in_quarantine(quarantined: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:

@@ -24,8 +24,26 @@ FILE, MARKER = "snapshot/0000000001-aaaaaaaa/docs/chroma.sqlite3", "snapshot/000
 KEYS = (DELTA, COMPACTED, QUARANTINED, WORK, POINTER, FILE, MARKER)
 PREFIXES = ("delta/", "compacted/", "quarantine/", "work/", "snapshot/")
 
-SETTLING = ("get delta/*", "get quarantine/*", "get snapshot/*", "put compacted/*", f"put {MARKER}", "delete delta/*")
-LISTING = ("list delta/", "list quarantine/", "list snapshot/", "lock update_item", "queue receive", "dead letter")
+SETTLING = (
+    "get delta/*",
+    "get compacted/*",
+    "get quarantine/*",
+    "get snapshot/*",
+    "put delta/*",
+    "copy snapshot to delta",
+    "put compacted/*",
+    f"put {MARKER}",
+    "delete delta/*",
+)
+LISTING = (
+    "list delta/",
+    "list compacted/",
+    "list quarantine/",
+    "list snapshot/",
+    "lock update_item",
+    "queue receive",
+    "dead letter",
+)
 MAY: Mapping[str, Iterable[str]] = {
     "acquire-lock": ("lock put_item",),
     "release-lock": ("lock delete_item", "lock get_item"),
@@ -205,8 +223,8 @@ def test_nobody_but_the_compactor_can_write_snapshots(refused: Refusals, key: st
     assert may(refused, f"put {key}") == ["compactor"]
 
 
-def test_nobody_but_a_producer_can_write_deltas(refused: Refusals) -> None:
-    assert may(refused, f"put {DELTA}") == ["producer"]
+def test_nobody_can_write_deltas_but_a_producer_and_whoever_may_have_to_put_one_back(refused: Refusals) -> None:
+    assert may(refused, f"put {DELTA}") == ["list-deltas", "clean-up", "producer"]
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compactio
 
 SETTLING = {
     "dynamodb:UpdateItem": ["the lock"],
-    "s3:ListBucket": ["delta/*", "quarantine/*", "snapshot/*"],
-    "s3:GetObject": ["delta/*", "quarantine/*", "snapshot/*"],
-    "s3:GetObjectTagging": ["delta/*"],
+    "s3:ListBucket": ["delta/*", "compacted/*", "quarantine/*", "snapshot/*"],
+    "s3:GetObject": ["delta/*", "compacted/*", "quarantine/*", "snapshot/*"],
+    "s3:GetObjectTagging": ["delta/*", "compacted/*"],
     "s3:DeleteObject": ["delta/*"],
-    "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json"],
-    "s3:PutObjectTagging": ["compacted/*"],
+    "s3:PutObject": ["delta/*", "compacted/*", "snapshot/*/cleaned.json"],
+    "s3:PutObjectTagging": ["delta/*", "compacted/*"],
     "sqs:ReceiveMessage": [QUEUE],
     "sqs:DeleteMessage": [QUEUE],
     "sqs:SendMessage": [f"{QUEUE}-dlq"],
@@ -33,7 +33,7 @@ SETTLING = {
 ALLOWED: dict[str, dict[str, list[str]]] = {
     "acquire-lock": {"dynamodb:PutItem": ["the lock"]},
     "release-lock": {"dynamodb:DeleteItem": ["the lock"], "dynamodb:GetItem": ["the lock"]},
-    "list-deltas": {**SETTLING, "s3:PutObject": ["compacted/*", "snapshot/*/cleaned.json", "work/*"]},
+    "list-deltas": {**SETTLING, "s3:PutObject": [*SETTLING["s3:PutObject"], "work/*"]},
     "merge-batch": {
         "dynamodb:UpdateItem": ["the lock"],
         "s3:ListBucket": ["delta/*"],
@@ -54,6 +54,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
     "clean-up": {
         **SETTLING,
         "s3:GetObject": [*SETTLING["s3:GetObject"], "work/*"],
+        "s3:PutObject": [*SETTLING["s3:PutObject"], "snapshot/*/pruning-*.json"],
         "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
     },
     "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},

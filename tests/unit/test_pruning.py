@@ -195,3 +195,60 @@ def test_with_nothing_to_prune_no_manifest_is_read() -> None:
     prune(a_snapshot_id(1), cloud.services)
 
     assert cloud.objects.calls == [("list", "snapshot/")]
+
+
+def marks(cloud: Cloud) -> set[str]:
+    return {key for key in cloud.objects.objects if "/pruning-" in key or "/claim-" in key}
+
+
+def claim(cloud: Cloud, sequence: int) -> None:
+    cloud.objects.put(f"{layout.claim_prefix(a_snapshot_id(sequence))}0123456789abcdef.json", b"{}")
+
+
+def test_what_a_rollback_has_claimed_stays_and_so_does_everything_else() -> None:
+    cloud = a_history(5)
+    claim(cloud, 2)
+    before = set(cloud.objects.objects)
+
+    assert prune(a_snapshot_id(5), cloud.services) == (0, 0)
+    assert set(cloud.objects.objects) == before
+
+
+def test_the_claim_of_a_rollback_that_died_long_ago_keeps_nothing() -> None:
+    cloud = a_history(5)
+    claim(cloud, 2)
+    cloud.clock.tick(2 * DAY)
+
+    prune(a_snapshot_id(5), cloud.services)
+
+    assert standing(cloud) == {a_snapshot_id(5)}
+
+
+def test_a_snapshot_is_marked_before_anybody_asks_whether_it_is_claimed() -> None:
+    cloud = a_history(2)
+    (mark, claims) = (layout.pruning_prefix(a_snapshot_id(1)), layout.claim_prefix(a_snapshot_id(1)))
+    marked: list[bool] = []
+
+    def look(call: str, key: str) -> None:
+        if (call, key) == ("list", claims):
+            marked.append(any(each.startswith(mark) for each in cloud.objects.objects))
+
+    cloud.objects.before = look
+    prune(a_snapshot_id(2), cloud.services)
+
+    assert marked == [True]
+    assert marks(cloud) == set()
+
+
+def test_a_rollback_after_the_mark_was_left_keeps_everything_and_the_mark_goes() -> None:
+    cloud = a_history(5)
+
+    def roll_back(call: str, key: str) -> None:
+        if call == "list" and "/claim-" in key:
+            point_to(cloud, 1, swap=6)
+
+    cloud.objects.before = roll_back
+
+    assert prune(a_snapshot_id(5), cloud.services) == (0, 0)
+    assert standing(cloud) == {a_snapshot_id(n) for n in range(1, 6)}
+    assert marks(cloud) == set()

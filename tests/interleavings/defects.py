@@ -1,0 +1,71 @@
+"""Mistakes made in the real code on purpose: each takes one safeguard away, and the scheduler must find out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import ANY, Mock
+
+import pytest
+
+from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.steps import clean_up, pruning, rollback, settling
+from tests.interleavings.play import Crowd
+
+Defect = Callable[[pytest.MonkeyPatch], None]
+
+
+def swap_without_if_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    def put_if(self: S3ObjectStore, key: str, body: bytes, *, etag: str | None) -> str:
+        return self.put(key, body)
+
+    monkeypatch.setattr(S3ObjectStore, "put_if", put_if)
+
+
+def heartbeat_without_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def renew(self: DynamoDBLeaseStore, lock_id: str, owner: str, *, now: float, seconds: int) -> Any:
+        return self.acquire(lock_id, owner, now=now + 10**9, seconds=seconds - 10**9)
+
+    monkeypatch.setattr(DynamoDBLeaseStore, "renew", renew)
+
+
+def release_without_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = DynamoDBLeaseStore.release
+
+    def release_any(self: DynamoDBLeaseStore, lock_id: str, owner: str) -> bool:
+        found = self.read(lock_id)
+        return found is not None and release(self, lock_id, found.owner)
+
+    monkeypatch.setattr(DynamoDBLeaseStore, "release", release_any)
+
+
+def clean_up_without_pointer_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    whatever_is_asked_for = Mock(pointer=Mock(snapshot_id=ANY))
+    monkeypatch.setattr(clean_up, "read_pointer", lambda _services: whatever_is_asked_for)
+
+
+def clean_up_that_never_looks_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "_put_back", lambda *_: None)
+
+
+def prune_by_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "_named_files", lambda *_: frozenset())
+
+
+def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "is_claimed", lambda *_: False)
+    monkeypatch.setattr(rollback, "is_being_pruned", lambda *_: False)
+    monkeypatch.setattr(pruning, "_still_published", lambda *_: True)
+
+
+DEFECTS: tuple[tuple[Defect, str, Crowd], ...] = (
+    (swap_without_if_match, "[15]", "everybody"),
+    (heartbeat_without_owner, "8", "everybody"),
+    (release_without_owner, "[18]", "everybody"),
+    (clean_up_without_pointer_check, "1", "rollback"),
+    (clean_up_that_never_looks_back, "1", "rollback"),
+    (prune_by_age_alone, "4", "everybody"),
+    (prune_without_marks, "4", "rollback"),
+)
+"""The mistake, the rule that it breaks, and who takes part."""

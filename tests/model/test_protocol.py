@@ -1,0 +1,107 @@
+"""The protocol, searched exhaustively within bounds; and the same search with one mistake made on purpose."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from tests.counting import Count
+from tests.model.protocol import Defects, Rules
+from tests.model.scenarios import (
+    FIRST,
+    READER,
+    SECOND,
+    Scenario,
+    a_world,
+    a_world_to_roll_back,
+    an_empty_world,
+    operator,
+    producer,
+)
+from tests.model.search import PROGRAMS, Violation, explore
+
+BOUNDS: dict[str, Scenario] = {
+    "two executions, one fault": a_world(FIRST, SECOND, producer(2), faults=1),
+    "two executions on an empty bucket, one fault": an_empty_world(FIRST, SECOND, producer(2), pending=(1,), faults=1),
+    "two executions with a bad delta, one fault": a_world(FIRST, SECOND, pending=(3, 4), faults=1),
+    "an execution and a rollback, two faults": a_world(FIRST, operator(), faults=2),
+    "a rollback that nobody types again, two faults": a_world_to_roll_back(operator(gives_up=True), faults=2),
+    "an execution, a reader and a late delta, one fault": a_world(FIRST, READER, producer(2, 0), faults=1),
+    "two executions, a reader and a late delta": a_world(FIRST, SECOND, READER, producer(2, 0)),
+    "two executions, a rollback and a delta, one fault": a_world(FIRST, SECOND, operator(), producer(2), faults=1),
+    "everybody": a_world(FIRST, SECOND, READER, operator(), producer(2)),
+}
+LARGE_BOUNDS: dict[str, Scenario] = {
+    "two executions, two faults": a_world(FIRST, SECOND, faults=2),
+    "two executions and a reader, one fault": a_world(FIRST, SECOND, READER, producer(2), faults=1),
+    "an execution, a reader and a rollback, two faults": a_world(FIRST, READER, operator(), faults=2),
+}
+DEFECTS: dict[str, tuple[str, Scenario]] = {
+    "acquire_without_condition": ("8.", a_world(FIRST, SECOND)),
+    "bad_delta_merged_in_part": ("3.", a_world(FIRST, pending=(3, 4))),
+    "clean_up_never_looks_back": ("1.", a_world(FIRST, operator(), faults=1)),
+    "clean_up_without_pointer_check": ("1.", a_world(FIRST, operator(), faults=1)),
+    "delete_before_swap": ("1.", a_world(FIRST)),
+    "errors_keep_the_lock": ("8.", a_world(FIRST, SECOND, faults=1)),
+    "manifest_after_swap": ("4.", a_world(FIRST)),
+    "no_status_change_rule": ("8.", a_world(FIRST, faults=1)),
+    "no_tombstones": ("2.", a_world(FIRST, SECOND, producer(2, 0))),
+    "prune_by_age_alone": ("4.", a_world(FIRST)),
+    "prune_without_mark": ("4.", a_world(FIRST, operator(), faults=1)),
+    "refused_without_copy": ("1.", a_world(FIRST, pending=(3, 4))),
+    "release_without_owner": ("8.", a_world(FIRST, SECOND, faults=1)),
+    "renew_without_owner": ("8.", a_world(FIRST, SECOND, faults=1)),
+    "rollback_keeps_sequence": ("4.", a_world_to_roll_back(operator(), READER)),
+    "rollback_swaps_first": ("1.", a_world_to_roll_back(operator(gives_up=True), faults=1)),
+    "swap_without_if_match": ("5.", a_world(FIRST, SECOND, producer(2), faults=1)),
+    "swap_without_read_back": ("6.", a_world(FIRST, faults=1)),
+    "unchanged_pass_keeps_deltas": ("7.", a_world(FIRST, producer(0), pending=(2,))),
+}
+
+
+def explored(scenario: Scenario, count: Count, defects: Defects | None = None) -> Violation | None:
+    rules = Rules(defects)
+    found = explore(rules, scenario(rules))
+    count("states of the protocol's model", found.states)
+    count("steps of the protocol's model", found.steps)
+    return found.violation
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_every_invariant_holds_in_every_state(name: str, count: Count) -> None:
+    broken = explored(BOUNDS[name], count)
+    assert broken is None, str(broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE_BOUNDS)
+def test_every_invariant_holds_in_every_state_of_larger_bounds(name: str, count: Count) -> None:
+    broken = explored(LARGE_BOUNDS[name], count)
+    assert broken is None, str(broken)
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_mistake_made_on_purpose_is_found_and_told_in_words(defect: str) -> None:
+    invariant, scenario = DEFECTS[defect]
+    rules = Rules(Defects(**{defect: True}))
+    found = explore(rules, scenario(rules)).violation
+    assert found is not None
+    assert found.invariant.startswith(invariant), str(found)
+    assert str(found).endswith(found.trace[-1])
+
+
+def test_every_mistake_is_made() -> None:
+    assert set(DEFECTS) == set(Defects._fields)
+
+
+STEPS = sorted({step.models for program in PROGRAMS.values() for step in program.steps.values()})
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_models_a_function_of_the_product(name: str) -> None:
+    module, _, function = name.rpartition(".")
+    if module == "writer.DeltaWriter":
+        assert callable(getattr(import_module("chromadb_compaction.writer").DeltaWriter, function))
+    else:
+        assert callable(getattr(import_module(f"chromadb_compaction.{module}"), function))
