@@ -11,9 +11,11 @@ from botocore.config import Config
 from botocore.stub import ANY, Stubber
 from mypy_boto3_sqs import SQSClient
 
+from chromadb_compaction.adapters.aws import client_config
 from chromadb_compaction.adapters.delta_queue import LETTER_TEXT, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
 from chromadb_compaction.ports import DeadLetter, DeltaNotice, DeltaQueue, ReceivedNotice
+from tests.fakes.aws.cloud import InProcessAws
 from tests.fakes.queue import InMemoryDeltaQueue
 
 Send = Callable[[str], None]
@@ -146,8 +148,8 @@ class TestInMemoryDeltaQueue(DeltaQueueContract):
         return lambda _received: queue.make_visible_again()
 
 
-class TestSqsDeltaQueue(DeltaQueueContract):
-    """Against the local server."""
+class SqsDeltaQueueContract(DeltaQueueContract):
+    """Through boto3: give the fixture `sqs`."""
 
     @pytest.fixture
     def urls(self, sqs: SQSClient) -> Iterator[tuple[str, str]]:
@@ -203,6 +205,16 @@ class TestSqsDeltaQueue(DeltaQueueContract):
             queue.notify([a_notice()])
         with pytest.raises(ConfigurationError, match="DELTA_DLQ_URL is not set"):
             queue.dead_letter([DeadLetter(None, "why")])
+
+
+class TestSqsDeltaQueue(SqsDeltaQueueContract):
+    """Against the local server."""
+
+
+class TestSqsInProcess(SqsDeltaQueueContract):
+    @pytest.fixture
+    def sqs(self) -> SQSClient:
+        return InProcessAws().session().client("sqs", config=client_config())
 
 
 class TestErrorsOfSqs:

@@ -10,6 +10,7 @@ from botocore.config import Config
 from botocore.stub import Stubber
 from mypy_boto3_dynamodb import DynamoDBClient
 
+from chromadb_compaction.adapters.aws import client_config
 from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.errors import (
     CompactionError,
@@ -20,6 +21,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.ports import LeaseStore
+from tests.fakes.aws.cloud import InProcessAws
 from tests.fakes.leases import InMemoryLeaseStore
 
 LOCK = "chroma-main-snapshot"
@@ -193,8 +195,8 @@ class TestInMemoryLeaseStore(LeaseStoreContract):
         assert lease.owner == ALICE
 
 
-class TestDynamoDBLeaseStore(LeaseStoreContract):
-    """Against the local server; the item's attributes are what operators and other programs read."""
+class DynamoDBLeaseStoreContract(LeaseStoreContract):
+    """Through boto3: give `dynamodb`. The item's attributes are what operators and other programs read."""
 
     @pytest.fixture
     def table(self, dynamodb: DynamoDBClient) -> Iterator[str]:
@@ -297,6 +299,16 @@ class TestDynamoDBLeaseStore(LeaseStoreContract):
     def test_a_table_that_is_not_set_is_asked_for_by_name(self, dynamodb: DynamoDBClient) -> None:
         with pytest.raises(ConfigurationError, match="DYNAMODB_TABLE is not set"):
             DynamoDBLeaseStore(dynamodb, None).read(LOCK)
+
+
+class TestDynamoDBLeaseStore(DynamoDBLeaseStoreContract):
+    """Against the local server."""
+
+
+class TestDynamoDBInProcess(DynamoDBLeaseStoreContract):
+    @pytest.fixture
+    def dynamodb(self) -> DynamoDBClient:
+        return InProcessAws().session().client("dynamodb", config=client_config())
 
 
 class TestErrorsOfDynamoDB:

@@ -14,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
 from mypy_boto3_s3 import S3Client
 
+from chromadb_compaction.adapters.aws import client_config
 from chromadb_compaction.adapters.object_store import S3ObjectStore
 from chromadb_compaction.errors import (
     ConfigurationError,
@@ -22,6 +23,7 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.ports import ObjectStore
+from tests.fakes.aws.cloud import InProcessAws
 from tests.fakes.objects import InMemoryObjectStore
 
 A_DAY = 86_400
@@ -242,6 +244,20 @@ class TestS3ObjectStore(ObjectStoreContract):
         s3.delete_bucket(Bucket=bucket)
 
     def test_a_bucket_that_does_not_exist_is_a_mistake_in_the_settings(self, s3: S3Client) -> None:
+        with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
+            S3ObjectStore(s3, "no-such-bucket-anywhere").get("a")
+
+
+class TestS3InProcess(ObjectStoreContract):
+    @pytest.fixture
+    def store(self) -> S3ObjectStore:
+        s3 = InProcessAws().session().client("s3", config=client_config())
+        s3.create_bucket(Bucket="bucket")
+        return S3ObjectStore(s3, "bucket")
+
+    def test_a_bucket_that_does_not_exist_is_a_mistake_in_the_settings(self) -> None:
+        s3 = InProcessAws().session().client("s3", config=client_config())
+
         with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
             S3ObjectStore(s3, "no-such-bucket-anywhere").get("a")
 

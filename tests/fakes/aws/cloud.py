@@ -1,0 +1,142 @@
+"""All services together, behind real boto3 clients. State is saved and restored in microseconds."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+from unittest.mock import patch
+
+import boto3
+import botocore.session
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.loaders import Loader
+
+from chromadb_compaction.adapters.aws import connect
+from chromadb_compaction.ports import Clock, Services
+from chromadb_compaction.settings import Settings
+from tests.fakes.aws.dynamodb import DynamoDB, Tables
+from tests.fakes.aws.protocol import Answer, Call, Refusal, http_response, refused, sent_body
+from tests.fakes.aws.s3 import S3, Buckets, address
+from tests.fakes.aws.sqs import Queues, Sqs, queue_name
+from tests.fakes.aws.stepfunctions import Executions, StepFunctions
+
+REGION = "eu-west-1"
+Perform = Callable[[], Answer]
+Interceptor = Callable[[Call, Perform], Answer]
+"""Is given every HTTP request and what would carry it out, and returns the answer.
+
+It may call `perform` or not, once or twice, wait before or after, return another answer (`refused(call, Refusal(503,
+"SlowDown"))`), or raise: an Exception reaches botocore as a failed connection does, and is retried if it is one of
+those (`ReadTimeoutError(endpoint_url=call.request.url)`); a BaseException tears down whoever called.
+"""
+
+
+class Saved(NamedTuple):
+    """All that stands in every service."""
+
+    buckets: Buckets
+    tables: Tables
+    queues: Queues
+    executions: Executions
+
+
+def carry_out(_call: Call, perform: Perform) -> Answer:
+    """Intercept nothing."""
+    return perform()
+
+
+class InProcessAws:
+    """S3, DynamoDB, SQS and Step Functions. Thread-safe: each request takes effect at one instant, under a lock."""
+
+    def __init__(self, clock: Clock = time.time) -> None:
+        self.clock = clock
+        self.intercept: Interceptor = carry_out
+        self.s3 = S3(clock)
+        self.dynamodb = DynamoDB()
+        self.sqs = Sqs(clock)
+        self.stepfunctions = StepFunctions(clock)
+        self._lock = threading.RLock()
+
+    def session(self) -> boto3.Session:
+        """Return a session whose clients all end here."""
+        inner = botocore.session.Session()
+        inner.register_component("data_loader", _models())
+        inner.get_component("event_emitter").register("before-send", self._before_send)
+        return boto3.Session(
+            botocore_session=inner, region_name=REGION, aws_access_key_id="here", aws_secret_access_key="here"
+        )
+
+    def services(self, settings: Settings) -> Services:
+        """Return the product's own adapters, made as the product makes them, on this cloud and its clock."""
+        with patch.object(boto3, "Session", return_value=self.session()):
+            return connect(settings)._replace(clock=self.clock)
+
+    def create(self, settings: Settings) -> None:
+        """Create the bucket, the table and the queues that the settings name, empty."""
+        self.s3.buckets.objects[settings.chromadb_bucket] = {}
+        if settings.dynamodb_table:
+            self.dynamodb.tables.items[settings.dynamodb_table] = {}
+        for url in (settings.delta_queue_url, settings.delta_dlq_url):
+            if url:
+                self.sqs.queues.messages[url.rpartition("/")[2]] = {}
+
+    def save(self) -> Saved:
+        """Return all that stands now."""
+        with self._lock:
+            return Saved(
+                self.s3.buckets.copy(),
+                self.dynamodb.tables.copy(),
+                self.sqs.queues.copy(),
+                self.stepfunctions.executions.copy(),
+            )
+
+    def restore(self, saved: Saved) -> None:
+        """Let everything stand as it was saved. The same state may be restored again."""
+        with self._lock:
+            self.s3.buckets = saved.buckets.copy()
+            self.dynamodb.tables = saved.tables.copy()
+            self.sqs.queues = saved.queues.copy()
+            self.stepfunctions.executions = saved.executions.copy()
+
+    def _before_send(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
+        service, operation = event_name.split(".")[1:]
+        body = sent_body(request)
+        call = Call(service, operation, _target(service, request, body), request, body)
+        return http_response(request.url, self.intercept(call, lambda: self._perform(call)))
+
+    def _perform(self, call: Call) -> Answer:
+        with self._lock:
+            try:
+                return self._answer(call)
+            except Refusal as refusal:
+                return refused(call, refusal)
+
+    def _answer(self, call: Call) -> Answer:
+        if call.service == "s3":
+            return self.s3.answer(call)
+        asked = json.loads(call.body)
+        if call.service == "dynamodb":
+            return self.dynamodb.answer(call.operation, asked)
+        if call.service == "sqs":
+            return self.sqs.answer(call.operation, asked)
+        return self.stepfunctions.answer(call.operation, asked)
+
+
+@lru_cache(maxsize=1)
+def _models() -> Loader:
+    """Return botocore's descriptions of the services, read once for all sessions: they take most of a client's time."""
+    return Loader()
+
+
+def _target(service: str, request: AWSPreparedRequest, body: bytes) -> str:
+    if service == "s3":
+        at = address(request)
+        return at.key or at.query.get("prefix", "")
+    asked = json.loads(body)
+    if service == "dynamodb":
+        return str(asked["TableName"])
+    return queue_name(asked) if service == "sqs" else str(asked.get("executionArn") or asked["stateMachineArn"])

@@ -1,0 +1,99 @@
+"""The cloud within this process, beyond the contracts that its stores pass: faults, and state that can be restored."""
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from chromadb_compaction.errors import PreconditionFailedError, TransientStorageError
+from chromadb_compaction.ports import DeltaNotice, Services
+from chromadb_compaction.settings import load_settings
+from tests.fakes.aws.cloud import InProcessAws, Perform
+from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
+
+SETTINGS = load_settings(
+    {
+        "CHROMADB_BUCKET": "bucket",
+        "DYNAMODB_TABLE": "table",
+        "DELTA_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/000000000000/queue",
+        "DELTA_DLQ_URL": "https://sqs.eu-west-1.amazonaws.com/000000000000/dlq",
+    }
+)
+
+
+class Killed(BaseException):
+    """What ends a process."""
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> InProcessAws:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    aws = InProcessAws()
+    aws.create(SETTINGS)
+    return aws
+
+
+@pytest.fixture
+def services(aws: InProcessAws) -> Services:
+    return aws.services(SETTINGS)
+
+
+def test_what_stood_when_it_was_saved_stands_again_in_every_service(aws: InProcessAws, services: Services) -> None:
+    services.objects.put("a", b"one")
+    saved = aws.save()
+    for _ in range(2):
+        services.objects.put("a", b"two")
+        services.objects.put("b", b"")
+        services.leases.acquire("lock", "me", now=1, seconds=2)
+        services.queue.notify([DeltaNotice("delta/docs/a.parquet", 1, 1)])
+
+        aws.restore(saved)
+
+        assert services.objects.get("a").body == b"one"
+        assert [info.key for info in services.objects.list("")] == ["a"]
+        assert services.leases.read("lock") is None
+        assert list(services.queue.receive(1)) == []
+
+
+def test_a_response_that_is_lost_once_makes_the_client_repeat_what_took_effect(
+    aws: InProcessAws, services: Services
+) -> None:
+    calls: list[str] = []
+
+    def lose_the_first(call: Call, perform: Perform) -> Answer:
+        calls.append(str(call))
+        answer = perform()
+        if len(calls) == 1:
+            raise ReadTimeoutError(endpoint_url=call.request.url)
+        return answer
+
+    aws.intercept = lose_the_first
+
+    with pytest.raises(PreconditionFailedError):
+        services.objects.put_if("CURRENT", b"one", etag=None)
+    assert calls == ["s3.PutObject CURRENT"] * 2
+    assert aws.s3.buckets.objects["bucket"]["CURRENT"].body == b"one"
+
+
+def test_throttling_that_lasts_is_given_up_after_five_repetitions(aws: InProcessAws, services: Services) -> None:
+    calls: list[str] = []
+
+    def throttle(call: Call, perform: Perform) -> Answer:
+        calls.append(str(call))
+        return refused(call, Refusal(400, "ProvisionedThroughputExceededException"))
+
+    aws.intercept = throttle
+
+    with pytest.raises(TransientStorageError, match="ProvisionedThroughputExceeded"):
+        services.leases.acquire("lock", "me", now=1, seconds=2)
+    assert calls == ["dynamodb.PutItem table"] * 6
+
+
+def test_what_ends_a_process_is_caught_by_no_client(aws: InProcessAws, services: Services) -> None:
+    def kill(call: Call, perform: Perform) -> Answer:
+        perform()
+        raise Killed
+
+    aws.intercept = kill
+
+    with pytest.raises(Killed):
+        services.objects.put("a", b"one")
+    assert aws.s3.buckets.objects["bucket"]["a"].body == b"one"
