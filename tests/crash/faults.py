@@ -1,0 +1,143 @@
+"""What can befall one call to AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from botocore.exceptions import ReadTimeoutError
+
+from tests.crash.world import Then, World
+from tests.fakes.aws.cloud import Perform
+from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
+
+ATTEMPTS = 6
+"""How often botocore, as the product configures it, sends one request."""
+
+Effect = Callable[[World, Call, Perform], Answer]
+
+
+class Kind(NamedTuple):
+    """A kind of fault. `lasts` says which later requests suffer it too."""
+
+    name: str
+    effect: Effect
+    lasts: str = "once"
+    only: frozenset[str] | None = None
+    pointer_only: bool = False
+
+    def applies_to(self, call: Call) -> bool:
+        """Say whether this can befall the call."""
+        if self.pointer_only:
+            return call.operation == "PutObject" and call.target == "snapshot/CURRENT"
+        return self.only is None or call.operation in self.only
+
+
+class Injected:
+    """Lets a fault of this kind befall the call number `number` from now, counted from 0."""
+
+    def __init__(self, kind: Kind, number: int) -> None:
+        self._kind = kind
+        self._left = number
+        self._hit: Call | None = None
+        self._times = 0
+
+    @property
+    def spent(self) -> bool:
+        """Say whether it has happened, and can no longer matter."""
+        needed = {"once": 1, "for the whole call": ATTEMPTS}
+        return self._times >= needed.get(self._kind.lasts, self._times + 1)
+
+    def __call__(self, world: World, call: Call, perform: Perform) -> Answer:
+        """Let the call be, or not."""
+        if self._hit is None:
+            self._left -= 1
+            if self._left >= 0:
+                return perform()
+            self._hit = call
+        elif not self._suffers(call):
+            return perform()
+        self._times += 1
+        return self._kind.effect(world, call, perform)
+
+    def _suffers(self, call: Call) -> bool:
+        hit = self._hit
+        same = hit is not None and (call.service, call.operation) == (hit.service, hit.operation)
+        if self._kind.lasts == "for the whole call":
+            return same and hit is not None and call.target == hit.target and self._times < ATTEMPTS
+        return same and self._kind.lasts == "for the rest of the execution"
+
+
+def _crash(then: Then, *, after: bool) -> Effect:
+    def effect(world: World, call: Call, perform: Perform) -> Answer:
+        if after:
+            perform()
+        raise world.kill(then)
+
+    return effect
+
+
+def _lose_response(_world: World, call: Call, perform: Perform) -> Answer:
+    perform()
+    raise ReadTimeoutError(endpoint_url=call.request.url)
+
+
+def _throttle(_world: World, call: Call, _perform: Perform) -> Answer:
+    code = {"s3": (503, "SlowDown"), "dynamodb": (400, "ProvisionedThroughputExceededException")}
+    return refused(call, Refusal(*code.get(call.service, (400, "ThrottlingException"))))
+
+
+def _fail(_world: World, call: Call, _perform: Perform) -> Answer:
+    return refused(call, Refusal(500, "InternalError"))
+
+
+def _cut_short(_world: World, call: Call, perform: Perform) -> Answer:
+    answer = perform()
+    size = len(answer.body)
+    return answer._replace(headers={**answer.headers, "content-length": str(size)}, body=answer.body[: size // 2])
+
+
+def _refuse_swap(status: int, code: str, *, after: bool) -> Effect:
+    def effect(_world: World, call: Call, perform: Perform) -> Answer:
+        if after:
+            perform()
+        return refused(call, Refusal(status, code))
+
+    return effect
+
+
+def _overtaken(world: World, _call: Call, perform: Perform) -> Answer:
+    """Stall until the lease has expired and another execution has come and gone."""
+    world.clock.tick(world.settings.lease_seconds + 60)
+    with world.elsewhere():
+        world.run("overtaking")
+    return perform()
+
+
+CONFLICT = "ConditionalRequestConflict"
+_SENT_BACK = frozenset({"GetObject"})
+
+_ALL: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        *(Kind(f"crash before, {then}", _crash(then, after=False)) for then in ("caught", "retried", "dies")),
+        *(Kind(f"crash after, {then}", _crash(then, after=True)) for then in ("caught", "retried", "dies")),
+        Kind("response lost", _lose_response),
+        Kind("responses lost", _lose_response, "for the whole call"),
+        Kind("throttled", _throttle),
+        Kind("throttled for good", _throttle, "for the rest of the execution"),
+        Kind("500", _fail),
+        Kind("500 until given up", _fail, "for the whole call"),
+        Kind("cut short", _cut_short, only=_SENT_BACK),
+        Kind("overtaken", _overtaken),
+        Kind("409", _refuse_swap(409, CONFLICT, after=False), pointer_only=True),
+        Kind("409 after success", _refuse_swap(409, CONFLICT, after=True), pointer_only=True),
+        Kind("412", _refuse_swap(412, "PreconditionFailed", after=False), pointer_only=True),
+        Kind("412 after success", _refuse_swap(412, "PreconditionFailed", after=True), pointer_only=True),
+    )
+}
+
+
+def kinds_for(call: Call) -> Iterator[Kind]:
+    """Yield every kind of fault that can befall the call."""
+    return (kind for kind in _ALL.values() if kind.applies_to(call))
