@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 from botocore.exceptions import ReadTimeoutError
 
+from tests.crash.machine import Ended, Step
 from tests.crash.world import Then, World
 from tests.fakes.aws.cloud import Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
 
 ATTEMPTS = 6
 """How often botocore, as the product configures it, sends one request."""
+ATTEMPTS_TO_READ = 18
+"""The product itself reads an object three times before it gives up, as a body may break off."""
 
 Effect = Callable[[World, Call, Perform], Answer]
+Absorbed = Literal["task", "execution", "nobody"]
+"""The task itself must go on to its end, or the execution must by trying the task again; or either may fail."""
 
 
 class Kind(NamedTuple):
-    """A kind of fault. `lasts` says which later requests suffer it too."""
+    """A kind of fault. `lasts` says which later requests suffer it too, `absorbed` who must make up for it."""
 
     name: str
     effect: Effect
     lasts: str = "once"
+    absorbed: Absorbed = "nobody"
     only: frozenset[str] | None = None
     pointer_only: bool = False
 
@@ -45,8 +51,12 @@ class Injected:
     @property
     def spent(self) -> bool:
         """Say whether it has happened, and can no longer matter."""
-        needed = {"once": 1, "for the whole call": ATTEMPTS}
+        needed = {"once": 1, "for the whole call": self._attempts}
         return self._times >= needed.get(self._kind.lasts, self._times + 1)
+
+    @property
+    def _attempts(self) -> int:
+        return ATTEMPTS_TO_READ if self._hit and self._hit.operation == "GetObject" else ATTEMPTS
 
     def __call__(self, world: World, call: Call, perform: Perform) -> Answer:
         """Let the call be, or not."""
@@ -64,7 +74,7 @@ class Injected:
         hit = self._hit
         same = hit is not None and (call.service, call.operation) == (hit.service, hit.operation)
         if self._kind.lasts == "for the whole call":
-            return same and hit is not None and call.target == hit.target and self._times < ATTEMPTS
+            return same and hit is not None and call.target == hit.target and self._times < self._attempts
         return same and self._kind.lasts == "for the rest of the execution"
 
 
@@ -114,30 +124,48 @@ def _overtaken(world: World, _call: Call, perform: Perform) -> Answer:
     return perform()
 
 
+def _overtaken_midway(world: World, _call: Call, perform: Perform) -> Answer:
+    """Stall until the lease has expired and another execution holds it, has published, and stalls in its turn."""
+    world.clock.tick(world.settings.lease_seconds + 60)
+    with world.elsewhere():
+        step: Step | Ended = world.machine.start()
+        while isinstance(step, Step) and step.state != "CleanUp":
+            step = world.advance(step, "overtaking")
+    return perform()
+
+
 CONFLICT = "ConditionalRequestConflict"
 _SENT_BACK = frozenset({"GetObject"})
 
-_ALL: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        *(Kind(f"crash before, {then}", _crash(then, after=False)) for then in ("caught", "retried", "dies")),
-        *(Kind(f"crash after, {then}", _crash(then, after=True)) for then in ("caught", "retried", "dies")),
-        Kind("response lost", _lose_response),
-        Kind("responses lost", _lose_response, "for the whole call"),
-        Kind("throttled", _throttle),
-        Kind("throttled for good", _throttle, "for the rest of the execution"),
-        Kind("500", _fail),
-        Kind("500 until given up", _fail, "for the whole call"),
-        Kind("cut short", _cut_short, only=_SENT_BACK),
-        Kind("overtaken", _overtaken),
-        Kind("409", _refuse_swap(409, CONFLICT, after=False), pointer_only=True),
-        Kind("409 after success", _refuse_swap(409, CONFLICT, after=True), pointer_only=True),
-        Kind("412", _refuse_swap(412, "PreconditionFailed", after=False), pointer_only=True),
-        Kind("412 after success", _refuse_swap(412, "PreconditionFailed", after=True), pointer_only=True),
-    )
-}
+
+def _crashes() -> Iterator[Kind]:
+    for moment in ("before", "after"):
+        for then in ("caught", "retried", "dies"):
+            yield Kind(
+                f"crash {moment}, {then}",
+                _crash(then, after=moment == "after"),
+                absorbed="execution" if then == "retried" else "nobody",
+            )
+
+
+KINDS = (
+    *_crashes(),
+    Kind("response lost", _lose_response, absorbed="task"),
+    Kind("responses lost", _lose_response, "for the whole call", "execution"),
+    Kind("throttled", _throttle, absorbed="task"),
+    Kind("throttled for good", _throttle, "for the rest of the execution"),
+    Kind("500", _fail, absorbed="task"),
+    Kind("500 until given up", _fail, "for the whole call", "execution"),
+    Kind("cut short", _cut_short, absorbed="task", only=_SENT_BACK),
+    Kind("overtaken", _overtaken),
+    Kind("overtaken midway", _overtaken_midway),
+    Kind("409", _refuse_swap(409, CONFLICT, after=False), absorbed="task", pointer_only=True),
+    Kind("409 after success", _refuse_swap(409, CONFLICT, after=True), absorbed="task", pointer_only=True),
+    Kind("412", _refuse_swap(412, "PreconditionFailed", after=False), absorbed="task", pointer_only=True),
+    Kind("412 after success", _refuse_swap(412, "PreconditionFailed", after=True), absorbed="task", pointer_only=True),
+)
 
 
 def kinds_for(call: Call) -> Iterator[Kind]:
     """Yield every kind of fault that can befall the call."""
-    return (kind for kind in _ALL.values() if kind.applies_to(call))
+    return (kind for kind in KINDS if kind.applies_to(call))

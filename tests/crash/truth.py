@@ -166,14 +166,8 @@ def content_of_snapshot(manifest: Manifest, held: Held) -> dict[str, dict[str, R
     return content
 
 
-OPENED = 0
-"""How many distinct directories were opened with ChromaDB."""
-
-
 @cache
 def _read(name: str, files: tuple[tuple[str, bytes], ...]) -> dict[str, Record]:
-    global OPENED  # noqa: PLW0603 - a count for the report
-    OPENED += 1
     with TemporaryDirectory() as directory:
         for path, body in files:
             target = Path(directory) / path

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import botocore.retries.quota
 from boto3.s3.transfer import TransferConfig
+from botocore.useragent import UserAgentString
 
 import tasks.handling
 from chromadb_compaction.adapters import object_store, snapshot_cache
@@ -238,6 +239,8 @@ class World:
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None
+        # Made anew for each request, it would take a tenth of all time.
+        yield UserAgentString, "to_string", lambda _self: "tests"
         yield botocore.retries.quota, "RetryQuota", self._new_quota
 
     def _new_quota(self) -> Any:
