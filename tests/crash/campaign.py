@@ -90,11 +90,13 @@ class Campaign:
         *,
         folds: FoldMemory | None = None,
         only: Callable[[str, Call, Kind], bool] = lambda _state, _call, _kind: True,
+        remember: bool = True,
     ) -> None:
         self._scenario = scenario
         self._only = only
-        self._folds = folds or FoldMemory()
-        self._world = World(directory, self._folds, **scenario.settings)
+        self._remember = remember
+        self._folds = FoldMemory() if folds is None else folds
+        self._world = World(directory, self._folds, executor=scenario.executor, **scenario.settings)
         self._known: dict[bytes, Rest] = {}
         self._truth = Truth()
         self.findings = Findings(scenario.name)
@@ -157,7 +159,7 @@ class Campaign:
                 world.fault = no_fault
             if isinstance(following, Ended) or fault.spent:
                 key = world.fingerprint() + repr(tuple(following[:2])).encode()
-                rest = self._known.get(key)
+                rest = self._known.get(key) if self._remember else None
                 passed.append((key, noticed))
             if rest is None and isinstance(following, Ended):
                 self.findings.continuations += 1

@@ -153,7 +153,11 @@ def _nothing_is_told() -> AbstractContextManager[object]:
 
 
 def _overtaken(_state: str, call: Call, kind: Kind) -> bool:
-    return kind.name == "overtaken" and call.writes
+    return kind.name == "overtaken" and call.target == layout.pointer_key() and call.writes
+
+
+def _overtaken_while_merging(state: str, call: Call, kind: Kind) -> bool:
+    return kind.name == "overtaken" and state == "MergeBatches" and call.writes
 
 
 def _midway(_state: str, call: Call, kind: Kind) -> bool:
@@ -162,6 +166,14 @@ def _midway(_state: str, call: Call, kind: Kind) -> bool:
 
 def _dies(_state: str, call: Call, kind: Kind) -> bool:
     return kind.name in {"crash before, dies", "crash after, dies"} and call.writes
+
+
+def _dies_cleaning_up(state: str, call: Call, kind: Kind) -> bool:
+    return state == "CleanUp" and _dies(state, call, kind)
+
+
+def _dies_after_the_manifest(_state: str, call: Call, kind: Kind) -> bool:
+    return kind.name == "crash after, dies" and call.target.endswith("/manifest.json") and call.writes
 
 
 def _given_up(state: str, call: Call, kind: Kind) -> bool:
@@ -179,7 +191,7 @@ def _none(_state: str, _call: Call, _kind: Kind) -> bool:
 FIRST, BASE = "first snapshot", "updates and deletes on a base"
 DEFECTS = (
     Defect("the pointer is overwritten", _pointer_is_overwritten, BASE, _overtaken, "a commit was overwritten"),
-    Defect("a heartbeat is anybody's", lambda: _without_owner("renew"), FIRST, _overtaken, "lease"),
+    Defect("a heartbeat is anybody's", lambda: _without_owner("renew"), FIRST, _overtaken_while_merging, "lease"),
     Defect("a release is anybody's", lambda: _without_owner("release"), FIRST, _midway, "was taken away"),
     Defect("a lease is taken from anybody", _lease_is_taken_from_anybody, FIRST, _dies, "was taken away"),
     Defect("a lease is kept", _lease_is_kept, FIRST, _none, "leaked"),
@@ -190,7 +202,13 @@ DEFECTS = (
     Defect("a delta that failed is done", _a_failed_delta_is_done, FIRST, _given_up, "lost"),
     Defect("a delta that is refused is dropped", _a_refused_delta_is_dropped, "a quarantined delta", _none, "lost"),
     Defect("one's own commit is not known", _own_commit_is_not_known, FIRST, _lost_at_the_pointer, "it FAILED"),
-    Defect("deltas go before they are copied", _deltas_are_deleted_before_they_are_copied, FIRST, _dies, "compacted/"),
-    Defect("snapshots share one name", _snapshots_share_one_name, FIRST, _dies, "written twice"),
+    Defect(
+        "deltas go before they are copied",
+        _deltas_are_deleted_before_they_are_copied,
+        FIRST,
+        _dies_cleaning_up,
+        "compacted/",
+    ),
+    Defect("snapshots share one name", _snapshots_share_one_name, FIRST, _dies_after_the_manifest, "written twice"),
     Defect("nobody is told", _nothing_is_told, "a quarantined delta", _none, "untold"),
 )

@@ -22,19 +22,31 @@ class OneByOne:
 
     def map(self, call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Call every item, and raise the first error after the last: the others were on their way already."""
-        answers: list[Any] = []
-        first: Exception | None = None
-        for item in items:
+        answers: dict[int, Any] = {}
+        errors: dict[int, Exception] = {}
+        for number, item in self.ordered(list(enumerate(items))):
             try:
-                answers.append(call(item))
+                answers[number] = call(item)
             except Exception as error:  # noqa: BLE001 - an executor keeps any error for whoever asks
-                first = first or error
-        if first:
-            raise first
-        return iter(answers)
+                errors[number] = error
+        if errors:
+            raise errors[min(errors)]
+        return iter([answers[number] for number in sorted(answers)])
+
+    def ordered(self, items: list[Any]) -> list[Any]:
+        """Return the items in the order in which they are to be called."""
+        return items
 
     def shutdown(self, **_: object) -> None:
         """Nothing is left to do."""
+
+
+class LastFirst(OneByOne):
+    """One that begins with the last: threads may be that unfair."""
+
+    def ordered(self, items: list[Any]) -> list[Any]:
+        """Return the items backwards."""
+        return items[::-1]
 
 
 def files_on(disk: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
@@ -10,7 +11,8 @@ from botocore.exceptions import ReadTimeoutError
 from tests.crash.machine import Ended, Step
 from tests.crash.world import Then, World
 from tests.fakes.aws.cloud import Perform
-from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
+from tests.fakes.aws.protocol import Answer, Call, Refusal, answer_json, refused
+from tests.fakes.aws.s3 import keys_to_delete, refused_key
 
 ATTEMPTS = 6
 """How often botocore, as the product configures it, sends one request."""
@@ -107,6 +109,31 @@ def _cut_short(_world: World, call: Call, perform: Perform) -> Answer:
     return answer._replace(headers={**answer.headers, "content-length": str(size)}, body=answer.body[: size // 2])
 
 
+def _refuse_one(world: World, call: Call, perform: Perform) -> Answer:
+    """Let the service do all that was asked in bulk but one, and say so within an answer that is no error."""
+    if call.service == "s3":
+        held = world.aws.s3.buckets.objects["bucket"]
+        key = min(keys_to_delete(call))
+        kept = held.get(key)
+        answer = perform()
+        if kept:
+            held[key] = kept
+        return answer._replace(body=answer.body.replace(b"</DeleteResult>", refused_key(key) + b"</DeleteResult>"))
+    asked = json.loads(call.body)
+    messages = world.aws.sqs.queues.messages[call.target]
+    before = dict(messages)
+    first = json.loads(perform().body)["Successful"][0]
+    # A message that should have gone is still there; one that should have come is not.
+    gone, come = before.keys() - messages.keys(), messages.keys() - before.keys()
+    messages.update({name: before[name] for name in sorted(gone)[:1]})
+    for name in sorted(come)[:1]:
+        del messages[name]
+    done = [entry for entry in asked["Entries"] if entry["Id"] != first["Id"]]
+    failed = {"Id": first["Id"], "SenderFault": False, "Code": "InternalError"}
+    successful = [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "0" * 32} for entry in done]
+    return answer_json({"Successful": successful, "Failed": [failed]})
+
+
 def _refuse_swap(status: int, code: str, *, after: bool) -> Effect:
     def effect(_world: World, call: Call, perform: Perform) -> Answer:
         if after:
@@ -135,6 +162,7 @@ def _overtaken_midway(world: World, _call: Call, perform: Perform) -> Answer:
 
 
 CONFLICT = "ConditionalRequestConflict"
+_IN_BULK = frozenset({"DeleteObjects", "DeleteMessageBatch", "SendMessageBatch"})
 _SENT_BACK = frozenset({"GetObject"})
 
 
@@ -157,6 +185,7 @@ KINDS = (
     Kind("500", _fail, absorbed="task"),
     Kind("500 until given up", _fail, "for the whole call", "execution"),
     Kind("cut short", _cut_short, absorbed="task", only=_SENT_BACK),
+    Kind("one of many refused", _refuse_one, absorbed="execution", only=_IN_BULK),
     Kind("overtaken", _overtaken),
     Kind("overtaken midway", _overtaken_midway),
     Kind("409", _refuse_swap(409, CONFLICT, after=False), absorbed="task", pointer_only=True),

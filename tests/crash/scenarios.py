@@ -9,6 +9,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.ports import DeltaNotice
 from chromadb_compaction.steps.rollback import RollbackRequest, rollback
 from tests.builders import a_uuid7
+from tests.crash.determinism import LastFirst, OneByOne
 from tests.crash.faults import Absorbed
 from tests.crash.machine import Ended, Step, TaskFailed
 from tests.crash.truth import Truth
@@ -74,6 +75,7 @@ class Scenario(NamedTuple):
     story: Story = Execution()
     settings: Mapping[str, object] = {}
     mended_later: Collection[str] = ()
+    executor: type[OneByOne] = OneByOne
     afterwards: Callable[[World], None] = lambda _world: None
     """What a person does once all have had their turn, before the last execution."""
 
@@ -225,6 +227,12 @@ SCENARIOS = (
     Scenario("first snapshot", _first_snapshot),
     Scenario("updates and deletes on a base", _on_a_base),
     Scenario("several collections", _several_collections, settings={"COMPACTION_BATCH_SIZE": 1}),
+    Scenario(
+        "several collections, parallel calls backwards",
+        _several_collections,
+        settings={"COMPACTION_BATCH_SIZE": 1},
+        executor=LastFirst,
+    ),
     Scenario("a quarantined delta", _quarantined),
     Scenario("several passes", _several_passes, settings={"COMPACTION_BATCH_SIZE": 1, "MAX_BATCHES_PER_PASS": 1}),
     Scenario("nothing new", _nothing_new),

@@ -79,7 +79,9 @@ class SavedWorld(NamedTuple):
 class World:
     """AWS, one Lambda environment with its disk, and the clock of both. Use it as a context manager."""
 
-    def __init__(self, disk: Path, folds: FoldMemory, **settings: object) -> None:
+    def __init__(
+        self, disk: Path, folds: FoldMemory, *, executor: type[OneByOne] = OneByOne, **settings: object
+    ) -> None:
         self.clock = FakeClock()
         self.aws = InProcessAws(self.clock)
         self.settings = _settings(disk, settings)
@@ -93,6 +95,7 @@ class World:
         self._disk = disk
         self._disk_when_killed: dict[str, bytes] | None = None
         self._folds = folds
+        self._executor = executor
         self._tokens = 0
         self._quotas: list[Any] = []
         self._patches = ExitStack()
@@ -229,8 +232,8 @@ class World:
 
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         chance = SimpleNamespace(token_hex=self._token)
-        yield parallel, "ThreadPoolExecutor", OneByOne
-        yield merge_batch, "ThreadPoolExecutor", OneByOne
+        yield parallel, "ThreadPoolExecutor", self._executor
+        yield merge_batch, "ThreadPoolExecutor", self._executor
         yield object_store, "PARTS", TransferConfig(use_threads=False)
         yield publication, "secrets", chance
         yield snapshot_cache, "secrets", chance
