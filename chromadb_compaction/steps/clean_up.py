@@ -44,20 +44,23 @@ def settle_published(
 ) -> Settled | None:
     """Carry out the outcomes listed under `outcome`, and mark the snapshot that merged them as cleaned.
 
-    Returns None, with nothing gone from delta/, when `snapshot_id` is not or no longer published: a snapshot
+    Returns None, with no merged delta gone from delta/, when `snapshot_id` is not or no longer published: a snapshot
     that was rolled back may not hold what is pending.
     """
 
-    def still_published() -> bool:
-        alive()
+    def stands() -> bool:
         found = read_pointer(services)
         return (found.pointer.snapshot_id if found else None) == snapshot_id
+
+    def still_published() -> bool:
+        alive()
+        return stands()
 
     if not still_published():
         log.warning("%s is not published: its deltas stay where they are", snapshot_id)
         return None
     outcomes = unpack_outcomes(services.objects.get(outcome).body)
-    settled = settle(outcomes, services, confirm=still_published)
+    settled = settle(outcomes, services, confirm=still_published, stands=stands)
     if settled is None:
         log.warning("%s was replaced or rolled back meanwhile: its deltas stay where they are", snapshot_id)
         return None

@@ -33,10 +33,15 @@ class Settled(NamedTuple):
     messages_deleted: int
 
 
-def settle(outcomes: Sequence[DeltaOutcome], services: Services, *, confirm: Callable[[], bool]) -> Settled | None:
+def settle(
+    outcomes: Sequence[DeltaOutcome], services: Services, *, confirm: Callable[[], bool], stands: Callable[[], bool]
+) -> Settled | None:
     """Move merged deltas to compacted/, take refused ones out of delta/, and empty the queue of their notices.
 
     `confirm` is asked between copying and deleting; if it says no, nothing has left delta/, and None is returned.
+    `stands` is asked once they are deleted: does what they were merged into still stand? If it says no, the merged
+    ones are put back and None is returned. A rollback swaps the pointer and then looks what is pending, we delete and
+    then look at the pointer: whoever comes second sees what the other did, even if neither holds the lease.
     """
     archived = _copied([o for o in outcomes if o.status == "merged"], services)
     refused = _kept_in_quarantine([o for o in outcomes if o.status == "quarantined"], services)
@@ -47,6 +52,9 @@ def settle(outcomes: Sequence[DeltaOutcome], services: Services, *, confirm: Cal
     for key in sorted(rewritten):
         log.warning("%s was written again under the same name and stays pending", key)
     moved = {o.key for o in (*archived, *refused)} - rewritten
+    if not stands():
+        _put_back([o.key for o in archived if o.key in moved], services)
+        return None
     return Settled(
         archived=sum(o.key in moved for o in archived),
         quarantined=sum(o.key in moved for o in refused),
@@ -83,6 +91,17 @@ def _kept_in_quarantine(quarantined: Sequence[DeltaOutcome], services: Services)
         return True
 
     return [delta for delta, yes in zip(quarantined, in_threads(kept, quarantined), strict=True) if yes]
+
+
+def _put_back(keys: Sequence[str], services: Services) -> None:
+    """Copy deltas from compacted/ to delta/, unless one of that name is pending: it may be another."""
+
+    def put_back(key: str) -> None:
+        archived = services.objects.head(layout.compacted_key(key, prefix=services.settings.delta_prefix))
+        if archived is not None and services.objects.head(key) is None:
+            services.objects.copy(archived.key, key, etag=archived.etag)
+
+    in_threads(put_back, keys)
 
 
 def _report(refused: Sequence[DeltaOutcome], services: Services) -> None:
