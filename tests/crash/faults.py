@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple
 
 from botocore.exceptions import ReadTimeoutError
 
+from chromadb_compaction import layout
 from tests.crash.machine import Ended, Step
+from tests.crash.rollbacks import roll_back
 from tests.crash.world import Then, World
 from tests.fakes.aws.cloud import Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, answer_json, refused
@@ -31,14 +33,8 @@ class Kind(NamedTuple):
     effect: Effect
     lasts: str = "once"
     absorbed: Absorbed = "nobody"
-    only: frozenset[str] | None = None
-    pointer_only: bool = False
-
-    def applies_to(self, call: Call) -> bool:
-        """Say whether this can befall the call."""
-        if self.pointer_only:
-            return call.operation == "PutObject" and call.target == "snapshot/CURRENT"
-        return self.only is None or call.operation in self.only
+    befalls: Callable[[Call], bool] = lambda _call: True
+    """Says whether this can befall a call."""
 
 
 class Injected:
@@ -161,9 +157,31 @@ def _overtaken_midway(world: World, _call: Call, perform: Perform) -> Answer:
     return perform()
 
 
+def _overtaken_by_a_rollback(world: World, _call: Call, perform: Perform) -> Answer:
+    """Stall until the lease has expired and an operator has rolled back, with replay."""
+    world.clock.tick(world.settings.lease_seconds + 60)
+    with world.elsewhere():
+        roll_back(world, "operator:me@here/overtaking")
+    return perform()
+
+
 CONFLICT = "ConditionalRequestConflict"
-_IN_BULK = frozenset({"DeleteObjects", "DeleteMessageBatch", "SendMessageBatch"})
-_SENT_BACK = frozenset({"GetObject"})
+
+
+def _is_in_bulk(call: Call) -> bool:
+    return call.operation in {"DeleteObjects", "DeleteMessageBatch", "SendMessageBatch"}
+
+
+def _is_read(call: Call) -> bool:
+    return call.operation == "GetObject"
+
+
+def _swaps(call: Call) -> bool:
+    return call.operation == "PutObject" and call.target == layout.pointer_key()
+
+
+def _takes_deltas_away(call: Call) -> bool:
+    return call.operation == "DeleteObjects" and min(keys_to_delete(call)).startswith(layout.DELTA_PREFIX)
 
 
 def _crashes() -> Iterator[Kind]:
@@ -184,17 +202,18 @@ KINDS = (
     Kind("throttled for good", _throttle, "for the rest of the execution"),
     Kind("500", _fail, absorbed="task"),
     Kind("500 until given up", _fail, "for the whole call", "execution"),
-    Kind("cut short", _cut_short, absorbed="task", only=_SENT_BACK),
-    Kind("one of many refused", _refuse_one, absorbed="execution", only=_IN_BULK),
+    Kind("cut short", _cut_short, absorbed="task", befalls=_is_read),
+    Kind("one of many refused", _refuse_one, absorbed="execution", befalls=_is_in_bulk),
     Kind("overtaken", _overtaken),
     Kind("overtaken midway", _overtaken_midway),
-    Kind("409", _refuse_swap(409, CONFLICT, after=False), absorbed="task", pointer_only=True),
-    Kind("409 after success", _refuse_swap(409, CONFLICT, after=True), absorbed="task", pointer_only=True),
-    Kind("412", _refuse_swap(412, "PreconditionFailed", after=False), absorbed="task", pointer_only=True),
-    Kind("412 after success", _refuse_swap(412, "PreconditionFailed", after=True), absorbed="task", pointer_only=True),
+    Kind("overtaken by a rollback", _overtaken_by_a_rollback, befalls=_takes_deltas_away),
+    Kind("409", _refuse_swap(409, CONFLICT, after=False), absorbed="task", befalls=_swaps),
+    Kind("409 after success", _refuse_swap(409, CONFLICT, after=True), absorbed="task", befalls=_swaps),
+    Kind("412", _refuse_swap(412, "PreconditionFailed", after=False), absorbed="task", befalls=_swaps),
+    Kind("412 after success", _refuse_swap(412, "PreconditionFailed", after=True), absorbed="task", befalls=_swaps),
 )
 
 
 def kinds_for(call: Call) -> Iterator[Kind]:
     """Yield every kind of fault that can befall the call."""
-    return (kind for kind in KINDS if kind.applies_to(call))
+    return (kind for kind in KINDS if kind.befalls(call))

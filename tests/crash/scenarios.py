@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from chromadb_compaction import layout
 from chromadb_compaction.ports import DeltaNotice
-from chromadb_compaction.steps.rollback import RollbackRequest, rollback
 from tests.builders import a_uuid7
 from tests.crash.determinism import LastFirst, OneByOne
 from tests.crash.faults import Absorbed
-from tests.crash.machine import Ended, Step, TaskFailed
+from tests.crash.machine import Ended, Step
+from tests.crash.rollbacks import roll_back
 from tests.crash.truth import Truth
-from tests.crash.world import ExecutionDied, World
+from tests.crash.world import World
 from tests.e2e.model import Delta, Row
 from tests.fakes.cloud import START
 
@@ -74,26 +73,10 @@ class Scenario(NamedTuple):
     prepare: Callable[[World], Truth]
     story: Story = Execution()
     settings: Mapping[str, object] = {}
-    mended_later: Collection[str] = ()
+    mended_later: Collection[str] = ("overtaken by a rollback",)
     executor: type[OneByOne] = OneByOne
     afterwards: Callable[[World], None] = lambda _world: None
     """What a person does once all have had their turn, before the last execution."""
-
-
-def roll_back(world: World, operator: str) -> Ended:
-    """Roll back to the oldest snapshot, with replay."""
-    held = world.aws.s3.buckets.objects["bucket"]
-    oldest = min(key for key in held if key.endswith("/manifest.json"))
-    snapshot_id = str(layout.snapshot_of_key(oldest))
-    request = RollbackRequest(snapshot_id=snapshot_id, operator=operator, replay=True)
-    with world.acting_as(operator):
-        try:
-            world.attempt(lambda: rollback(request, world.services))
-        except TaskFailed as failed:
-            return Ended("FAILED", failed.error)
-        except ExecutionDied:
-            return Ended("ABORTED")
-    return Ended("SUCCEEDED")
 
 
 def a_delta(
@@ -223,6 +206,7 @@ def _typed_again(world: World) -> None:
         world.problems.append(f"the rollback that was typed again {ended}")
 
 
+OVERTAKING = ("overtaken", "overtaken midway", "overtaken by a rollback")
 SCENARIOS = (
     Scenario("first snapshot", _first_snapshot),
     Scenario("updates and deletes on a base", _on_a_base),
@@ -238,12 +222,12 @@ SCENARIOS = (
     Scenario("nothing new", _nothing_new),
     Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),
     Scenario("an unfinished clean-up", _unfinished),
-    Scenario("rollback with replay", _rollback, Rollback(), mended_later=["overtaken", "overtaken midway"]),
+    Scenario("rollback with replay", _rollback, Rollback(), mended_later=OVERTAKING),
     Scenario(
         "rollback with replay, typed again",
         _rollback,
         Rollback(),
-        mended_later=["overtaken", "overtaken midway"],
+        mended_later=OVERTAKING,
         afterwards=_typed_again,
     ),
 )

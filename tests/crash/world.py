@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import botocore.retries.quota
 from boto3.s3.transfer import TransferConfig
+from botocore.auth import SigV4Auth
 from botocore.useragent import UserAgentString
 
 import tasks.handling
@@ -242,8 +243,9 @@ class World:
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None
-        # Made anew for each request, it would take a tenth of all time.
+        # Made anew for each request, these two would take a quarter of all time, and nobody here reads them.
         yield UserAgentString, "to_string", lambda _self: "tests"
+        yield SigV4Auth, "add_auth", lambda _self, _request: None
         yield botocore.retries.quota, "RetryQuota", self._new_quota
 
     def _new_quota(self) -> Any:
