@@ -47,11 +47,29 @@ def prune(current: str, services: Services) -> Pruned:
     manifests = [layout.manifest_key(s.snapshot_id, prefix=prefix) for s in complete if s.snapshot_id in doomed]
     keys = [info.key for snapshot_id in sorted(doomed) for info in listing[snapshot_id] if info.key not in named]
     # Manifests first: a snapshot without one is no candidate for a rollback, should the rest be left for later.
+    bodies = _bodies(manifests, services)
     services.objects.delete(manifests)
+    if not _still_published(current, services):
+        # A rollback swaps the pointer and then looks for its manifest, we delete and then look at the pointer:
+        # whoever comes second sees what the other did, even if neither holds the lease.
+        in_threads(lambda item: services.objects.put(*item), bodies.items())
+        return NOTHING
     services.objects.delete(key for key in keys if key not in manifests)
     if keys:
         log.info("pruned %d snapshots, %d objects", len(manifests), len(keys))
     return Pruned(len(manifests), len(keys))
+
+
+def _bodies(keys: list[str], services: Services) -> Mapping[str, bytes]:
+    """Return the objects' contents, without those that another pruning has deleted."""
+
+    def read(key: str) -> bytes | None:
+        try:
+            return services.objects.get(key).body
+        except ObjectMissingError:
+            return None
+
+    return {key: body for key, body in zip(keys, in_threads(read, keys), strict=True) if body is not None}
 
 
 def _still_published(current: str, services: Services) -> bool:

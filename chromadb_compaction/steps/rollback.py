@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshots import publish
+from chromadb_compaction.adapters.snapshots import publish, read_pointer
 from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictError, SnapshotCorruptError
 from chromadb_compaction.lineage import Line, line_of, not_before, undone
 from chromadb_compaction.manifest import Pointer
@@ -99,6 +99,7 @@ def rollback(request: RollbackRequest, services: Services) -> RolledBack:
             _replay(request, plan, services, alive=heart.check)
         if not _is_published(plan):
             _swap(request, plan, services, before_swap=heart.check)
+            _check_not_pruned(plan, services)
         if request.replay:
             _look_again(plan, services)
     return _answer(request, plan)
@@ -236,6 +237,20 @@ def _swap(request: RollbackRequest, plan: _Plan, services: Services, *, before_s
             "somebody else has published meanwhile, so nothing was rolled back; look at: chromadb-compaction snapshots"
             " list, and type the command again"
         ) from error
+
+
+def _check_not_pruned(plan: _Plan, services: Services) -> None:
+    """Undo the swap, and raise SnapshotCorruptError, if a CleanUp that knew nothing of it is deleting the snapshot."""
+    target = plan.target.manifest.snapshot_id
+    if services.objects.head(layout.manifest_key(target, prefix=services.settings.snapshot_prefix)) is not None:
+        return
+    before, standing = plan.catalogue.standing.pointer, read_pointer(services)
+    if before is not None and standing is not None and standing.pointer.snapshot_id == target:
+        publish(services, before.model_copy(update={"sequence": standing.pointer.sequence + 1}), etag=standing.etag)
+    raise SnapshotCorruptError(
+        f"snapshot {target} has just been pruned, so it was not rolled back to; choose another:"
+        " chromadb-compaction snapshots list"
+    )
 
 
 def _sequence(plan: _Plan) -> int:
