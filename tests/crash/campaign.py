@@ -200,4 +200,4 @@ def _lasting(world: World) -> dict[str, str]:
 
 
 def _only_for_now(problem: str) -> bool:
-    return problem.startswith("after ") and ": lost:" in problem
+    return problem.startswith("after ") and (": lost:" in problem or ": half a snapshot" in problem)

@@ -180,8 +180,8 @@ def _swaps(call: Call) -> bool:
     return call.operation == "PutObject" and call.target == layout.pointer_key()
 
 
-def _takes_deltas_away(call: Call) -> bool:
-    return call.operation == "DeleteObjects" and min(keys_to_delete(call)).startswith(layout.DELTA_PREFIX)
+def _takes_away(call: Call) -> bool:
+    return call.operation == "DeleteObjects"
 
 
 def _crashes() -> Iterator[Kind]:
@@ -206,7 +206,7 @@ KINDS = (
     Kind("one of many refused", _refuse_one, absorbed="execution", befalls=_is_in_bulk),
     Kind("overtaken", _overtaken),
     Kind("overtaken midway", _overtaken_midway),
-    Kind("overtaken by a rollback", _overtaken_by_a_rollback, befalls=_takes_deltas_away),
+    Kind("overtaken by a rollback", _overtaken_by_a_rollback, befalls=_takes_away),
     Kind("409", _refuse_swap(409, CONFLICT, after=False), absorbed="task", befalls=_swaps),
     Kind("409 after success", _refuse_swap(409, CONFLICT, after=True), absorbed="task", befalls=_swaps),
     Kind("412", _refuse_swap(412, "PreconditionFailed", after=False), absorbed="task", befalls=_swaps),

@@ -66,7 +66,7 @@ class Rollback:
 class Scenario(NamedTuple):
     """What stands before (`prepare`), what is then made to fail (`story`), and what is true whatever fails.
 
-    After the kinds of fault in `mended_later`, rows may be missing from what is published until the story is over.
+    After the kinds of fault in `mended_later`, what is published may lack rows or its manifest until the story is over.
     """
 
     name: str
