@@ -125,7 +125,7 @@ class Campaign:
             saved = world.save()
             world.calls = []
             following = story.advance(world, step)
-            yield Moment(step, saved, world.calls)
+            yield Moment(step, saved, list(world.calls))
             step = following
         problems = (*world.problems, *self._recovered())
         if step.status != "SUCCEEDED" or problems:
@@ -139,6 +139,8 @@ class Campaign:
         self.findings.runs += 1
         self.findings.kinds[kind.name] += 1
         ended, problems = self._finished(moment.step, fault)
+        if not fault.happened:
+            raise AssertionError(f"{kind.name} at call {number} of {moment.step.state} never happened")
         self.findings.ended[ended] += 1
         if kind.name in self._scenario.mended_later:
             problems = tuple(problem for problem in problems if not _only_for_now(problem))

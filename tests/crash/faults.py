@@ -47,6 +47,11 @@ class Injected:
         self._times = 0
 
     @property
+    def happened(self) -> bool:
+        """Say whether the call was ever made."""
+        return self._hit is not None
+
+    @property
     def spent(self) -> bool:
         """Say whether it has happened, and can no longer matter."""
         needed = {"once": 1, "for the whole call": self._attempts}
