@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.counting import Count
 from tests.interleavings.defects import DEFECTS, Defect
 from tests.interleavings.play import Crowd, Play
 from tests.interleavings.stage import Stage, make_deterministic, use_paper
+from tests.reliability_report import Count
 
+PART = "interleavings of the real code"
 REPLAY = os.environ.get("REPLAY_SEED")
 SEEDS_OF_ONE_TEST = 10
 SEEDS = 80
@@ -57,9 +58,9 @@ def perform(stage: Stage, monkeypatch: pytest.MonkeyPatch, count: Count) -> Iter
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}\n{one.told()}") from error
         finally:
-            count("interleavings of the real code", 1)
-            count("calls to AWS interleaved", one.steps)
-            count("faults among them", one.faults)
+            count(PART, "plays", 1)
+            count(PART, "calls to AWS", one.steps)
+            count(PART, "faults", one.faults)
         return one
 
     with warnings.catch_warnings():

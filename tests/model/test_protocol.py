@@ -6,7 +6,6 @@ from importlib import import_module
 
 import pytest
 
-from tests.counting import Count
 from tests.model.protocol import Defects, Rules
 from tests.model.scenarios import (
     FIRST,
@@ -20,7 +19,9 @@ from tests.model.scenarios import (
     producer,
 )
 from tests.model.search import PROGRAMS, Violation, explore
+from tests.reliability_report import Count
 
+PART = "the protocol's model"
 BOUNDS: dict[str, Scenario] = {
     "two executions, one fault": a_world(FIRST, SECOND, producer(2), faults=1),
     "two executions on an empty bucket, one fault": an_empty_world(FIRST, SECOND, producer(2), pending=(1,), faults=1),
@@ -63,8 +64,8 @@ DEFECTS: dict[str, tuple[str, Scenario]] = {
 def explored(scenario: Scenario, count: Count, defects: Defects | None = None) -> Violation | None:
     rules = Rules(defects)
     found = explore(rules, scenario(rules))
-    count("states of the protocol's model", found.states)
-    count("steps of the protocol's model", found.steps)
+    count(PART, "states", found.states)
+    count(PART, "steps", found.steps)
     return found.violation
 
 

@@ -66,6 +66,27 @@ def test_a_crash_at_any_point_loses_nothing_and_the_command_can_be_typed_again(m
     assert layout.quarantine_key(bad) in history.cloud.objects.objects
 
 
+def test_what_was_archived_while_the_command_stood_still_past_its_lock_is_pending_again() -> None:
+    """Who took the lock over found nothing new in the deltas, moved them, and left the pointer as it was."""
+    history = MergedHistory()
+    for number in (1, 2, 3):
+        history.publish(number)
+
+    def overtake(call: str, key: str) -> None:
+        if call == "put_if":
+            history.cloud.objects.before = lambda _call, _key: None
+            history.cloud.clock.tick(history.cloud.settings.lease_seconds + 1)
+            history.cloud.hold_lease()
+            history.cloud.objects.delete([history.merged[2], history.merged[3]])
+
+    history.cloud.objects.before = overtake
+
+    history.roll_back(1, replay=True)
+
+    assert history.pointer.snapshot_id == a_snapshot_id(1)
+    assert history.pending == {history.merged[2], history.merged[3]}
+
+
 def settle_finished(history: MergedHistory) -> MergedHistory:
     """Return a copy of the bucket in which ListDeltas has finished the published snapshot's clean-up."""
     copy = MergedHistory(merged=history.merged)

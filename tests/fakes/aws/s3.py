@@ -128,16 +128,15 @@ class S3:
 
     def _delete(self, at: Address, call: Call) -> Answer:
         held = self.buckets.objects[at.bucket]
-        errors: list[str] = []
-        for item in ET.fromstring(call.body).iter(f"{NAMESPACE}Object"):
-            key, etag = item.findtext(f"{NAMESPACE}Key", ""), item.findtext(f"{NAMESPACE}ETag")
+        errors: list[bytes] = []
+        for key, etag in keys_to_delete(call).items():
             if etag is not None and key not in held:
-                errors.append(_refused_key(key, "NoSuchKey"))
+                errors.append(refused_key(key, "NoSuchKey"))
             elif etag is not None and held[key].etag != etag:
-                errors.append(_refused_key(key, "PreconditionFailed"))
+                errors.append(refused_key(key, "PreconditionFailed"))
             else:
                 held.pop(key, None)
-        return answer_xml(f"<DeleteResult>{''.join(errors)}</DeleteResult>")
+        return answer_xml(f"<DeleteResult>{b''.join(errors).decode()}</DeleteResult>")
 
     def _list(self, at: Address, call: Call) -> Answer:
         prefix, after = at.query.get("prefix", ""), at.query.get("continuation-token", "")
@@ -214,5 +213,12 @@ def _listed(key: str, stored: StoredBytes) -> str:
     )
 
 
-def _refused_key(key: str, code: str) -> str:
-    return f"<Error><Key>{escape(key)}</Key><Code>{code}</Code><Message>as told</Message></Error>"
+def keys_to_delete(call: Call) -> dict[str, str | None]:
+    """Return the keys that a DeleteObjects names, each with the ETag on which it depends."""
+    items = ET.fromstring(call.body).iter(f"{NAMESPACE}Object")
+    return {item.findtext(f"{NAMESPACE}Key", ""): item.findtext(f"{NAMESPACE}ETag") for item in items}
+
+
+def refused_key(key: str, code: str = "InternalError") -> bytes:
+    """Return how a DeleteObjects' answer says of one key that it was not deleted."""
+    return f"<Error><Key>{escape(key)}</Key><Code>{code}</Code><Message>as told</Message></Error>".encode()

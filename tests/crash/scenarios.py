@@ -1,0 +1,233 @@
+"""The situations in which every call is made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from chromadb_compaction.ports import DeltaNotice
+from tests.builders import a_uuid7
+from tests.crash.determinism import LastFirst, OneByOne
+from tests.crash.faults import Absorbed
+from tests.crash.machine import Ended, Step
+from tests.crash.rollbacks import roll_back
+from tests.crash.truth import Truth
+from tests.crash.world import World
+from tests.e2e.model import Delta, Row
+from tests.fakes.cloud import START
+
+DAY = 86_400.0
+
+
+class Story(Protocol):
+    """What is done step by step; between two steps nothing is remembered but the step.
+
+    `absorbs` names those whose part it is to make up for a fault that passes (faults.Absorbed).
+    """
+
+    absorbs: frozenset[Absorbed]
+
+    def start(self) -> Step:
+        """Return the first step."""
+
+    def advance(self, world: World, step: Step) -> Step | Ended:
+        """Carry out one step, and return what follows."""
+
+
+class Execution:
+    """One execution of the state machine."""
+
+    name = "under-fault"
+    absorbs = frozenset[Absorbed](["task", "execution"])
+
+    def start(self) -> Step:
+        """Return the first step."""
+        return Step("AcquireLock", "{}")
+
+    def advance(self, world: World, step: Step) -> Step | Ended:
+        """Carry out one state."""
+        return world.advance(step, self.name)
+
+
+class Rollback:
+    """One command of an operator: publish the first snapshot again, and replay what was merged since."""
+
+    absorbs = frozenset[Absorbed](["task"])
+
+    def start(self) -> Step:
+        """Return the only step."""
+        return Step("Rollback", "{}")
+
+    def advance(self, world: World, step: Step) -> Step | Ended:
+        """Type the command."""
+        return roll_back(world, "operator:me@here/first")
+
+
+class Scenario(NamedTuple):
+    """What stands before (`prepare`), what is then made to fail (`story`), and what is true whatever fails.
+
+    After the kinds of fault in `mended_later`, what is published may lack rows or its manifest until the story is over.
+    """
+
+    name: str
+    prepare: Callable[[World], Truth]
+    story: Story = Execution()
+    settings: Mapping[str, object] = {}
+    mended_later: Collection[str] = ("overtaken by a rollback",)
+    executor: type[OneByOne] = OneByOne
+    afterwards: Callable[[World], None] = lambda _world: None
+    """What a person does once all have had their turn, before the last execution."""
+
+
+def a_delta(
+    number: int, rows: Mapping[str, Sequence[float] | None], *, collection: str = "docs", **extra: Any
+) -> Delta:
+    """Return the delta whose version is `number`: None deletes. `extra` gives documents and metadata by id."""
+    made = tuple(
+        Row(row_id, None)
+        if vector is None
+        else Row(row_id, tuple(vector), extra.get("document", f"{row_id} of {number}"), {"number": number})
+        for row_id, vector in rows.items()
+    )
+    return Delta(collection, made, str(a_uuid7(START - 1000, number)))
+
+
+def put(world: World, *deltas: Delta, truth: Truth | None = None) -> None:
+    """Let producers write deltas, and ring the bell."""
+    objects, queue = world.services.objects, world.services.queue
+    for delta in deltas:
+        objects.put(delta.key, delta.body())
+    queue.notify([DeltaNotice(delta.key, len(delta.rows), len(delta.body())) for delta in deltas])
+
+
+def compacted(world: World, name: str, *deltas: Delta) -> None:
+    """Put deltas and compact them, undisturbed."""
+    put(world, *deltas)
+    ended = world.run(name)
+    if ended.status != "SUCCEEDED":
+        raise AssertionError(f"{name} {ended}")
+
+
+def _first_snapshot(world: World) -> Truth:
+    deltas = [
+        a_delta(1, {"a": [1, 0], "b": [0, 1]}),
+        a_delta(2, {"b": None, "c": [1, 1], "never-seen": None}),
+        a_delta(3, {"a": [2, 0]}),
+    ]
+    put(world, *deltas)
+    return Truth(deltas)
+
+
+BASE = [a_delta(10, {"a": [1, 0], "b": [0, 1], "c": [1, 1], "d": [3, 3]}), a_delta(11, {"gone": [9, 9]})]
+TOMBSTONE = a_delta(12, {"gone": None})
+
+
+def _on_a_base(world: World) -> Truth:
+    compacted(world, "base", *BASE, TOMBSTONE)
+    deltas = [
+        a_delta(5, {"gone": [7, 7], "d": [4, 4]}),  # late: older than the tombstone, and than d
+        a_delta(20, {"a": [5, 5], "new": [0, 2]}),
+        a_delta(21, {"b": None, "c": [1, 1]}),
+        a_delta(22, {"b": [6, 6], "d": None}),
+    ]
+    put(world, *deltas)
+    return Truth([*BASE, TOMBSTONE, *deltas])
+
+
+def _several_collections(world: World) -> Truth:
+    first = [a_delta(10, {"a": [1, 0]}), a_delta(11, {"x": [1, 0, 0]}, collection="other")]
+    compacted(world, "base", *first)
+    deltas = [
+        a_delta(20, {"a": [2, 0]}),
+        a_delta(21, {"b": [0, 2]}),
+        a_delta(22, {"y": [1]}, collection="third"),
+        a_delta(23, {"x": None}, collection="third"),
+    ]
+    put(world, *deltas)
+    return Truth([*first, *deltas])
+
+
+def _quarantined(world: World) -> Truth:
+    first = a_delta(10, {"a": [1, 0]})
+    compacted(world, "base", first)
+    good, bad, unreadable = a_delta(20, {"a": [2, 0]}), a_delta(21, {"b": [float("nan"), 0]}), a_delta(22, {})
+    put(world, good, bad)
+    world.services.objects.put(unreadable.key, b"no Parquet")
+    return Truth([first, good], {bad.key: bad.body(), unreadable.key: b"no Parquet"})
+
+
+def _several_passes(world: World) -> Truth:
+    deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2, 3)]
+    put(world, *deltas)
+    return Truth(deltas)
+
+
+def _nothing_new(world: World) -> Truth:
+    first = a_delta(10, {"a": [1, 0], "b": None})
+    compacted(world, "base", first)
+    late = [a_delta(1, {"a": [7, 7]}), a_delta(2, {"b": [8, 8]})]
+    put(world, *late)
+    return Truth([first, *late])
+
+
+def _pruning(world: World) -> Truth:
+    """Let the published snapshot share files with the first one, whose time has come."""
+    untouched = a_delta(1, {"x": [1, 0, 0]}, collection="untouched")
+    deltas = [untouched, *(a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (2, 3, 4))]
+    for delta in deltas[:3]:
+        compacted(world, f"earlier-{delta.name}", delta)
+        world.clock.tick(3 * DAY)
+    put(world, deltas[3])
+    return Truth(deltas)
+
+
+def _unfinished(world: World) -> Truth:
+    """Let an earlier execution die between publishing and cleaning up."""
+    deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2)]
+    put(world, deltas[0])
+    step: Step | Ended = world.machine.start()
+    while isinstance(step, Step) and step.state != "CleanUp":
+        step = world.advance(step, "died")
+    put(world, deltas[1])
+    world.clock.tick(world.settings.lease_seconds + 60)
+    return Truth(deltas)
+
+
+def _rollback(world: World) -> Truth:
+    deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2, 3)]
+    for delta in deltas:
+        compacted(world, f"earlier-{delta.name}", delta)
+    return Truth(deltas)
+
+
+def _typed_again(world: World) -> None:
+    ended = roll_back(world, "operator:me@here/again")
+    if ended.status != "SUCCEEDED":
+        world.problems.append(f"the rollback that was typed again {ended}")
+
+
+OVERTAKING = ("overtaken", "overtaken midway", "overtaken by a rollback")
+SCENARIOS = (
+    Scenario("first snapshot", _first_snapshot),
+    Scenario("updates and deletes on a base", _on_a_base),
+    Scenario("several collections", _several_collections, settings={"COMPACTION_BATCH_SIZE": 1}),
+    Scenario(
+        "several collections, parallel calls backwards",
+        _several_collections,
+        settings={"COMPACTION_BATCH_SIZE": 1},
+        executor=LastFirst,
+    ),
+    Scenario("a quarantined delta", _quarantined),
+    Scenario("several passes", _several_passes, settings={"COMPACTION_BATCH_SIZE": 1, "MAX_BATCHES_PER_PASS": 1}),
+    Scenario("nothing new", _nothing_new),
+    Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),
+    Scenario("an unfinished clean-up", _unfinished),
+    Scenario("rollback with replay", _rollback, Rollback(), mended_later=OVERTAKING),
+    Scenario(
+        "rollback with replay, typed again",
+        _rollback,
+        Rollback(),
+        mended_later=OVERTAKING,
+        afterwards=_typed_again,
+    ),
+)

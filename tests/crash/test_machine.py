@@ -1,0 +1,123 @@
+"""The interpreter of the committed state machine: what it makes of answers and errors."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.crash.machine import DEFINITION, Ended, Machine, Step, TaskFailed
+
+ANSWERS: dict[str, Any] = {
+    "AcquireLock": {"owner": "me"},
+    "ListDeltas": {
+        "pass": 1,
+        "batches": [{"key": "one"}, {"key": "two"}],
+        "deltas": 2,
+        "more": False,
+        "base": None,
+        "pending": 2,
+        "oldest_seconds": 0,
+        "finished_clean_up_of": None,
+    },
+    "DownloadSnapshot": {"collections": [], "bytes": 0, "seconds": 0, "cached": True},
+    "MergeBatch": {"rows": 1},
+    "UploadSnapshot": dict.fromkeys(
+        (
+            "published",
+            "snapshot_id",
+            "outcome",
+            "collections",
+            "deltas_merged",
+            "deltas_quarantined",
+            "records",
+            "bytes",
+            "bytes_uploaded",
+            "seconds",
+        )
+    ),
+    "CleanUp": dict.fromkeys(
+        ("archived", "quarantined", "messages_deleted", "snapshots_pruned", "objects_pruned", "skipped")
+    ),
+    "ReleaseLock": {"released": True, "holder": None},
+}
+
+
+class Functions:
+    """Answers as the tasks do, or with the errors given for a task, one after the other."""
+
+    def __init__(self, **errors: list[str]) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self._errors = errors
+
+    def __call__(self, function: str, payload: Any) -> Any:
+        task = payload.get("task") or function.removeprefix("${").removesuffix("FunctionArn}")
+        self.asked.append((task, payload))
+        if self._errors.get(task):
+            raise TaskFailed(self._errors[task].pop(0), "why")
+        return ANSWERS[task]
+
+    @property
+    def tasks(self) -> list[str]:
+        return [task for task, _ in self.asked]
+
+
+def run(functions: Functions) -> Ended:
+    machine = Machine(functions)
+    step: Step | Ended = machine.start()
+    while isinstance(step, Step):
+        step = machine.advance(step, "arn:me")
+    return step
+
+
+def test_all_tasks_are_called_in_order_with_what_the_earlier_ones_gave() -> None:
+    functions = Functions()
+
+    assert run(functions) == Ended("SUCCEEDED")
+    assert functions.tasks == [
+        "AcquireLock",
+        "ListDeltas",
+        "DownloadSnapshot",
+        "MergeBatch",
+        "MergeBatch",
+        "UploadSnapshot",
+        "CleanUp",
+        "ReleaseLock",
+    ]
+    assert functions.asked[4][1] == {"execution": "arn:me", "pass": 1, "batch": {"key": "two"}}
+    assert functions.asked[5][1]["runs"] == [{"rows": 1}, {"rows": 1}]
+
+
+def test_what_is_transient_is_tried_again_five_times() -> None:
+    functions = Functions(MergeBatch=["TransientStorageError"] * 5)
+
+    assert run(functions) == Ended("SUCCEEDED")
+    assert functions.tasks.count("MergeBatch") == 7
+
+
+def test_the_sixth_failure_is_caught_and_the_lease_released() -> None:
+    functions = Functions(MergeBatch=["TransientStorageError"] * 6)
+
+    assert run(functions) == Ended("FAILED", "TransientStorageError")
+    assert functions.tasks[-1] == "ReleaseLock"
+
+
+def test_an_error_that_no_retry_names_is_caught_at_once() -> None:
+    functions = Functions(UploadSnapshot=["Runtime.ExitError"])
+
+    assert run(functions) == Ended("FAILED", "Runtime.ExitError")
+    assert functions.tasks.count("UploadSnapshot") == 1
+
+
+def test_a_held_lock_ends_the_execution_well() -> None:
+    functions = Functions(AcquireLock=["LockHeldError"])
+
+    assert run(functions) == Ended("SUCCEEDED")
+    assert functions.tasks == ["AcquireLock"]
+
+
+def test_a_definition_with_what_it_does_not_know_is_refused() -> None:
+    definition = json.loads(DEFINITION.read_text())
+    definition["States"]["ListDeltas"]["HeartbeatSeconds"] = 60
+
+    with pytest.raises(NotImplementedError, match="HeartbeatSeconds"):
+        Machine(Functions(), definition)

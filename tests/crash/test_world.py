@@ -1,0 +1,85 @@
+"""What a killed process does not do any more, and what it leaves behind."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chromadb_compaction.ports import DeltaNotice
+from chromadb_compaction.steps.operator_lease import operator_lease
+from tests.crash.determinism import write_files
+from tests.crash.folds import FoldMemory
+from tests.crash.machine import TaskFailed
+from tests.crash.world import ExecutionDied, Fault, World
+from tests.fakes.aws.cloud import Perform
+from tests.fakes.aws.protocol import Answer, Call
+
+ME = "operator:me@here/1"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path / "disk", FoldMemory()) as world:
+        yield world
+
+
+def killed_at_the_put(then: str) -> Fault:
+    def fault(world: World, call: Call, perform: Perform) -> Answer:
+        if call.operation == "PutObject":
+            raise world.kill(then)
+        return perform()
+
+    return fault
+
+
+def hold_the_lock_and_put(world: World) -> None:
+    scratch = Path(world.settings.chromadb_cache_dir) / "scratch"
+    scratch.mkdir(parents=True)
+    (scratch / "half").write_bytes(b"half")
+    try:
+        with operator_lease(world.services, ME):
+            world.services.objects.put("a", b"")
+    finally:
+        (scratch / "half").unlink()
+
+
+@pytest.mark.parametrize("then", ["dies", "caught"])
+def test_no_call_goes_out_after_the_kill_and_the_disk_stays_as_it_was(world: World, then: str) -> None:
+    world.fault = killed_at_the_put(then)
+
+    with pytest.raises((ExecutionDied, TaskFailed)):
+        world.attempt(lambda: hold_the_lock_and_put(world))
+
+    lease = world.services.leases.read(world.settings.lock_id)
+    assert lease is not None
+    assert lease.owner == ME
+    assert [path.name for path in (Path(world.settings.chromadb_cache_dir) / "scratch").iterdir()] == ["half"]
+
+
+def test_an_ordinary_error_unwinds_as_usual(world: World) -> None:
+    def work() -> None:
+        with operator_lease(world.services, ME):
+            raise ValueError("why")
+
+    with pytest.raises(TaskFailed) as caught:
+        world.attempt(work)
+
+    assert (caught.value.error, caught.value.cause) == ("ValueError", "why")
+    assert world.services.leases.read(world.settings.lock_id) is None
+
+
+def test_every_part_of_the_world_shows_in_its_fingerprint(world: World) -> None:
+    changes: list[Callable[[], object]] = [
+        lambda: world.services.objects.put("a", b"one"),
+        lambda: world.services.objects.put("a", b"two"),
+        lambda: world.services.leases.acquire("lock", ME, now=1, seconds=2),
+        lambda: world.services.queue.notify([DeltaNotice("delta/docs/a.parquet", 1, 1)]),
+        lambda: world.clock.tick(1),
+        lambda: write_files(Path(world.settings.chromadb_cache_dir), {"file": b""}),
+    ]
+    seen = {world.fingerprint()}
+    for change in changes:
+        change()
+        seen.add(world.fingerprint())
+
+    assert len(seen) == 7

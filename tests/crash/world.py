@@ -1,0 +1,270 @@
+"""One process's view of AWS, and all of it repeatable: calls in one order, a clock that is told, ids that count.
+
+Threads are replaced by loops, for the number of a call to mean something; the rest is the product as it is deployed:
+handlers, steps, adapters, boto3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Self
+from unittest.mock import patch
+
+import botocore.retries.quota
+from boto3.s3.transfer import TransferConfig
+from botocore.auth import SigV4Auth
+from botocore.useragent import UserAgentString
+
+import tasks.handling
+from chromadb_compaction.adapters import object_store, snapshot_cache
+from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import Settings, load_settings
+from chromadb_compaction.steps import fold_all, merge_batch, parallel, phases, publication
+from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
+from tasks import merge_batch as merge_batch_task
+from tests.crash.determinism import OneByOne, files_on, write_files
+from tests.crash.folds import FoldMemory
+from tests.crash.machine import Ended, Machine, Step, TaskFailed
+from tests.fakes.aws.cloud import InProcessAws, Perform, Saved
+from tests.fakes.aws.protocol import Answer, Call
+from tests.fakes.cloud import FakeClock
+
+FUNCTIONS: dict[str, Callable[[object, object], dict[str, Any]]] = {
+    "${AcquireLockFunctionArn}": acquire_lock.handler,
+    "${ListDeltasFunctionArn}": list_deltas.handler,
+    "${CompactorFunctionArn}": compactor.handler,
+    "${MergeBatchFunctionArn}": merge_batch_task.handler,
+    "${CleanUpFunctionArn}": clean_up.handler,
+    "${ReleaseLockFunctionArn}": release_lock.handler,
+}
+ARN = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:"
+SECONDS_PER_STATE = 1.0
+
+
+class Killed(BaseException):
+    """The process is gone: no line of it runs after this, and no call of it goes out."""
+
+
+class ExecutionDied(BaseException):
+    """The whole execution is gone: nothing is caught, nothing is released."""
+
+
+Then = str
+"""What Step Functions makes of a killed task: `caught`, `retried`, or `dies` with its execution."""
+Fault = Callable[["World", Call, Perform], Answer]
+Observer = Callable[["World", Call, Saved], None]
+"""Is told of each call that took effect, with what stood before it."""
+
+
+def no_fault(_world: World, _call: Call, perform: Perform) -> Answer:
+    """Let the call be."""
+    return perform()
+
+
+class SavedWorld(NamedTuple):
+    """All that later behaviour depends on."""
+
+    aws: Saved
+    now: float
+    tokens: int
+    disk: dict[str, bytes]
+
+
+class World:
+    """AWS, one Lambda environment with its disk, and the clock of both. Use it as a context manager."""
+
+    def __init__(
+        self, disk: Path, folds: FoldMemory, *, executor: type[OneByOne] = OneByOne, **settings: object
+    ) -> None:
+        self.clock = FakeClock()
+        self.aws = InProcessAws(self.clock)
+        self.settings = _settings(disk, settings)
+        self.fault: Fault = no_fault
+        self.observers: list[Observer] = []
+        self.problems: list[str] = []
+        self.calls: list[Call] = []
+        self.actor = ""
+        self.killed_then: Then | None = None
+        self.machine = Machine(self._invoke)
+        self._disk = disk
+        self._disk_when_killed: dict[str, bytes] | None = None
+        self._folds = folds
+        self._executor = executor
+        self._tokens = 0
+        self._quotas: list[Any] = []
+        self._patches = ExitStack()
+        self.aws.intercept = self._intercept
+        self.aws.create(self.settings)
+
+    def __enter__(self) -> Self:
+        """Put loops for threads, numbers for chance, and this world's services in place of the deployed ones."""
+        for target, name, value in self._replacements():
+            self._patches.enter_context(patch.object(target, name, value))
+        self._patches.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.CRITICAL)
+        self.services = self._new_services(self._disk)
+        self._other_services = self._new_services(self._disk.with_name(self._disk.name + "-other"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Put everything back."""
+        self._patches.close()
+        for disk in (self._disk, self._disk.with_name(self._disk.name + "-other")):
+            shutil.rmtree(disk, ignore_errors=True)
+
+    def save(self) -> SavedWorld:
+        """Return all that stands now."""
+        return SavedWorld(self.aws.save(), self.clock.now, self._tokens, files_on(self._disk))
+
+    def restore(self, saved: SavedWorld) -> None:
+        """Let everything stand as it was saved."""
+        self.aws.restore(saved.aws)
+        self.clock.now = saved.now
+        self._tokens = saved.tokens
+        write_files(self._disk, saved.disk)
+        self.fault = no_fault
+        self.killed_then = None
+        self.problems = []
+        self.calls = []
+
+    def fingerprint(self) -> bytes:
+        """Return a digest of all that later behaviour depends on."""
+        saved = self.save()
+        digest = hashlib.blake2b(digest_size=16)
+        for name, held in sorted(saved.aws.buckets.objects.items()):
+            digest.update(repr((name, [(key, one.etag, one.modified) for key, one in sorted(held.items())])).encode())
+        digest.update(repr((saved.aws.tables, saved.aws.queues, saved.now, saved.tokens)).encode())
+        for path, content in sorted(saved.disk.items()):
+            digest.update(path.encode() + hashlib.blake2b(content).digest())
+        return digest.digest()
+
+    def run(self, name: str) -> Ended:
+        """Run a whole execution."""
+        step: Step | Ended = self.machine.start()
+        while isinstance(step, Step):
+            step = self.advance(step, name)
+        return step
+
+    def advance(self, step: Step, name: str) -> Step | Ended:
+        """Carry out one state of an execution; the clock moves on by a second."""
+        self.clock.tick(SECONDS_PER_STATE)
+        with self.acting_as(ARN + name):
+            try:
+                return self.machine.advance(step, ARN + name)
+            except ExecutionDied:
+                return Ended("ABORTED")
+            except TaskFailed as failed:
+                return Ended("FAILED", failed.error)
+
+    @contextmanager
+    def acting_as(self, actor: str) -> Iterator[None]:
+        """Let all calls be this owner's."""
+        before, self.actor = self.actor, actor
+        try:
+            yield
+        finally:
+            self.actor = before
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Let another process work, whose disk is empty, while this one stands still."""
+        mine, fault, killed = self.services, self.fault, self.killed_then
+        self.services, self.fault, self.killed_then = self._other_services, no_fault, None
+        shutil.rmtree(Path(self._other_services.settings.chromadb_cache_dir), ignore_errors=True)
+        try:
+            yield
+        finally:
+            self.services, self.fault, self.killed_then = mine, fault, killed
+
+    def kill(self, then: Then) -> Killed:
+        """Return what to raise for this process to be gone, its disk as it is at this moment."""
+        self.killed_then = then
+        self._disk_when_killed = files_on(self._disk)
+        return Killed()
+
+    def attempt(self, work: Callable[[], Any]) -> Any:
+        """Run one process's work. Raises TaskFailed for its errors, and what `killed_then` says if it is killed."""
+        for quota in self._quotas:
+            quota.__init__()
+        try:
+            return work()
+        except Killed:
+            then, self.killed_then = self.killed_then, None
+            # What unwound on the way out would not have run.
+            write_files(self._disk, self._disk_when_killed or {})
+            if then == "dies":
+                raise ExecutionDied from None
+            raise TaskFailed("Lambda.ServiceException" if then == "retried" else "Runtime.ExitError", "gone") from None
+        except Exception as error:
+            raise TaskFailed(type(error).__name__, str(error)) from error
+
+    def _invoke(self, function: str, payload: Any) -> Any:
+        return self.attempt(lambda: FUNCTIONS[function](payload, None))
+
+    def _intercept(self, call: Call, perform: Perform) -> Answer:
+        if self.killed_then is not None:
+            raise Killed
+        self.calls.append(call)
+        return self.fault(self, call, lambda: self._watched(call, perform))
+
+    def _watched(self, call: Call, perform: Perform) -> Answer:
+        if not call.writes:
+            return perform()
+        before = self.aws.save()
+        answer = perform()
+        for observer in self.observers:
+            observer(self, call, before)
+        return answer
+
+    def _new_services(self, disk: Path) -> Services:
+        settings = self.settings.model_copy(update={"chromadb_cache_dir": str(disk)})
+        return self.aws.services(settings)
+
+    def _token(self, size: int) -> str:
+        self._tokens += 1
+        return f"{self._tokens:0{2 * size}x}"
+
+    def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
+        chance = SimpleNamespace(token_hex=self._token)
+        yield parallel, "ThreadPoolExecutor", self._executor
+        yield merge_batch, "ThreadPoolExecutor", self._executor
+        yield object_store, "PARTS", TransferConfig(use_threads=False)
+        yield publication, "secrets", chance
+        yield snapshot_cache, "secrets", chance
+        yield phases, "time", SimpleNamespace(perf_counter=self.clock)
+        yield fold_all, "fold", self._folds.fold
+        yield tasks.handling, "services", lambda: self.services
+        yield tasks.handling, "emit", lambda *_, **__: None
+        yield time, "sleep", lambda _seconds: None
+        # Made anew for each request, these two would take a quarter of all time, and nobody here reads them.
+        yield UserAgentString, "to_string", lambda _self: "tests"
+        yield SigV4Auth, "add_auth", lambda _self, _request: None
+        yield botocore.retries.quota, "RetryQuota", self._new_quota
+
+    def _new_quota(self) -> Any:
+        # Each process has its own: what one has spent on repetitions does not bind the next.
+        quota = _RetryQuota()
+        self._quotas.append(quota)
+        return quota
+
+
+_RetryQuota: Any = botocore.retries.quota.RetryQuota
+
+
+def _settings(disk: Path, settings: dict[str, object]) -> Settings:
+    queues = "https://sqs.eu-west-1.amazonaws.com/000000000000/"
+    environment = {
+        "CHROMADB_BUCKET": "bucket",
+        "DYNAMODB_TABLE": "table",
+        "DELTA_QUEUE_URL": queues + "queue",
+        "DELTA_DLQ_URL": queues + "dlq",
+        "CHROMADB_CACHE_DIR": str(disk),
+    }
+    return load_settings({**environment, **{name.upper(): str(value) for name, value in settings.items()}})
