@@ -108,21 +108,24 @@ def _files_go_by_age_alone() -> AbstractContextManager[object]:
 
 @contextmanager
 def _a_failed_delta_is_done() -> Iterator[None]:
-    right = merge_batch.read_one
+    fetch, outcome = merge_batch.fetch, merge_batch._outcome
 
-    def wrong(delta: Any, **options: Any) -> Any:
+    def wrong(*arguments: Any) -> Any:
         try:
-            return right(delta, **options)
+            return fetch(*arguments)
         except TransientStorageError:
-            return merge_batch._ReadDelta(merge_batch._outcome(delta, "merged"))
+            return None
 
-    with patch.object(merge_batch, "read_one", wrong):
+    def done(delta: Any, _status: Any, **options: Any) -> DeltaOutcome:
+        return outcome(delta, "merged", **options)
+
+    with patch.object(merge_batch, "fetch", wrong), patch.object(merge_batch, "_outcome", done):
         yield
 
 
 def _a_refused_delta_is_dropped() -> AbstractContextManager[object]:
     return patch.object(
-        merge_batch, "_quarantine", lambda delta, reason, *_: merge_batch._outcome(delta, "merged", reason=reason)
+        merge_batch, "_quarantine", lambda bad, *_: merge_batch._outcome(bad.delta, "merged", reason=bad.reason)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,15 @@ class OneByOne:
         if errors:
             raise errors[min(errors)]
         return iter([answers[number] for number in sorted(answers)])
+
+    def submit(self, call: Callable[[Any], Any], item: Any) -> Future[Any]:
+        """Call an item at once, and keep its answer or error for whoever asks."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(call(item))
+        except Exception as error:  # noqa: BLE001 - as above
+            done.set_exception(error)
+        return done
 
     def ordered(self, items: list[Any]) -> list[Any]:
         """Return the items in the order in which they are to be called."""

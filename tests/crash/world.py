@@ -26,7 +26,7 @@ import tasks.handling
 from chromadb_compaction.adapters import object_store, snapshot_cache
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.steps import fold_all, merge_batch, parallel, phases, publication
+from chromadb_compaction.steps import fold_all, parallel, phases, publication
 from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
 from tests.crash.determinism import OneByOne, files_on, write_files
@@ -234,7 +234,6 @@ class World:
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         chance = SimpleNamespace(token_hex=self._token)
         yield parallel, "ThreadPoolExecutor", self._executor
-        yield merge_batch, "ThreadPoolExecutor", self._executor
         yield object_store, "PARTS", TransferConfig(use_threads=False)
         yield publication, "secrets", chance
         yield snapshot_cache, "secrets", chance
