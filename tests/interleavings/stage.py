@@ -149,7 +149,7 @@ def open_paper(directory: Path, _name: str) -> Iterator[list[list[Any]]]:
 
 def use_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let folds and readers use paper instead of ChromaDB."""
-    monkeypatch.setattr(fold, "ApiLoader", PaperLoader)
+    monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: PaperLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "settle", lambda _directory: None)
     monkeypatch.setattr(snapshot_reader, "open_collection", open_paper)

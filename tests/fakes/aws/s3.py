@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from botocore.awsrequest import AWSPreparedRequest
 from tests.fakes.aws.protocol import Answer, Call, Refusal, answer_xml, text_header
 
 PAGE = 1000
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -99,9 +101,18 @@ class S3:
         headers = {"etag": found.etag, "last-modified": formatdate(found.modified, usegmt=True)}
         if text_header(call.request, "if-none-match") == found.etag:
             return Answer(304, headers, b"")
+        if text_header(call.request, "if-match") not in {"", found.etag}:
+            raise Refusal(412, "PreconditionFailed")
         if call.request.method == "HEAD":
             return Answer(200, {**headers, "content-length": str(len(found.body))}, b"")
-        return Answer(200, headers, found.body)
+        wanted = _RANGE.fullmatch(text_header(call.request, "range"))
+        if wanted is None:
+            return Answer(200, headers, found.body)
+        first, last = int(wanted[1]), min(int(wanted[2]), len(found.body) - 1)
+        if first > last:
+            raise Refusal(416, "InvalidRange")
+        headers["content-range"] = f"bytes {first}-{last}/{len(found.body)}"
+        return Answer(206, headers, found.body[first : last + 1])
 
     def _put(self, at: Address, call: Call) -> Answer:
         present = self.buckets.objects[at.bucket].get(at.key)
