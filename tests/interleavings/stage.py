@@ -113,6 +113,19 @@ class Stage:
         self.aws.dynamodb.tables.items[str(self.settings.dynamodb_table)].clear()
 
 
+class NoThread:
+    """A thread that never runs. A real one would outlive the actors that are killed."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        """Begin nothing."""
+
+    def join(self, _timeout: float) -> None:
+        """Wait for nothing."""
+
+
 def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let nothing but a seed decide what happens; return what plants it. No pause is waited for, no beat beats."""
     chance = random.Random()
@@ -120,7 +133,7 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr(parallel, "THREADS", 1)
     monkeypatch.setattr(merge_batch, "READERS", 1)
-    monkeypatch.setattr(heartbeat.Heartbeat.__init__, "__kwdefaults__", {"interval": 1e6})
+    monkeypatch.setattr(heartbeat, "Thread", NoThread)
     return chance.seed
 
 
