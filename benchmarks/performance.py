@@ -34,7 +34,8 @@ _SWEEPS = """
 
 Seconds of each phase of one compaction. The fold is *plan* to *settle*; *load* includes building the index;
 *download* is both the copy of the base and its way into the scratch directory. The vectors are random, without any
-structure, which is an index's worst case.
+structure, which is an index's worst case. Peaks are those of functions that have just built the base as well: a first
+fold holds all its rows, and takes more than any later one.
 """
 
 
