@@ -6,7 +6,8 @@ a million rows, a fold a hundred thousand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,11 +18,9 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.fingerprints import VECTOR_BYTES, hex128, sum_rows
 from chromadb_compaction.manifest import Conservation
-from chromadb_compaction.runs import run_schema
+from chromadb_compaction.run_rows import KEY_SCHEMA, Mask, Rows, RunRows
 
-Mask = NDArray[np.bool_]
-
-LEDGER_SCHEMA = pa.schema([run_schema(None).field(name) for name in ("id", "delta", "row", "deleted", "fingerprint")])
+LEDGER_SCHEMA = KEY_SCHEMA
 _SLICE_ROWS = 65_536
 
 
@@ -43,13 +42,13 @@ class FoldCounts(NamedTuple):
 class FoldPlan(NamedTuple):
     """What a loader must do to the ChromaDB directory, and the ledger that then describes it.
 
-    `inserts`, `replacements` and `edits` have the run's columns; `deletes` are ids that are live in the base. The
+    `inserts`, `replacements` and `edits` are rows of the runs; `deletes` are ids that are live in the base. The
     four are disjoint. `edits` are replacements whose vector is the live one: only document or metadata differ.
     """
 
-    inserts: pa.Table
-    replacements: pa.Table
-    edits: pa.Table
+    inserts: Rows
+    replacements: Rows
+    edits: Rows
     deletes: list[str]
     ledger: pa.Table
     counts: FoldCounts
@@ -61,14 +60,30 @@ class FoldPlan(NamedTuple):
         return bool(self.counts.added or self.counts.replaced or self.counts.deleted)
 
     @property
-    def replaced(self) -> pa.Table:
-        """The rows whose id is live in the base, whatever of the record differs."""
-        return pa.concat_tables([self.replacements, self.edits])
+    def removed(self) -> list[str]:
+        """The ids whose record, as it is in the base, must go: those deleted, then those replaced in any part."""
+        return [*self.deletes, *self.replacements.ids(), *self.edits.ids()]
 
     @property
-    def written(self) -> pa.Table:
-        """Every row that the directory must hold afterwards and did not hold, as it now is, before."""
-        return pa.concat_tables([self.replacements, self.edits, self.inserts])
+    def written_rows(self) -> int:
+        """How many rows `written` goes through."""
+        return sum(rows.num_rows for rows in self._written)
+
+    @property
+    def written_bytes(self) -> int:
+        """About what these rows take in memory, or in a file that does not pack them."""
+        return sum(rows.nbytes for rows in self._written)
+
+    def written(self, most: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield every row that the directory must hold afterwards and did not hold, as it now is, before.
+
+        Replacements first, then edits, then inserts, at most `most` rows at once and of one kind.
+        """
+        return chain.from_iterable(rows.parts(most, columns) for rows in self._written)
+
+    @property
+    def _written(self) -> tuple[Rows, Rows, Rows]:
+        return self.replacements, self.edits, self.inserts
 
     @property
     def touches_ledger(self) -> bool:
@@ -76,15 +91,15 @@ class FoldPlan(NamedTuple):
         return self.touches_records or self.counts.unchanged > 0
 
 
-def plan_fold(ledger: pa.Table | None, rows: pa.Table, *, base: str | None = None) -> FoldPlan:
-    """Compare `rows` (run-shaped, one row per id) with `ledger` (None: a new collection) and plan the fold.
+def plan_fold(ledger: pa.Table | None, arriving: RunRows, *, base: str | None = None) -> FoldPlan:
+    """Compare the rows that arrive with `ledger` (None: a new collection) and plan the fold.
 
     A row whose version is not greater than the ledger's is stale. A newer delete leaves a tombstone, for an
     id never seen too, so that an older upsert which arrives late cannot resurrect it. A newer upsert with the
     live row's fingerprint moves the version only. `base` is the base's sum as its manifest states it;
     without it the sum is computed, which costs a microsecond or two a row.
     """
-    known = LEDGER_SCHEMA.empty_table() if ledger is None else ledger
+    known, rows = LEDGER_SCHEMA.empty_table() if ledger is None else ledger, arriving.keys
     at = _positions(rows, known)
     seen = at >= 0
     newer, live, same_vector, same = _compare(rows, known, at, seen)
@@ -110,19 +125,14 @@ def plan_fold(ledger: pa.Table | None, rows: pa.Table, *, base: str | None = Non
         tombstones=tombstones,
     )
     return FoldPlan(
-        inserts=_where(rows, inserts),
-        replacements=_where(rows, replaced & ~same_vector),
-        edits=_where(rows, replaced & same_vector),
+        inserts=arriving.choose(inserts),
+        replacements=arriving.choose(replaced & ~same_vector),
+        edits=arriving.choose(replaced & same_vector),
         deletes=cast("list[str]", rows["id"].filter(pa.array(deletes)).to_pylist()),
         ledger=following,
         counts=counts,
         conservation=conservation,
     )
-
-
-def _where(rows: pa.Table, chosen: Mask) -> pa.Table:
-    """Return the chosen rows; all of them without copying any."""
-    return rows if chosen.all() else rows.filter(pa.array(chosen))
 
 
 def _positions(rows: pa.Table, known: pa.Table) -> NDArray[np.int64]:
@@ -174,8 +184,7 @@ def _next_ledger(known: pa.Table, rows: pa.Table, superseded: NDArray[np.int64],
         return known
     kept = np.ones(known.num_rows, dtype=np.bool_)
     kept[superseded] = False
-    fresh = rows.filter(pa.array(newer)).select(LEDGER_SCHEMA.names).cast(LEDGER_SCHEMA)
-    merged = pa.concat_tables([known.filter(pa.array(kept)), fresh])
+    merged = pa.concat_tables([known.filter(pa.array(kept)), rows.filter(pa.array(newer))])
     return merged.take(pc.sort_indices(merged["id"])).combine_chunks()
 
 

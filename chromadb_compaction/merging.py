@@ -33,14 +33,17 @@ def newest(tables: Iterable[pa.Table]) -> pa.Table:
     if not given:
         return run_schema(dimension).empty_table()
     rows = pa.concat_tables([with_dimension(table, dimension) for table in given])
-    winners = _winners(rows)
+    at = winners(rows)
     # A run alone is so already: it is spared a copy, which may be most of the memory that there is.
-    unchanged = len(winners) == rows.num_rows and np.array_equal(winners.to_numpy(), np.arange(rows.num_rows))
-    return rows if unchanged else rows.take(winners)
+    unchanged = len(at) == rows.num_rows and np.array_equal(at.to_numpy(), np.arange(rows.num_rows))
+    return rows if unchanged else rows.take(at)
 
 
-def _winners(rows: pa.Table) -> pa.UInt64Array:
-    """Return the positions of the winning rows, in the order of their ids."""
+def winners(rows: pa.Table) -> pa.UInt64Array:
+    """Return where the newest version of each id stands, in the order of the ids.
+
+    `rows` needs a run's columns id, delta, row and fingerprint only.
+    """
     order = pc.sort_indices(rows, sort_keys=_ID_THEN_NEWEST)
     if len(order) < 2:
         return order

@@ -139,11 +139,9 @@ def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
     return sizes
 
 
-def read_run(path: Path) -> pa.Table:
-    """Read the run in a file. Beside the table, no more than one row group of the file is in memory."""
-    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-        groups = [file.read_row_group(group) for group in range(file.num_row_groups)]
-        return pa.concat_tables([file.schema_arrow.empty_table(), *groups])
+def open_run(path: Path) -> pq.ParquetFile:
+    """Open the run in a file, to be read by whole row groups: nothing is fetched ahead, every page is checked."""
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
 
 
 def decode_run(body: bytes) -> pa.Table:

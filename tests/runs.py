@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from chromadb_compaction.fingerprints import DELETED, fingerprint
+from chromadb_compaction.ledger import FoldPlan, plan_fold
 from chromadb_compaction.records import check_metadata
-from chromadb_compaction.runs import run_schema
+from chromadb_compaction.run_rows import KEY_SCHEMA, Piece, RunRows
+from chromadb_compaction.runs import run_dimension, run_schema
 
 
 def a_run(
@@ -34,6 +36,13 @@ def a_run(
     return pa.Table.from_pylist(
         [row | version | {"row": number} for number, row in enumerate(rows)], schema=run_schema(dimension)
     )
+
+
+def planned(ledger: pa.Table | None, run: pa.Table, *, base: str | None = None) -> FoldPlan:
+    """Plan the fold of a run that is in memory."""
+    piece = Piece(run.num_rows, run.nbytes, lambda columns: run.select(list(columns)))
+    at = np.arange(run.num_rows, dtype=np.int64)
+    return plan_fold(ledger, RunRows([piece], run.select(KEY_SCHEMA.names), at, run_dimension(run)), base=base)
 
 
 def _live_row(

@@ -13,8 +13,6 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from chromadb_compaction.adapters.chroma import (
     DEFAULT_SYNC_THRESHOLD,
     SQLITE_FILE,
@@ -25,7 +23,7 @@ from chromadb_compaction.adapters.chroma import (
 )
 from chromadb_compaction.adapters.chroma_costs import IndexChange
 from chromadb_compaction.adapters.chroma_index import entries
-from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, slices, vectors_of
+from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, vectors_of
 from chromadb_compaction.adapters.chroma_rebuild import KeptVectors
 from chromadb_compaction.adapters.chroma_schema import with_keys, with_threshold
 from chromadb_compaction.adapters.chroma_tables import (
@@ -39,6 +37,7 @@ from chromadb_compaction.adapters.chroma_tables import (
 from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
+from chromadb_compaction.run_rows import Rows
 
 QUEUED_VALUES = 4_000_000
 QUEUED_SHARE = 0.1
@@ -119,8 +118,8 @@ def _everything(kept: KeptVectors, plan: FoldPlan) -> _Feed:
     return _Feed(len(kept.ids), len(kept.ids) + added, operations)
 
 
-def _vectors(kind: int, rows: pa.Table) -> Iterator[Operation]:
-    for part in slices(rows, ROWS_AT_ONCE):
+def _vectors(kind: int, rows: Rows) -> Iterator[Operation]:
+    for part in rows.parts(ROWS_AT_ONCE, ("id", "embedding")):
         for row_id, vector in zip(ids_of(part), vectors_of(part), strict=True):
             yield Operation(kind, row_id, vector.tobytes())
 
@@ -131,8 +130,9 @@ def _write_records(
     """Bring the records, all but their vectors, to what the plan says, in one transaction; return what holds then."""
     last = collection.last_sequence + feed.total
     with scratch_tables(directory) as tables:
-        tables.remove(collection, plan.deletes + ids_of(plan.replaced))
-        kinds = tables.insert(collection, plan.written, _sequences(collection, plan, feed), progress=progress)
+        tables.remove(collection, plan.removed)
+        texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata"))
+        kinds = tables.insert(collection, texts, _sequences(collection, plan, feed), progress=progress)
         collection = collection._replace(dimension=spec.dimension, schema=with_keys(collection.schema, kinds))
         tables.describe(collection)
         if feed.total:

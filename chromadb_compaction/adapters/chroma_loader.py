@@ -25,6 +25,9 @@ Item = TypeVar("Item")
 Progress = Callable[[], object]
 """Called between batches; what it raises stops the fold."""
 
+RECORD = ("id", "embedding", "document", "metadata")
+"""The columns of a run that make a record."""
+
 MAX_BATCH_VALUES = 4_000_000
 """Vector components in one call: bounds what ChromaDB's bindings copy, whatever the dimension."""
 
@@ -55,15 +58,15 @@ class ApiLoader:
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
         that the new row lacks, and updates a vector in place, which costs more than adding it.
         """
-        removed, added = plan.deletes + ids_of(plan.replaced), plan.written
+        removed = plan.removed
         directory.mkdir(parents=True, exist_ok=True)
         with open_directory(directory) as client:
-            collection = prepare_collection(client, spec, operations=len(removed) + added.num_rows)
+            collection = prepare_collection(client, spec, operations=len(removed) + plan.written_rows)
             largest = client.get_max_batch_size()
             for ids in batches(removed, largest):
                 progress()
                 collection.delete(ids=list(ids))
-            for rows in slices(added, min(largest, max(1, MAX_BATCH_VALUES // spec.dimension))):
+            for rows in plan.written(min(largest, max(1, MAX_BATCH_VALUES // spec.dimension)), RECORD):
                 progress()
                 _add(collection, rows)
             reset_threshold(collection)
@@ -100,9 +103,3 @@ def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield `items` in order, at most `size` at once."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def slices(table: pa.Table, size: int) -> Iterator[pa.Table]:
-    """Yield the table's rows in order, at most `size` at once, without copying them."""
-    for start in range(0, table.num_rows, size):
-        yield table.slice(start, size)

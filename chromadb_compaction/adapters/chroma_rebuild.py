@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from chromadb_compaction.adapters.chroma import CollectionSpec
 from chromadb_compaction.adapters.chroma_index import StoredVectors, entries
-from chromadb_compaction.adapters.chroma_loader import ids_of
 from chromadb_compaction.adapters.chroma_tables import ADD, Operation
 from chromadb_compaction.adapters.chroma_verification import differing
 from chromadb_compaction.errors import VerificationError
@@ -28,7 +27,7 @@ class KeptVectors:
     def __init__(self, segment: Path, spec: CollectionSpec, plan: FoldPlan) -> None:
         self._spec = spec
         self._stored = StoredVectors(segment, spec.dimension, spec.space) if entries(segment) else None
-        gone = {*plan.deletes, *ids_of(plan.replacements)}
+        gone = {*plan.deletes, *plan.replacements.ids()}
         self.ids = [row_id for row_id in self._stored.ids() if row_id not in gone] if self._stored else []
         expected = plan.counts.records - plan.inserts.num_rows - plan.replacements.num_rows
         if len(self.ids) != expected:

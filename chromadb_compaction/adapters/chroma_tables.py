@@ -17,12 +17,11 @@ import orjson
 import pyarrow as pa
 
 from chromadb_compaction.adapters.chroma import SQLITE_FILE
-from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, slices, texts_of
+from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, texts_of
 from chromadb_compaction.adapters.chroma_schema import Schema, kind_of
 from chromadb_compaction.errors import VerificationError
 
 DOCUMENT_KEY = "chroma:document"
-ROWS_AT_ONCE = 10_000
 MAX_LATER_TEXTS = 0.10
 """Pages of the full-text index that may stand beside its largest segment once something was removed."""
 
@@ -135,13 +134,13 @@ class Tables:
             self._database.execute(statement)
 
     def insert(
-        self, collection: Collection, rows: pa.Table, sequences: Iterable[int], *, progress: Progress
+        self, collection: Collection, parts: Iterable[pa.Table], sequences: Iterable[int], *, progress: Progress
     ) -> dict[str, set[str]]:
-        """Add records under new numbers in the order of `rows`, and return the kinds that their keys hold."""
+        """Add records under new numbers, in the order in which they come, and return the kinds that their keys hold."""
         kinds: dict[str, set[str]] = {}
         numbers = iter(range(self._next_number(), 2**63))
         sequence = iter(sequences)
-        for part in slices(rows, ROWS_AT_ONCE):
+        for part in parts:
             progress()
             ids = ids_of(part)
             numbered = [next(numbers) for _ in ids]

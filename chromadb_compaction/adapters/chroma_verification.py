@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection
-from chromadb_compaction.adapters.chroma_loader import Progress, batches, ids_of, slices, texts_of, vectors_of
+from chromadb_compaction.adapters.chroma_loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
@@ -45,7 +45,7 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
             raise VerificationError(
                 f"{spec.name}: ChromaDB counts {records} records, the ledger {plan.counts.records} live rows"
             )
-        for rows in slices(plan.written, min(READ_ROWS, max(1, READ_VALUES // spec.dimension))):
+        for rows in plan.written(min(READ_ROWS, max(1, READ_VALUES // spec.dimension)), RECORD):
             progress()
             _check_rows(collection, rows, spec.space)
         for ids in batches(plan.deletes, READ_ROWS):

@@ -15,8 +15,7 @@ from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
-from chromadb_compaction.merging import newest
-from chromadb_compaction.runs import read_run, run_dimension
+from chromadb_compaction.run_rows import stored_rows
 from chromadb_compaction.steps.phases import Phases
 
 
@@ -103,19 +102,18 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
 
 def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
     """Return the plan, proven to conserve, and the collection's dimension, if it has one by now."""
-    rows = newest(read_run(path) for path in request.runs)
+    rows = stored_rows(request.runs)
     ledger = None if request.ledger is None else decode_ledger(request.ledger.read_bytes())
-    arriving = run_dimension(rows)
-    if None not in {request.dimension, arriving} and request.dimension != arriving:
+    if None not in {request.dimension, rows.dimension} and request.dimension != rows.dimension:
         raise VerificationError(
-            f"{request.collection}: the runs hold {arriving} dimensions, the collection {request.dimension}"
+            f"{request.collection}: the runs hold {rows.dimension} dimensions, the collection {request.dimension}"
         )
     plan = plan_fold(ledger, rows, base=request.base_sum)
     if not plan.conservation.holds():
         raise VerificationError(
             f"{request.collection}: the next ledger does not follow from the base: {plan.conservation!r}"
         )
-    return plan, request.dimension or arriving
+    return plan, request.dimension or rows.dimension
 
 
 def _check_disk(directory: Path, plan: FoldPlan) -> None:
@@ -125,8 +123,7 @@ def _check_disk(directory: Path, plan: FoldPlan) -> None:
     journal of the pages that it replaces.
     """
     database = directory / SQLITE_FILE
-    rows = plan.written.nbytes
-    needed = 3 * rows + 2 * (database.stat().st_size if database.exists() else 0)
+    needed = 3 * plan.written_bytes + 2 * (database.stat().st_size if database.exists() else 0)
     directory.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(directory).free
     if free < needed:

@@ -24,10 +24,10 @@ from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_loading import choose_loader
 from chromadb_compaction.adapters.chroma_verification import verify
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.ledger import FoldPlan, plan_fold
+from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.steps.fold import no_progress
-from tests.runs import a_run
+from tests.runs import a_run, planned
 
 SPEC = CollectionSpec("docs", 2, "l2")
 FIRST = a_run({f"row-{n}": [n, 1] for n in range(20)}, documents={"row-3": "text"}, delta=1)
@@ -36,7 +36,7 @@ FIRST = a_run({f"row-{n}": [n, 1] for n in range(20)}, documents={"row-3": "text
 @pytest.fixture
 def base(tmp_path: Path) -> FoldPlan:
     """Twenty rows, loaded into `tmp_path`."""
-    plan = plan_fold(None, FIRST)
+    plan = planned(None, FIRST)
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     settle(tmp_path)
     return plan
@@ -125,7 +125,7 @@ def test_new_documents_and_metadata_touch_no_file_of_the_index(tmp_path: Path, b
 
     before = index_files()
     run = a_run({"row-3": [3, 1]}, documents={"row-3": "other text"}, metadatas={"row-3": {"new": 1}}, delta=2)
-    plan = plan_fold(base.ledger, run)
+    plan = planned(base.ledger, run)
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     assert index_files() == before
@@ -150,7 +150,7 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
     monkeypatch.setattr(chroma_bulk_loader, "QUEUED_SHARE", 0)
     monkeypatch.setattr(chroma_bulk_loader, "open_collection", counting)
     run = a_run({f"row-{n}": [n, 2] for n in range(5, 30)}, deletes={"row-1", "row-2"}, delta=2)
-    plan = plan_fold(base.ledger, run)
+    plan = planned(base.ledger, run)
     BulkLoader(rebuilds=lambda _: rebuilds).apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     settle(tmp_path)
@@ -160,17 +160,17 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
 
 
 def test_an_index_built_anew_has_no_dead_entry(tmp_path: Path, base: FoldPlan) -> None:
-    plan = plan_fold(base.ledger, a_run(deletes={f"row-{n}" for n in range(8)}, delta=2))
+    plan = planned(base.ledger, a_run(deletes={f"row-{n}" for n in range(8)}, delta=2))
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     assert entries(segment(tmp_path)) == plan.counts.records == 12
 
 
 def test_dead_entries_that_the_api_left_behind_go_with_the_next_fold(tmp_path: Path, base: FoldPlan) -> None:
-    plan = plan_fold(base.ledger, a_run({f"row-{n}": [n, 9] for n in range(8)}, delta=2))
+    plan = planned(base.ledger, a_run({f"row-{n}": [n, 9] for n in range(8)}, delta=2))
     ApiLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     assert entries(segment(tmp_path)) == 28
-    plan = plan_fold(plan.ledger, a_run({"row-new": [0, 0]}, delta=3))
+    plan = planned(plan.ledger, a_run({"row-new": [0, 0]}, delta=3))
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     assert entries(segment(tmp_path)) == 21
@@ -190,11 +190,11 @@ def test_vectors_survive_any_number_of_rebuilds_bit_for_bit(tmp_path: Path, spac
             for row_id, vector in zip(answer["ids"], cast("list[Any]", answer["embeddings"]), strict=True)
         }
 
-    plan = plan_fold(None, a_run(rows, delta=1))
+    plan = planned(None, a_run(rows, delta=1))
     BulkLoader().apply(tmp_path, spec, plan, progress=no_progress)
     first = held()
     for delta in range(2, 12):
-        plan = plan_fold(plan.ledger, a_run({f"later-{delta}": vectors[0].tolist()}, delta=delta))
+        plan = planned(plan.ledger, a_run({f"later-{delta}": vectors[0].tolist()}, delta=delta))
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, spec, plan, progress=no_progress)
         verify(tmp_path, spec, plan, progress=no_progress)
     assert held() == first
@@ -206,7 +206,7 @@ def test_a_vector_that_is_not_the_ledgers_is_not_taken_over(tmp_path: Path, base
     body = np.fromfile(path, dtype="<f4")
     body[np.flatnonzero(body == 7)[0]] = 7.5
     path.write_bytes(body.tobytes())
-    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="docs: the index holds another vector for id 'row-7'"):
         loader.apply(tmp_path, SPEC, plan, progress=no_progress)
 
@@ -215,14 +215,14 @@ def test_an_index_that_lacks_a_record_is_not_built_anew(tmp_path: Path, base: Fo
     with open_collection(tmp_path, "docs") as collection:
         collection.modify(configuration={"hnsw": {"sync_threshold": 1}})
         collection.delete(ids=["row-7"])
-    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="docs: the index holds 19 kept vectors, the ledger 20"):
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
 def test_a_record_to_be_removed_that_is_not_there_is_refused(tmp_path: Path, base: FoldPlan) -> None:
     sql(tmp_path, "DELETE FROM embeddings WHERE embedding_id = 'row-7'")
-    plan = plan_fold(base.ledger, a_run({"row-7": [0, 0], "row-8": [0, 0]}, delta=2))
+    plan = planned(base.ledger, a_run({"row-7": [0, 0], "row-8": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="of 2 records to be removed, only 1 are there"):
         BulkLoader(rebuilds=lambda _: False).apply(tmp_path, SPEC, plan, progress=no_progress)
 
@@ -239,21 +239,21 @@ def test_an_index_that_chromadb_did_not_flush_is_refused(
         yield Idle()
 
     monkeypatch.setattr(chroma_bulk_loader, "open_collection", never_opened)
-    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="flushed its index up to operation 20, not all of them"):
         BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
 def test_an_index_whose_metadata_could_run_code_is_refused(tmp_path: Path, base: FoldPlan) -> None:
     (segment(tmp_path) / "index_metadata.pickle").write_bytes(pickle.dumps({"id_to_label": os.getcwd}))
-    plan = plan_fold(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
+    plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(pickle.UnpicklingError, match=r"posix\.getcwd, not only plain values"):
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
 def test_the_choice_of_building_anew_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    BulkLoader().apply(tmp_path, SPEC, plan_fold(None, FIRST), progress=no_progress)
+    BulkLoader().apply(tmp_path, SPEC, planned(None, FIRST), progress=no_progress)
     assert "docs: index changed in place: 0 live of 0 entries, 0 deleted, 0 replaced, 20 added" in caplog.text
 
 
@@ -267,7 +267,7 @@ def test_many_folds_of_every_kind_leave_no_more_bytes_than_a_fresh_directory(tmp
         gone = set(sorted(ids)[: 150 if delta % 3 else 500]) if delta > 2 else set()
         upserts = {row_id: rng.standard_normal(64).tolist() for row_id in ids - gone}
         documents = {row_id: " ".join(rng.choice(["some", "words", "in", "a", "text"], 40)) for row_id in upserts}
-        plan = plan_fold(ledger, a_run(upserts, gone, documents=documents, delta=delta))
+        plan = planned(ledger, a_run(upserts, gone, documents=documents, delta=delta))
         choose_loader(folded, spec).apply(folded, spec, plan, progress=no_progress)
         verify(folded, spec, plan, progress=no_progress)
         settle(folded)
@@ -276,7 +276,7 @@ def test_many_folds_of_every_kind_leave_no_more_bytes_than_a_fresh_directory(tmp
         ledger = plan.ledger
         fresh = tmp_path / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
-        whole = plan_fold(None, a_run(live, documents={row_id: texts[row_id] for row_id in live}))
+        whole = planned(None, a_run(live, documents={row_id: texts[row_id] for row_id in live}))
         ApiLoader().apply(fresh, spec, whole, progress=no_progress)
         settle(fresh)
         assert size(folded) <= 1.15 * size(fresh), f"after fold {delta}"

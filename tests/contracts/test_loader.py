@@ -18,10 +18,10 @@ from chromadb_compaction.adapters.chroma import CollectionSpec
 from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_verification import verify
-from chromadb_compaction.ledger import FoldPlan, plan_fold
+from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.steps.fold import no_progress
-from tests.runs import a_run
+from tests.runs import a_run, planned
 
 NAME = "docs"
 
@@ -56,7 +56,7 @@ class LoaderContract:
         """Fold each run in turn and verify it; return the last plan."""
         spec, ledger = CollectionSpec(NAME, dimension, space), None
         for run in runs:
-            plan = plan_fold(ledger, run)
+            plan = planned(ledger, run)
             self.loader.apply(directory, spec, plan, progress=no_progress)
             verify(directory, spec, plan, progress=no_progress)
             ledger = plan.ledger
@@ -157,7 +157,7 @@ class LoaderContract:
         def lost() -> None:
             raise TimeoutError("the lease is lost")
 
-        plan = plan_fold(None, a_run({"a": [1, 0]}))
+        plan = planned(None, a_run({"a": [1, 0]}))
         with pytest.raises(TimeoutError, match="lease"):
             self.loader.apply(tmp_path, CollectionSpec(NAME, 2, "l2"), plan, progress=lost)
 

@@ -21,9 +21,9 @@ from chromadb_compaction.adapters.chroma import (
 from chromadb_compaction.adapters.chroma_loader import ApiLoader
 from chromadb_compaction.adapters.chroma_verification import differing, same_metadata, verify
 from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
-from chromadb_compaction.ledger import FoldPlan, plan_fold
+from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.steps.fold import no_progress
-from tests.runs import a_run
+from tests.runs import a_run, planned
 
 SPEC = CollectionSpec("docs", 2, "l2")
 DOCUMENTS = {"a": "text", "b": "text"}
@@ -33,10 +33,10 @@ METADATAS = {"a": {"k": 1}, "b": {"k": 1}}
 @pytest.fixture
 def plan(tmp_path: Path) -> FoldPlan:
     """A fold that has been loaded: `gone` was deleted by it, `a` replaced, `b` inserted."""
-    base = plan_fold(None, a_run({"a": [1, 0], "gone": [2, 0]}, delta=1))
+    base = planned(None, a_run({"a": [1, 0], "gone": [2, 0]}, delta=1))
     ApiLoader().apply(tmp_path, SPEC, base, progress=no_progress)
     run = a_run({"a": [5, 0], "b": [6, 0]}, {"gone"}, documents=DOCUMENTS, metadatas=METADATAS, delta=2)
-    plan = plan_fold(base.ledger, run)
+    plan = planned(base.ledger, run)
     ApiLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     return plan
@@ -85,7 +85,7 @@ def test_a_directory_whose_sqlite_is_in_use_is_refused(tmp_path: Path, plan: Fol
 
 def test_pages_that_the_queue_once_used_are_given_back(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((500, 300)).tolist()
-    plan = plan_fold(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}))
+    plan = planned(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}))
     ApiLoader().apply(tmp_path, SPEC._replace(dimension=300), plan, progress=no_progress)
     before = (tmp_path / "chroma.sqlite3").stat().st_size
     settle(tmp_path)

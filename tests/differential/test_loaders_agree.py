@@ -19,7 +19,6 @@ from chromadb_compaction.adapters.chroma import CollectionSpec, settle
 from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader, create
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_verification import verify
-from chromadb_compaction.ledger import plan_fold
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.steps.fold import no_progress
 from tests.differential.answers import (
@@ -30,6 +29,7 @@ from tests.differential.answers import (
     plain_collection,
 )
 from tests.differential.histories import HISTORIES, History
+from tests.runs import planned
 
 BULK_LOADERS = {
     "as costs say": BulkLoader(),
@@ -90,7 +90,7 @@ def load(directory: Path, history: History, loader: Loader) -> None:
     """Fold the whole history. What the bulk loader does is verified and settled as steps/fold.py does it."""
     spec, ledger = CollectionSpec(NAME, history.dimension, history.space), None
     for at in range(len(history.folds)):
-        plan = plan_fold(ledger, history.run(at))
+        plan = planned(ledger, history.run(at))
         if plan.touches_records:
             loader.apply(directory, spec, plan, progress=no_progress)
         if plan.touches_records and loader.name == "bulk":

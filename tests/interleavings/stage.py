@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.adapters.chroma_loader import ids_of
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
@@ -148,9 +147,10 @@ class PaperLoader:
         directory.mkdir(parents=True, exist_ok=True)
         paper = directory / PAPER
         rows: list[list[Any]] = json.loads(paper.read_text()) if paper.exists() else []
-        gone = {*plan.deletes, *ids_of(plan.replaced)}
+        gone = set(plan.removed)
         kept = [row for row in rows if row[0] not in gone]
-        added = [[row["id"], row["document"]] for row in plan.written.to_pylist()]
+        written = plan.written(1000, ("id", "document"))
+        added = [[row["id"], row["document"]] for part in written for row in part.to_pylist()]
         paper.write_text(json.dumps(kept + added))
 
 

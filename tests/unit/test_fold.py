@@ -17,6 +17,7 @@ from chromadb_compaction.adapters.chroma import CollectionSpec, open_collection
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, VerificationError
 from chromadb_compaction.ledger import FoldPlan, decode_ledger
+from chromadb_compaction.run_rows import Rows
 from chromadb_compaction.runs import encode_run
 from chromadb_compaction.steps import fold_all as parallel
 from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold
@@ -120,7 +121,9 @@ def test_a_loader_that_loses_a_row_is_caught(docs: Collection) -> None:
         name = "lossy"
 
         def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
-            ApiLoader().apply(directory, spec, plan._replace(inserts=plan.inserts[1:]), progress=progress)
+            rows = plan.inserts
+            lossy = Rows(rows._pieces, rows._at[1:], rows._ids[1:])
+            ApiLoader().apply(directory, spec, plan._replace(inserts=lossy), progress=progress)
 
     with pytest.raises(VerificationError, match="docs: ChromaDB counts 1 records, the ledger 2"):
         fold(docs.request(a_run({"a": [1, 0], "b": [1, 0]})), loader=Lossy())

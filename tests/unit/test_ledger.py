@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.fingerprints import hex128, sum_rows
-from chromadb_compaction.ledger import LEDGER_SCHEMA, FoldPlan, decode_ledger, encode_ledger, plan_fold
+from chromadb_compaction.ledger import LEDGER_SCHEMA, FoldPlan, decode_ledger, encode_ledger
 from chromadb_compaction.merging import newest
-from tests.runs import a_run
+from tests.runs import a_run, planned
 
 
 def ids(table: pa.Table) -> list[str | None]:
@@ -20,22 +20,22 @@ def ids(table: pa.Table) -> list[str | None]:
 
 def folded(*runs: pa.Table) -> FoldPlan:
     """Fold each run in turn into what the ones before it left, and return the last plan."""
-    plan = plan_fold(None, runs[0])
+    plan = planned(None, runs[0])
     for run in runs[1:]:
-        plan = plan_fold(plan.ledger, run, base=plan.conservation.next)
+        plan = planned(plan.ledger, run, base=plan.conservation.next)
     return plan
 
 
 def test_rows_of_a_new_collection_are_inserted() -> None:
     plan = folded(a_run({"b": [1, 0], "a": [0, 1]}))
-    assert ids(plan.inserts) == ["a", "b"]
+    assert plan.inserts.ids() == ["a", "b"]
     assert (plan.counts.added, plan.counts.records, plan.counts.tombstones) == (2, 2, 0)
     assert plan.touches_records
 
 
 def test_a_newer_row_replaces_the_record_and_an_unknown_id_is_inserted() -> None:
     plan = folded(a_run({"a": [1, 0], "b": [1, 0]}, delta=1), a_run({"b": [2, 0], "c": [3, 0]}, delta=2))
-    assert (ids(plan.replacements), ids(plan.inserts), plan.deletes) == (["b"], ["c"], [])
+    assert (plan.replacements.ids(), plan.inserts.ids(), plan.deletes) == (["b"], ["c"], [])
     assert ids(plan.ledger) == ["a", "b", "c"]
 
 
@@ -67,13 +67,13 @@ def test_a_late_older_upsert_does_not_resurrect_a_deleted_id() -> None:
 
 def test_a_newer_upsert_brings_a_deleted_id_back_as_an_insert() -> None:
     plan = folded(a_run({"a": [1, 0]}, delta=1), a_run(deletes={"a"}, delta=2), a_run({"a": [1, 0]}, delta=3))
-    assert (ids(plan.inserts), ids(plan.replacements), plan.counts.tombstones) == (["a"], [], 0)
+    assert (plan.inserts.ids(), plan.replacements.ids(), plan.counts.tombstones) == (["a"], [], 0)
 
 
 def test_a_newer_identical_row_moves_the_version_only() -> None:
     plan = folded(a_run({"a": [1, 0]}, delta=1), a_run({"a": [1, 0]}, delta=3))
     assert (plan.touches_records, plan.touches_ledger, plan.counts.unchanged) == (False, True, 1)
-    late = plan_fold(plan.ledger, a_run({"a": [2, 0]}, delta=2))
+    late = planned(plan.ledger, a_run({"a": [2, 0]}, delta=2))
     assert late.counts.stale == 1
 
 
@@ -84,8 +84,8 @@ def test_a_name_used_twice_is_decided_by_the_fingerprint_whatever_the_order() ->
 
 def test_the_sum_of_the_base_is_taken_from_the_manifest_so_that_the_equation_can_fail() -> None:
     ledger = folded(a_run({"a": [1, 0]})).ledger
-    assert plan_fold(ledger, a_run({"b": [1, 0]}, delta=2)).conservation.holds()
-    assert not plan_fold(ledger, a_run({"b": [1, 0]}, delta=2), base="0" * 32).conservation.holds()
+    assert planned(ledger, a_run({"b": [1, 0]}, delta=2)).conservation.holds()
+    assert not planned(ledger, a_run({"b": [1, 0]}, delta=2), base="0" * 32).conservation.holds()
 
 
 def test_a_ledger_survives_its_stored_form_and_equal_ledgers_are_equal_bytes() -> None:
@@ -131,10 +131,10 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Row]], list[list[int]]]:
 def test_the_ledger_depends_on_the_set_of_deltas_alone(history: tuple[list[list[Row]], list[list[int]]]) -> None:
     deltas, folds = history
     runs = [run_of(number, rows) for number, rows in enumerate(deltas)]
-    at_once = plan_fold(None, newest(runs)).ledger
+    at_once = planned(None, newest(runs)).ledger
     ledger: pa.Table | None = None
     for fold in folds:
-        ledger = plan_fold(ledger, newest(runs[number] for number in fold)).ledger
+        ledger = planned(ledger, newest(runs[number] for number in fold)).ledger
     assert ledger == at_once
 
 
@@ -147,13 +147,13 @@ def test_every_fold_conserves_and_applied_in_turn_they_give_what_a_naive_model_h
     ledger, base = LEDGER_SCHEMA.empty_table(), hex128(0)
     records: dict[str | None, object] = {}
     for fold in folds:
-        plan = plan_fold(ledger, newest(runs[number] for number in fold), base=base)
+        plan = planned(ledger, newest(runs[number] for number in fold), base=base)
         assert plan.conservation.holds()
         ledger, base = plan.ledger, plan.conservation.next
-        for row_id in [*plan.deletes, *ids(plan.replacements)]:
+        for row_id in [*plan.deletes, *plan.replacements.ids()]:
             del records[row_id]
-        for table in (plan.replacements, plan.inserts):
-            records |= dict(zip(ids(table), table["embedding"].to_pylist(), strict=True))
+        for part in plan.written(1000, ("id", "embedding")):
+            records |= dict(zip(ids(part), part["embedding"].to_pylist(), strict=True))
     state = naive(deltas)
     assert records == {row_id: [float(value)] for row_id, value in state.items() if value is not None}
     assert sorted(state, key=str.encode) == ids(ledger)
@@ -164,7 +164,7 @@ def test_the_published_sum_is_that_of_the_live_rows(history: tuple[list[list[Row
     deltas, folds = history
     ledger: pa.Table | None = None
     for fold in folds:
-        plan = plan_fold(ledger, newest(run_of(number, deltas[number]) for number in fold))
+        plan = planned(ledger, newest(run_of(number, deltas[number]) for number in fold))
         ledger = plan.ledger
     live = [row for row in plan.ledger.to_pylist() if not row["deleted"]]
     assert plan.conservation.next == hex128(sum_rows((row["id"], row["fingerprint"]) for row in live))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.fingerprints import DELETED
 from chromadb_compaction.merging import newest
-from chromadb_compaction.runs import decode_run, encode_run, read_run, run_dimension, run_schema
+from chromadb_compaction.runs import decode_run, encode_run, run_dimension, run_schema
 
 
 class Row(NamedTuple):
@@ -173,7 +173,7 @@ def test_merging_by_way_of_the_disk_gives_the_same_run(
         for table in everything:
             merge.add(table)
         count = merge.write(Path(place, "run.parquet"))
-        merged = read_run(Path(place, "run.parquet"))
+        merged = decode_run(Path(place, "run.parquet").read_bytes())
 
     assert same(merged, newest(everything))
     assert count == merged.num_rows

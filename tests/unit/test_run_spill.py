@@ -14,7 +14,7 @@ import pytest
 from chromadb_compaction import runs
 from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.errors import SnapshotTooLargeError
-from chromadb_compaction.runs import RunWriter, cut, encode_run, read_run
+from chromadb_compaction.runs import RunWriter, cut, decode_run, encode_run
 from tests.runs import a_run
 
 KIBIBYTE = 1024
@@ -94,7 +94,7 @@ def test_deletes_that_were_spilled_before_any_vector_came_fit_the_run(tmp_path: 
 
     merge.write(tmp_path / "run.parquet")
 
-    assert read_run(tmp_path / "run.parquet").select(["id", "embedding"]).to_pylist() == [
+    assert decode_run((tmp_path / "run.parquet").read_bytes()).select(["id", "embedding"]).to_pylist() == [
         {"id": "a", "embedding": None},
         {"id": "b", "embedding": [1, 2]},
     ]
