@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from chromadb_compaction.adapters.ranged_download import MEBIBYTE, FirstPart, RangedDownloads, Source
+from chromadb_compaction.adapters.signed_gets import SignedGets
 from chromadb_compaction.adapters.translation import translated
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, TransientStorageError
 from chromadb_compaction.planning import ObjectInfo
@@ -56,11 +57,15 @@ class S3ObjectStore:
         self._client = client
         self._bucket = bucket
         self._downloads = RangedDownloads()
+        self._gets = SignedGets(client)
 
     @again_if_broken_off
     def get(self, key: str) -> StoredObject:
         """Return the object. Raises ObjectMissingError."""
-        with self._translated("reading", key):
+        found = self._gets.get(key)
+        if found is not None:
+            return found
+        with self._translated("reading", key), self._gets.watching(key):
             return _stored(self._client.get_object(Bucket=self._bucket, Key=key))
 
     @again_if_broken_off
