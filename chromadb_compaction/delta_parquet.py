@@ -118,10 +118,8 @@ def _check_types(schema: pa.Schema) -> None:
 
 
 def _most_bytes(table: pa.Table) -> int:
-    """Return what the plain form cannot exceed: what Arrow holds, and in every row all that any row can hold."""
-    texts = [_whole(table, name) for name in _TEXT_COLUMNS if name in table.column_names]
-    longest = sum(text.dictionary.nbytes for text in texts if pa.types.is_dictionary(text.type))
-    return int(table.nbytes + table.num_rows * longest)
+    """Return what the plain form cannot exceed: what Arrow holds, and in every row all of that once more."""
+    return int(table.nbytes * (1 + table.num_rows))
 
 
 def _expanded_bytes(column: pa.ChunkedArray[Any]) -> int:
@@ -151,6 +149,8 @@ def _check(table: pa.Table) -> DeltaColumns:
 
 
 def _refuse_laden_deletes(table: pa.Table, ids: list[str], deleted: NDArray[np.bool_]) -> None:
+    if not deleted.any():
+        return
     for name in ("embedding", "document", "metadata"):
         if name in table.column_names:
             laden = np.flatnonzero(deleted & ~_is_null(_whole(table, name)))

@@ -24,6 +24,8 @@ ENTRY_BYTES: Final = 16
 
 _DEEPEST = 16
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT, _MAP = 1, 2, 3, 7, 8, 12, 11
+_BOOLEANS = (_TRUE, _FALSE)
+_SIZES = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
 _WHOLE_NUMBERS = (4, 5, 6)
 _SEQUENCES = (9, 10)
 
@@ -66,7 +68,7 @@ def _footer(body: bytes) -> Struct:
         raise CorruptDeltaError(
             f"the file's footer has {size} bytes, over the limit of {LARGEST_FOOTER}; write fewer, larger row groups"
         )
-    return _Thrift(body, len(body) - 8 - size).struct()
+    return _struct(body, len(body) - 8 - size)[0]
 
 
 def _of_chunk(body: bytes, column: Struct, enough: int) -> int:
@@ -98,11 +100,10 @@ def _pages(body: bytes, column: Struct, values: int) -> Iterator[Struct]:
     at = min(at, dictionary) if dictionary > 0 else at
     end = min(at + _count(column[7]), len(body))
     while at < end and values > 0:
-        thrift = _Thrift(body, at)
-        header = thrift.struct()
+        header, at = _struct(body, at)
         yield header
         values -= _values(header)
-        at = thrift.at + _count(header[3])
+        at += _count(header[3])
 
 
 def _count(value: int) -> int:
@@ -115,61 +116,80 @@ def _damaged(how: str) -> CorruptDeltaError:
     return CorruptDeltaError(f"the file is not Parquet, or it is damaged or cut off: {how}")
 
 
-class _Thrift:
-    """Reads from position `at`. Raises IndexError beyond the end, TypeError for what is no struct."""
+def _struct(body: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
+    """Read a struct from position `at`; return it and where it ends.
 
-    def __init__(self, body: bytes, at: int) -> None:
-        self._body = body
-        self.at = at
-
-    def struct(self, depth: int = 0) -> Struct:
-        if depth > _DEEPEST:
-            raise TypeError("nested too deeply")
-        fields: Struct = {}
-        number = 0
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._zigzag()
-            kind = head & 15
-            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
-        return fields
-
-    def _value(self, kind: int, depth: int) -> object:
+    Raises IndexError beyond the end of the file, TypeError for what is no struct. Thousands of files are asked for
+    their sizes, a few hundred bytes each: hence one loop, and no calls for what is usual, numbers below 64.
+    """
+    if depth > _DEEPEST:
+        raise TypeError("nested too deeply")
+    fields: Struct = {}
+    number = 0
+    while head := body[at]:
+        at += 1
+        kind = head & 15
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, at = _zigzag(body, at)
         if kind in _WHOLE_NUMBERS:
-            return self._zigzag()
-        if kind == _STRUCT:
-            return self.struct(depth + 1)
-        if kind in _SEQUENCES:
-            return self._sequence(depth)
-        if kind == _MAP:
-            raise TypeError("Parquet has no maps in its headers")
-        sizes = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
-        self._skip(self._varint() if kind == _BINARY else sizes[kind])
-        return None
+            value = body[at]
+            if value < 0x80:
+                fields[number], at = (value >> 1) ^ -(value & 1), at + 1
+            else:
+                fields[number], at = _zigzag(body, at)
+        elif kind in _BOOLEANS:
+            fields[number] = kind == _TRUE
+        else:
+            fields[number], at = _value(body, at, kind, depth)
+    return fields, at + 1
 
-    def _sequence(self, depth: int) -> list[object]:
-        head = self._byte()
-        count = head >> 4 if head >> 4 < 15 else self._varint()
-        return [self._value(head & 15, depth + 1) for _ in range(count)]  # each takes a byte, or the end is reached
 
-    def _byte(self) -> int:
-        value = self._body[self.at]
-        self.at += 1
-        return value
+def _value(body: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
+    if kind in _WHOLE_NUMBERS:
+        return _zigzag(body, at)
+    if kind == _BINARY:
+        size, at = _varint(body, at)
+        return None, _after(body, at + size)
+    if kind == _STRUCT:
+        return _struct(body, at, depth + 1)
+    if kind in _SEQUENCES:
+        return _sequence(body, at, depth)
+    if kind == _MAP:
+        raise TypeError("Parquet has no maps in its headers")
+    return None, _after(body, at + _SIZES[kind])
 
-    def _skip(self, count: int) -> None:
-        self.at += count
-        if self.at > len(self._body):
-            raise IndexError("beyond the end")
 
-    def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self._byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise TypeError("a number of more than ten bytes")
+def _sequence(body: bytes, at: int, depth: int) -> tuple[list[object], int]:
+    head, at = body[at], at + 1
+    count = head >> 4
+    if count == 15:
+        count, at = _varint(body, at)
+    items = []
+    for _ in range(count):  # each takes a byte, or the end is reached
+        item, at = _value(body, at, head & 15, depth)
+        items.append(item)
+    return items, at
 
-    def _zigzag(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)
+
+def _after(body: bytes, at: int) -> int:
+    if at > len(body):
+        raise IndexError("beyond the end")
+    return at
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise TypeError("a number of more than ten bytes")
+
+
+def _zigzag(body: bytes, at: int) -> tuple[int, int]:
+    value, at = _varint(body, at)
+    return (value >> 1) ^ -(value & 1), at

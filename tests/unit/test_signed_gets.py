@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -77,15 +78,15 @@ def cut(answer: Answer) -> Answer:
     return Answer(200, {**answer.headers, "content-length": str(len(answer.body))}, answer.body[:-1])
 
 
-def damaged(answer: Answer) -> Answer:
-    return Answer(200, {**answer.headers, "x-amz-checksum-crc32": "AAAAAA=="}, answer.body)
+def with_checksum(checksum: str, _call: object, answer: Answer) -> Answer:
+    return Answer(200, {**answer.headers, "x-amz-checksum-crc32": checksum}, answer.body)
 
 
 @pytest.mark.parametrize(
     "spoilt",
     [
         cut,
-        damaged,
+        partial(with_checksum, "AAAAAA==", None),
         lambda _: Answer(503, {}, b""),
         lambda _: Answer(307, {"location": "https://elsewhere"}, b""),
         lambda answer: Answer(206, answer.headers, answer.body),
@@ -113,9 +114,7 @@ def test_a_connection_that_fails_is_tried_again_by_boto3(watched: Watched) -> No
 def test_a_checksum_that_fits_is_accepted_and_one_of_parts_is_not_held_against_the_whole(watched: Watched) -> None:
     for checksum in ("knHuVw==", "AAAAAA==-3"):
         watched.calls.clear()
-        watched.spoil = lambda _, answer, said=checksum: Answer(
-            200, {**answer.headers, "x-amz-checksum-crc32": said}, answer.body
-        )
+        watched.spoil = partial(with_checksum, checksum)
         assert watched.store.get("seen").body == b"first"
         assert watched.by_boto3 == [False]
 
