@@ -23,6 +23,7 @@ from benchmarks.report import Reference, Report, Row, machine, memory_rows, roun
 from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.workload import Load, first_round, second_round
 from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.settings import MERGES_AT_ONCE
 
 IDLE_CALLS = 8
 BACKLOG_MEBIBYTES = 600
@@ -115,7 +116,7 @@ def _backlog(home: StackHome, load: Load, bulk_seconds: float, count: int) -> li
     console.print(f"writing and draining a backlog of {count:,} deltas ...")
     deltas = first_round(Load(deltas=8, rows=-(-count // 8), dimension=load.dimension))
     services = job.deployed(home, "backlog")
-    job.warm_up(services)
+    job.warm_up(services, merges=MERGES_AT_ONCE)
     with watched_workers("-backlog") as peaks:
         seconds = job.backlog(services, deltas)
     bulk = [Reference(name="bulk", value=bulk_seconds, limit=BACKLOG_LIMIT)] if count == load.records else []

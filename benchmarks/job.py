@@ -31,11 +31,14 @@ SERVICES = ("S3", "SQS", "DYNAMODB")
 PUBLISH_PHASES = ("hash", "upload", "publish")
 # An execution that starts by itself would be measured too.
 CONFIG = {"compactionSchedule": "rate(1 day)"}
+WARM_SECONDS = 600
+"""Functions stay warm for so long, as on Lambda: longer than a backlog takes to be written."""
 
 
 @contextmanager
 def local_server() -> Iterator[StackHome]:
     """Run a local stack of our own, with this process's AWS clients pointed at it."""
+    os.environ["LAMBDA_WARM_TTL_SECONDS"] = str(WARM_SECONDS)
     with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
         home = StackHome(Path(place))
         stack = bring_up(home, Deployment("job", CONFIG), end_with_parent=True)
@@ -54,10 +57,14 @@ def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) ->
     return aws.connect(stack.settings())
 
 
-def warm_up(services: Services) -> None:
-    """Compact one record of another collection: no reference counts its imports either."""
+def warm_up(services: Services, *, merges: int = 1) -> None:
+    """Compact one record in each of as many other collections as there are merges at once.
+
+    A function that starts imports its libraries first, for a second or two; no reference counts its imports either.
+    """
     with DeltaWriter(services.settings, objects=services.objects, queue=services.queue) as writer:
-        writer.upsert("warm-up", ["only"], [[1.0, 0.0]])
+        for number in range(merges):
+            writer.upsert(f"warm-up-{number}", ["only"], [[1.0, 0.0]])
     compact(services)
 
 

@@ -97,7 +97,7 @@ def server_environment(home: StackHome, port: int) -> dict[str, str]:
         "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
         "AWS_EC2_METADATA_DISABLED": "true",
         "LAMBDA_ACCOUNT_CONCURRENCY": "100",
-        "LAMBDA_WARM_TTL_SECONDS": "60",
+        "LAMBDA_WARM_TTL_SECONDS": os.environ.get("LAMBDA_WARM_TTL_SECONDS", "60"),
         "LOCAL_STACK_WORKERS": str(home.workers),
         "LOCAL_STACK_LOGS": str(home.function_logs),
         "PYTHONPATH": str(CHECKOUT),
