@@ -14,9 +14,9 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
 
 BASE_DELTA_BYTES = 4_000_000
-PHASES = ("merge batch", "download", "plan", "load", "verify", "settle", "hash", "upload", "publish")
+PHASES = ("merge batch", "download", "plan", "load", "verify", "settle", "upload", "publish")
 """In the order in which they run. Those from plan to settle are the fold's."""
-_OF_UPLOAD = ("download", "hash", "upload", "publish")
+_OF_UPLOAD = ("download", "upload", "publish")
 _OF_FOLD = ("plan", "load", "verify", "settle")
 
 

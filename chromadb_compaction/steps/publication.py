@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshot_cache import Files
+from chromadb_compaction.adapters.snapshot_cache import Files, files_below
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, commit_id
 from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
 from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.ports import Services
-from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.folding import FoldedCollection
 from chromadb_compaction.steps.parallel import in_threads
-from chromadb_compaction.steps.snapshot_files import Wanted, describe
+from chromadb_compaction.steps.snapshot_files import FoldedFile, Wanted, upload
 
 
 class Draft:
@@ -27,19 +27,31 @@ class Draft:
         self._base = base
         self._collections = dict(base.collections) if base else {}
 
-    def add(self, folded: FoldedCollection, settings: Settings) -> Wanted:
-        """Put a changed collection in, its files hashed, and return which files it has and where they are."""
+    def upload(self, folded: Sequence[FoldedCollection], services: Services) -> list[Wanted]:
+        """Put the changed collections in, their new files uploaded; return which files each has and where they are."""
+        files = [self._files(collection, services.settings.snapshot_prefix) for collection in folded]
+        stored = iter(upload(services, [file for named in files for file in named.values()]))
+        wanted = []
+        for each, named in zip(folded, files, strict=True):
+            name, described = each.result.collection, {path: next(stored) for path in named}
+            self._collections[name] = _collection(each, described)
+            wanted.append(Wanted(name, described, each.directory))
+        return wanted
+
+    def bytes_of(self, wanted: Sequence[Wanted], *, prefix: str) -> int:
+        """Return the bytes of those files that are this snapshot's own."""
+        files = [file for each in wanted for file in each.files.values()]
+        return sum(f.bytes for f in files if layout.snapshot_of_key(f.key, prefix=prefix) == self.snapshot_id)
+
+    def _files(self, folded: FoldedCollection, prefix: str) -> dict[str, FoldedFile]:
         name = folded.result.collection
-        before = self._collections.get(name)
-        files = describe(
-            folded.directory,
-            before.files if before else {},
-            fresh_key=lambda path: layout.snapshot_file_key(
-                self.snapshot_id, name, path, prefix=settings.snapshot_prefix
-            ),
-        )
-        self._collections[name] = _collection(folded, files)
-        return Wanted(name, files, folded.directory)
+        before = self._base.collections[name].files if self._base and name in self._base.collections else {}
+        return {
+            path: FoldedFile(
+                local, layout.snapshot_file_key(self.snapshot_id, name, path, prefix=prefix), before.get(path)
+            )
+            for path, local in files_below(folded.directory).items()
+        }
 
     def manifest(self, outcomes: list[DeltaOutcome], *, now: float, seconds: float) -> Manifest:
         """Return the manifest, made at `now` after `seconds` of work."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshot_cache import Files, files_below
+from chromadb_compaction.adapters.snapshot_cache import Files
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
@@ -58,37 +59,36 @@ def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> in
     return sum(transfer.file.bytes for transfer in transfers)
 
 
-def hash_files(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below `directory`, by its path relative to it."""
-    found = files_below(directory)
-    return dict(zip(found, in_threads(_sha256, found.values()), strict=True))
+class FoldedFile(NamedTuple):
+    """One file after a fold: where it is, the key that it gets if it is new, and what the base has under its name."""
+
+    path: Path
+    key: str
+    before: StoredFile | None
 
 
-def describe(directory: Path, base: Files, *, fresh_key: Callable[[str], str]) -> Files:
-    """Return what a manifest says of `directory`: a file with the base's content keeps the base's key."""
-    files: Files = {}
-    for path, sha256 in hash_files(directory).items():
-        before = base.get(path)
-        if before is not None and before.sha256 == sha256:
-            files[path] = before
-        else:
-            size = (directory / path).stat().st_size
-            files[path] = StoredFile(key=fresh_key(path), bytes=size, sha256=sha256)
-    return files
+def upload(services: Services, files: Sequence[FoldedFile]) -> list[StoredFile]:
+    """Return what a manifest says of each file, once every one that is not the base's is uploaded under its key."""
+    # The largest first: they decide when all are done.
+    largest_first = sorted(files, key=lambda file: file.path.stat().st_size, reverse=True)
+    stored = dict(zip(largest_first, in_threads(lambda file: _upload(services, file), largest_first), strict=True))
+    return [stored[file] for file in files]
 
 
-def upload(services: Services, snapshot_id: str, described: list[Wanted]) -> int:
-    """Upload, in parallel, the files whose keys stand under `snapshot_id`, and return their bytes."""
-    prefix = services.settings.snapshot_prefix
-    fresh = [
-        (file, directory / path)
-        for _, files, directory in described
-        for path, file in files.items()
-        if layout.snapshot_of_key(file.key, prefix=prefix) == snapshot_id
-    ]
-    fresh.sort(key=lambda pair: pair[0].bytes, reverse=True)
-    in_threads(lambda pair: services.objects.upload(pair[1], pair[0].key), fresh)
-    return sum(file.bytes for file, _ in fresh)
+def _upload(services: Services, file: FoldedFile) -> StoredFile:
+    size = file.path.stat().st_size
+    if file.before is not None and file.before.bytes == size:
+        sha256 = _sha256(file.path)
+        if file.before.sha256 == sha256:
+            return file.before
+        services.objects.upload(file.path, file.key)
+    else:
+        # Of another size, so of other content: it need not be hashed before it goes.
+        with ThreadPoolExecutor(1) as pool:
+            hashed = pool.submit(_sha256, file.path)
+            services.objects.upload(file.path, file.key)
+            sha256 = hashed.result()
+    return StoredFile(key=file.key, bytes=size, sha256=sha256)
 
 
 def _target(directory: Path, path: str) -> Path:

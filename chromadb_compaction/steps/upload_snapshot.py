@@ -18,7 +18,7 @@ from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.steps.parallel import in_threads
 from chromadb_compaction.steps.phases import Phases
 from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
-from chromadb_compaction.steps.snapshot_files import Wanted, upload
+from chromadb_compaction.steps.snapshot_files import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,10 @@ def _fold_and_publish(
     if not changed:
         return _nothing_new(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
     draft = Draft(request, base)
-    with phases("hash"):
-        wanted = [draft.add(collection, services.settings) for collection in changed]
     heart.check()
     with phases("upload"):
-        uploaded = upload(services, draft.snapshot_id, wanted)
+        wanted = draft.upload(changed, services)
+        uploaded = draft.bytes_of(wanted, prefix=services.settings.snapshot_prefix)
         manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
         check_kept_files(services, manifest)
         answer = PublishedSnapshot(

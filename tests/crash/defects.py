@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -15,7 +16,7 @@ from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.adapters.object_store import S3ObjectStore
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.outcomes import DeltaOutcome
-from chromadb_compaction.steps import fold, merge_batch, pruning, publication, settling, snapshot_files, upload_snapshot
+from chromadb_compaction.steps import fold, merge_batch, pruning, publication, settling, upload_snapshot
 from tests.crash.faults import Kind
 from tests.fakes.aws.protocol import Call
 
@@ -75,18 +76,21 @@ def _deltas_go_before_the_swap() -> AbstractContextManager[object]:
 @contextmanager
 def _pointer_goes_before_the_files() -> Iterator[None]:
     late: list[Callable[[], Any]] = []
-    upload, publish = snapshot_files.upload, snapshots.publish
+    upload, publish = S3ObjectStore.upload, snapshots.publish
 
-    def later(*arguments: Any) -> int:
-        late.append(lambda: upload(*arguments))
-        return 0
+    def later(store: S3ObjectStore, source: Path, key: str) -> None:
+        if key.startswith(layout.SNAPSHOT_PREFIX):
+            late.append(lambda: upload(store, source, key))
+        else:
+            upload(store, source, key)
 
     def sooner(*arguments: Any, **options: Any) -> Any:
         standing = publish(*arguments, **options)
-        late.pop()()
+        while late:
+            late.pop()()
         return standing
 
-    with patch.object(upload_snapshot, "upload", later), patch.object(upload_snapshot, "publish", sooner):
+    with patch.object(S3ObjectStore, "upload", later), patch.object(upload_snapshot, "publish", sooner):
         yield
 
 
