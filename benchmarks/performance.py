@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.loaders import REPETITIONS
 from benchmarks.plots import draw
 from benchmarks.report import REFERENCES, Report, cells
 from benchmarks.sweeps import PHASES, Sweep
@@ -16,7 +17,8 @@ SMALLEST_SLOPE = 0.0005
 _HEAD = """# Performance
 
 Written by `scripts/benchmark --report` in one run on {cores} cores ({machine}, Python {python}). Seconds differ from
-machine to machine; ratios are to references measured in the same run, so hold yours against those. Every measured job
+machine to machine, and from minute to minute on a shared one; ratios are to references measured in the same run, so
+hold yours against those. Folds alone, and *bulk*, are medians of {repetitions}, measured in turn. Every measured job
 ran on the local stack, whose S3, DynamoDB and Step Functions share the machine's cores with the functions.
 
 - **naive**: each delta is a ChromaDB directory in a tar.gz, merged by reading it whole and upserting in 250s.
@@ -32,16 +34,15 @@ three metadata keys.
 _SWEEPS = """
 ## What grows with what
 
-Seconds of each phase of one compaction. The fold is *plan* to *settle*; *load* includes building the index;
-*download* is both the copy of the base and its way into the scratch directory. The vectors are random, without any
-structure, which is an index's worst case. Peaks are those of functions that have just built the base as well: a first
-fold holds all its rows, and takes more than any later one.
+Seconds of each phase of one compaction. The fold is *plan* to *settle*: *records* is what goes into SQLite, *index* what
+ChromaDB takes to bring its index up to date. *download* is both the copy of the base and its way into the scratch
+directory. The vectors are random, without any structure, which is an index's worst case. Peaks are those of functions that have just built the base as well.
 """
 
 
 def write(report: Report, sweeps: list[Sweep]) -> None:
     """Write the page and its plots."""
-    text = [_HEAD.format(**report.model_dump()), _report(report), _SWEEPS]
+    text = [_HEAD.format(**report.model_dump(), repetitions=REPETITIONS), _report(report), _SWEEPS]
     for sweep in sweeps:
         plot = PAGE.parent / "plots" / f"{sweep.name}.svg"
         plot.parent.mkdir(exist_ok=True)

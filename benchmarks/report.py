@@ -112,11 +112,15 @@ def table(report: Report) -> Table:
 
 
 def cells(row: Row) -> list[str]:
-    """Return a row's value, its references in the order of REFERENCES, the ratio and the limit."""
+    """Return a row's value, its references in the order of REFERENCES, the ratio and the limit.
+
+    The ratio is to the reference that a limit names, else to the first.
+    """
     values = {reference.name: reference.value for reference in row.references}
     judged = next((reference for reference in row.references if reference.limit), None)
     limit = f"{judged.limit:g} {judged.name}" if judged else "" if row.limit is None else _number(row.limit, row.unit)
-    ratio = f"{row.value / judged.value:.2f}" if judged else ""
+    compared = judged or next(iter(row.references), None)
+    ratio = f"{row.value / compared.value:.2f}" if compared else ""
     shown = [_number(value, row.unit) for value in (row.value, *(values.get(name) for name in REFERENCES))]
     return [*shown, ratio, limit]
 

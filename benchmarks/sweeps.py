@@ -14,10 +14,10 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
 
 BASE_DELTA_BYTES = 4_000_000
-PHASES = ("merge batch", "download", "plan", "load", "verify", "settle", "upload", "publish")
+PHASES = ("merge batch", "download", "plan", "records", "index", "verify", "settle", "upload", "publish")
 """In the order in which they run. Those from plan to settle are the fold's."""
 _OF_UPLOAD = ("download", "upload", "publish")
-_OF_FOLD = ("plan", "load", "verify", "settle")
+_OF_FOLD = {"plan": "plan", "records": "load.records", "index": "load.index", "verify": "verify", "settle": "settle"}
 
 
 class Point(NamedTuple):
@@ -94,7 +94,7 @@ def measured(home: StackHome, change: Change, *, x: float, label: str) -> Point:
     copied = DownloadedSnapshot.model_validate(timeline.outputs["DownloadSnapshot"][0]["base_copy"]).seconds
     seconds = {phase: upload.get(phase, 0.0) for phase in _OF_UPLOAD}
     seconds["download"] += copied
-    seconds |= {phase: upload.get(f"fold.{phase}", 0.0) for phase in _OF_FOLD}
+    seconds |= {phase: upload.get(f"fold.{part}", 0.0) for phase, part in _OF_FOLD.items()}
     seconds["merge batch"] = job.phases(timeline)["merge batch"]
     return Point(x, label, {phase: seconds[phase] for phase in PHASES}, peaks)
 

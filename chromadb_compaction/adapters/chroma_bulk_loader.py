@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -23,7 +24,7 @@ from chromadb_compaction.adapters.chroma import (
 )
 from chromadb_compaction.adapters.chroma_costs import IndexChange
 from chromadb_compaction.adapters.chroma_index import entries
-from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, vectors_of
+from chromadb_compaction.adapters.chroma_loader import PartSeconds, Progress, ids_of, vectors_of
 from chromadb_compaction.adapters.chroma_rebuild import KeptVectors
 from chromadb_compaction.adapters.chroma_schema import with_keys, with_threshold
 from chromadb_compaction.adapters.chroma_tables import (
@@ -67,8 +68,9 @@ class BulkLoader:
     def __init__(self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds) -> None:
         self._rebuilds = rebuilds
 
-    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
         """See Loader."""
+        started = time.perf_counter()
         create(directory, spec)
         progress()
         with scratch_tables(directory) as tables:
@@ -79,11 +81,13 @@ class BulkLoader:
         kept = KeptVectors(segment, spec, plan) if self._rebuilds(change) else None
         feed = _changes(plan) if kept is None else _everything(kept, plan)
         collection = _write_records(directory, spec, collection, plan, feed, progress=progress)
+        written = time.perf_counter()
         if kept is not None:
             _forget_index(directory, collection)
         _feed_index(directory, spec, collection, feed, records=plan.counts.records, progress=progress)
         if kept is not None:
             kept.carry_over(segment)
+        return {"records": written - started, "index": time.perf_counter() - written}
 
 
 def create(directory: Path, spec: CollectionSpec) -> None:

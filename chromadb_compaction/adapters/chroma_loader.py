@@ -28,6 +28,9 @@ Progress = Callable[[], object]
 RECORD = ("id", "embedding", "document", "metadata")
 """The columns of a run that make a record."""
 
+PartSeconds = dict[str, float]
+"""What each part of a loader's work took, if it can tell them apart: `records` in SQLite, `index` for the vectors."""
+
 MAX_BATCH_VALUES = 4_000_000
 """Vector components in one call: bounds what ChromaDB's bindings copy, whatever the dimension."""
 
@@ -39,7 +42,7 @@ class Loader(Protocol):
     def name(self) -> str:
         """Return the loader's name, for logs and metrics."""
 
-    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
         """Apply every insert, replacement and delete; leave the directory closed, its index flushed once.
 
         The directory may be empty or missing. A replacement replaces the whole record. After an exception the
@@ -52,7 +55,7 @@ class ApiLoader:
 
     name = "api"
 
-    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
         """See Loader.
 
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
@@ -70,6 +73,7 @@ class ApiLoader:
                 progress()
                 _add(collection, rows)
             reset_threshold(collection)
+        return {}
 
 
 def _add(collection: Collection, rows: pa.Table) -> None:

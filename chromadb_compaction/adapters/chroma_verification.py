@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection
 from chromadb_compaction.adapters.chroma_loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
+from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
@@ -20,6 +21,9 @@ from chromadb_compaction.manifest import Space
 READ_ROWS = 5000
 READ_VALUES = 250_000
 """Vector components read back at once: ChromaDB answers in Python floats, 32 bytes each."""
+
+PARTS_BETWEEN = 16
+"""After so many parts, and after the first, which loads the index, freed memory is given back: that takes a while."""
 
 COSINE_TOLERANCE = 1e-5
 """ChromaDB normalises cosine vectors and scales them back: measured, that moves a component by 2e-7 of the largest."""
@@ -45,9 +49,12 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
             raise VerificationError(
                 f"{spec.name}: ChromaDB counts {records} records, the ledger {plan.counts.records} live rows"
             )
-        for rows in plan.written(min(READ_ROWS, max(1, READ_VALUES // spec.dimension)), RECORD):
+        parts = plan.written(min(READ_ROWS, max(1, READ_VALUES // spec.dimension)), RECORD)
+        for number, rows in enumerate(parts):
             progress()
             _check_rows(collection, rows, spec.space)
+            if number % PARTS_BETWEEN == 0:
+                give_back()
         for ids in batches(plan.deletes, READ_ROWS):
             progress()
             left = collection.get(ids=list(ids), include=[])["ids"]

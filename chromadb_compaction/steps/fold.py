@@ -45,7 +45,7 @@ class FoldResult(BaseModel):
 
     `ledger_changed` False: nothing is new, nothing was written. `records_changed` False: the directory is as it
     was (or still missing), only versions or tombstones moved. `loader`: the one that changed the records, if any
-    changed. `seconds` per phase: plan, load, verify, settle, ledger.
+    changed. `seconds` per phase: plan, load (and its parts load.records, load.index), verify, settle, ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +80,8 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
         spec = CollectionSpec(request.collection, dimension, request.space)
         with phases("load"):
             loader = loader or choose_loader(request.directory, spec)
-            loader.apply(request.directory, spec, plan, progress=progress)
+            parts = loader.apply(request.directory, spec, plan, progress=progress)
+        phases.include(parts, of="load")
         with phases("verify"):
             verify(request.directory, spec, plan, progress=progress)
         with phases("settle"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chromadb_compaction.adapters.chroma_loader import PartSeconds
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
@@ -141,7 +142,7 @@ class PaperLoader:
 
     name = "paper"
 
-    def apply(self, directory: Path, _spec: object, plan: FoldPlan, *, progress: Callable[[], object]) -> None:
+    def apply(self, directory: Path, _spec: object, plan: FoldPlan, *, progress: Callable[[], object]) -> PartSeconds:
         """Write down what the plan says."""
         progress()
         directory.mkdir(parents=True, exist_ok=True)
@@ -152,6 +153,7 @@ class PaperLoader:
         written = plan.written(1000, ("id", "document"))
         added = [[row["id"], row["document"]] for part in written for row in part.to_pylist()]
         paper.write_text(json.dumps(kept + added))
+        return {}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from chromadb_compaction.adapters.chroma import CollectionSpec, open_collection
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Progress
+from chromadb_compaction.adapters.chroma_loader import ApiLoader, PartSeconds, Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, VerificationError
 from chromadb_compaction.ledger import FoldPlan, decode_ledger
 from chromadb_compaction.run_rows import Rows
@@ -77,7 +77,7 @@ def test_several_runs_are_folded_as_one_and_the_newest_version_wins(docs: Collec
     with open_collection(docs.directory, "docs") as collection:
         assert np.array_equal(np.asarray(collection.get(ids=["a"], include=["embeddings"])["embeddings"]), [[2, 0]])
     assert decode_ledger(docs.ledger.read_bytes())["id"].to_pylist() == ["a", "b"]
-    assert list(result.seconds) == ["plan", "load", "verify", "settle", "ledger"]
+    assert list(result.seconds) == ["plan", "load", "load.records", "load.index", "verify", "settle", "ledger"]
 
 
 def test_a_fold_of_what_is_known_touches_no_file(docs: Collection) -> None:
@@ -120,10 +120,10 @@ def test_a_loader_that_loses_a_row_is_caught(docs: Collection) -> None:
     class Lossy:
         name = "lossy"
 
-        def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
+        def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
             rows = plan.inserts
             lossy = Rows(rows._pieces, rows._at[1:], rows._ids[1:])
-            ApiLoader().apply(directory, spec, plan._replace(inserts=lossy), progress=progress)
+            return ApiLoader().apply(directory, spec, plan._replace(inserts=lossy), progress=progress)
 
     with pytest.raises(VerificationError, match="docs: ChromaDB counts 1 records, the ledger 2"):
         fold(docs.request(a_run({"a": [1, 0], "b": [1, 0]})), loader=Lossy())
