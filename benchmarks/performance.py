@@ -34,9 +34,10 @@ three metadata keys.
 _SWEEPS = """
 ## What grows with what
 
-Seconds of each phase of one compaction. The fold is *plan* to *settle*: *records* is what goes into SQLite, *index* what
-ChromaDB takes to bring its index up to date. *download* is both the copy of the base and its way into the scratch
-directory. The vectors are random, without any structure, which is an index's worst case. Peaks are those of functions that have just built the base as well.
+Seconds of each phase of one compaction. The fold is *plan* to *settle*: *records* is what goes into SQLite, *index*
+what ChromaDB takes to bring its index up to date. *download* is both the copy of the base and its way into the scratch
+directory. The vectors are random, without any structure, which is an index's worst case. Peaks are those of functions
+that have just built the base as well.
 """
 
 
