@@ -105,8 +105,7 @@ def _loader(name: LoaderName) -> Loader | None:
     loaders: dict[LoaderName, Loader | None] = {
         "default": None,
         "api": ApiLoader(),
-        # hnswlib ignores an update of its only entry.
-        "in place": BulkLoader(rebuilds=lambda change: change.entries == 1),
+        "in place": BulkLoader(rebuilds=lambda change: change.isolates),
         "anew": BulkLoader(rebuilds=lambda _: True),
     }
     return loaders[name]

@@ -37,12 +37,21 @@ class IndexChange(NamedTuple):
         return self.entries - self.live + self.deleted
 
     @property
+    def isolates(self) -> bool:
+        """Say whether a vector would be replaced in place with no other live one beside it.
+
+        hnswlib writes an entry back to its file when it links it anew, which it does to live entries alone: so after
+        a restart the old vector would be there again.
+        """
+        return self.replaced > 0 and self.live - self.deleted == 1
+
+    @property
     def rebuilds(self) -> bool:
         """Say whether the index is built anew."""
         if not (self.deleted or self.replaced or self.added):
             return False
-        if self.replaced and self.entries == 1:
-            return True  # hnswlib ignores an update of its only entry
+        if self.isolates:
+            return True
         after = self.kept + self.replaced + self.added
         return self.dead > MAX_DEAD_SHARE * after or self.cost_anew < self.cost_in_place
 

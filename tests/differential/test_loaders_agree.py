@@ -34,8 +34,7 @@ from tests.runs import planned
 BULK_LOADERS = {
     "as costs say": BulkLoader(),
     "always anew": BulkLoader(rebuilds=lambda _: True),
-    # hnswlib ignores an update of its only entry.
-    "always in place": BulkLoader(rebuilds=lambda change: change.entries == 1),
+    "always in place": BulkLoader(rebuilds=lambda change: change.isolates),
 }
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 histories = given(history=HISTORIES, loader=st.sampled_from(sorted(BULK_LOADERS)))

@@ -36,3 +36,21 @@ def test_the_choice_and_its_reasons_read_as_one_line() -> None:
         "index changed in place: 100 live of 105 entries, 1 deleted, 2 replaced, 3 added;"
         " in place costs 11 insertions and leaves 6 dead, anew costs 107"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "isolates"),
+    [
+        pytest.param(IndexChange(1, 1, deleted=0, replaced=1, added=0), True, id="the only entry"),
+        pytest.param(IndexChange(2, 2, deleted=1, replaced=1, added=0), True, id="the only one that is not deleted"),
+        pytest.param(IndexChange(9, 1, deleted=0, replaced=1, added=9), True, id="the only live one among dead"),
+        pytest.param(IndexChange(2, 2, deleted=0, replaced=1, added=0), False, id="another live one stays"),
+        pytest.param(IndexChange(3, 3, deleted=1, replaced=2, added=0), False, id="two are replaced"),
+        pytest.param(IndexChange(2, 2, deleted=1, replaced=0, added=0), False, id="none is replaced"),
+    ],
+)
+def test_hnswlib_forgets_the_new_vector_of_an_entry_with_no_live_one_beside_it(
+    change: IndexChange, *, isolates: bool
+) -> None:
+    assert change.isolates is isolates
+    assert change.rebuilds or not isolates
