@@ -29,7 +29,7 @@ from chromadb_compaction.settings import MERGES_AT_ONCE
 IDLE_CALLS = 8
 BACKLOG_MEBIBYTES = 600
 MERGE_MEBIBYTES = 400e6 / MEBIBYTE
-BACKLOG_PHASES = ("GETs alone", "merge batch", "fold", "merge and fold", "execution")
+BACKLOG_PHASES = ("GETs alone", "merge batch, processor", "merge batch", "fold", "merge and fold", "execution")
 BACKLOG_LIMIT = 1.5
 """Of the time of one bulk upsert of as many rows."""
 ROUNDS = ("into empty", "half updates")

@@ -1,15 +1,18 @@
-"""The peak memory of the local stack's functions, as the kernel keeps it for each worker process."""
+"""The peak memory and the processor time of the local stack's functions, as the kernel keeps them for each worker."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
 POLL_SECONDS = 0.5
 _PROC = Path("/proc")
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""A process has ended since it was listed, or is somebody else's."""
 
 
 @contextmanager
@@ -36,15 +39,30 @@ def watched_workers(suffix: str) -> Iterator[dict[str, float]]:
         _note(peaks, suffix)
 
 
+def processor_seconds(suffix: str) -> dict[str, float]:
+    """Return what the workers that now live have taken so far, by the names of their functions."""
+    seconds: dict[str, float] = {}
+    for short, process in _workers(suffix):
+        with suppress(*_GONE):
+            # After the command in parentheses, which may hold anything: the 14th and 15th field of the line.
+            fields = (process / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            seconds[short] = seconds.get(short, 0.0) + ticks / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
 def _note(peaks: dict[str, float], suffix: str) -> None:
+    for short, process in _workers(suffix):
+        with suppress(*_GONE):
+            peaks[short] = max(peaks.get(short, 0.0), _peak(process))
+
+
+def _workers(suffix: str) -> Iterator[tuple[str, Path]]:
     for process in _PROC.glob("[0-9]*"):
-        try:
+        with suppress(*_GONE):
             function = _function(process)
             if function.endswith(suffix):
-                short = function.removeprefix("chromadb-").removesuffix(suffix)
-                peaks[short] = max(peaks.get(short, 0.0), _peak(process))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it has ended since, or is somebody else's
+                yield function.removeprefix("chromadb-").removesuffix(suffix), process
 
 
 def _function(process: Path) -> str:
