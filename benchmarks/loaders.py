@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from benchmarks import quality
 from benchmarks.folds import Fold, LoaderName, measure, write_run
-from benchmarks.memory import MEBIBYTE
+from benchmarks.memory import MEBIBYTE, allowed_mebibytes
 from benchmarks.report import Reference, Row
 from benchmarks.workload import Load, first_round, second_round
 
@@ -22,7 +22,6 @@ IDENTICAL_LIMIT = 0.1
 BYTES_LIMIT = 1.15
 """Of the bytes of a directory made fresh from the same live records."""
 LOST_RECALL = 0.01
-MEMORY_FACTOR, MEMORY_REST = 2.2, 250e6
 
 
 REPETITIONS = 3
@@ -99,7 +98,7 @@ def _index(part: str, fold: Fold, reference: Reference) -> Row:
 
 
 def _room(folds: dict[LoaderName, Fold], fresh: Fold, values: int) -> list[Row]:
-    allowed = (MEMORY_FACTOR * 4 * values + MEMORY_REST) / MEBIBYTE
+    allowed = allowed_mebibytes(values)
     ours = folds["default"]
     peak = Reference(name="api", value=folds["api"].peak_mebibytes)
     held = Reference(name="api", value=fresh.bytes / MEBIBYTE, limit=BYTES_LIMIT)

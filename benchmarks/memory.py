@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
+FACTOR, REST = 2.2, 250e6
+"""What a fold may take: so many times the bytes of all the collection's vectors, and so many bytes more."""
 POLL_SECONDS = 0.5
 _PROC = Path("/proc")
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
@@ -74,6 +76,11 @@ def _function(process: Path) -> str:
 def _peak(process: Path) -> float:
     lines = (process / "status").read_text(encoding="ascii", errors="replace").splitlines()
     return next((int(line.split()[1]) * 1024 / MEBIBYTE for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def allowed_mebibytes(values: int) -> float:
+    """Return the MiB that a fold of a collection may take whose vectors have so many components together."""
+    return (FACTOR * 4 * values + REST) / MEBIBYTE
 
 
 def peak_mebibytes() -> float:

@@ -37,7 +37,7 @@ _SWEEPS = """
 Seconds of each phase of one compaction. The fold is *plan* to *settle*: *records* is what goes into SQLite, *index*
 what ChromaDB takes to bring its index up to date. *download* is both the copy of the base and its way into the scratch
 directory. The vectors are random, without any structure, which is an index's worst case. Peaks are those of functions
-that have just built the base as well.
+that have just built the base as well; the limit is that of one fold.
 """
 
 
@@ -61,12 +61,13 @@ def _report(report: Report) -> str:
 
 def _sweep(sweep: Sweep) -> str:
     functions = ("merge-batch", "compactor")
-    head = ["", *PHASES, *(f"{name} peak" for name in functions)]
+    head = ["", *PHASES, *(f"{name} peak" for name in functions), "limit"]
     rows = [
         [
             point.label,
             *(f"{point.seconds[phase]:.2f} s" for phase in PHASES),
             *(f"{point.peaks.get(name, 0):,.0f} MiB" for name in functions),
+            f"{point.allowed:,.0f} MiB",
         ]
         for point in sweep.points
     ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import job
-from benchmarks.memory import watched_workers
+from benchmarks.memory import allowed_mebibytes, watched_workers
 from benchmarks.workload import Records, random_records
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
@@ -21,12 +21,16 @@ _OF_FOLD = {"plan": "plan", "records": "load.records", "index": "load.index", "v
 
 
 class Point(NamedTuple):
-    """One measured compaction: what it met and what it took, in seconds per phase and peak MiB per function."""
+    """One measured compaction: what it met and what it took, in seconds per phase and peak MiB per function.
+
+    `allowed` is what its fold may take in MiB.
+    """
 
     x: float
     label: str
     seconds: dict[str, float]
     peaks: dict[str, float]
+    allowed: float
 
 
 class Sweep(NamedTuple):
@@ -51,6 +55,11 @@ class Change(NamedTuple):
     deltas: int
     rows: int
     updates: float
+
+    @property
+    def new(self) -> int:
+        """How many of the rows are new records."""
+        return self.deltas * self.rows - round(self.deltas * self.rows * self.updates)
 
 
 def number_of_deltas(home: StackHome) -> Sweep:
@@ -96,7 +105,8 @@ def measured(home: StackHome, change: Change, *, x: float, label: str) -> Point:
     seconds["download"] += copied
     seconds |= {phase: upload.get(f"fold.{part}", 0.0) for phase, part in _OF_FOLD.items()}
     seconds["merge batch"] = job.phases(timeline)["merge batch"]
-    return Point(x, label, {phase: seconds[phase] for phase in PHASES}, peaks)
+    allowed = allowed_mebibytes((change.base + change.new) * change.dimension)
+    return Point(x, label, {phase: seconds[phase] for phase in PHASES}, peaks, allowed)
 
 
 def base_of(change: Change) -> Iterator[Records]:
@@ -109,9 +119,9 @@ def base_of(change: Change) -> Iterator[Records]:
 
 def arriving(change: Change) -> Iterator[Records]:
     """Yield the deltas that arrive: the updates spread evenly over the base."""
-    updates = round(change.deltas * change.rows * change.updates)
+    updates = change.deltas * change.rows - change.new
     old = [_id(row) for row in np.linspace(0, change.base, updates, endpoint=False, dtype=int).tolist()]
-    new = [_id(change.base + row) for row in range(change.deltas * change.rows - updates)]
+    new = [_id(change.base + row) for row in range(change.new)]
     ids = np.random.default_rng(5).permutation(old + new).tolist()
     for delta in range(change.deltas):
         part = ids[delta * change.rows : (delta + 1) * change.rows]
