@@ -62,11 +62,12 @@ class S3ObjectStore:
     @again_if_broken_off
     def get(self, key: str) -> StoredObject:
         """Return the object. Raises ObjectMissingError."""
-        found = self._gets.get(key)
-        if found is not None:
-            return found
-        with self._translated("reading", key), self._gets.watching(key):
-            return _stored(self._client.get_object(Bucket=self._bucket, Key=key))
+        with self._translated("reading", key):
+            found = self._gets.get(key)
+            if found is not None:
+                return found
+            with self._gets.watching(key):
+                return _stored(self._client.get_object(Bucket=self._bucket, Key=key))
 
     @again_if_broken_off
     def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
