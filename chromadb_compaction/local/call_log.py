@@ -11,10 +11,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 VARIABLE = "LOCAL_STACK_CALLS"
+BY_A_CLIENT = "amz-sdk-invocation-id"
+"""A header of every request that a client of boto3 makes."""
 NAMING = frozenset(
     {"Bucket", "CopySource", "Delete", "IfMatch", "Key", "Prefix", "QueueUrl", "TableName", "stateMachineArn"}
 )
@@ -41,18 +44,30 @@ def record_calls(directory: Path, function: str) -> None:
     def remember(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
         context[VARIABLE] = {name: value for name, value in params.items() if name in NAMING}
 
-    def append(http_response: Any, model: Any, context: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - botocore's
-        call = Call(
-            service=model.service_model.service_name,
-            operation=model.name,
-            parameters=context[VARIABLE],
-            status=http_response.status_code,
-        )
+    def write(call: Call) -> None:
         # One write of one line, so that threads and worker processes do not mix theirs.
         os.write(log, f"{call.model_dump_json()}\n".encode())
 
+    def append(http_response: Any, model: Any, context: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - botocore's
+        write(
+            Call(
+                service=model.service_model.service_name,
+                operation=model.name,
+                parameters=context[VARIABLE],
+                status=http_response.status_code,
+            )
+        )
+
+    def append_short(request: Any, **_unused: object) -> None:  # noqa: ANN401 - botocore's
+        # What adapters/signed_gets.py asks is no call of a client. If it fails, a client's call follows.
+        if BY_A_CLIENT not in request.headers:
+            bucket, _, key = unquote(urlsplit(request.url).path).removeprefix("/").partition("/")
+            write(Call(service="s3", operation="GetObject", parameters={"Bucket": bucket, "Key": key}, status=200))
+
     # Every session that is made later registers these as its own.
-    handlers.BUILTIN_HANDLERS.extend([("provide-client-params", remember), ("after-call", append)])
+    handlers.BUILTIN_HANDLERS.extend(
+        [("provide-client-params", remember), ("after-call", append), ("before-send.s3.GetObject", append_short)]
+    )
 
 
 def recorded(directory: Path, function: str) -> Iterator[Call]:
