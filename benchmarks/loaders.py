@@ -22,8 +22,6 @@ IDENTICAL_LIMIT = 0.1
 BYTES_LIMIT = 1.15
 """Of the bytes of a directory made fresh from the same live records."""
 LOST_RECALL = 0.01
-
-
 REPETITIONS = 3
 """How often each fold is measured, in turn with what it is held against; the median counts."""
 

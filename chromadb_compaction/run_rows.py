@@ -1,7 +1,7 @@
 """The rows that a fold may write: what decides about them is in memory, their texts and vectors stay in their files.
 
-So a fold takes no more memory for a hundred thousand new rows than for a few: it goes through the files as often as
-it needs to, a row group at a time.
+So what arrives costs a fold some hundred bytes a row, however large its texts and vectors: it goes through the files as
+often as it needs to, a row group at a time.
 """
 
 from __future__ import annotations
@@ -94,21 +94,22 @@ def stored_rows(paths: Sequence[Path]) -> RunRows:
     """
     pieces: list[Piece] = []
     tables = [KEY_SCHEMA.empty_table()]
-    dimensions: set[int] = set()
+    dimensions: set[int | None] = set()
     for path in paths:
         with open_run(path) as run:
             tables.append(run.read(columns=KEY_SCHEMA.names).cast(KEY_SCHEMA))
             pieces.extend(_pieces(path, run.metadata))
-            dimensions |= {found for found in [run_dimension(run.schema_arrow.empty_table())] if found is not None}
-    if len(dimensions) > 1:
-        raise ValueError(f"runs of dimensions {sorted(dimensions)} cannot be one collection's")
+            dimensions.add(run_dimension(run.schema_arrow.empty_table()))
+    known = sorted(dimension for dimension in dimensions if dimension)
+    if len(known) > 1:
+        raise ValueError(f"runs of dimensions {known} cannot be one collection's")
     keys = pa.concat_tables(tables)
     at = np.arange(keys.num_rows, dtype=np.int64)
     if len(paths) > 1:
         # In the order of the files, so that each is read from one end to the other.
         at = np.sort(winners(keys).to_numpy()).astype(np.int64)
         keys = keys.take(at)
-    return RunRows(pieces, keys, at, next(iter(dimensions), None))
+    return RunRows(pieces, keys, at, next(iter(known), None))
 
 
 def _pieces(path: Path, footer: pq.FileMetaData) -> Iterator[Piece]:

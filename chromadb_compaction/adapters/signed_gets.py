@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
 from botocore.exceptions import HTTPClientError
 from botocore.hooks import first_non_none_response
 
@@ -61,7 +62,7 @@ class SignedGets:
         try:
             answer = self._exchange(request.prepare())
             return _stored(answer.headers, answer.content) if answer.status_code == 200 else None
-        except (HTTPClientError, OSError):
+        except (HTTPClientError, BotocoreConnectionError):
             return None
 
     @contextmanager
@@ -94,10 +95,10 @@ class SignedGets:
 
 def _stored(headers: Mapping[str, str], body: bytes) -> StoredObject | None:
     """Return the object unless its bytes are not those that S3 states."""
-    stated = headers.get(CRC32, "")
-    if len(body) != int(headers.get("content-length", -1)):
+    stated, etag, modified = (headers.get(name, "") for name in (CRC32, "etag", "last-modified"))
+    if not (etag and modified) or len(body) != int(headers.get("content-length", -1)):
         return None
     # Of an object uploaded in parts it may be a sum of sums, with their number after a dash.
     if stated and "-" not in stated and base64.b64decode(stated) != zlib.crc32(body).to_bytes(4, "big"):
         return None
-    return StoredObject(body, headers["etag"], parsedate_to_datetime(headers["last-modified"]).timestamp())
+    return StoredObject(body, etag, parsedate_to_datetime(modified).timestamp())

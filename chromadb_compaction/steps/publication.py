@@ -44,14 +44,11 @@ class Draft:
         return sum(f.bytes for f in files if layout.snapshot_of_key(f.key, prefix=prefix) == self.snapshot_id)
 
     def _files(self, folded: FoldedCollection, prefix: str) -> dict[str, FoldedFile]:
-        name = folded.result.collection
-        before = self._base.collections[name].files if self._base and name in self._base.collections else {}
-        return {
-            path: FoldedFile(
-                local, layout.snapshot_file_key(self.snapshot_id, name, path, prefix=prefix), before.get(path)
-            )
-            for path, local in files_below(folded.directory).items()
-        }
+        name, found = folded.result.collection, files_below(folded.directory)
+        base = self._collections.get(name)
+        before = base.files if base else {}
+        keys = {path: layout.snapshot_file_key(self.snapshot_id, name, path, prefix=prefix) for path in found}
+        return {path: FoldedFile(local, keys[path], before.get(path)) for path, local in found.items()}
 
     def manifest(self, outcomes: list[DeltaOutcome], *, now: float, seconds: float) -> Manifest:
         """Return the manifest, made at `now` after `seconds` of work."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError, SSLError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +90,7 @@ def with_checksum(checksum: str, _call: object, answer: Answer) -> Answer:
         lambda _: Answer(503, {}, b""),
         lambda _: Answer(307, {"location": "https://elsewhere"}, b""),
         lambda answer: Answer(206, answer.headers, answer.body),
+        lambda answer: Answer(200, {"etag": answer.headers["etag"]}, answer.body),
     ],
 )
 def test_whatever_is_no_plain_success_is_asked_of_boto3(watched: Watched, spoilt: Callable[[Answer], Answer]) -> None:
@@ -99,10 +100,20 @@ def test_whatever_is_no_plain_success_is_asked_of_boto3(watched: Watched, spoilt
     assert watched.by_boto3 == [False, True]
 
 
-def test_a_connection_that_fails_is_tried_again_by_boto3(watched: Watched) -> None:
-    def fail_once(call: Call, answer: Answer) -> Answer:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ReadTimeoutError(endpoint_url="https://s3"),
+        ConnectTimeoutError(endpoint_url="https://s3"),
+        EndpointConnectionError(endpoint_url="https://s3"),
+        SSLError(endpoint_url="https://s3", error=ValueError("certificate")),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_connection_that_fails_is_tried_again_by_boto3(watched: Watched, failure: Exception) -> None:
+    def fail_once(_: Call, answer: Answer) -> Answer:
         if len(watched.calls) == 1:
-            raise ReadTimeoutError(endpoint_url=call.request.url)
+            raise failure
         return answer
 
     watched.spoil = fail_once
