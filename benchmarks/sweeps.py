@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import job
 from benchmarks.memory import allowed_mebibytes, watched_workers
-from benchmarks.workload import Records, random_records
+from benchmarks.workload import Records, records
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
 
@@ -114,7 +114,7 @@ def base_of(change: Change) -> Iterator[Records]:
     rows = max(1, BASE_DELTA_BYTES // (4 * change.dimension + 400))
     for start in range(0, change.base, rows):
         ids = [_id(row) for row in range(start, min(start + rows, change.base))]
-        yield random_records(change.dimension, seed=start, ids=ids)
+        yield records(change.dimension, seed=start, ids=ids)
 
 
 def arriving(change: Change) -> Iterator[Records]:
@@ -125,7 +125,7 @@ def arriving(change: Change) -> Iterator[Records]:
     ids = np.random.default_rng(5).permutation(old + new).tolist()
     for delta in range(change.deltas):
         part = ids[delta * change.rows : (delta + 1) * change.rows]
-        yield random_records(change.dimension, seed=1_000_000 + delta, ids=part)
+        yield records(change.dimension, seed=1_000_000 + delta, ids=part)
 
 
 def _id(row: int) -> str:

@@ -47,6 +47,7 @@ __all__ = [
     "open_directory",
     "open_server",
     "prepare_collection",
+    "reclaim_pages",
     "reset_threshold",
     "settle",
 ]
@@ -184,13 +185,18 @@ def settle(directory: Path) -> None:
         queued = _number(database, "SELECT count(*) FROM embeddings_queue")
         if queued > 1:
             raise VerificationError(f"{directory.name}: the index is not flushed, {queued} operations are still queued")
-        free = _number(database, "PRAGMA freelist_count") / max(1, _number(database, "PRAGMA page_count"))
-        if free > VACUUM_FREE_SHARE:
-            database.execute("VACUUM")
+        reclaim_pages(database)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     left = sorted(path.name for path in directory.iterdir() if path.name.endswith(_UNFINISHED_SUFFIXES))
     if left:
         raise VerificationError(f"{directory.name}: SQLite is still in use, {', '.join(left)} should be gone")
+
+
+def reclaim_pages(database: sqlite3.Connection) -> None:
+    """Rewrite the database, outside any transaction, if more than a twentieth of its pages are free."""
+    free = _number(database, "PRAGMA freelist_count") / max(1, _number(database, "PRAGMA page_count"))
+    if free > VACUUM_FREE_SHARE:
+        database.execute("VACUUM")
 
 
 def _number(database: sqlite3.Connection, sql: str) -> int:

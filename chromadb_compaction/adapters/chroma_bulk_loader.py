@@ -7,23 +7,17 @@ from it (tests/differential), on the versions that chroma_gate knows.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, repeat
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from chromadb_compaction.adapters.chroma import (
-    DEFAULT_SYNC_THRESHOLD,
-    SQLITE_FILE,
-    CollectionSpec,
-    open_collection,
-    open_directory,
-    prepare_collection,
-)
+from chromadb_compaction.adapters.chroma import DEFAULT_SYNC_THRESHOLD, CollectionSpec
 from chromadb_compaction.adapters.chroma_costs import IndexChange
 from chromadb_compaction.adapters.chroma_index import entries
+from chromadb_compaction.adapters.chroma_index_build import IndexBuild, create, index_build
 from chromadb_compaction.adapters.chroma_loader import PartSeconds, Progress, ids_of, vectors_of
 from chromadb_compaction.adapters.chroma_rebuild import KeptVectors
 from chromadb_compaction.adapters.chroma_schema import with_keys, with_threshold
@@ -33,20 +27,12 @@ from chromadb_compaction.adapters.chroma_tables import (
     UPDATE,
     Collection,
     Operation,
+    reclaim,
     scratch_tables,
 )
-from chromadb_compaction.adapters.native_memory import give_back
-from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.run_rows import Rows
 
-QUEUED_VALUES = 4_000_000
-QUEUED_SHARE = 0.1
-"""How much is queued at once: vector components, or a share of the whole index, whichever is more.
-
-ChromaDB holds what is queued in memory twice, and no thread of ours runs while it builds; but before and after
-each portion it reads and writes the whole index.
-"""
 ROWS_AT_ONCE = 5000
 
 log = logging.getLogger(__name__)
@@ -61,7 +47,10 @@ class _Feed(NamedTuple):
 
 
 class BulkLoader:
-    """See the module. Only for directories that chroma_gate does not refuse."""
+    """See the module. Only for directories that chroma_gate does not refuse.
+
+    Its records are written while ChromaDB builds the index: of two cores, that leaves one idle now and then.
+    """
 
     name = "bulk"
 
@@ -80,22 +69,29 @@ class BulkLoader:
         log.info("%s: %s", spec.name, change)
         kept = KeptVectors(segment, spec, plan) if self._rebuilds(change) else None
         feed = _changes(plan) if kept is None else _everything(kept, plan)
-        collection = _write_records(directory, spec, collection, plan, feed, progress=progress)
-        written = time.perf_counter()
-        if kept is not None:
-            _forget_index(directory, collection)
-        _feed_index(directory, spec, collection, feed, records=plan.counts.records, progress=progress)
-        if kept is not None:
-            kept.carry_over(segment)
-        return {"records": written - started, "index": time.perf_counter() - written}
+        if not feed.total:
+            _write_records(directory, spec, collection, plan, feed, progress=progress)
+            return {"records": time.perf_counter() - started, "index": 0.0}
+        with (
+            index_build(directory, spec, collection, anew=kept is not None) as build,
+            ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
+        ):
+            building = pool.submit(_bring_up_to_date, build, feed, kept, plan.counts.records, progress)
+            _write_records(directory, spec, collection, plan, feed, progress=progress)
+            index = building.result()
+            build.bring_home()
+        return {"records": time.perf_counter() - started - index, "index": index}
 
 
-def create(directory: Path, spec: CollectionSpec) -> None:
-    """Make the directory with its collection, empty, unless it is there."""
-    if not (directory / SQLITE_FILE).exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        with open_directory(directory) as client:
-            prepare_collection(client, spec, operations=DEFAULT_SYNC_THRESHOLD)
+def _bring_up_to_date(
+    build: IndexBuild, feed: _Feed, kept: KeptVectors | None, records: int, progress: Progress
+) -> float:
+    """Give the index what it is fed, and return the seconds that took."""
+    started = time.perf_counter()
+    build.take(feed.operations, feed.total, records=records, progress=progress)
+    if kept is not None:
+        kept.carry_over(build.segment)
+    return time.perf_counter() - started
 
 
 def _index_change(segment: Path, plan: FoldPlan) -> IndexChange:
@@ -130,21 +126,21 @@ def _vectors(kind: int, rows: Rows) -> Iterator[Operation]:
 
 def _write_records(
     directory: Path, spec: CollectionSpec, collection: Collection, plan: FoldPlan, feed: _Feed, *, progress: Progress
-) -> Collection:
-    """Bring the records, all but their vectors, to what the plan says, in one transaction; return what holds then."""
+) -> None:
+    """Bring the records, all but their vectors, to what the plan says, and leave no room of what is gone."""
     last = collection.last_sequence + feed.total
     with scratch_tables(directory) as tables:
         tables.remove(collection, plan.removed)
         texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata"))
         kinds = tables.insert(collection, texts, _sequences(collection, plan, feed), progress=progress)
-        collection = collection._replace(dimension=spec.dimension, schema=with_keys(collection.schema, kinds))
-        tables.describe(collection)
+        schema = with_threshold(with_keys(collection.schema, kinds), DEFAULT_SYNC_THRESHOLD)
+        tables.describe(collection._replace(dimension=spec.dimension, schema=schema))
         if feed.total:
             tables.mark_seen(collection.metadata_segment, last)
     if plan.deletes or plan.counts.replaced:
         with scratch_tables(directory) as tables:
             tables.merge_texts()
-    return collection
+    reclaim(directory)
 
 
 def _sequences(collection: Collection, plan: FoldPlan, feed: _Feed) -> Iterable[int]:
@@ -153,33 +149,3 @@ def _sequences(collection: Collection, plan: FoldPlan, feed: _Feed) -> Iterable[
     replaced, inserted = plan.replacements.num_rows, plan.inserts.num_rows
     edited = repeat(first + replaced - 1, plan.edits.num_rows)
     return chain(range(first, first + replaced), edited, range(first + replaced, first + replaced + inserted))
-
-
-def _forget_index(directory: Path, collection: Collection) -> None:
-    """Take the index away: ChromaDB then builds one from all that is queued."""
-    shutil.rmtree(directory / collection.vector_segment, ignore_errors=True)
-    with scratch_tables(directory) as tables:
-        tables.mark_seen(collection.vector_segment, None)
-
-
-def _feed_index(
-    directory: Path, spec: CollectionSpec, collection: Collection, feed: _Feed, *, records: int, progress: Progress
-) -> None:
-    """Queue the operations, as many at once as memory allows, and have ChromaDB take in and flush each portion."""
-    portion = max(1, QUEUED_VALUES // spec.dimension, int(QUEUED_SHARE * records))
-    for start in range(0, feed.total, portion):
-        progress()
-        first, count = collection.last_sequence + 1 + start, min(portion, feed.total - start)
-        with scratch_tables(directory) as tables:
-            tables.describe(collection._replace(schema=with_threshold(collection.schema, count)))
-            tables.enqueue(collection, islice(feed.operations, count), first=first)
-        give_back()
-        with open_collection(directory, spec.name) as opened:
-            # Any question makes ChromaDB take in its queue first; this one costs nothing else.
-            opened.count()
-        give_back()
-        with scratch_tables(directory) as tables:
-            seen = tables.seen(collection.vector_segment)
-            tables.describe(collection._replace(schema=with_threshold(collection.schema, DEFAULT_SYNC_THRESHOLD)))
-        if seen != first + count - 1:
-            raise VerificationError(f"{spec.name}: ChromaDB flushed its index up to operation {seen}, not all of them")

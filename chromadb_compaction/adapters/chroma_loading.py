@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 
 from chromadb_compaction.adapters.chroma import CollectionSpec
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader, create
+from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
 from chromadb_compaction.adapters.chroma_gate import refusal
+from chromadb_compaction.adapters.chroma_index_build import create
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 
 log = logging.getLogger(__name__)

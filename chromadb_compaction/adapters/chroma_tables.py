@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
 
-from chromadb_compaction.adapters.chroma import SQLITE_FILE
+from chromadb_compaction.adapters.chroma import SQLITE_FILE, reclaim_pages
 from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, texts_of
 from chromadb_compaction.adapters.chroma_schema import Schema, kind_of
 from chromadb_compaction.errors import VerificationError
@@ -50,6 +50,21 @@ _REMOVE = """
 # The row's number holds the segment's from bit 37 on; what belongs to no segment has none there.
 _TEXT_SEGMENTS = "SELECT count(*) FROM embedding_fulltext_search_data WHERE id >> 37 > 0 GROUP BY id >> 37"
 
+# What states which collection a directory holds, and how far its segments are; a handful of rows.
+_STATEMENT = (
+    "tenants",
+    "databases",
+    "collections",
+    "collection_metadata",
+    "segments",
+    "segment_metadata",
+    "max_seq_id",
+)
+
+Statement = dict[str, list[tuple[object, ...]]]
+"""The rows of those tables."""
+Queued = tuple[object, ...]
+"""A row of the queue."""
 Scalar = str | int | float | bool
 Cells = tuple[int, str, str | None, int | None, float | None, bool | None]
 """One metadata value: the record's number, the key, and the value in the column of its type."""
@@ -90,6 +105,13 @@ def scratch_tables(directory: Path) -> Iterator[Tables]:
         database.close()
 
 
+def reclaim(directory: Path) -> None:
+    """Rewrite the SQLite file of a closed directory that is a scratch copy, if much of it is free."""
+    with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
+        database.executescript(_SCRATCH)
+        reclaim_pages(database)
+
+
 class Tables:
     """The tables of a directory that holds one collection, in one transaction."""
 
@@ -110,6 +132,17 @@ class Tables:
             vector_segment=segments["VECTOR"],
             last_sequence=self._database.execute(f"SELECT coalesce(max(seq_id), 0) FROM ({sequences})").fetchone()[0],  # noqa: S608 - constants
         )
+
+    def statement(self) -> Statement:
+        """Read what another directory must state to hold the same collection."""
+        return {table: self._database.execute(f"SELECT * FROM {table}").fetchall() for table in _STATEMENT}  # noqa: S608 - constants
+
+    def state(self, statement: Statement) -> None:
+        """Make this directory, of the same version of ChromaDB, hold that collection; without any record."""
+        for table, rows in statement.items():
+            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+            for row in rows:
+                self._database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a constant
 
     def describe(self, collection: Collection) -> None:
         """Write the collection's dimension and schema."""
@@ -203,6 +236,15 @@ class Tables:
                 for sequence, each in enumerate(operations, first)
             ),
         )
+
+    def last_queued(self) -> Queued:
+        """Return the row of the newest operation. ChromaDB keeps it: the next one's number is one more."""
+        return tuple(self._database.execute("SELECT * FROM embeddings_queue ORDER BY seq_id DESC LIMIT 1").fetchone())
+
+    def leave_queued(self, row: Queued) -> None:
+        """Let the queue be what is left of it once everything in it has been taken in."""
+        self._database.execute("DELETE FROM embeddings_queue")
+        self._database.execute(f"INSERT INTO embeddings_queue VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a constant
 
     def mark_seen(self, segment: str, sequence: int | None) -> None:
         """Say that a segment has seen every operation up to `sequence`; None: none at all."""

@@ -19,7 +19,7 @@ from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
 
 READ_ROWS = 5000
-READ_VALUES = 250_000
+READ_VALUES = 125_000
 """Vector components read back at once: ChromaDB answers in Python floats, 32 bytes each."""
 
 PARTS_BETWEEN = 16

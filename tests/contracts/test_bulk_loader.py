@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters import chroma_bulk_loader, chroma_gate
+from chromadb_compaction.adapters import chroma_gate, chroma_index_build
 from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection, open_directory, settle
 from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
 from chromadb_compaction.adapters.chroma_gate import PROVEN, migrations_digest, refusal
@@ -146,9 +146,9 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
         with open_collection(directory, name) as collection:
             yield collection
 
-    monkeypatch.setattr(chroma_bulk_loader, "QUEUED_VALUES", 10)
-    monkeypatch.setattr(chroma_bulk_loader, "QUEUED_SHARE", 0)
-    monkeypatch.setattr(chroma_bulk_loader, "open_collection", counting)
+    monkeypatch.setattr(chroma_index_build, "QUEUED_VALUES", 10)
+    monkeypatch.setattr(chroma_index_build, "QUEUED_SHARE", 0)
+    monkeypatch.setattr(chroma_index_build, "open_collection", counting)
     run = a_run({f"row-{n}": [n, 2] for n in range(5, 30)}, deletes={"row-1", "row-2"}, delta=2)
     plan = planned(base.ledger, run)
     BulkLoader(rebuilds=lambda _: rebuilds).apply(tmp_path, SPEC, plan, progress=no_progress)
@@ -233,12 +233,12 @@ def test_an_index_that_chromadb_did_not_flush_is_refused(
     @contextmanager
     def never_opened(directory: Path, name: str) -> Iterator[object]:
         class Idle:
-            def count(self) -> int:
-                return 0
+            def get(self, **_: object) -> None:
+                pass
 
         yield Idle()
 
-    monkeypatch.setattr(chroma_bulk_loader, "open_collection", never_opened)
+    monkeypatch.setattr(chroma_index_build, "open_collection", never_opened)
     plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="flushed its index up to operation 20, not all of them"):
         BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)

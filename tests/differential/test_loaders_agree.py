@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.adapters.chroma import CollectionSpec, settle
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader, create
+from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
+from chromadb_compaction.adapters.chroma_index_build import create
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_verification import verify
 from chromadb_compaction.manifest import Space
