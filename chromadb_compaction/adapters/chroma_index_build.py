@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,14 @@ def create(directory: Path, spec: CollectionSpec) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with open_directory(directory) as client:
             prepare_collection(client, spec, operations=DEFAULT_SYNC_THRESHOLD)
+
+
+@cache
+def _database_of_nothing() -> bytes:
+    """Return the SQLite file of an empty directory as this version of ChromaDB makes it, which takes it a while."""
+    with TemporaryDirectory() as name:
+        create(Path(name), CollectionSpec("nothing", 1, "l2"))
+        return Path(name, SQLITE_FILE).read_bytes()
 
 
 class IndexBuild:
@@ -105,7 +114,7 @@ def index_build(directory: Path, spec: CollectionSpec, collection: Collection, *
     """
     with TemporaryDirectory(prefix=".index-", dir=directory.parent) as name:
         place = Path(name)
-        create(place, spec)
+        (place / SQLITE_FILE).write_bytes(_database_of_nothing())
         with scratch_tables(directory) as tables:
             statement = tables.statement()
         with scratch_tables(place) as tables:

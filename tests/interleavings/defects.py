@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import ANY, Mock
 
 import pytest
@@ -59,13 +59,21 @@ def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "_still_published", lambda *_: True)
 
 
-DEFECTS: tuple[tuple[Defect, str, Crowd], ...] = (
-    (swap_without_if_match, "[15]", "everybody"),
-    (heartbeat_without_owner, "8", "everybody"),
-    (release_without_owner, "[18]", "everybody"),
-    (clean_up_without_pointer_check, "1", "rollback"),
-    (clean_up_that_never_looks_back, "1", "rollback"),
-    (prune_by_age_alone, "4", "everybody"),
-    (prune_without_marks, "4", "rollback"),
+class Sought(NamedTuple):
+    """A mistake, the rule that it breaks, who takes part, and the seed to begin with: one that was seen to show it."""
+
+    defect: Defect
+    rule: str
+    crowd: Crowd
+    first: int
+
+
+DEFECTS = (
+    Sought(swap_without_if_match, "[15]", "everybody", 33),
+    Sought(heartbeat_without_owner, "8", "everybody", 7),
+    Sought(release_without_owner, "[18]", "everybody", 26),
+    Sought(clean_up_without_pointer_check, "1", "rollback", 47),
+    Sought(clean_up_that_never_looks_back, "1", "rollback", 41),
+    Sought(prune_by_age_alone, "4", "everybody", 4),
+    Sought(prune_without_marks, "4", "rollback", 6),
 )
-"""The mistake, the rule that it breaks, and who takes part."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.interleavings.defects import DEFECTS, Defect
+from tests.interleavings.defects import DEFECTS, Sought
 from tests.interleavings.play import Crowd, Play
 from tests.interleavings.stage import Stage, make_deterministic, use_paper
 from tests.reliability_report import Count
@@ -86,15 +86,13 @@ def test_a_seed_tells_the_same_story_every_time(perform: Perform) -> None:
     assert perform(5, None).told() == perform(5, None).told()
 
 
-@pytest.mark.parametrize(("defect", "rule", "crowd"), DEFECTS, ids=[defect.__name__ for defect, *_ in DEFECTS])
-def test_a_safeguard_taken_away_is_missed(
-    defect: Defect, rule: str, crowd: Crowd, perform: Perform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    defect(monkeypatch)
+@pytest.mark.parametrize("sought", DEFECTS, ids=lambda sought: sought.defect.__name__)
+def test_a_safeguard_taken_away_is_missed(sought: Sought, perform: Perform, monkeypatch: pytest.MonkeyPatch) -> None:
+    sought.defect(monkeypatch)
 
     def play_all() -> None:
         for seed in range(SEEDS_WITH_A_DEFECT):
-            perform(seed, crowd)
+            perform((sought.first + seed) % SEEDS_WITH_A_DEFECT, sought.crowd)
 
-    with pytest.raises(AssertionError, match=rf"seed \d+: {rule}\."):
+    with pytest.raises(AssertionError, match=rf"seed \d+: {sought.rule}\."):
         play_all()
