@@ -69,11 +69,11 @@ class Sought(NamedTuple):
 
 
 DEFECTS = (
-    Sought(swap_without_if_match, "[15]", "everybody", 33),
-    Sought(heartbeat_without_owner, "8", "everybody", 7),
-    Sought(release_without_owner, "[18]", "everybody", 26),
-    Sought(clean_up_without_pointer_check, "1", "rollback", 47),
-    Sought(clean_up_that_never_looks_back, "1", "rollback", 41),
+    Sought(swap_without_if_match, "[15]", "everybody", 57),
+    Sought(heartbeat_without_owner, "8", "everybody", 11),
+    Sought(release_without_owner, "[18]", "everybody", 11),
+    Sought(clean_up_without_pointer_check, "1", "rollback", 4),
+    Sought(clean_up_that_never_looks_back, "1", "rollback", 25),
     Sought(prune_by_age_alone, "4", "everybody", 4),
-    Sought(prune_without_marks, "4", "rollback", 6),
+    Sought(prune_without_marks, "4", "rollback", 1),
 )

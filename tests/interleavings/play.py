@@ -44,11 +44,15 @@ class Play:
 
     def perform(self) -> None:
         """Play it to its end, let quiet executions come, and check what is left. Raises AssertionError."""
-        self._prelude()
-        self._cast()
-        self._faults_left = self.chance.randint(1, self._faults_wanted)
-        self._until_all_have_ended()
-        self._quiet_end()
+        try:
+            self._prelude()
+            self._cast()
+            self._faults_left = self.chance.randint(1, self._faults_wanted)
+            self._until_all_have_ended()
+            self._quiet_end()
+        finally:
+            for actor in self._actors:
+                actor.leave()
 
     def told(self) -> str:
         """Return the whole story, so that a person can read it."""

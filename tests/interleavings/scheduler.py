@@ -51,6 +51,11 @@ class Actor:
         self._go.release()
         self._wait()
 
+    def leave(self) -> None:
+        """Die, if it has not ended: whatever it still waits with would keep this process from ending."""
+        while not self.ended:
+            self.go_on("die")
+
     @property
     def looks_back(self) -> bool:
         """Say whether it is a clean-up that has deleted, and has not yet looked whether it should have."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chromadb_compaction.adapters.chroma_loader import PartSeconds
+from chromadb_compaction.adapters.object_store import S3ObjectStore
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
@@ -60,6 +61,11 @@ class Seat:
     def _intercept(self, call: Call, perform: Perform) -> Answer:
         return self.intercept(call, perform)
 
+    def be_new(self) -> None:
+        """Forget what was read of the bucket: who has read of it before asks otherwise than who has not."""
+        store: Any = self.services.objects
+        self.services = self.services._replace(objects=S3ObjectStore(store._client, store._bucket))
+
     def sit_down(self, intercept: Interceptor, wrong: float) -> None:
         """Give the seat to another actor, with an empty disk."""
         shutil.rmtree(self.disk, ignore_errors=True)
@@ -80,8 +86,10 @@ class Stage:
         self._empty = self.aws.save()
 
     def reset(self) -> None:
-        """Empty everything; every seat is free."""
+        """Empty everything; every seat is free, and as if it were new."""
         self.aws.restore(self._empty)
+        for seat in self._seats:
+            seat.be_new()
         self.clock.now = START
         self._free = list(self._seats)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -82,8 +83,15 @@ def test_nor_in_many_more_interleavings(seeds: range, perform: Perform) -> None:
         perform(seed, None)
 
 
-def test_a_seed_tells_the_same_story_every_time(perform: Perform) -> None:
-    assert perform(5, None).told() == perform(5, None).told()
+@pytest.mark.parametrize("seed", [5, 33])
+def test_a_seed_tells_the_same_story_every_time_whatever_was_played_before(
+    seed: int, perform: Perform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = perform(seed, None).told()
+    make_deterministic(monkeypatch)(seed)
+    alone = Play(Stage(tmp_path), seed)
+    alone.perform()
+    assert told == alone.told()
 
 
 @pytest.mark.parametrize("sought", DEFECTS, ids=lambda sought: sought.defect.__name__)
