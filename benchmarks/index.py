@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.folds import LoaderName, measure, write_run
 from benchmarks.report import Reference, Row
-from benchmarks.workload import Load, Records, first_round
+from benchmarks.workload import Load, Records, first_round, vectors_like_those_of_texts
 from chromadb_compaction.adapters import chroma_costs
 
 MOVED_SHARE = 5
@@ -22,7 +22,7 @@ def cost_rows(load: Load) -> list[Row]:
     count = load.records // MOVED_SHARE
     moved = Records(
         [row_id for part in parts for row_id in part.ids][:count],
-        np.random.default_rng(1).standard_normal((count, load.dimension), dtype=np.float32),
+        vectors_like_those_of_texts(np.random.default_rng(1), count, load.dimension),
         ["moved"] * count,
         [{"moved": True}] * count,
     )

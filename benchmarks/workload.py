@@ -75,7 +75,7 @@ def vectors_like_those_of_texts(rng: np.random.Generator, count: int, dimension:
     """Return vectors of length 1 whose variance falls from axis to axis as 1, 1/2, 1/3, ...
 
     What an index costs depends on how its vectors are spread. A language model's vary much in few directions, and
-    little in many; `benchmarks.vectors` holds these against a real model's, and against vectors without any order.
+    little in many; benchmarks.vectors holds these against a real model's, and against vectors without any order.
     """
     spread = 1 / np.sqrt(np.arange(1, dimension + 1, dtype=np.float32))
     vectors = rng.standard_normal((count, dimension), dtype=np.float32) * spread
