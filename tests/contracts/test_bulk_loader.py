@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -225,6 +226,33 @@ def test_a_record_to_be_removed_that_is_not_there_is_refused(tmp_path: Path, bas
     plan = planned(base.ledger, a_run({"row-7": [0, 0], "row-8": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="of 2 records to be removed, only 1 are there"):
         BulkLoader(rebuilds=lambda _: False).apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_other_threads_run_while_the_index_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat of the lease is one of them."""
+    vectors = np.random.default_rng(0).standard_normal((3000, 64)).tolist()
+    plan = planned(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}, delta=1))
+    building, beats = threading.Event(), []
+
+    @contextmanager
+    def watched(directory: Path, name: str) -> Iterator[Collection]:
+        with open_collection(directory, name) as collection:
+            building.set()
+            yield collection
+            building.clear()
+
+    def beat() -> None:
+        while not done.wait(0.005):
+            beats.append(building.is_set())
+
+    monkeypatch.setattr(chroma_index_build, "open_collection", watched)
+    done = threading.Event()
+    heart = threading.Thread(target=beat)
+    heart.start()
+    BulkLoader().apply(tmp_path / "new", SPEC._replace(dimension=64), plan, progress=no_progress)
+    done.set()
+    heart.join()
+    assert sum(beats) > 3
 
 
 def test_an_index_that_chromadb_did_not_flush_is_refused(
