@@ -49,7 +49,7 @@ class _Feed(NamedTuple):
 class BulkLoader:
     """See the module. Only for directories that chroma_gate does not refuse.
 
-    Its records are written while ChromaDB builds the index: of two cores, that leaves one idle now and then.
+    The records are written while ChromaDB builds the index, which leaves one of two cores idle now and then.
     """
 
     name = "bulk"
