@@ -232,7 +232,8 @@ def test_other_threads_run_while_the_index_is_built(tmp_path: Path, monkeypatch:
     """The heartbeat of the lease is one of them."""
     vectors = np.random.default_rng(0).standard_normal((3000, 64)).tolist()
     plan = planned(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}, delta=1))
-    building, beats = threading.Event(), []
+    building = threading.Event()
+    beats: list[bool] = []
 
     @contextmanager
     def watched(directory: Path, name: str) -> Iterator[Collection]:
