@@ -106,9 +106,12 @@ def scratch_tables(directory: Path) -> Iterator[Tables]:
 
 
 def reclaim(directory: Path) -> None:
-    """Rewrite the SQLite file of a closed directory that is a scratch copy, if much of it is free."""
+    """Rewrite the SQLite file of a closed directory that is a scratch copy, if much of it is free.
+
+    By way of the disk: the whole file would be in memory if temporary ones were.
+    """
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
-        database.executescript(_SCRATCH)
+        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
         reclaim_pages(database)
 
 

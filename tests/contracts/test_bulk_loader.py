@@ -7,6 +7,8 @@ import os
 import pickle
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -254,6 +256,32 @@ def test_other_threads_run_while_the_index_is_built(tmp_path: Path, monkeypatch:
     done.set()
     heart.join()
     assert sum(beats) > 3
+
+
+PEAK_OF_RECLAIMING = """
+import resource, sys
+from pathlib import Path
+from chromadb_compaction.adapters.chroma_tables import reclaim
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+reclaim(Path(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_room_is_reclaimed_by_way_of_the_disk(tmp_path: Path) -> None:
+    """With temporary files in memory, the whole database would be there once more."""
+    file = tmp_path / "chroma.sqlite3"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE texts (text)")
+        database.executemany("INSERT INTO texts VALUES (?)", ((b"x" * 3000,) for _ in range(30_000)))
+        database.execute("DELETE FROM texts WHERE rowid % 4 = 0")
+        database.commit()
+    size = file.stat().st_size
+    ended = subprocess.run(
+        [sys.executable, "-c", PEAK_OF_RECLAIMING, str(tmp_path)], stdout=subprocess.PIPE, check=True
+    )
+    assert file.stat().st_size < 0.8 * size
+    assert int(ended.stdout) * 1024 < size / 3
 
 
 def test_an_index_that_chromadb_did_not_flush_is_refused(
