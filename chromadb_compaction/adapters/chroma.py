@@ -43,6 +43,7 @@ __all__ = [
     "Server",
     "Where",
     "WhereDocument",
+    "create_directory",
     "open_collection",
     "open_directory",
     "open_server",
@@ -136,7 +137,7 @@ def _connected(server: Server) -> Iterator[ClientAPI]:
     """Give a client, and close its connections, which ChromaDB keeps private and never closes."""
     with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_SETTINGS.model_copy()))) as client:
         private: Any = client
-        with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - so
+        with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - else they stay open
             yield client
 
 
@@ -152,6 +153,14 @@ def open_collection(directory: Path, name: str) -> Iterator[Collection]:
         except NotFoundError as error:
             raise NoSuchCollectionError(f"{directory} holds no collection {name!r}") from error
         yield collection
+
+
+def create_directory(directory: Path, spec: CollectionSpec) -> None:
+    """Make the directory with its collection, empty, unless it is there."""
+    if not (directory / SQLITE_FILE).exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        with open_directory(directory) as client:
+            prepare_collection(client, spec, operations=DEFAULT_SYNC_THRESHOLD)
 
 
 def prepare_collection(client: ClientAPI, spec: CollectionSpec, *, operations: int) -> Collection:

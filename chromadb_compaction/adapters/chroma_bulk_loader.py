@@ -14,10 +14,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from chromadb_compaction.adapters.chroma import DEFAULT_SYNC_THRESHOLD, CollectionSpec
+from chromadb_compaction.adapters.chroma import DEFAULT_SYNC_THRESHOLD, CollectionSpec, create_directory
 from chromadb_compaction.adapters.chroma_costs import IndexChange
 from chromadb_compaction.adapters.chroma_index import entries
-from chromadb_compaction.adapters.chroma_index_build import IndexBuild, create, index_build
+from chromadb_compaction.adapters.chroma_index_build import IndexBuild, index_build
 from chromadb_compaction.adapters.chroma_loader import PartSeconds, Progress, ids_of, vectors_of
 from chromadb_compaction.adapters.chroma_rebuild import KeptVectors
 from chromadb_compaction.adapters.chroma_schema import with_keys, with_threshold
@@ -60,7 +60,7 @@ class BulkLoader:
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
         """See Loader."""
         started = time.perf_counter()
-        create(directory, spec)
+        create_directory(directory, spec)
         progress()
         with scratch_tables(directory) as tables:
             collection = tables.collection()
@@ -128,15 +128,12 @@ def _write_records(
     directory: Path, spec: CollectionSpec, collection: Collection, plan: FoldPlan, feed: _Feed, *, progress: Progress
 ) -> None:
     """Bring the records, all but their vectors, to what the plan says, and leave no room of what is gone."""
-    last = collection.last_sequence + feed.total
     with scratch_tables(directory) as tables:
         tables.remove(collection, plan.removed)
         texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata"))
         kinds = tables.insert(collection, texts, _sequences(collection, plan, feed), progress=progress)
         schema = with_threshold(with_keys(collection.schema, kinds), DEFAULT_SYNC_THRESHOLD)
         tables.describe(collection._replace(dimension=spec.dimension, schema=schema))
-        if feed.total:
-            tables.mark_seen(collection.metadata_segment, last)
     if plan.deletes or plan.counts.replaced:
         with scratch_tables(directory) as tables:
             tables.merge_texts()

@@ -15,17 +15,16 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from chromadb_compaction.adapters.chroma import (
-    DEFAULT_SYNC_THRESHOLD,
-    SQLITE_FILE,
-    CollectionSpec,
-    open_collection,
-    open_directory,
-    prepare_collection,
-)
+from chromadb_compaction.adapters.chroma import SQLITE_FILE, CollectionSpec, create_directory, open_collection
 from chromadb_compaction.adapters.chroma_loader import Progress
 from chromadb_compaction.adapters.chroma_schema import with_threshold
-from chromadb_compaction.adapters.chroma_tables import Collection, Operation, scratch_tables
+from chromadb_compaction.adapters.chroma_tables import (
+    Collection,
+    Operation,
+    scratch_tables,
+    take_collection,
+    take_progress,
+)
 from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import VerificationError
 
@@ -37,19 +36,11 @@ ChromaDB holds what is queued in memory twice; but before and after each portion
 """
 
 
-def create(directory: Path, spec: CollectionSpec) -> None:
-    """Make the directory with its collection, empty, unless it is there."""
-    if not (directory / SQLITE_FILE).exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        with open_directory(directory) as client:
-            prepare_collection(client, spec, operations=DEFAULT_SYNC_THRESHOLD)
-
-
 @cache
 def _database_of_nothing() -> bytes:
     """Return the SQLite file of an empty directory as this version of ChromaDB makes it, which takes it a while."""
     with TemporaryDirectory() as name:
-        create(Path(name), CollectionSpec("nothing", 1, "l2"))
+        create_directory(Path(name), CollectionSpec("nothing", 1, "l2"))
         return Path(name, SQLITE_FILE).read_bytes()
 
 
@@ -78,10 +69,11 @@ class IndexBuild:
         for start in range(0, total, portion):
             progress()
             first, count = self._collection.last_sequence + 1 + start, min(portion, total - start)
+            last = first + count - 1
             with scratch_tables(self._place) as tables:
                 schema = with_threshold(self._collection.schema, count)
                 tables.describe(self._collection._replace(schema=schema))
-                tables.mark_seen(self._collection.metadata_segment, first + count - 1)
+                tables.mark_seen(self._collection.metadata_segment, last)
                 tables.enqueue(self._collection, islice(remaining, count), first=first)
             give_back()
             with open_collection(self._place, self._spec.name) as opened:
@@ -91,40 +83,33 @@ class IndexBuild:
             give_back()
             with scratch_tables(self._place) as tables:
                 seen = tables.seen(self._collection.vector_segment)
-            if seen != first + count - 1:
+            if seen != last:
                 raise VerificationError(
                     f"{self._spec.name}: ChromaDB flushed its index up to operation {seen}, not all of them"
                 )
 
     def bring_home(self) -> None:
         """Move the index back, and state there how far it is."""
-        with scratch_tables(self._place) as tables:
-            seen, queued = tables.seen(self._collection.vector_segment), tables.last_queued()
         self.segment.rename(self._home / self.segment.name)
-        with scratch_tables(self._home) as tables:
-            tables.mark_seen(self._collection.vector_segment, seen)
-            tables.leave_queued(queued)
+        take_progress(self._home, self._place)
 
 
 @contextmanager
 def index_build(directory: Path, spec: CollectionSpec, collection: Collection, *, anew: bool) -> Iterator[IndexBuild]:
-    """Take the index of a closed directory away, to change it, or `anew` to build another; both are one file system's.
+    """Take the index of a closed directory away, to change it, or `anew` to build another.
 
     After an exception the directory is worthless.
     """
     with TemporaryDirectory(prefix=".index-", dir=directory.parent) as name:
         place = Path(name)
         (place / SQLITE_FILE).write_bytes(_database_of_nothing())
-        with scratch_tables(directory) as tables:
-            statement = tables.statement()
-        with scratch_tables(place) as tables:
-            tables.state(statement)
-            if anew:
-                tables.mark_seen(collection.vector_segment, None)
+        take_collection(place, directory)
         build = IndexBuild(place, directory, spec, collection)
         files = directory / collection.vector_segment
         if anew:
             shutil.rmtree(files, ignore_errors=True)
+            with scratch_tables(place) as tables:
+                tables.mark_unseen(collection.vector_segment)
         elif files.exists():
             files.rename(build.segment)
         yield build

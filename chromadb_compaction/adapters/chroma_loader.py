@@ -29,7 +29,9 @@ RECORD = ("id", "embedding", "document", "metadata")
 """The columns of a run that make a record."""
 
 PartSeconds = dict[str, float]
-"""What each part of a loader's work took, if it can tell them apart: `records` in SQLite, `index` for the vectors."""
+"""What each part of a loader's work took, if it can tell them apart: `index` for the vectors, `records` for the rest.
+
+Records that are written while the index is built add nothing."""
 
 MAX_BATCH_VALUES = 4_000_000
 """Vector components in one call: bounds what ChromaDB's bindings copy, whatever the dimension."""

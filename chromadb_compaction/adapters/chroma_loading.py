@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from chromadb_compaction.adapters.chroma import CollectionSpec
+from chromadb_compaction.adapters.chroma import CollectionSpec, create_directory
 from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
 from chromadb_compaction.adapters.chroma_gate import refusal
-from chromadb_compaction.adapters.chroma_index_build import create
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 
 log = logging.getLogger(__name__)
@@ -16,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def choose_loader(directory: Path, spec: CollectionSpec) -> Loader:
     """Return the fastest loader that is safe for a directory, which is made, with an empty collection, if missing."""
-    create(directory, spec)
+    create_directory(directory, spec)
     reason = refusal(directory, spec)
     if reason is None:
         return BulkLoader()

@@ -21,16 +21,17 @@ from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, texts_o
 from chromadb_compaction.adapters.chroma_schema import Schema, kind_of
 from chromadb_compaction.errors import VerificationError
 
-DOCUMENT_KEY = "chroma:document"
 MAX_LATER_TEXTS = 0.10
 """Pages of the full-text index that may stand beside its largest segment once something was removed."""
 
 # Operations of the queue, as ChromaDB numbers them.
 ADD, UPDATE, DELETE = 0, 1, 3
 
-_SCRATCH = """
+_UNSYNCED = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
+"""
+_SCRATCH = """
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -16384;
@@ -50,21 +51,38 @@ _REMOVE = """
 # The row's number holds the segment's from bit 37 on; what belongs to no segment has none there.
 _TEXT_SEGMENTS = "SELECT count(*) FROM embedding_fulltext_search_data WHERE id >> 37 > 0 GROUP BY id >> 37"
 
-# What states which collection a directory holds, and how far its segments are; a handful of rows.
-_STATEMENT = (
-    "tenants",
-    "databases",
-    "collections",
-    "collection_metadata",
-    "segments",
-    "segment_metadata",
-    "max_seq_id",
-)
+_TAKE_COLLECTION = """
+    BEGIN;
+    DELETE FROM tenants;             INSERT INTO tenants SELECT * FROM other.tenants;
+    DELETE FROM databases;           INSERT INTO databases SELECT * FROM other.databases;
+    DELETE FROM collections;         INSERT INTO collections SELECT * FROM other.collections;
+    DELETE FROM collection_metadata; INSERT INTO collection_metadata SELECT * FROM other.collection_metadata;
+    DELETE FROM segments;            INSERT INTO segments SELECT * FROM other.segments;
+    DELETE FROM segment_metadata;    INSERT INTO segment_metadata SELECT * FROM other.segment_metadata;
+    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM other.max_seq_id;
+    COMMIT;
+"""
+# ChromaDB keeps the newest row of the queue: the number of the next is one more.
+_TAKE_PROGRESS = """
+    BEGIN;
+    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM other.max_seq_id;
+    DELETE FROM embeddings_queue;
+    INSERT INTO embeddings_queue SELECT * FROM other.embeddings_queue ORDER BY seq_id DESC LIMIT 1;
+    COMMIT;
+"""
+_LAST_SEQUENCE = """
+    SELECT coalesce(max(seq_id), 0) FROM (SELECT seq_id FROM max_seq_id UNION SELECT seq_id FROM embeddings_queue)
+"""
+_INSERT_DOCUMENT = "INSERT INTO embedding_metadata (id, key, string_value) VALUES (?, 'chroma:document', ?)"
+_INSERT_VALUE = """
+    INSERT INTO embedding_metadata (id, key, string_value, int_value, float_value, bool_value)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
+_INSERT_LISTED_VALUE = """
+    INSERT INTO embedding_metadata_array (id, key, string_value, int_value, float_value, bool_value)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
 
-Statement = dict[str, list[tuple[object, ...]]]
-"""The rows of those tables."""
-Queued = tuple[object, ...]
-"""A row of the queue."""
 Scalar = str | int | float | bool
 Cells = tuple[int, str, str | None, int | None, float | None, bool | None]
 """One metadata value: the record's number, the key, and the value in the column of its type."""
@@ -97,12 +115,28 @@ def scratch_tables(directory: Path) -> Iterator[Tables]:
     """
     database = sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)
     try:
-        database.executescript(_SCRATCH)
+        database.executescript(_UNSYNCED + _SCRATCH)
         database.execute("BEGIN EXCLUSIVE")
         yield Tables(database, directory.name)
         database.execute("COMMIT")
     finally:
         database.close()
+
+
+def take_collection(directory: Path, other: Path) -> None:
+    """Make a closed directory state the collection of another, of the same version of ChromaDB, without its records."""
+    _take(directory, other, _TAKE_COLLECTION)
+
+
+def take_progress(directory: Path, other: Path) -> None:
+    """Make a closed directory state how far the segments of another are, which states the same collection."""
+    _take(directory, other, _TAKE_PROGRESS)
+
+
+def _take(directory: Path, other: Path, script: str) -> None:
+    with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
+        database.execute("ATTACH ? AS other", (str(other / SQLITE_FILE),))
+        database.executescript(_UNSYNCED + script)
 
 
 def reclaim(directory: Path) -> None:
@@ -111,7 +145,7 @@ def reclaim(directory: Path) -> None:
     By way of the disk: the whole file would be in memory if temporary ones were.
     """
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
-        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        database.executescript(_UNSYNCED)
         reclaim_pages(database)
 
 
@@ -126,26 +160,14 @@ class Tables:
         """Read what the tables state."""
         row = self._database.execute("SELECT id, dimension, schema_str FROM collections").fetchone()
         segments = dict(self._database.execute("SELECT scope, id FROM segments").fetchall())
-        sequences = "SELECT seq_id FROM max_seq_id UNION SELECT seq_id FROM embeddings_queue"
         return Collection(
             id=row[0],
             dimension=row[1],
             schema=orjson.loads(row[2]),
             metadata_segment=segments["METADATA"],
             vector_segment=segments["VECTOR"],
-            last_sequence=self._database.execute(f"SELECT coalesce(max(seq_id), 0) FROM ({sequences})").fetchone()[0],  # noqa: S608 - constants
+            last_sequence=self._database.execute(_LAST_SEQUENCE).fetchone()[0],
         )
-
-    def statement(self) -> Statement:
-        """Read what another directory must state to hold the same collection."""
-        return {table: self._database.execute(f"SELECT * FROM {table}").fetchall() for table in _STATEMENT}  # noqa: S608 - constants
-
-    def state(self, statement: Statement) -> None:
-        """Make this directory, of the same version of ChromaDB, hold that collection; without any record."""
-        for table, rows in statement.items():
-            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
-            for row in rows:
-                self._database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a constant
 
     def describe(self, collection: Collection) -> None:
         """Write the collection's dimension and schema."""
@@ -197,10 +219,7 @@ class Tables:
 
     def _insert_documents(self, numbers: list[int], documents: list[str | None]) -> None:
         held = [(number, text) for number, text in zip(numbers, documents, strict=True) if text is not None]
-        self._database.executemany(
-            f"INSERT INTO embedding_metadata (id, key, string_value) VALUES (?, '{DOCUMENT_KEY}', ?)",  # noqa: S608 - a constant
-            held,
-        )
+        self._database.executemany(_INSERT_DOCUMENT, held)
         self._database.executemany("INSERT INTO embedding_fulltext_search (rowid, string_value) VALUES (?, ?)", held)
 
     def _insert_metadata(self, numbers: list[int], metadatas: list[str | None], kinds: dict[str, set[str]]) -> None:
@@ -213,8 +232,8 @@ class Tables:
                     listed.extend(_cells(number, key, item) for item in value)
                 else:
                     single.append(_cells(number, key, value))
-        self._database.executemany(_insert_into("embedding_metadata"), single)
-        self._database.executemany(_insert_into("embedding_metadata_array"), listed)
+        self._database.executemany(_INSERT_VALUE, single)
+        self._database.executemany(_INSERT_LISTED_VALUE, listed)
 
     def merge_texts(self) -> None:
         """Rewrite the full-text index as one segment if what has come after its largest is much.
@@ -240,30 +259,18 @@ class Tables:
             ),
         )
 
-    def last_queued(self) -> Queued:
-        """Return the row of the newest operation. ChromaDB keeps it: the next one's number is one more."""
-        return tuple(self._database.execute("SELECT * FROM embeddings_queue ORDER BY seq_id DESC LIMIT 1").fetchone())
+    def mark_seen(self, segment: str, sequence: int) -> None:
+        """Say that a segment has seen every operation up to `sequence`."""
+        self._database.execute("INSERT OR REPLACE INTO max_seq_id VALUES (?, ?)", (segment, sequence))
 
-    def leave_queued(self, row: Queued) -> None:
-        """Let the queue be what is left of it once everything in it has been taken in."""
-        self._database.execute("DELETE FROM embeddings_queue")
-        self._database.execute(f"INSERT INTO embeddings_queue VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - a constant
-
-    def mark_seen(self, segment: str, sequence: int | None) -> None:
-        """Say that a segment has seen every operation up to `sequence`; None: none at all."""
-        if sequence is None:
-            self._database.execute("DELETE FROM max_seq_id WHERE segment_id = ?", (segment,))
-        else:
-            self._database.execute("INSERT OR REPLACE INTO max_seq_id VALUES (?, ?)", (segment, sequence))
+    def mark_unseen(self, segment: str) -> None:
+        """Say that a segment has seen no operation at all."""
+        self._database.execute("DELETE FROM max_seq_id WHERE segment_id = ?", (segment,))
 
     def seen(self, segment: str) -> int | None:
         """Return the last operation that a segment has seen."""
         found = self._database.execute("SELECT seq_id FROM max_seq_id WHERE segment_id = ?", (segment,)).fetchone()
         return found and int(found[0])
-
-
-def _insert_into(table: str) -> str:
-    return f"INSERT INTO {table} (id, key, string_value, int_value, float_value, bool_value) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
 
 
 def _cells(number: int, key: str, value: Scalar) -> Cells:

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chromadb_compaction.adapters.chroma import CollectionSpec, settle
+from chromadb_compaction.adapters.chroma import CollectionSpec, create_directory, settle
 from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
-from chromadb_compaction.adapters.chroma_index_build import create
 from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_verification import verify
 from chromadb_compaction.manifest import Space
@@ -47,7 +46,7 @@ def templates() -> Iterator[dict[Space, Path]]:
     with TemporaryDirectory() as place:
         made: dict[Space, Path] = {space: Path(place, space) for space in ("l2", "cosine", "ip")}
         for space, directory in made.items():
-            create(directory, CollectionSpec(NAME, 2, space))
+            create_directory(directory, CollectionSpec(NAME, 2, space))
         yield made
 
 
