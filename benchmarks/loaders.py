@@ -51,10 +51,10 @@ def fold_rows(load: Load, bulk: Callable[[], float]) -> list[Row]:
     records = load.records, load.records + load.deltas * (load.rows - load.rows // 2)
     return [
         _seconds("fold into empty", empty["default"], [_limited(upserted, FOLD_LIMIT), _api(empty)]),
-        _index("  its index alone", empty["default"], upserted),
+        _index("  its index", empty["default"], upserted),
         *_room(empty, empty["api"], records[0] * load.dimension),
         _seconds("fold of half updates", half["default"], [_api(half, limit=UPDATE_LIMIT)]),
-        _index("  its index alone", half["default"], _api(half)),
+        _index("  its index", half["default"], _api(half)),
         *_room(half, fresh, records[1] * load.dimension),
         _seconds("fold of identical rows", same, [_limited(upserted, IDENTICAL_LIMIT)]),
     ]
@@ -91,7 +91,7 @@ def _seconds(part: str, fold: Fold, references: list[Reference]) -> Row:
 
 
 def _index(part: str, fold: Fold, reference: Reference) -> Row:
-    """Return what ChromaDB takes to build the index from its queue: what no loader can take from it."""
+    """Return what queueing the vectors and building the index take, while the records are written beside them."""
     return Row(part=part, what="seconds", value=fold.phases["load.index"], unit="s", references=[reference])
 
 
