@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -103,22 +104,18 @@ def _route_tables(filters: list[dict[str, Any]]) -> list[str]:
     return [table for each in filters for table in ROUTE_TABLES.get((each["name"], each["values"][0]), [])]
 
 
-_DECLARED: dict[object, Declared] = {}
-
-
 def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TABLE, /, **config: str) -> Declared:
-    """Return what the program declares for `stack` under `config`, spelt as in the namespace `chromadb:`.
+    """Return what the program declares for `stack` under `config`, spelt as in the namespace `chromadb:`."""
+    return _declared(stack, tuple(sorted(existing_table.items())), tuple(sorted(config.items())))
 
-    The same every time; so it is run only once for each.
-    """
-    asked = stack, tuple(sorted(existing_table.items())), tuple(sorted(config.items()))
-    if asked not in _DECLARED:
-        outputs: dict[str, str] = {}
-        resources = run_under_mocks(
-            lambda: pulumi.Output.all(**declare()).apply(outputs.update), stack, existing_table, **config
-        )
-        _DECLARED[asked] = Declared(resources, outputs)
-    return _DECLARED[asked]
+
+@cache
+def _declared(stack: str, existing_table: tuple[tuple[str, Any], ...], config: tuple[tuple[str, str], ...]) -> Declared:
+    outputs: dict[str, str] = {}
+    resources = run_under_mocks(
+        lambda: pulumi.Output.all(**declare()).apply(outputs.update), stack, dict(existing_table), **dict(config)
+    )
+    return Declared(resources, outputs)
 
 
 def run_under_mocks(
@@ -140,11 +137,6 @@ def run_with(recorder: Recorder, program: Callable[[], object], stack: str = "de
     set_all_config({f"chromadb:{name}": value for name, value in {"imageUri": IMAGE, **config}.items()})
 
     pulumi.runtime.test(program)()  # type: ignore[no-untyped-call] # Pulumi's own
-
-
-def default_stack() -> Declared:
-    """Return what the program declares when nothing but the image is configured."""
-    return declared()
 
 
 def _plain(value: Any) -> Any:

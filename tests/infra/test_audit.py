@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any
 
-from tests.infra.declared import Declared, declared, default_stack
+from tests.infra.declared import Declared, declared
 
 TRAIL = "arn:aws:cloudtrail:eu-west-1:123456789012:trail/chromadb-audit-dev"
 LOG = "chromadb-audit-dev-123456789012"
@@ -23,7 +23,7 @@ def part(kind: str) -> dict[str, Any]:
 
 
 def test_nothing_is_recorded_unless_asked_for() -> None:
-    assert not list(default_stack().of_type("Trail"))
+    assert not list(declared().of_type("Trail"))
 
 
 def test_reads_and_writes_of_the_buckets_objects_are_recorded_and_nothing_else() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import declared, default_stack
+from tests.infra.declared import declared
 
 KEPT = ["delta/docs/x.parquet", "quarantine/docs/x.parquet", "snapshot/CURRENT", "snapshot/0000000001-0a0b0c0d/m.json"]
 
 
 def rules(**config: str) -> list[dict[str, Any]]:
-    stack = declared(**config) if config else default_stack()
+    stack = declared(**config)
     found: list[dict[str, Any]] = stack.one("BucketLifecycleConfiguration")["rules"]
     return found
 
@@ -23,33 +23,33 @@ def rules_for(key: str, **config: str) -> list[dict[str, Any]]:
 
 
 def test_the_bucket_is_named_for_stack_and_account() -> None:
-    assert default_stack().one("Bucket")["bucket"] == "chromadb-vectors-dev-123456789012"
+    assert declared().one("Bucket")["bucket"] == "chromadb-vectors-dev-123456789012"
 
 
 def test_pulumi_never_empties_the_bucket() -> None:
-    assert "forceDestroy" not in default_stack().one("Bucket")
+    assert "forceDestroy" not in declared().one("Bucket")
 
 
 def test_the_bucket_is_versioned() -> None:
-    assert default_stack().one("BucketVersioning")["versioningConfiguration"] == {"status": "Enabled"}
+    assert declared().one("BucketVersioning")["versioningConfiguration"] == {"status": "Enabled"}
 
 
 def test_the_bucket_is_encrypted() -> None:
-    (rule,) = default_stack().one("BucketServerSideEncryptionConfiguration")["rules"]
+    (rule,) = declared().one("BucketServerSideEncryptionConfiguration")["rules"]
     assert rule["applyServerSideEncryptionByDefault"] == {"sseAlgorithm": "AES256"}
 
 
 @pytest.mark.parametrize("block", ["blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"])
 def test_the_bucket_is_closed_to_the_public(block: str) -> None:
-    assert default_stack().one("BucketPublicAccessBlock")[block] is True
+    assert declared().one("BucketPublicAccessBlock")[block] is True
 
 
 def test_acls_mean_nothing() -> None:
-    assert default_stack().one("BucketOwnershipControls")["rule"] == {"objectOwnership": "BucketOwnerEnforced"}
+    assert declared().one("BucketOwnershipControls")["rule"] == {"objectOwnership": "BucketOwnerEnforced"}
 
 
 def test_plain_http_is_refused_to_everybody_for_everything() -> None:
-    (statement,) = json.loads(default_stack().one("BucketPolicy")["policy"])["Statement"]
+    (statement,) = json.loads(declared().one("BucketPolicy")["policy"])["Statement"]
     assert statement == {
         "Sid": "RefusePlainHttp",
         "Effect": "Deny",
@@ -64,7 +64,7 @@ def test_plain_http_is_refused_to_everybody_for_everything() -> None:
 
 
 def test_every_part_concerns_the_same_bucket() -> None:
-    parts = [r.inputs["bucket"] for r in default_stack().resources if r.type.startswith("aws:s3/")]
+    parts = [r.inputs["bucket"] for r in declared().resources if r.type.startswith("aws:s3/")]
     assert parts == ["chromadb-vectors-dev-123456789012"] * 7
 
 

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from infra import prices
 from infra.config import parse_config
 from infra.cost import DEFAULTS, PAGE, TURNS, Load, bill, options, rewritten, total, turned
-from tests.infra.declared import IMAGE, default_stack
+from tests.infra.declared import IMAGE, declared
 
 LIMIT = 32
 ROW = re.compile(r"^\| (?P<what>[^|]+) \| (?P<formula>[^|]*x [^|]*) \| \$(?P<amount>[\d.,]+) \|$", re.MULTILINE)
@@ -52,7 +52,7 @@ def test_the_bill_is_calculated_with_the_defaults_that_pulumi_deploys() -> None:
 
 def test_every_metric_that_an_alarm_watches_is_paid_for() -> None:
     (alarms,) = (line for line in bill(Load(), DEFAULTS) if line.what == "alarms")
-    queries = [query for alarm in default_stack().of_type("MetricAlarm") for query in alarm.inputs["metricQueries"]]
+    queries = [query for alarm in declared().of_type("MetricAlarm") for query in alarm.inputs["metricQueries"]]
     assert alarms.factors[0][0] == sum("metric" in query for query in queries)
 
 

@@ -13,11 +13,11 @@ from infra import metric_names, prices
 from infra.config import parse_config
 from infra.dashboard import dollars_a_second
 from infra.task_lambdas import task_specs
-from tests.infra.declared import IMAGE, default_stack
+from tests.infra.declared import IMAGE, declared
 
 
 def widgets() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(default_stack().one("Dashboard")["dashboardBody"])["widgets"]
+    found: list[dict[str, Any]] = json.loads(declared().one("Dashboard")["dashboardBody"])["widgets"]
     return found
 
 
@@ -40,7 +40,7 @@ def test_it_answers_three_questions_in_this_order() -> None:
 
 def test_it_shows_every_alarm_that_a_person_hears_of() -> None:
     (shown,) = (widget["properties"]["alarms"] for widget in widgets() if widget["type"] == "alarm")
-    names = {a.inputs["name"] for a in default_stack().of_type("MetricAlarm")}
+    names = {a.inputs["name"] for a in declared().of_type("MetricAlarm")}
     assert {arn.rpartition(":")[2] for arn in shown} == names - {"chromadb-compaction-dev-backlog"}
 
 

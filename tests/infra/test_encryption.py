@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import Declared, declared, default_stack
+from tests.infra.declared import Declared, declared
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-444455556666"
 READING_AND_WRITING = ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -59,5 +59,5 @@ def test_who_touches_no_object_has_no_right_to_the_key(task: str) -> None:
 
 
 def test_without_a_key_nobody_has_rights_to_any() -> None:
-    policies = [r.inputs["policy"] for r in default_stack().of_type("RolePolicy")]
+    policies = [r.inputs["policy"] for r in declared().of_type("RolePolicy")]
     assert not [policy for policy in policies if "kms:" in policy]

@@ -8,7 +8,7 @@ import pytest
 from pulumi import FileArchive
 
 from infra.environment import ALLOCATORS
-from tests.infra.declared import IMAGE, declared, default_stack
+from tests.infra.declared import IMAGE, declared
 
 ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
 IN_IMAGE = ["merge-batch", "compactor", "producer", "query"]
@@ -16,11 +16,11 @@ RENEWING = ["list-deltas", "merge-batch", "compactor", "clean-up"]
 
 
 def function(task: str, **config: str) -> dict[str, Any]:
-    return (declared(**config) if config else default_stack()).function(task)
+    return declared(**config).function(task)
 
 
 def test_there_is_one_function_for_each_task_and_no_other() -> None:
-    names = {f.inputs["name"] for f in default_stack().of_type("Function")}
+    names = {f.inputs["name"] for f in declared().of_type("Function")}
     assert names == {f"chromadb-{task}-dev" for task in ZIPPED + IN_IMAGE}
 
 
@@ -54,7 +54,7 @@ def test_every_function_runs_on_arm(task: str) -> None:
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
 def test_every_function_knows_every_setting(task: str) -> None:
     variables = function(task)["environment"]["variables"]
-    assert variables == default_stack().outputs | (ALLOCATORS if task in IN_IMAGE else {})
+    assert variables == declared().outputs | (ALLOCATORS if task in IN_IMAGE else {})
 
 
 @pytest.mark.parametrize("task", RENEWING)
@@ -85,7 +85,7 @@ def test_every_function_is_traced(task: str) -> None:
 
 
 def test_no_function_asks_for_more_memory_than_every_account_has() -> None:
-    assert all(f.inputs["memorySize"] <= 3008 for f in default_stack().of_type("Function"))
+    assert all(f.inputs["memorySize"] <= 3008 for f in declared().of_type("Function"))
 
 
 def test_the_functions_that_list_and_clean_up_keep_to_512_megabytes() -> None:
@@ -95,7 +95,7 @@ def test_the_functions_that_list_and_clean_up_keep_to_512_megabytes() -> None:
 def test_concurrency_is_reserved_where_it_keeps_a_promise() -> None:
     reserved = {
         f.inputs["name"]: f.inputs["reservedConcurrentExecutions"]
-        for f in default_stack().of_type("Function")
+        for f in declared().of_type("Function")
         if "reservedConcurrentExecutions" in f.inputs
     }
     assert reserved == {"chromadb-merge-batch-dev": 10, "chromadb-compactor-dev": 2, "chromadb-release-lock-dev": 2}
@@ -108,7 +108,7 @@ def test_nothing_is_reserved_in_an_account_that_has_nothing_to_spare() -> None:
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
 def test_every_function_has_a_log_that_expires(task: str) -> None:
-    assert default_stack().one("LogGroup", f"/aws/lambda/chromadb-{task}-dev")["retentionInDays"] == 30
+    assert declared().one("LogGroup", f"/aws/lambda/chromadb-{task}-dev")["retentionInDays"] == 30
 
 
 def test_how_long_logs_are_kept_is_configured() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from infra import metric_names
 from infra.config_values import interval_minutes
-from tests.infra.declared import declared, default_stack
+from tests.infra.declared import declared
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ops"
 FOR_PEOPLE = [
@@ -28,7 +28,7 @@ HOUR = 3600
 
 
 def alarm(name: str, **config: str) -> dict[str, Any]:
-    stack = declared(**config) if config else default_stack()
+    stack = declared(**config)
     return stack.one("MetricAlarm", f"chromadb-compaction-dev-{name}")
 
 
@@ -57,7 +57,7 @@ def window(name: str, **config: str) -> int:
 
 
 def test_there_is_an_alarm_for_each_thing_that_goes_wrong_and_one_for_the_backlog() -> None:
-    found = {a.inputs["name"].removeprefix("chromadb-compaction-dev-") for a in default_stack().of_type("MetricAlarm")}
+    found = {a.inputs["name"].removeprefix("chromadb-compaction-dev-") for a in declared().of_type("MetricAlarm")}
     assert found == set(EVERY)
 
 
@@ -158,7 +158,7 @@ def test_a_schedules_interval_is_read_from_its_words(schedule: str, minutes: int
 
 
 def early_start(**config: str) -> dict[str, Any]:
-    stack = declared(**config) if config else default_stack()
+    stack = declared(**config)
     return stack.one("EventRule", "chromadb-compaction-dev-early")
 
 
@@ -169,7 +169,7 @@ def test_the_backlogs_alarm_starts_the_workflow_when_it_goes_off() -> None:
         "resources": ["arn:aws:cloudwatch:eu-west-1:123456789012:alarm:chromadb-compaction-dev-backlog"],
         "detail": {"state": {"value": ["ALARM"]}},
     }
-    (target,) = (t.inputs for t in default_stack().of_type("EventTarget") if t.inputs["rule"] == early_start()["name"])
+    (target,) = (t.inputs for t in declared().of_type("EventTarget") if t.inputs["rule"] == early_start()["name"])
     assert target["arn"] == "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
 

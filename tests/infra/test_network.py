@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import VPC, Declared, declared, default_stack
+from tests.infra.declared import VPC, Declared, declared
 
 SUBNETS = ["subnet-0000000a", "subnet-0000000b"]
 TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
@@ -33,8 +33,8 @@ def about_interfaces(stack: Declared, task: str) -> list[dict[str, Any]]:
 
 def test_without_a_vpc_there_is_no_network() -> None:
     kinds = ("SecurityGroup", "VpcEndpoint")
-    assert not [r for kind in kinds for r in default_stack().of_type(kind)]
-    assert not [f for f in default_stack().of_type("Function") if "vpcConfig" in f.inputs]
+    assert not [r for kind in kinds for r in declared().of_type(kind)]
+    assert not [f for f in declared().of_type("Function") if "vpcConfig" in f.inputs]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -86,4 +86,4 @@ def test_lambda_may_attach_a_function_to_the_network_but_the_functions_code_may_
 
 
 def test_outside_of_a_vpc_nobody_has_rights_to_network_interfaces() -> None:
-    assert not [task for task in TASKS if about_interfaces(default_stack(), task)]
+    assert not [task for task in TASKS if about_interfaces(declared(), task)]

@@ -12,7 +12,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.settings import Settings, load_settings
 from infra import names
 from infra.config import CompactionConfig, SnapshotRetention
-from tests.infra.declared import declared, default_stack, run_under_mocks
+from tests.infra.declared import declared, run_under_mocks
 
 STACK_OWN = {
     "chromadb_bucket": "chromadb-vectors-dev-123456789012",
@@ -41,12 +41,12 @@ CONFIGURED = {
 
 def test_every_setting_is_exported_under_its_own_name() -> None:
     settings = {field.upper() for field in Settings.model_fields}
-    assert default_stack().outputs.keys() == settings - {SET_BY_LAMBDA}
+    assert declared().outputs.keys() == settings - {SET_BY_LAMBDA}
 
 
 def test_the_exports_are_the_stacks_own_names_and_the_functions_own_defaults() -> None:
     expected = Settings.model_validate(STACK_OWN)
-    assert load_settings(default_stack().outputs) == expected
+    assert load_settings(declared().outputs) == expected
 
 
 @pytest.mark.parametrize("setting", CONFIGURED)
@@ -86,4 +86,4 @@ def test_pulumi_up_exports_every_output(monkeypatch: pytest.MonkeyPatch) -> None
         runpy.run_path(str(Path(names.__file__).with_name("__main__.py")), run_name="__main__")
 
     run_under_mocks(pulumi_up)
-    assert exported.keys() == default_stack().outputs.keys()
+    assert exported.keys() == declared().outputs.keys()

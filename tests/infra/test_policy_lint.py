@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.infra.declared import VPC, Declared, declared, default_stack
+from tests.infra.declared import VPC, Declared, declared
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-444455556666"
 EVERYTHING = {
@@ -81,7 +81,7 @@ def findings(documents: dict[str, str]) -> list[Finding]:
         ]
 
 
-@pytest.mark.parametrize("stack", [default_stack, everything], ids=["every option off", "every option on"])
+@pytest.mark.parametrize("stack", [declared, everything], ids=["every option off", "every option on"])
 def test_the_linter_finds_nothing_in_what_roles_and_buckets_allow(stack: Any) -> None:
     assert [found for found in findings(policies(stack())) if not found.accepted] == []
 

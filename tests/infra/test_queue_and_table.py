@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from infra.config import ConfigurationRefused
-from tests.infra.declared import declared, default_stack
+from tests.infra.declared import declared
 
 DAY = 86_400
 
 
 def queue() -> dict[str, Any]:
-    return default_stack().one("Queue", "chromadb-delta-queue-dev")
+    return declared().one("Queue", "chromadb-delta-queue-dev")
 
 
 def dead_letters() -> dict[str, Any]:
-    return default_stack().one("Queue", "chromadb-delta-queue-dev-dlq")
+    return declared().one("Queue", "chromadb-delta-queue-dev-dlq")
 
 
 def redrive() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_the_receive_limit_is_one_that_sqs_accepts() -> None:
 
 
 def test_the_lock_gets_a_table_of_its_own() -> None:
-    assert default_stack().one("Table") == {
+    assert declared().one("Table") == {
         "name": "portfolio-dev",
         "billingMode": "PAY_PER_REQUEST",
         "hashKey": "PK",

@@ -12,7 +12,7 @@ import pytest
 from chromadb_compaction.cli import advice
 from infra import program
 from infra.config import CompactionConfig, SnapshotRetention
-from tests.infra.declared import default_stack
+from tests.infra.declared import declared
 
 README = Path(program.__file__).with_name("README.md").read_text(encoding="utf-8")
 KEYED = {"snapshotRetention", "memory", "timeout", "ephemeralStorage"}
@@ -41,7 +41,7 @@ def test_every_size_of_a_function_is_explained(setting: str) -> None:
 
 
 def test_every_alarm_is_explained() -> None:
-    names = {a.inputs["name"].removeprefix("chromadb-compaction-dev-") for a in default_stack().of_type("MetricAlarm")}
+    names = {a.inputs["name"].removeprefix("chromadb-compaction-dev-") for a in declared().of_type("MetricAlarm")}
     assert names <= first_cells()
 
 
@@ -54,7 +54,7 @@ def test_every_setting_that_a_command_sets_exists(text: str) -> None:
 
 
 def test_every_target_in_a_command_names_something() -> None:
-    names = [r.name for r in default_stack().resources if r.type.startswith("aws:")]
+    names = [r.name for r in declared().resources if r.type.startswith("aws:")]
     targets = re.findall(r"--target '\*\*::([^']+)'", README)
     assert targets
     assert [target for target in targets if not any(fnmatchcase(name, target) for name in names)] == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import Declared, declared, default_stack
+from tests.infra.declared import Declared, declared
 
 REPLICA = "chromadb-replica-dev-123456789012"
 BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
@@ -35,7 +35,7 @@ def rule(stack: Declared) -> dict[str, Any]:
 
 
 def test_without_a_region_nothing_is_copied() -> None:
-    assert not list(default_stack().of_type("BucketReplicationConfig"))
+    assert not list(declared().of_type("BucketReplicationConfig"))
 
 
 def test_every_part_of_the_copys_bucket_stands_in_the_other_region() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import default_stack
+from tests.infra.declared import declared
 
 BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
 TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
@@ -63,7 +63,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
 
 
 def statements(task: str) -> list[dict[str, Any]]:
-    return default_stack().statements(f"chromadb-{task}-dev")
+    return declared().statements(f"chromadb-{task}-dev")
 
 
 def grants(task: str) -> dict[str, list[str]]:
@@ -143,7 +143,7 @@ def test_a_query_reads_published_snapshots_and_nothing_else(key: str) -> None:
 
 
 def test_a_role_is_shared_by_nobody() -> None:
-    roles = [f.inputs["role"] for f in default_stack().of_type("Function")]
+    roles = [f.inputs["role"] for f in declared().of_type("Function")]
     assert len(set(roles)) == len(TASKS)
 
 
@@ -156,19 +156,19 @@ def test_a_role_is_shared_by_nobody() -> None:
     ],
 )
 def test_a_role_is_taken_on_by_one_service(role: str, service: str) -> None:
-    (trust,) = json.loads(default_stack().one("Role", role)["assumeRolePolicy"])["Statement"]
+    (trust,) = json.loads(declared().one("Role", role)["assumeRolePolicy"])["Statement"]
     assert (trust["Effect"], trust["Principal"]) == ("Allow", {"Service": service})
 
 
 def test_the_state_machine_calls_its_own_functions_and_no_other() -> None:
-    (invoke, *_) = default_stack().statements("chromadb-compaction-dev")
+    (invoke, *_) = declared().statements("chromadb-compaction-dev")
     called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock"}
     assert invoke["Action"] == ["lambda:InvokeFunction"]
     assert {arn.rpartition(":")[2] for arn in invoke["Resource"]} == {f"chromadb-{task}-dev" for task in called}
 
 
 def test_all_else_that_the_state_machine_does_is_deliver_its_log_and_its_traces() -> None:
-    (_, delivery, tracing) = default_stack().statements("chromadb-compaction-dev")
+    (_, delivery, tracing) = declared().statements("chromadb-compaction-dev")
     assert [tracing["Action"], tracing["Resource"]] == [
         [*TRACING["Action"], "xray:GetSamplingRules", "xray:GetSamplingTargets"],
         ["*"],
@@ -187,6 +187,6 @@ def test_all_else_that_the_state_machine_does_is_deliver_its_log_and_its_traces(
 
 @pytest.mark.parametrize("rule", ["schedule", "early"])
 def test_a_rule_may_start_this_workflow_and_no_other(rule: str) -> None:
-    assert default_stack().statements(f"chromadb-compaction-dev-{rule}") == [
+    assert declared().statements(f"chromadb-compaction-dev-{rule}") == [
         {"Effect": "Allow", "Action": ["states:StartExecution"], "Resource": [MACHINE]}
     ]

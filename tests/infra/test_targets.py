@@ -6,12 +6,12 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.infra.declared import Declared, declared, default_stack
+from tests.infra.declared import Declared, declared
 
 
 def targeted(pattern: str, stack: Declared | None = None) -> set[str]:
     """Return the types of the resources that `pulumi up --target '**::<pattern>'` means."""
-    found = [r for r in (stack or default_stack()).resources if fnmatchcase(r.name, pattern)]
+    found = [r for r in (stack or declared()).resources if fnmatchcase(r.name, pattern)]
     return {r.type.rpartition(":")[2] for r in found if r.type.startswith("aws:")}
 
 
@@ -38,8 +38,8 @@ def test_a_function_is_one_target_and_together_with_its_role_and_log_another(tas
 
 def test_no_logical_name_holds_the_name_of_the_stack() -> None:
     names = {name for stack in ("dev", "elsewhere") for name in (r.name for r in declared(stack).resources)}
-    assert names == {r.name for r in default_stack().resources}
+    assert names == {r.name for r in declared().resources}
 
 
 def test_every_logical_name_says_whose_it_is() -> None:
-    assert all(r.name.startswith("chromadb-") for r in default_stack().resources)
+    assert all(r.name.startswith("chromadb-") for r in declared().resources)

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from infra.state_machine import DEFINITION, PLACEHOLDERS, render
-from tests.infra.declared import declared, default_stack
+from tests.infra.declared import declared
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
 
 def machine() -> dict[str, Any]:
-    return default_stack().one("StateMachine", "chromadb-compaction-dev")
+    return declared().one("StateMachine", "chromadb-compaction-dev")
 
 
 def target(rule: str) -> dict[str, Any]:
     name = f"chromadb-compaction-dev-{rule}"
-    (found,) = (t.inputs for t in default_stack().of_type("EventTarget") if t.inputs["rule"] == name)
+    (found,) = (t.inputs for t in declared().of_type("EventTarget") if t.inputs["rule"] == name)
     return found
 
 
@@ -54,11 +54,11 @@ def test_a_placeholder_that_names_no_function_is_refused() -> None:
 
 
 def test_the_compactor_knows_the_state_machine_before_it_exists() -> None:
-    assert default_stack().outputs["STATE_MACHINE_ARN"] == MACHINE
+    assert declared().outputs["STATE_MACHINE_ARN"] == MACHINE
 
 
 def test_the_schedule_starts_the_workflow() -> None:
-    rule = default_stack().one("EventRule", "chromadb-compaction-dev-schedule")
+    rule = declared().one("EventRule", "chromadb-compaction-dev-schedule")
     assert (rule["scheduleExpression"], rule["state"]) == ("rate(15 minutes)", "ENABLED")
     assert (target("schedule")["rule"], target("schedule")["arn"]) == (rule["name"], MACHINE)
 
@@ -78,7 +78,7 @@ def test_switched_off_the_schedule_stays_and_starts_nothing() -> None:
 
 
 def test_executions_that_did_not_succeed_are_noticed() -> None:
-    pattern = json.loads(default_stack().one("EventRule", "chromadb-compaction-dev-unfinished")["eventPattern"])
+    pattern = json.loads(declared().one("EventRule", "chromadb-compaction-dev-unfinished")["eventPattern"])
     assert pattern == {
         "source": ["aws.states"],
         "detail-type": ["Step Functions Execution Status Change"],
@@ -101,7 +101,7 @@ def test_the_release_is_told_which_execution_ended() -> None:
 
 
 def test_only_that_rule_may_call_the_release() -> None:
-    assert default_stack().one("Permission") == {
+    assert declared().one("Permission") == {
         "statementId": "unfinished-executions",
         "action": "lambda:InvokeFunction",
         "function": "chromadb-release-lock-dev",
