@@ -59,7 +59,7 @@ def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "_still_published", lambda *_: True)
 
 
-class Sought(NamedTuple):
+class SeededDefect(NamedTuple):
     """A mistake, the rule that it breaks, who takes part, and the seed to begin with: one that was seen to show it."""
 
     defect: Defect
@@ -69,11 +69,11 @@ class Sought(NamedTuple):
 
 
 DEFECTS = (
-    Sought(swap_without_if_match, "[15]", "everybody", 57),
-    Sought(heartbeat_without_owner, "8", "everybody", 11),
-    Sought(release_without_owner, "[18]", "everybody", 11),
-    Sought(clean_up_without_pointer_check, "1", "rollback", 4),
-    Sought(clean_up_that_never_looks_back, "1", "rollback", 25),
-    Sought(prune_by_age_alone, "4", "everybody", 4),
-    Sought(prune_without_marks, "4", "rollback", 1),
+    SeededDefect(swap_without_if_match, "[15]", "everybody", 57),
+    SeededDefect(heartbeat_without_owner, "8", "everybody", 11),
+    SeededDefect(release_without_owner, "[18]", "everybody", 11),
+    SeededDefect(clean_up_without_pointer_check, "1", "rollback", 4),
+    SeededDefect(clean_up_that_never_looks_back, "1", "rollback", 25),
+    SeededDefect(prune_by_age_alone, "4", "everybody", 4),
+    SeededDefect(prune_without_marks, "4", "rollback", 1),
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interleavings.defects import DEFECTS, Sought
+from tests.interleavings.defects import DEFECTS, SeededDefect
 from tests.interleavings.play import Crowd, Play
 from tests.interleavings.stage import Stage, make_deterministic, use_paper
 from tests.reliability_report import Count
@@ -87,6 +87,7 @@ def test_nor_in_many_more_interleavings(seeds: range, perform: Perform) -> None:
 def test_a_seed_tells_the_same_story_every_time_whatever_was_played_before(
     seed: int, perform: Perform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    perform(seed, None)
     told = perform(seed, None).told()
     make_deterministic(monkeypatch)(seed)
     alone = Play(Stage(tmp_path), seed)
@@ -94,13 +95,15 @@ def test_a_seed_tells_the_same_story_every_time_whatever_was_played_before(
     assert told == alone.told()
 
 
-@pytest.mark.parametrize("sought", DEFECTS, ids=lambda sought: sought.defect.__name__)
-def test_a_safeguard_taken_away_is_missed(sought: Sought, perform: Perform, monkeypatch: pytest.MonkeyPatch) -> None:
-    sought.defect(monkeypatch)
+@pytest.mark.parametrize("seeded", DEFECTS, ids=lambda seeded: seeded.defect.__name__)
+def test_a_safeguard_taken_away_is_missed(
+    seeded: SeededDefect, perform: Perform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeded.defect(monkeypatch)
 
     def play_all() -> None:
         for seed in range(SEEDS_WITH_A_DEFECT):
-            perform((sought.first + seed) % SEEDS_WITH_A_DEFECT, sought.crowd)
+            perform((seeded.first + seed) % SEEDS_WITH_A_DEFECT, seeded.crowd)
 
-    with pytest.raises(AssertionError, match=rf"seed \d+: {sought.rule}\."):
+    with pytest.raises(AssertionError, match=rf"seed \d+: {seeded.rule}\."):
         play_all()
