@@ -20,6 +20,7 @@ from typing import Any
 
 import chromadb
 import numpy as np
+from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
 
 from benchmarks.memory import MEBIBYTE
@@ -29,7 +30,7 @@ NAIVE_BATCH = 250
 
 
 @contextmanager
-def opened(directory: Path, *, flush_at: int = 1000) -> Iterator[Any]:
+def opened(directory: Path, *, flush_at: int = 1000) -> Iterator[Collection]:
     """Open the one collection of a directory, made if it is missing."""
     client: Any = chromadb.PersistentClient(path=directory, settings=Settings(anonymized_telemetry=False))
     with closing(client):
@@ -70,10 +71,10 @@ def naive_delta(directory: Path, records: Records) -> Path:
     return packed(directory)
 
 
-def naive_merge(main: Any, archive: Path) -> None:  # noqa: ANN401 - a ChromaDB collection
+def naive_merge(main: Collection, archive: Path) -> None:
     """Merge one delta's archive into the main collection."""
     with opened(unpacked(archive)) as delta:
-        found = delta.get(include=["embeddings", "documents", "metadatas"])
+        found: Any = delta.get(include=["embeddings", "documents", "metadatas"])
     for start in range(0, len(found["ids"]), NAIVE_BATCH):
         part = slice(start, start + NAIVE_BATCH)
         main.upsert(**{name: found[name][part] for name in Records._fields})

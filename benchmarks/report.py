@@ -36,7 +36,7 @@ class Row(BaseModel):
     references: list[Reference] = []
     limit: float | None = None
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorator above this one
     @property
     def within_limits(self) -> bool | None:
         """Say whether every limit is kept; None if there is none."""

@@ -220,7 +220,7 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
     return texts
 
 
-def _text_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - as above
+def _text_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - the stubs know no value_type
     return cast("pa.DataType", kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 

@@ -109,7 +109,7 @@ def _column(name: str, values: Sequence[object] | None, count: int) -> Sequence[
     return values
 
 
-def _matrix(embeddings: Any, ids: list[str]) -> Vector:  # noqa: ANN401 - as upserts_of
+def _matrix(embeddings: Any, ids: list[str]) -> Vector:  # noqa: ANN401 - whatever numpy makes a matrix of
     if isinstance(embeddings, np.ndarray) and embeddings.ndim != 2:
         raise CorruptDeltaError(f"embeddings has {embeddings.ndim} axes; it must have two, rows and dimensions")
     vectors = _column("embeddings", embeddings, len(ids))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
@@ -157,8 +157,7 @@ def _item(lease: Lease) -> dict[str, UniversalAttributeValueTypeDef]:
 
 def _item_of(error: ClientError) -> Item:
     """Return the item that failed the condition; empty if there was none."""
-    item: Item = error.response.get("Item", {})  # type: ignore[assignment]
-    return item
+    return cast("Item", error.response.get("Item", {}))
 
 
 def _owner(item: Item) -> str | None:

@@ -55,9 +55,7 @@ class SignedGets:
         if self._origin is None:
             return None
         request = AWSRequest("GET", self._origin.url + quote(key, safe=SAFE), {"x-amz-checksum-mode": "ENABLED"})
-        # Both are the client's own, and private: the credentials that it renews, and its connections, with the
-        # certificates and proxies that it was told.
-        credentials = self._client._get_credentials().get_frozen_credentials()  # noqa: SLF001 - see above
+        credentials = self._client._get_credentials().get_frozen_credentials()  # noqa: SLF001 - those that it renews
         S3SigV4Auth(credentials, "s3", self._origin.region).add_auth(request)
         try:
             answer = self._exchange(request.prepare())
@@ -90,7 +88,8 @@ class SignedGets:
 
     def _exchange(self, request: AWSPreparedRequest) -> Any:  # noqa: ANN401 - an AWSResponse, whose types are partial
         heard = first_non_none_response(self._client.meta.events.emit(BEFORE_SEND, request=request))
-        return heard or self._client._endpoint.http_session.send(request)  # noqa: SLF001 - see get
+        # The client's own connections, with the certificates and proxies that it was told.
+        return heard or self._client._endpoint.http_session.send(request)  # noqa: SLF001 - no public way to them
 
 
 def _stored(headers: Mapping[str, str], body: bytes) -> StoredObject | None:

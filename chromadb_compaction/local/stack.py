@@ -53,9 +53,9 @@ class LocalStack(BaseModel):
 
     def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - one type per service
         """Return a boto3 client of the admin's, whatever the environment says of credentials and proxies."""
-        session = boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
+        session: Any = boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
         direct = Config(proxies={}).merge(config or Config())
-        return session.client(service, endpoint_url=self.endpoint, config=direct)  # type: ignore[call-overload]
+        return session.client(service, endpoint_url=self.endpoint, config=direct)
 
 
 def past_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:

@@ -253,8 +253,8 @@ class Stack:
         for page in pages:
             versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             if versions:
-                objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions]
-                self.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
+                objects: Any = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions]
+                self.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
         for url in (self.settings.delta_queue_url, self.settings.delta_dlq_url):
             self.sqs.purge_queue(QueueUrl=required(url, "DELTA_QUEUE_URL"))
         self.delete_lock_item()

@@ -74,8 +74,9 @@ def requests(services: Services) -> list[str]:
     def note(request: Any, **_: object) -> None:
         sent.append(f"{request.method} {request.url}")
 
-    for adapter in (services.objects, services.leases, services.queue):
-        adapter._client.meta.events.register("before-send", note)  # type: ignore[union-attr]
+    adapters: list[Any] = [services.objects, services.leases, services.queue]
+    for adapter in adapters:
+        adapter._client.meta.events.register("before-send", note)
     return sent
 
 

@@ -39,7 +39,7 @@ class OneByOne:
         done: Future[Any] = Future()
         try:
             done.set_result(call(item))
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - an executor keeps any error for whoever asks
             done.set_exception(error)
         return done
 

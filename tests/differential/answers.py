@@ -28,7 +28,7 @@ _SETTINGS = Settings(anonymized_telemetry=False)
 def plain_collection(directory: Path) -> Iterator[Any]:
     """Open the collection with no code of ours."""
     client = chromadb.PersistentClient(path=directory, settings=_SETTINGS.model_copy())
-    with closing(client):  # type: ignore[type-var]
+    with closing(client):  # type: ignore[type-var] # ClientAPI lacks the close() that every client has
         yield client.get_collection(NAME, embedding_function=None)
 
 

@@ -98,8 +98,8 @@ def test_the_previous_version_of_the_pointer_restored_with_boto3_alone_is_what_t
 
     versions = stack.s3.list_object_versions(Bucket=stack.bucket, Prefix="snapshot/CURRENT")["Versions"]
     previous = next(each for each in versions if not each["IsLatest"])
-    source = {"Bucket": stack.bucket, "Key": "snapshot/CURRENT", "VersionId": previous["VersionId"]}
-    stack.s3.copy_object(Bucket=stack.bucket, Key="snapshot/CURRENT", CopySource=source)  # type: ignore[arg-type]
+    source: Any = {"Bucket": stack.bucket, "Key": "snapshot/CURRENT", "VersionId": previous["VersionId"]}
+    stack.s3.copy_object(Bucket=stack.bucket, Key="snapshot/CURRENT", CopySource=source)
 
     answer = stack.invoke("query", question)
     assert (answer["snapshot_id"], answer["ids"]) == (first, [["a"]])

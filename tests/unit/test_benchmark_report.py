@@ -48,9 +48,9 @@ def test_a_report_is_a_table_for_people_and_json_with_verdicts_for_programs() ->
         dimension=384,
         rows=list(rows({"produce": 1.0, "merge and fold": 20.0}).values()),
     )
-    console = Console(file=StringIO(), width=110)
-    console.print(table(report))
-    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    paper = StringIO()
+    Console(file=paper, width=110).print(table(report))
+    drawn = paper.getvalue()
     assert "produce" in drawn
     assert "0.55 bulk" in drawn
     assert [row["within_limits"] for row in json.loads(report.model_dump_json())["rows"]] == [True, False]

@@ -134,7 +134,8 @@ def test_a_lock_that_somebody_else_has_taken_meanwhile_is_left_alone(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud = given(EXECUTION, first="FAILED")
-    looked = command.look(cloud.services, Executions(first="FAILED"))  # type: ignore[arg-type]
+    executions: Any = Executions(first="FAILED")
+    looked = command.look(cloud.services, executions)
     cloud.leases.release(cloud.settings.lock_id, EXECUTION)
     cloud.hold_lease(LATER)
     monkeypatch.setattr(command, "look", lambda *_: looked)

@@ -37,4 +37,4 @@ def test_a_lease_cannot_be_changed() -> None:
     lease = Lease.starting("lock", "owner", now=1000, seconds=900)
 
     with pytest.raises(ValidationError):
-        lease.owner = "another"  # type: ignore[misc]
+        lease.owner = "another"  # type: ignore[misc] # which is the point

@@ -1,5 +1,7 @@
 """AWS's errors come out as ours, with what was being done and what to do now."""
 
+from typing import Any
+
 import pytest
 from botocore.exceptions import (
     ClientError,
@@ -20,14 +22,12 @@ from chromadb_compaction.errors import (
 
 
 def an_error(code: str, status: int = 400) -> ClientError:
-    return ClientError(
-        {"Error": {"Code": code, "Message": "as AWS put it"}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
-        "Operation",
-    )
+    answer: Any = {"Error": {"Code": code, "Message": "as AWS put it"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Operation")
 
 
 def come_out(error: Exception, named: dict[str, type[CompactionError]] | None = None) -> Exception:
-    with pytest.raises(Exception) as caught, translated("reading s3://bucket/key", named):  # noqa: PT011
+    with pytest.raises(Exception) as caught, translated("reading s3://bucket/key", named):  # noqa: PT011 - which it is, is asked of it
         raise error
     return caught.value
 

@@ -44,8 +44,9 @@ class Cloud:
         """Return the one client for `service`."""
         with self._making:
             if service not in self._clients:
-                self._clients[service] = self.session.client(
-                    service,  # type: ignore[call-overload]
+                session: Any = self.session  # its types know no service whose name they cannot see
+                self._clients[service] = session.client(
+                    service,
                     endpoint_url=self.endpoint,
                     config=Config(proxies={}, retries={"total_max_attempts": 1}, max_pool_connections=20),
                 )

@@ -104,7 +104,7 @@ def text_header(request: AWSPreparedRequest, name: str) -> str:
 def http_response(url: str, answer: Answer) -> AWSResponse:
     """Return the answer as botocore takes it from a connection."""
     headers = {"content-length": str(len(answer.body)), **answer.headers}
-    return AWSResponse(url, answer.status, headers, _Wire(answer.body))  # type: ignore[arg-type, no-untyped-call, unused-ignore]
+    return AWSResponse(url, answer.status, headers, _Wire(answer.body))  # type: ignore[arg-type, no-untyped-call, unused-ignore] # it reads of a wire no more than this
 
 
 class _Wire(BytesIO):
