@@ -16,23 +16,18 @@ import typer
 from rich.console import Console
 
 from benchmarks import job, performance
+from benchmarks.backlog import backlog_rows
 from benchmarks.calls import counting_relay
 from benchmarks.index import cost_rows
 from benchmarks.loaders import fold_rows, recall_rows
-from benchmarks.memory import MEBIBYTE, watched_workers
-from benchmarks.report import Reference, Report, Row, machine, memory_rows, round_rows, table
+from benchmarks.memory import watched_workers
+from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
 from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.vectors import vector_rows
 from benchmarks.workload import Load, first_round, second_round
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.settings import MERGES_AT_ONCE
 
 IDLE_CALLS = 8
-BACKLOG_MEBIBYTES = 600
-MERGE_MEBIBYTES = 400e6 / MEBIBYTE
-BACKLOG_PHASES = ("GETs alone", "merge batch, processor", "merge batch", "fold", "merge and fold", "execution")
-BACKLOG_LIMIT = 1.5
-"""Of the time of one bulk upsert of as many rows."""
 ROUNDS = ("into empty", "half updates")
 TABLE_WIDTH = 130
 
@@ -74,7 +69,8 @@ def benchmark(
         measured += _job(home, load, naive, bulk)
         measured.append(_idle(home))
         if backlog:
-            measured += _backlog(home, load, bulk["rounds"][0]["merge and fold"], backlog)
+            console.print(f"writing and draining a backlog of {backlog:,} deltas ...")
+            measured += backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog)
         sweeps = list(_sweeps(home)) if report else []
     found = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
     if report:
@@ -127,27 +123,6 @@ def _idle(home: StackHome) -> Row:
         calls = job.idle_calls(job.deployed(home, "idle", relay=counter), counter, first_round(Load(1, 2, 2)))
     console.print(f"  {', '.join(calls)}", soft_wrap=True)
     return Row(part="nothing to do", what="AWS calls", value=len(calls), unit="calls", limit=IDLE_CALLS)
-
-
-def _backlog(home: StackHome, load: Load, bulk_seconds: float, count: int) -> list[Row]:
-    """Measure very many deltas of one row each, beside one bulk upsert of as many rows, if that was measured."""
-    console.print(f"writing and draining a backlog of {count:,} deltas ...")
-    deltas = first_round(Load(deltas=8, rows=-(-count // 8), dimension=load.dimension))
-    services = job.deployed(home, "backlog")
-    job.warm_up(services, merges=MERGES_AT_ONCE)
-    with watched_workers("-backlog") as peaks:
-        seconds = job.backlog(services, deltas)
-    bulk = [Reference(name="bulk", value=bulk_seconds, limit=BACKLOG_LIMIT)] if count == load.records else []
-    merge = {name: peak for name, peak in peaks.items() if name == "merge-batch"}
-    rest = {name: peak for name, peak in peaks.items() if name not in merge}
-    return [
-        *(
-            Row(part=f"{count:,} pending", what=phase, value=seconds[phase], unit="s", references=references)
-            for phase, references in {name: bulk if name == "merge and fold" else [] for name in BACKLOG_PHASES}.items()
-        ),
-        *memory_rows("  peak memory", merge, limit=MERGE_MEBIBYTES),
-        *memory_rows("  peak memory", rest, limit=BACKLOG_MEBIBYTES),
-    ]
 
 
 def _sweeps(home: StackHome) -> Iterator[Sweep]:

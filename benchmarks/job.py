@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.calls import CallCounter
-from benchmarks.memory import processor_seconds
 from benchmarks.workload import COLLECTION, Load, Records, a_query
 from chromadb_compaction.adapters import aws
 from chromadb_compaction.adapters.chroma import open_collection
@@ -135,32 +133,3 @@ def idle_calls(services: Services, counter: CallCounter, deltas: Iterable[Record
     if not counter.calls:
         raise RuntimeError("the functions' calls did not pass the relay, so they could not be counted")
     return list(counter.calls)
-
-
-def backlog(services: Services, deltas: Iterable[Records]) -> dict[str, float]:
-    """Let each row wait as a delta of its own, drain them all in one execution, and return its phases' seconds.
-
-    "GETs alone" is what it takes to read them all from here, and so what the emulated S3 takes at least; "processor" is
-    the functions' own, without that of the emulated services, which have no other cores than theirs here.
-    """
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda records: produce(services, _single_rows(records)), deltas))
-    keys = [info.key for info in services.objects.list(services.settings.delta_prefix)]
-    started = time.perf_counter()
-    with ThreadPoolExecutor(16) as pool:
-        for _ in pool.map(services.objects.get, keys):
-            pass
-    alone = time.perf_counter() - started
-    before = processor_seconds("-backlog")["merge-batch"]
-    seconds = {"GETs alone": alone, **phases(compact(services))}
-    seconds["merge batch, processor"] = processor_seconds("-backlog")["merge-batch"] - before
-    left = next(iter(services.objects.list(services.settings.delta_prefix)), None)
-    if left is not None:
-        raise RuntimeError(f"the backlog did not drain: {left.key} is still pending")
-    return seconds
-
-
-def _single_rows(records: Records) -> Iterator[Records]:
-    for row in range(len(records.ids)):
-        only = slice(row, row + 1)
-        yield Records(records.ids[only], records.embeddings[only], records.documents[only], records.metadatas[only])

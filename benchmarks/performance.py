@@ -32,6 +32,10 @@ ran on the local stack, whose S3, DynamoDB and Step Functions share the machine'
 three metadata keys. What an index costs depends on how its vectors are spread: those here have length 1, and a variance
 that falls from axis to axis as 1, 1/2, 1/3, ...; *vectors* below holds them against those of real texts, made by
 wordllama of the docstrings of Python's standard library, and against vectors without any order, the worst case.
+
+*pending* are deltas of one row each, merged by ten functions at once. On AWS these have processors of their own; here
+they share the cores with one another and with S3. So one line is computed, not measured: *if each were alone*, of what
+a batch takes that has the machine to itself, and of the fold.
 """
 _SWEEPS = """
 ## What grows with what

@@ -1,0 +1,90 @@
+"""A backlog of very many deltas of one row each: how long it takes to drain, and how much memory meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks import job
+from benchmarks.memory import MEBIBYTE, processor_seconds, watched_workers
+from benchmarks.report import Reference, Row, memory_rows
+from benchmarks.stages import planned
+from benchmarks.workload import Load, Records, first_round
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.messages import MergeBatchRequest
+from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import MERGES_AT_ONCE
+from chromadb_compaction.steps.merge_batch import merge_batch
+
+LIMIT = 1.5
+"""Of the time of one bulk upsert of as many rows."""
+MEBIBYTES = 600
+MERGE_MEBIBYTES = 400e6 / MEBIBYTE
+WRITERS = 8
+
+
+def backlog_rows(home: StackHome, load: Load, bulk_seconds: float, count: int) -> Iterator[Row]:
+    """Measure so many deltas of one row, beside one bulk upsert of as many rows, if that was measured.
+
+    The functions of one execution share this machine's cores with each other and with the emulated S3. So a batch is
+    also measured that has them for itself; "if each were alone" is computed from it, and from the fold.
+    """
+    services = job.deployed(home, "backlog")
+    job.warm_up(services, merges=MERGES_AT_ONCE)
+    with watched_workers("-backlog") as peaks:
+        seconds = _drain(services, first_round(Load(WRITERS, -(-count // WRITERS), load.dimension)))
+    size = min(count, services.settings.compaction_batch_size)
+    seconds["a batch alone"] = _alone(job.deployed(home, "batch"), Load(size, 1, load.dimension))
+    rounds = -(-count // (size * MERGES_AT_ONCE))
+    seconds["if each were alone"] = rounds * seconds["a batch alone"] + seconds["fold"]
+    bulk = Reference(name="bulk", value=bulk_seconds) if count == load.records else None
+    limited = bulk and bulk.model_copy(update={"limit": LIMIT})
+    references = {"merge and fold": limited, "if each were alone": bulk}
+    part = f"{count:,} pending"
+    for what, value in seconds.items():
+        reference = references.get(what)
+        yield Row(part=part, what=what, value=value, unit="s", references=[reference] if reference else [])
+    merge = {name: peak for name, peak in peaks.items() if name == "merge-batch"}
+    rest = {name: peak for name, peak in peaks.items() if name not in merge}
+    yield from memory_rows("  peak memory", merge, limit=MERGE_MEBIBYTES)
+    yield from memory_rows("  peak memory", rest, limit=MEBIBYTES)
+
+
+def _drain(services: Services, deltas: Iterable[Records]) -> dict[str, float]:
+    """Let each row wait as a delta of its own, drain them all in one execution, and return its phases' seconds.
+
+    "GETs alone" is what it takes to read them all from here, and so what the emulated S3 takes at least; "processor" is
+    the functions' own, without that of the emulated services, which have no other cores than theirs here.
+    """
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda records: job.produce(services, _single_rows(records)), deltas))
+    keys = [info.key for info in services.objects.list(services.settings.delta_prefix)]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(16) as pool:
+        for _ in pool.map(services.objects.get, keys):
+            pass
+    alone = time.perf_counter() - started
+    before = processor_seconds("-backlog")["merge-batch"]
+    phases = job.phases(job.compact(services))
+    processor = processor_seconds("-backlog")["merge-batch"] - before
+    left = next(iter(services.objects.list(services.settings.delta_prefix)), None)
+    if left is not None:
+        raise RuntimeError(f"the backlog did not drain: {left.key} is still pending")
+    shown = ("merge batch", "fold", "merge and fold", "execution")
+    return {"GETs alone": alone, "merge batch, processor": processor, **{phase: phases[phase] for phase in shown}}
+
+
+def _alone(services: Services, load: Load) -> float:
+    """Return the seconds of merging one batch with no other work on this machine, once everything is warm."""
+    [request] = [MergeBatchRequest.model_validate_json(each) for each in planned(services, load)]
+    merge_batch(request, services)
+    started = time.perf_counter()
+    merge_batch(request, services)
+    return time.perf_counter() - started
+
+
+def _single_rows(records: Records) -> Iterator[Records]:
+    for row in range(len(records.ids)):
+        only = slice(row, row + 1)
+        yield Records(records.ids[only], records.embeddings[only], records.documents[only], records.metadatas[only])
