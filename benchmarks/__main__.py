@@ -23,6 +23,7 @@ from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
 from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
+from benchmarks.two_collections import two_collection_rows
 from benchmarks.vectors import vector_rows
 from benchmarks.workload import Load, first_round, second_round
 from chromadb_compaction.local.home import StackHome
@@ -63,7 +64,13 @@ def benchmark(
         console.print("folding without AWS ...")
         return float(bulks[-1]["rounds"][0]["merge and fold"])
 
-    measured = [*fold_rows(load, upsert_in_bulk), *recall_rows(), *cost_rows(load), *vector_rows()]
+    measured = [
+        *fold_rows(load, upsert_in_bulk),
+        *two_collection_rows(load),
+        *recall_rows(),
+        *cost_rows(load),
+        *vector_rows(),
+    ]
     bulk = _median_of(bulks)
     with job.local_server() as home:
         measured += _job(home, load, naive, bulk)
