@@ -1,4 +1,7 @@
-"""Two collections folded at once, beside one after the other: `python -m benchmarks.two_collections`, without AWS."""
+"""Two collections folded in two processes at once, beside one after the other: what fold_all's choice rests on.
+
+Each way in a process of its own: `python -m benchmarks.two_collections`. No AWS.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -15,33 +19,31 @@ from benchmarks.folds import write_run
 from benchmarks.loaders import REPETITIONS
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
-from chromadb_compaction.steps.fold import FoldRequest
-from chromadb_compaction.steps.fold_all import fold_all
+from chromadb_compaction.steps.fold import FoldRequest, fold
+from chromadb_compaction.steps.fold_all import fold_in_process
 from infra.environment import ALLOCATORS
 
-WAYS = {"one after the other": 1, "at once": 2}
+WAYS = ("one after the other", "at once")
 
 
 def two_collection_rows(load: Load) -> Iterator[Row]:
     """Measure folds of one run each into two empty collections, verifying included."""
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
         run = write_run(Path(name, "run"), first_round(load))
-        repeated = [
-            {way: _measure(run, load.dimension, at_once) for way, at_once in WAYS.items()} for _ in range(REPETITIONS)
-        ]
+        repeated = [{way: _measure(run, load.dimension, way) for way in WAYS} for _ in range(REPETITIONS)]
     for way in WAYS:
         yield Row(part="two collections", what=way, value=median(each[way] for each in repeated), unit="s")
 
 
-def _measure(run: Path, dimension: int, at_once: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.two_collections", str(run), str(dimension), str(at_once)]
+def _measure(run: Path, dimension: int, way: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.two_collections", str(run), str(dimension), way]
     ended = subprocess.run(  # noqa: S603 - our own module
         command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent, env={**os.environ, **ALLOCATORS}
     )
     return float(ended.stdout)
 
 
-def main(run: Path, dimension: int, at_once: int) -> float:
+def main(run: Path, dimension: int, way: str) -> float:
     """Fold the run into two collections that are not there yet, and return the seconds."""
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
         requests = [
@@ -59,10 +61,15 @@ def main(run: Path, dimension: int, at_once: int) -> float:
         for request in requests:
             request.directory.parent.mkdir()
         started = time.perf_counter()
-        fold_all(requests, at_once=at_once)
+        if way == "at once":
+            with ThreadPoolExecutor(len(requests)) as pool:
+                list(pool.map(fold_in_process, requests))
+        else:
+            for request in requests:
+                fold(request)
         return time.perf_counter() - started
 
 
 if __name__ == "__main__":
-    _run, _dimension, _at_once = sys.argv[1:]
-    sys.stdout.write(str(main(Path(_run), int(_dimension), int(_at_once))))
+    _run, _dimension, _way = sys.argv[1:]
+    sys.stdout.write(str(main(Path(_run), int(_dimension), _way)))

@@ -1,4 +1,4 @@
-"""Folding several collections at once: large ones in processes of their own, as many as there are cores.
+"""Folding several collections at once: large ones in processes of their own, as many as the cores feed.
 
 Processes, since two folds in threads take nearly twice as long as one; plain ones that answer JSON over a pipe,
 since Lambda has no /dev/shm for multiprocessing's pools. This module is also what such a process runs.
@@ -23,6 +23,10 @@ from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold, no_pro
 
 PROCESS_BYTES = 4 * 1024 * 1024
 """Runs smaller than this fold faster than a process starts and imports ChromaDB: 2 s."""
+
+CORES_OF_A_FOLD = 2
+"""One builds the index, the other writes the records. Measured on two cores: two folds at once take as long as one
+after the other, and twice the memory."""
 
 PROGRESS_SECONDS = 1.0
 """How often `progress` is called while a process folds."""
@@ -54,7 +58,7 @@ def fold_all(
     """
     large = [request for request in requests if _run_bytes(request) >= PROCESS_BYTES]
     # The others fold in this process meanwhile, one after the other.
-    processes = min(os.cpu_count() or 1, at_once - (len(large) < len(requests)))
+    processes = min((os.cpu_count() or 1) // CORES_OF_A_FOLD, at_once - (len(large) < len(requests)))
     if processes < 2 or len(large) < 2:
         return [fold(request, progress=progress) for request in requests]
     with ThreadPoolExecutor(max_workers=processes) as pool:

@@ -143,7 +143,7 @@ def test_a_disk_too_small_is_said_so_before_anything_is_changed(
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every fold a process of its own, however small and wherever the tests run."""
     monkeypatch.setattr(parallel, "PROCESS_BYTES", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
 
 
 def test_collections_fold_in_processes_of_their_own(tmp_path: Path, processes: None) -> None:
@@ -160,6 +160,16 @@ def test_collections_that_memory_does_not_hold_together_fold_one_after_the_other
     monkeypatch.setattr(parallel, "fold_in_process", None)
     collections = [Collection(tmp_path, name) for name in ("one", "two")]
     results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections], at_once=1)
+    assert [result.counts.records for result in results] == [1, 1]
+
+
+def test_collections_that_would_share_their_cores_fold_one_after_the_other(
+    tmp_path: Path, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "fold_in_process", None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    collections = [Collection(tmp_path, name) for name in ("one", "two")]
+    results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
     assert [result.counts.records for result in results] == [1, 1]
 
 
