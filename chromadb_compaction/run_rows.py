@@ -115,9 +115,9 @@ def stored_rows(paths: Sequence[Path]) -> RunRows:
 def _pieces(path: Path, footer: pq.FileMetaData) -> Iterator[Piece]:
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
-        yield Piece(group.num_rows, group.total_byte_size, partial(_read, path, number))
+        yield Piece(group.num_rows, group.total_byte_size, partial(_read, path, footer, number))
 
 
-def _read(path: Path, group: int, columns: Sequence[str]) -> pa.Table:
-    with open_run(path) as run:
+def _read(path: Path, footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> pa.Table:
+    with open_run(path, footer=footer) as run:
         return run.read_row_group(group, columns=list(columns))

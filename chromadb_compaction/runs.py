@@ -143,9 +143,12 @@ def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
     return sizes
 
 
-def open_run(path: Path) -> pq.ParquetFile:
-    """Open the run in a file, to be read by whole row groups: nothing is fetched ahead, every page is checked."""
-    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+def open_run(path: Path, *, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """Open the run in a file, to be read by whole row groups: nothing is fetched ahead, every page is checked.
+
+    `footer`: the file's, where it has been read before.
+    """
+    return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True, pre_buffer=False)
 
 
 def decode_run(body: bytes) -> pa.Table:
