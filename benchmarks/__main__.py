@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -18,6 +16,7 @@ from rich.console import Console
 from benchmarks import job, performance
 from benchmarks.backlog import backlog_rows
 from benchmarks.calls import counting_relay
+from benchmarks.child import run_child
 from benchmarks.index import cost_rows
 from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
@@ -103,15 +102,10 @@ def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any
 
 
 def _reference(kind: str, load: Load) -> dict[str, Any]:
-    """Run a reference in a process of its own, so that it neither warms nor burdens anything else."""
+    """Run a reference in a process of its own."""
     console.print(f"reference: {kind} ...")
     with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
-        command = [sys.executable, "-m", "benchmarks.references", kind, place, json.dumps(load)]
-        ended = subprocess.run(  # noqa: S603 - our own module
-            command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent
-        )
-    measured: dict[str, Any] = json.loads(ended.stdout)
-    return measured
+        return run_child("benchmarks.references", kind, place, json.dumps(load))
 
 
 def _median_of(references: list[dict[str, Any]]) -> dict[str, Any]:

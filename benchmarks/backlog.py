@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import job
-from benchmarks.memory import MEBIBYTE, processor_seconds, watched_workers
+from benchmarks.memory import processor_seconds, watched_workers
 from benchmarks.report import Reference, Row, memory_rows
-from benchmarks.stages import planned
+from benchmarks.stages import MERGE_MEBIBYTES, planned
 from benchmarks.workload import Load, Records, first_round
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import MergeBatchRequest
@@ -20,7 +20,7 @@ from chromadb_compaction.steps.merge_batch import merge_batch
 LIMIT = 1.5
 """Of the time of one bulk upsert of as many rows."""
 MEBIBYTES = 600
-MERGE_MEBIBYTES = 400e6 / MEBIBYTE
+"""Of any function but MergeBatch, which has a limit of its own."""
 WRITERS = 8
 
 
@@ -38,13 +38,10 @@ def backlog_rows(home: StackHome, load: Load, bulk_seconds: float, count: int) -
     seconds["a batch alone"] = _alone(job.deployed(home, "batch"), Load(size, 1, load.dimension))
     rounds = -(-count // (size * MERGES_AT_ONCE))
     seconds["if each were alone"] = rounds * seconds["a batch alone"] + seconds["fold"]
-    bulk = Reference(name="bulk", value=bulk_seconds) if count == load.records else None
-    limited = bulk and bulk.model_copy(update={"limit": LIMIT})
-    references = {"merge and fold": limited, "if each were alone": bulk}
-    part = f"{count:,} pending"
+    limits = {"merge and fold": LIMIT, "if each were alone": None} if count == load.records else {}
     for what, value in seconds.items():
-        reference = references.get(what)
-        yield Row(part=part, what=what, value=value, unit="s", references=[reference] if reference else [])
+        bulk = [Reference(name="bulk", value=bulk_seconds, limit=limits[what])] if what in limits else []
+        yield Row(part=f"{count:,} pending", what=what, value=value, unit="s", references=bulk)
     merge = {name: peak for name, peak in peaks.items() if name == "merge-batch"}
     rest = {name: peak for name, peak in peaks.items() if name not in merge}
     yield from memory_rows("  peak memory", merge, limit=MERGE_MEBIBYTES)

@@ -7,9 +7,7 @@ scratch copy of the base, as UploadSnapshot does after its downloads.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -19,6 +17,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from benchmarks.child import run_child
 from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
 from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
@@ -74,11 +73,8 @@ def measure(
     if base is not None:
         shutil.copytree(base, place)
     place.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.folds", str(place), str(run), str(dimension), loader]
-    ended = subprocess.run(  # noqa: S603 - our own module
-        command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent, env={**os.environ, **ALLOCATORS}
-    )
-    return Fold(**json.loads(ended.stdout))
+    arguments = str(place), str(run), str(dimension), loader
+    return Fold(**run_child("benchmarks.folds", *arguments, environment=ALLOCATORS))
 
 
 def main(place: Path, run: Path, dimension: int, loader: LoaderName) -> Fold:

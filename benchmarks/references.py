@@ -20,6 +20,7 @@ from typing import Any
 
 import chromadb
 import numpy as np
+from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
 
@@ -30,14 +31,26 @@ NAIVE_BATCH = 250
 
 
 @contextmanager
-def opened(directory: Path, *, flush_at: int = 1000) -> Iterator[Collection]:
-    """Open the one collection of a directory, made if it is missing."""
+def opened_client(directory: Path) -> Iterator[ClientAPI]:
+    """Open a directory, made if it is missing."""
     client: Any = chromadb.PersistentClient(path=directory, settings=Settings(anonymized_telemetry=False))
     with closing(client):
-        collection = client.get_or_create_collection(COLLECTION, embedding_function=None)
-        if flush_at != 1000:
-            collection.modify(configuration={"hnsw": {"sync_threshold": flush_at}})
-        yield collection
+        yield client
+
+
+@contextmanager
+def opened(directory: Path, *, flush_at: int | None = None) -> Iterator[Collection]:
+    """Open the one collection of a directory, made if it is missing. `flush_at`: not where ChromaDB itself would."""
+    with opened_client(directory) as client:
+        yield the_collection(client, flush_at=flush_at)
+
+
+def the_collection(client: ClientAPI, *, flush_at: int | None = None) -> Collection:
+    """Return the one collection, made if it is missing."""
+    collection = client.get_or_create_collection(COLLECTION, embedding_function=None)
+    if flush_at is not None:
+        collection.modify(configuration={"hnsw": {"sync_threshold": flush_at}})
+    return collection
 
 
 def naive(place: Path, load: Load) -> list[dict[str, float]]:
@@ -111,8 +124,9 @@ def bulk_upsert(place: Path, deltas: Iterable[Records]) -> float:
     )
     embeddings = np.concatenate([part.embeddings for part in parts])
     started = time.perf_counter()
-    with opened(place / "bulk", flush_at=len(ids)) as collection:
-        largest = collection._client.get_max_batch_size()  # noqa: SLF001 - a collection does not say it
+    with opened_client(place / "bulk") as client:
+        collection = the_collection(client, flush_at=len(ids))
+        largest = client.get_max_batch_size()
         for start in range(0, len(ids), largest):
             part = slice(start, start + largest)
             collection.upsert(

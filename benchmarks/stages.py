@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import job
+from benchmarks.child import run_child
 from benchmarks.memory import MEBIBYTE, peak_mebibytes
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
@@ -33,7 +33,7 @@ from chromadb_compaction.steps.parallel import in_threads
 Measured = dict[str, Callable[[], object]]
 
 MERGES = {"one-row": Load(100, 1, 384), "usual": Load(20, 500, 384), "largest": Load(100, 2000, 384)}
-MERGE_MEBIBYTES = 400
+MERGE_MEBIBYTES = 400e6 / MEBIBYTE
 FILES_MEBIBYTES = (128, 64, 16, 1)
 MEMORY = "peak memory"
 ONE_BATCH = 2**40
@@ -81,12 +81,9 @@ def move(services: Services, sizes: list[int]) -> Measured:
     }
 
 
-def _measured(part: str, kind: str, settings: Settings, work: object, *, limit: int | None = None) -> Iterator[Row]:
-    command = [sys.executable, "-m", "benchmarks.stages", kind, settings.model_dump_json(), json.dumps(work)]
-    ended = subprocess.run(  # noqa: S603 - our own module
-        command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent
-    )
-    for what, value in json.loads(ended.stdout).items():
+def _measured(part: str, kind: str, settings: Settings, work: object, *, limit: float | None = None) -> Iterator[Row]:
+    measured = run_child("benchmarks.stages", kind, settings.model_dump_json(), json.dumps(work))
+    for what, value in measured.items():
         if what == MEMORY:
             yield Row(part=part, what=what, value=value, unit="MiB", limit=limit)
         else:

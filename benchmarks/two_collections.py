@@ -5,8 +5,7 @@ Each way in a process of its own: `python -m benchmarks.two_collections`. No AWS
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks.child import run_child
 from benchmarks.folds import write_run
 from benchmarks.loaders import REPETITIONS
 from benchmarks.report import Row
@@ -36,11 +36,8 @@ def two_collection_rows(load: Load) -> Iterator[Row]:
 
 
 def _measure(run: Path, dimension: int, way: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.two_collections", str(run), str(dimension), way]
-    ended = subprocess.run(  # noqa: S603 - our own module
-        command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent, env={**os.environ, **ALLOCATORS}
-    )
-    return float(ended.stdout)
+    found = run_child("benchmarks.two_collections", str(run), str(dimension), way, environment=ALLOCATORS)
+    return float(found["seconds"])
 
 
 def main(run: Path, dimension: int, way: str) -> float:
@@ -72,4 +69,4 @@ def main(run: Path, dimension: int, way: str) -> float:
 
 if __name__ == "__main__":
     _run, _dimension, _way = sys.argv[1:]
-    sys.stdout.write(str(main(Path(_run), int(_dimension), _way)))
+    sys.stdout.write(json.dumps({"seconds": main(Path(_run), int(_dimension), _way)}))
