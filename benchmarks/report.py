@@ -36,7 +36,7 @@ class Row(BaseModel):
     references: list[Reference] = []
     limit: float | None = None
 
-    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorator above this one
+    @computed_field  # type: ignore[prop-decorator] # pydantic documents it so: mypy's issue 1362
     @property
     def within_limits(self) -> bool | None:
         """Say whether every limit is kept; None if there is none."""

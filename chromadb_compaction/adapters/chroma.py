@@ -137,7 +137,7 @@ def _connected(server: Server) -> Iterator[ClientAPI]:
     """Give a client, and close its connections, which ChromaDB keeps private and never closes."""
     with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_SETTINGS.model_copy()))) as client:
         private: Any = client
-        with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - else they stay open
+        with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - no public way to them
             yield client
 
 

@@ -124,7 +124,7 @@ def _texts(document: str | None, metadata: str | None) -> bytes:
     return fingerprint(b"", document, metadata)[16:]
 
 
-def _floats(holder: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - a JSON object or a list within it
+def _floats(holder: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
     """Yield every place that holds a float, as its holder and the key or index there."""
     for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
         if isinstance(value, float):

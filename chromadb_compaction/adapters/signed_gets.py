@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.exceptions import ConnectionError as BotocoreConnectionError
 from botocore.exceptions import HTTPClientError
 from botocore.hooks import first_non_none_response
@@ -55,7 +55,8 @@ class SignedGets:
         if self._origin is None:
             return None
         request = AWSRequest("GET", self._origin.url + quote(key, safe=SAFE), {"x-amz-checksum-mode": "ENABLED"})
-        credentials = self._client._get_credentials().get_frozen_credentials()  # noqa: SLF001 - those that it renews
+        # Asked of the client each time, since it renews them.
+        credentials = self._client._get_credentials().get_frozen_credentials()  # noqa: SLF001 - no public way to them
         S3SigV4Auth(credentials, "s3", self._origin.region).add_auth(request)
         try:
             answer = self._exchange(request.prepare())
@@ -86,10 +87,14 @@ class SignedGets:
         if path and request.url.endswith("/" + path) and scope.startswith(SIGNED):
             self._origin = _Origin(request.url.removesuffix(path), scope.split("/")[2])
 
-    def _exchange(self, request: AWSPreparedRequest) -> Any:  # noqa: ANN401 - an AWSResponse, whose types are partial
-        heard = first_non_none_response(self._client.meta.events.emit(BEFORE_SEND, request=request))
-        # The client's own connections, with the certificates and proxies that it was told.
-        return heard or self._client._endpoint.http_session.send(request)  # noqa: SLF001 - no public way to them
+    def _exchange(self, request: AWSPreparedRequest) -> AWSResponse:
+        answer: AWSResponse | None = first_non_none_response(
+            self._client.meta.events.emit(BEFORE_SEND, request=request)
+        )
+        if answer is None:
+            # By the client's own connections, with the certificates and proxies that it was told.
+            answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001 - no public way to them
+        return answer
 
 
 def _stored(headers: Mapping[str, str], body: bytes) -> StoredObject | None:

@@ -79,7 +79,7 @@ class ChromaCollection(Source):
 def _spooled(spool: Path, pages: int) -> Iterator[Rows]:
     with spool.open("rb") as file:
         for _ in range(pages):
-            yield pickle.load(file)  # noqa: S301 - written just now, in a directory of our own
+            yield pickle.load(file)  # noqa: S301 - rows() wrote it, in this process's own directory
 
 
 def _page_rows(collection: Collection) -> int:

@@ -1,4 +1,4 @@
-"""Folding several collections at once: large ones in processes of their own, as many as the cores feed.
+"""Folding several collections at once: large ones in processes of their own, one for every two cores.
 
 Processes, since two folds in threads take nearly twice as long as one; plain ones that answer JSON over a pipe,
 since Lambda has no /dev/shm for multiprocessing's pools. This module is also what such a process runs.
@@ -25,8 +25,8 @@ PROCESS_BYTES = 4 * 1024 * 1024
 """Runs smaller than this fold faster than a process starts and imports ChromaDB: 2 s."""
 
 CORES_OF_A_FOLD = 2
-"""One builds the index, the other writes the records. Measured on two cores: two folds at once take as long as one
-after the other, and twice the memory."""
+"""One builds the index, the other writes the records. Measured on two cores: two folds at once take no less time
+than one after the other, and twice the memory."""
 
 PROGRESS_SECONDS = 1.0
 """How often `progress` is called while a process folds."""

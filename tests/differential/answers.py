@@ -27,8 +27,8 @@ _SETTINGS = Settings(anonymized_telemetry=False)
 @contextmanager
 def plain_collection(directory: Path) -> Iterator[Any]:
     """Open the collection with no code of ours."""
-    client = chromadb.PersistentClient(path=directory, settings=_SETTINGS.model_copy())
-    with closing(client):  # type: ignore[type-var] # ClientAPI lacks the close() that every client has
+    client: Any = chromadb.PersistentClient(path=directory, settings=_SETTINGS.model_copy())
+    with closing(client):
         yield client.get_collection(NAME, embedding_function=None)
 
 
