@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -35,7 +36,8 @@ def _load(function: str) -> _Embedder:
 
 def _load_wordllama() -> _Embedder:
     try:
-        import wordllama
+        with _logging_left_alone():
+            import wordllama
     except ImportError as error:
         raise ConfigurationError("the embedding function 'wordllama' needs its package: install wordllama") from error
     # The package ships its model, but looks for it in a cache directory of the same layout.
@@ -45,6 +47,18 @@ def _load_wordllama() -> _Embedder:
         return normalised(model.embed(texts))
 
     return embedder
+
+
+@contextmanager
+def _logging_left_alone() -> Iterator[None]:
+    """Undo what a package does to the root logger: wordllama has it print every INFO line of any other."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def normalised(vectors: Vector) -> Vector:

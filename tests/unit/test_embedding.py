@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -17,6 +18,21 @@ def test_wordllama_embeds_offline_into_256_dimensions_of_length_one() -> None:
     assert vectors.shape == (2, 256)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1)
+
+
+LOG_AFTER_EMBEDDING = """
+import logging
+from chromadb_compaction.adapters.embedding import embed
+embed(["a text"], "wordllama")
+logging.getLogger("anybody").info("a line that nobody asked for")
+"""
+
+
+def test_embedding_does_not_turn_on_everybodys_log_lines() -> None:
+    """In a process of its own, since a package does so once, when it is imported."""
+    ended = subprocess.run([sys.executable, "-c", LOG_AFTER_EMBEDDING], capture_output=True, text=True, check=True)
+
+    assert "nobody asked for" not in ended.stderr
 
 
 def test_texts_of_like_meaning_are_near_each_other() -> None:
