@@ -21,6 +21,7 @@ from benchmarks.memory import MEBIBYTE, peak_mebibytes
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
 from chromadb_compaction.adapters import aws
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadSnapshotRequest, ListDeltasRequest, MergeBatchRequest
 from chromadb_compaction.ports import Services
@@ -28,7 +29,6 @@ from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.download_snapshot import download_snapshot
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.merge_batch import merge_batch
-from chromadb_compaction.steps.parallel import in_threads
 
 Measured = dict[str, Callable[[], object]]
 

@@ -25,8 +25,8 @@ from chromadb_compaction.adapters.chroma_tables import (
     take_collection,
     take_progress,
 )
-from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import VerificationError
+from chromadb_compaction.native_memory import give_back
 
 QUEUED_VALUES = 4_000_000
 QUEUED_SHARE = 0.1

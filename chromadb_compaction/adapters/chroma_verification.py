@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection
 from chromadb_compaction.adapters.chroma_loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
-from chromadb_compaction.adapters.native_memory import give_back
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.native_memory import give_back
 
 READ_ROWS = 5000
 READ_VALUES = 125_000

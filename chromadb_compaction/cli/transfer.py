@@ -15,10 +15,10 @@ from chromadb_compaction.cli.put_journal import Journal
 from chromadb_compaction.cli.record_files import Rows, Source
 from chromadb_compaction.cli.row_digests import RowDigests
 from chromadb_compaction.cli.wording import counted
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, SnapshotCorruptError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.parallel import in_threads
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.resumable_writer import ResumableWriter

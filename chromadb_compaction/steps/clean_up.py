@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import read_pointer
+from chromadb_compaction.heartbeat import heartbeat
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
 from chromadb_compaction.outcomes import unpack_outcomes
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.heartbeat import heartbeat
 from chromadb_compaction.steps.pruning import NOTHING, prune
 from chromadb_compaction.steps.settling import Settled, settle
 

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter
 
 from chromadb_compaction import layout
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.delta_formats import Delta
 from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.heartbeat import heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.messages import CollectionShape, DownloadedSnapshot, DownloadSnapshotRequest
+from chromadb_compaction.phases import Phases
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.base_snapshot import ensure_copies, read_base
-from chromadb_compaction.steps.heartbeat import heartbeat
 from chromadb_compaction.steps.merge_batch import decode, fetch
-from chromadb_compaction.steps.parallel import in_threads
-from chromadb_compaction.steps.phases import Phases
 
 SHAPES = TypeAdapter(list[CollectionShape])
 _LISTED = TypeAdapter(list[ObjectInfo])

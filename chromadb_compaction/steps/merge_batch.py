@@ -10,13 +10,15 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from chromadb_compaction.adapters.native_memory import give_back_at_once
 from chromadb_compaction.adapters.run_spill import SpillingMerge
+from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.delta_formats import Delta, read_delta
 from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
+from chromadb_compaction.native_memory import give_back_at_once
 from chromadb_compaction.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
@@ -29,8 +31,6 @@ from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.base_snapshot import cache_of
 from chromadb_compaction.steps.capacity import check_merge
-from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
-from chromadb_compaction.steps.parallel import ahead, in_threads
 
 READERS = 16
 """Deltas fetched at once. Only one is decoded at a time: that is work, not waiting, and takes memory."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
 
 
 @contextmanager

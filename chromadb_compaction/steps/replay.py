@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from chromadb_compaction import layout
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import InvalidRequestError, ObjectMissingError
 from chromadb_compaction.outcomes import QuarantineReason
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.parallel import in_threads
 
 COPIES_AT_ONCE = 500
 """Between two looks at the lease."""

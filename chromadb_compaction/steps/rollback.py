@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import publish
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictError, SnapshotCorruptError
 from chromadb_compaction.lineage import Line, line_of, not_before, undone
 from chromadb_compaction.manifest import Pointer
@@ -25,7 +26,6 @@ from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.catalogue import Catalogue, Readable, read_catalogue, read_list
 from chromadb_compaction.steps.operator_lease import operator_lease
-from chromadb_compaction.steps.parallel import in_threads
 from chromadb_compaction.steps.pruning import is_being_pruned
 from chromadb_compaction.steps.replay import (
     ReplayPlan,

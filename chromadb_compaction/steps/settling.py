@@ -16,10 +16,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from chromadb_compaction import layout
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.ports import DeadLetter, ReceivedNotice, Services
-from chromadb_compaction.steps.parallel import in_threads
 
 SPARE_NOTICES = 1000
 """Received beyond one notice per delta: those of deltas that earlier passes moved before their notice came."""

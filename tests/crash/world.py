@@ -23,10 +23,11 @@ from botocore.auth import SigV4Auth
 from botocore.useragent import UserAgentString
 
 import tasks.handling
+from chromadb_compaction import concurrency, phases
 from chromadb_compaction.adapters import object_store, snapshot_cache
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.steps import fold_all, parallel, phases, publication
+from chromadb_compaction.steps import fold_all, publication
 from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
 from tests.crash.determinism import OneByOne, files_on, write_files
@@ -233,7 +234,7 @@ class World:
 
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         chance = SimpleNamespace(token_hex=self._token)
-        yield parallel, "ThreadPoolExecutor", self._executor
+        yield concurrency, "ThreadPoolExecutor", self._executor
         yield object_store, "PARTS", TransferConfig(use_threads=False)
         yield publication, "secrets", chance
         yield snapshot_cache, "secrets", chance

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from chromadb_compaction import concurrency, heartbeat
 from chromadb_compaction.adapters.chroma_loader import PartSeconds
 from chromadb_compaction.adapters.object_store import S3ObjectStore
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.steps import fold, heartbeat, merge_batch, parallel, snapshot_reader
+from chromadb_compaction.steps import fold, merge_batch, snapshot_reader
 from tests.fakes.aws.cloud import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
 
@@ -139,7 +140,7 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     chance = random.Random()
     monkeypatch.setattr(secrets, "token_hex", lambda count: chance.randbytes(count).hex())
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    monkeypatch.setattr(parallel, "THREADS", 1)
+    monkeypatch.setattr(concurrency, "THREADS", 1)
     monkeypatch.setattr(merge_batch, "READERS", 1)
     monkeypatch.setattr(heartbeat, "Thread", NoThread)
     return chance.seed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from chromadb_compaction.errors import ConfigurationError, LockLostError, TransientStorageError
-from chromadb_compaction.steps.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 
 PATIENCE_SECONDS = 5.0

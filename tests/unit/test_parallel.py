@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from chromadb_compaction.concurrency import THREADS, ahead, in_threads
 from chromadb_compaction.errors import TransientStorageError
-from chromadb_compaction.steps.parallel import THREADS, ahead, in_threads
 
 
 def test_answers_come_in_the_order_of_the_questions() -> None:
