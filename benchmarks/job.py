@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.calls import CallCounter
 from benchmarks.workload import COLLECTION, Load, Records, a_query
-from chromadb_compaction.adapters import aws
 from chromadb_compaction.adapters.chroma import open_collection
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
+from chromadb_compaction.aws import clients
 from chromadb_compaction.cli.clouds import step_functions
 from chromadb_compaction.cli.executions import follow, start, state_machine
 from chromadb_compaction.cli.timeline import Timeline
@@ -53,7 +53,7 @@ def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) ->
     # The server sets AWS_ENDPOINT_URL itself; a service's own variable has precedence over it.
     variables = {f"AWS_ENDPOINT_URL_{service}": relay.endpoint for service in SERVICES} if relay else {}
     stack = deploy_stack(home, Deployment(name, CONFIG, variables), Cloud(os.environ["AWS_ENDPOINT_URL"]))
-    return aws.connect(stack.settings())
+    return clients.connect(stack.settings())
 
 
 def warm_up(services: Services, *, merges: int = 1) -> None:

@@ -20,7 +20,7 @@ from benchmarks.child import run_child
 from benchmarks.memory import MEBIBYTE, peak_mebibytes
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
-from chromadb_compaction.adapters import aws
+from chromadb_compaction.aws import clients
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadSnapshotRequest, ListDeltasRequest, MergeBatchRequest
@@ -96,7 +96,7 @@ def _work(kind: str, settings: str, work: str) -> dict[str, float]:
     with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
         known = Settings.model_validate_json(settings).model_copy(update={"chromadb_cache_dir": place})
         parts: dict[str, Callable[[Services, Any], Measured]] = {"merge": merge, "move": move}
-        for what, do in parts[kind](aws.connect(known), json.loads(work)).items():
+        for what, do in parts[kind](clients.connect(known), json.loads(work)).items():
             clock, processor = time.perf_counter(), time.process_time()
             do()
             measured[what] = time.perf_counter() - clock

@@ -14,7 +14,7 @@ import uuid_utils
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from chromadb_compaction.adapters import aws
+from chromadb_compaction.aws import clients
 from chromadb_compaction.delta_columns import DeltaColumns
 from chromadb_compaction.delta_formats import DeltaHeader, write_delta
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
@@ -82,7 +82,7 @@ class DeltaWriter:
         self._settings = _settings(settings, bucket, queue_url)
         self._header = _header(space, embedding_function, producer)
         if objects is None:
-            services = aws.connect(self._settings)
+            services = clients.connect(self._settings)
             objects = services.objects
             queue = queue or (services.queue if self._settings.delta_queue_url else None)
         self._objects = objects

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from aws_lambda_powertools import Logger
 from pydantic import BaseModel, ValidationError
 
-from chromadb_compaction.adapters.aws import services
+from chromadb_compaction.aws.clients import services
 from chromadb_compaction.errors import CompactionError, InvalidRequestError, LockHeldError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.metrics import metrics_of

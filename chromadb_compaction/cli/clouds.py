@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from chromadb_compaction.adapters.aws import client_config, connect
+from chromadb_compaction.aws.clients import client_config, connect
 from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings

@@ -42,7 +42,7 @@ def examine() -> Iterator[Finding]:
     from botocore.config import Config
     from botocore.exceptions import ProfileNotFound
 
-    from chromadb_compaction.adapters.aws import client_config, connect
+    from chromadb_compaction.aws.clients import client_config, connect
     from chromadb_compaction.cli import checkup
     from chromadb_compaction.settings import load_settings
 

@@ -59,7 +59,7 @@ def record_calls(directory: Path, function: str) -> None:
         )
 
     def append_short(request: Any, **_unused: object) -> None:  # noqa: ANN401 - botocore's
-        # What adapters/signed_gets.py asks is no call of a client. If it fails, a client's call follows.
+        # What aws/signed_gets.py asks is no call of a client. If it fails, a client's call follows.
         if BY_A_CLIENT not in request.headers:
             bucket, _, key = unquote(urlsplit(request.url).path).removeprefix("/").partition("/")
             write(Call(service="s3", operation="GetObject", parameters={"Bucket": bucket, "Key": key}, status=200))

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chromadb_compaction.adapters.aws import client_config
-from chromadb_compaction.adapters.delta_queue import SqsDeltaQueue
-from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
-from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.aws.clients import client_config
+from chromadb_compaction.aws.delta_queue import SqsDeltaQueue
+from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.local.bootstrap import bootstrap_zip
 from chromadb_compaction.local.home import StackHome

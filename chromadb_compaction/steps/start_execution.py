@@ -6,7 +6,7 @@ import logging
 
 from pydantic import Field
 
-from chromadb_compaction.adapters import workflow
+from chromadb_compaction.aws import workflow
 from chromadb_compaction.messages import Message
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import required

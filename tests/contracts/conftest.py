@@ -10,7 +10,7 @@ from mypy_boto3_dynamodb import DynamoDBClient
 from mypy_boto3_s3 import S3Client
 from mypy_boto3_sqs import SQSClient
 
-from chromadb_compaction.adapters.aws import client_config
+from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.local import server
 from chromadb_compaction.local.home import StackHome
 

@@ -11,7 +11,7 @@ from mypy_boto3_s3 import S3Client
 from mypy_boto3_sqs import SQSClient
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters import aws
+from chromadb_compaction.aws import clients
 from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.local import server
 from chromadb_compaction.messages import AcquireLockRequest, CleanUpRequest, ListDeltasRequest, ReleaseLockRequest
@@ -56,14 +56,14 @@ def environment(
     }
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
-    aws.services.cache_clear()
+    clients.services.cache_clear()
     yield
-    aws.services.cache_clear()
+    clients.services.cache_clear()
 
 
 @pytest.fixture
 def services(environment: None) -> Services:
-    return aws.services()
+    return clients.services()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def requests(services: Services) -> list[str]:
 
 
 def test_the_services_are_made_once_per_process(environment: None) -> None:
-    assert aws.services() is aws.services()
+    assert clients.services() is clients.services()
 
 
 def test_a_client_is_made_when_it_is_first_used(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_a_client_is_made_when_it_is_first_used(environment: None, monkeypatch: 
         return make(session, name, **options)
 
     monkeypatch.setattr(boto3.Session, "client", note)
-    fresh = aws.connect(load_settings())
+    fresh = clients.connect(load_settings())
 
     fresh.leases.read("a-lock")
     fresh.leases.read("a-lock")
@@ -103,10 +103,10 @@ def test_a_client_is_made_when_it_is_first_used(environment: None, monkeypatch: 
 
 def test_without_a_bucket_there_are_no_services(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHROMADB_BUCKET", raising=False)
-    aws.services.cache_clear()
+    clients.services.cache_clear()
 
     with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
-        aws.services()
+        clients.services()
 
 
 def test_an_execution_with_nothing_to_do_sends_at_most_eight_requests(services: Services, requests: list[str]) -> None:

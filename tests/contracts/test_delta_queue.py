@@ -11,8 +11,8 @@ from botocore.config import Config
 from botocore.stub import ANY, Stubber
 from mypy_boto3_sqs import SQSClient
 
-from chromadb_compaction.adapters.aws import client_config
-from chromadb_compaction.adapters.delta_queue import LETTER_TEXT, SqsDeltaQueue
+from chromadb_compaction.aws.clients import client_config
+from chromadb_compaction.aws.delta_queue import LETTER_TEXT, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
 from chromadb_compaction.ports import DeadLetter, DeltaNotice, DeltaQueue, ReceivedNotice
 from tests.fakes.aws.cloud import InProcessAws

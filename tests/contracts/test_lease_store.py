@@ -10,8 +10,8 @@ from botocore.config import Config
 from botocore.stub import Stubber
 from mypy_boto3_dynamodb import DynamoDBClient
 
-from chromadb_compaction.adapters.aws import client_config
-from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.aws.clients import client_config
+from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.errors import (
     CompactionError,
     ConfigurationError,

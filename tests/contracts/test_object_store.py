@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from botocore.stub import Stubber
 from mypy_boto3_s3 import S3Client
 
-from chromadb_compaction.adapters.aws import client_config
-from chromadb_compaction.adapters.object_store import S3ObjectStore
-from chromadb_compaction.adapters.ranged_download import PART_BYTES, PARTS_AT_ONCE
+from chromadb_compaction.aws.clients import client_config
+from chromadb_compaction.aws.object_store import S3ObjectStore
+from chromadb_compaction.aws.ranged_download import PART_BYTES, PARTS_AT_ONCE
 from chromadb_compaction.errors import (
     ConfigurationError,
     ObjectMissingError,

@@ -11,9 +11,10 @@ from unittest.mock import patch
 import pyarrow.compute as pc
 
 from chromadb_compaction import layout, ledger
-from chromadb_compaction.adapters import lease_store, snapshots
-from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
-from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.adapters import snapshots
+from chromadb_compaction.aws import lease_store
+from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.steps import fold, merge_batch, pruning, publication, settling, upload_snapshot

@@ -24,7 +24,8 @@ from botocore.useragent import UserAgentString
 
 import tasks.handling
 from chromadb_compaction import concurrency, phases
-from chromadb_compaction.adapters import object_store, snapshot_cache
+from chromadb_compaction.adapters import snapshot_cache
+from chromadb_compaction.aws import object_store
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.steps import fold_all, publication

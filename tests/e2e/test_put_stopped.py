@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 PROGRAM = """
 import os, signal, sys
 from chromadb_compaction import writer
-from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.cli.app import run
 
 writer.TARGET_BYTES, writer.MOST_BYTES = 20_000, 25_000

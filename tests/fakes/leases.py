@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from chromadb_compaction.adapters.lease_store import held, lost
+from chromadb_compaction.aws.lease_store import held, lost
 from chromadb_compaction.lease import Lease
 
 Hook = Callable[[str], None]

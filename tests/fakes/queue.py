@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from chromadb_compaction.adapters.delta_queue import NoticeBody, letter_body, notice_key
+from chromadb_compaction.aws.delta_queue import NoticeBody, letter_body, notice_key
 from chromadb_compaction.ports import DeadLetter, DeltaNotice, ReceivedNotice
 
 Hook = Callable[[str], None]

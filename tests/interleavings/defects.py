@@ -8,8 +8,8 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
-from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.steps import clean_up, pruning, rollback, settling
 from tests.interleavings.play import Crowd
 

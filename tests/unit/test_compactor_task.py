@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.adapters import workflow
+from chromadb_compaction.aws import workflow
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 from tasks import compactor, handling
 from tests.builders import a_delta

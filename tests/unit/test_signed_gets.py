@@ -10,8 +10,8 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.adapters.aws import client_config
-from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.aws.clients import client_config
+from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.errors import ObjectMissingError
 from tests.fakes.aws.cloud import InProcessAws
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused, text_header

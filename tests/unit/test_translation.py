@@ -12,7 +12,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from chromadb_compaction.adapters.translation import translated
+from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.errors import (
     CompactionError,
     ConfigurationError,

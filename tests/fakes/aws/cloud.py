@@ -15,7 +15,7 @@ import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.loaders import Loader
 
-from chromadb_compaction.adapters.aws import connect
+from chromadb_compaction.aws.clients import connect
 from chromadb_compaction.ports import Clock, Services
 from chromadb_compaction.settings import Settings
 from tests.fakes.aws.dynamodb import DynamoDB, Tables

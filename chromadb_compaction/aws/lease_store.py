@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from chromadb_compaction.adapters.translation import error_code, translated
+from chromadb_compaction.aws.errors import error_code, translated
 from chromadb_compaction.errors import ConfigurationError, LockHeldError, LockLostError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.lease import Lease

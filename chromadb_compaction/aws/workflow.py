@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import boto3
 
-from chromadb_compaction.adapters.aws import client_config
-from chromadb_compaction.adapters.translation import translated
+from chromadb_compaction.aws.clients import client_config
+from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.errors import ConfigurationError
 
 

@@ -13,9 +13,9 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.exceptions import ClientError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from chromadb_compaction.adapters.ranged_download import MEBIBYTE, FirstPart, RangedDownloads, Source
-from chromadb_compaction.adapters.signed_gets import SignedGets
-from chromadb_compaction.adapters.translation import translated
+from chromadb_compaction.aws.errors import translated
+from chromadb_compaction.aws.ranged_download import MEBIBYTE, FirstPart, RangedDownloads, Source
+from chromadb_compaction.aws.signed_gets import SignedGets
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, TransientStorageError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import StoredObject

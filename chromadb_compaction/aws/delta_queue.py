@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chromadb_compaction.adapters.translation import translated
+from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.ports import DeadLetter, DeltaNotice, ReceivedNotice
 from chromadb_compaction.settings import required

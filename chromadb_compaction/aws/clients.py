@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, cast
 import boto3
 from botocore.config import Config
 
-from chromadb_compaction.adapters.delta_queue import SqsDeltaQueue
-from chromadb_compaction.adapters.lease_store import DynamoDBLeaseStore
-from chromadb_compaction.adapters.object_store import S3ObjectStore
+from chromadb_compaction.aws.delta_queue import SqsDeltaQueue
+from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
+from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
 
