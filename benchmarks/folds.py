@@ -20,8 +20,8 @@ import pyarrow as pa
 from benchmarks.child import run_child
 from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
+from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.delta_formats import DeltaHeader, read_delta, write_delta
 from chromadb_compaction.merging import newest
 from chromadb_compaction.row_buffer import upserts_of

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.folds import LoaderName, measure, write_run
 from benchmarks.report import Reference, Row
 from benchmarks.workload import Load, Records, first_round, vectors_like_those_of_texts
-from chromadb_compaction.adapters import chroma_costs
+from chromadb_compaction.chroma import index_cost
 
 MOVED_SHARE = 5
 """One in so many vectors is replaced."""
@@ -40,8 +40,8 @@ def cost_rows(load: Load) -> list[Row]:
         replaced = (load_seconds(many, "in place") - fixed) / count
         kept = (load_seconds(few, "anew") - fixed) / load.records
     return [
-        _row("a vector replaced", replaced / insert, chroma_costs.UPDATE_COST),
-        _row("a vector kept", kept / insert, chroma_costs.KEPT_COST),
+        _row("a vector replaced", replaced / insert, index_cost.UPDATE_COST),
+        _row("a vector kept", kept / insert, index_cost.KEPT_COST),
     ]
 
 

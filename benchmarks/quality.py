@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.workload import COLLECTION, Records
-from chromadb_compaction.adapters.chroma import open_collection
+from chromadb_compaction.chroma.client import open_collection
 
 RECORDS = 20_000
 DIMENSION = 384

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.references import opened
 from benchmarks.report import Row
 from benchmarks.workload import vectors_like_those_of_texts
-from chromadb_compaction.adapters.embedding import WORDLLAMA, embed
+from chromadb_compaction.chroma.embedding import WORDLLAMA, embed
 from demo.corpus import docstrings, source_files
 
 INSERTED = 5000

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from chromadb_compaction.adapters.embedding import WORDLLAMA, embed
+from chromadb_compaction.chroma.embedding import WORDLLAMA, embed
 from chromadb_compaction.writer import DeltaWriter
 from demo.corpus import docstrings
 

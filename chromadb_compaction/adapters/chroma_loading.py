@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from chromadb_compaction.adapters.chroma import CollectionSpec, create_directory
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
-from chromadb_compaction.adapters.chroma_gate import refusal
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
+from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.client import CollectionSpec, create_directory
+from chromadb_compaction.chroma.compatibility import refusal
+from chromadb_compaction.chroma.loader import ApiLoader, Loader
 
 log = logging.getLogger(__name__)
 

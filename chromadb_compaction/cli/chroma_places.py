@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chromadb_compaction.adapters.chroma import (
+from chromadb_compaction.adapters.snapshot_cache import SnapshotCache, files_below
+from chromadb_compaction.chroma.client import (
     SQLITE_FILE,
     ChromaError,
     ClientAPI,
@@ -17,7 +18,6 @@ from chromadb_compaction.adapters.chroma import (
     open_directory,
     open_server,
 )
-from chromadb_compaction.adapters.snapshot_cache import SnapshotCache, files_below
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chromadb_compaction.adapters.chroma import Collection
+from chromadb_compaction.chroma.client import Collection
 from chromadb_compaction.cli.chroma_places import Place
 from chromadb_compaction.cli.record_files import Rows, Source
 from chromadb_compaction.errors import CompactionError

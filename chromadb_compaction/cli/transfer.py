@@ -215,7 +215,7 @@ def _embedded(rows: Rows, function: str | None) -> object:
             f"the record {rows.ids[missing[0]]!r} has no embedding; say what makes one of its document:"
             " --embedding-function wordllama"
         )
-    from chromadb_compaction.adapters.embedding import embed
+    from chromadb_compaction.chroma.embedding import embed
 
     made = embed([str(rows.documents[index]) for index in missing], function)
     if len(missing) == len(rows.ids):

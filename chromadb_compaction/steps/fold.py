@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction.adapters.chroma import SQLITE_FILE, CollectionSpec, settle
-from chromadb_compaction.adapters.chroma_loader import Loader, Progress
 from chromadb_compaction.adapters.chroma_loading import choose_loader
-from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, settle
+from chromadb_compaction.chroma.loader import Loader, Progress
+from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import errors
-from chromadb_compaction.adapters.chroma_loader import Progress
+from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError
 from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold, no_progress
 

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
 
-from chromadb_compaction.adapters.embedding import embed
+from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services

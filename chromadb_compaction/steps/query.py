@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from chromadb_compaction.adapters.chroma_query import Filters, matching, nearest
-from chromadb_compaction.adapters.embedding import embed
+from chromadb_compaction.chroma.embedding import embed
+from chromadb_compaction.chroma.query import Filters, matching, nearest
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.records import Vector

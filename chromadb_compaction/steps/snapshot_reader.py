@@ -12,7 +12,6 @@ from threading import Condition
 from typing import NamedTuple
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.chroma import Collection, open_collection
 from chromadb_compaction.adapters.snapshot_cache import Files, SnapshotCache
 from chromadb_compaction.adapters.snapshots import (
     PublishedPointer,
@@ -20,6 +19,7 @@ from chromadb_compaction.adapters.snapshots import (
     read_pointer,
     read_pointer_if_changed,
 )
+from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.errors import (
     NoSnapshotError,
     NoSuchCollectionError,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.chroma_audit import Audit, audit
+from chromadb_compaction.chroma.audit import Audit, audit
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.ledger import decode_ledger, live_sum

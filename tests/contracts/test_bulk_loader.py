@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 
 from benchmarks.memory import MEBIBYTE
-from chromadb_compaction.adapters import chroma_gate, chroma_index_build
-from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection, open_directory, settle
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
-from chromadb_compaction.adapters.chroma_gate import PROVEN, migrations_digest, refusal
-from chromadb_compaction.adapters.chroma_index import entries
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
 from chromadb_compaction.adapters.chroma_loading import choose_loader
-from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.chroma import compatibility, index_build
+from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection, open_directory, settle
+from chromadb_compaction.chroma.compatibility import PROVEN, migrations_digest, refusal
+from chromadb_compaction.chroma.index_files import entries
+from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
@@ -107,14 +107,14 @@ def test_an_unfamiliar_directory_is_left_to_the_api_and_the_log_says_why(
 def test_another_version_of_chromadb_is_left_to_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chroma_gate, "CHROMADB_VERSION", "99.0.0")
+    monkeypatch.setattr(compatibility, "CHROMADB_VERSION", "99.0.0")
     assert refusal(tmp_path, SPEC) == "ChromaDB 99.0.0 is not one that the differential suite has passed on"
 
 
 def test_a_python_whose_sqlite_cannot_index_texts_uses_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chroma_gate, "_PROBE", "CREATE VIRTUAL TABLE texts USING fts99(text)")
+    monkeypatch.setattr(compatibility, "_PROBE", "CREATE VIRTUAL TABLE texts USING fts99(text)")
     assert "full-text index" in str(refusal(tmp_path, SPEC))
 
 
@@ -150,9 +150,9 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
         with open_collection(directory, name) as collection:
             yield collection
 
-    monkeypatch.setattr(chroma_index_build, "QUEUED_VALUES", 10)
-    monkeypatch.setattr(chroma_index_build, "QUEUED_SHARE", 0)
-    monkeypatch.setattr(chroma_index_build, "open_collection", counting)
+    monkeypatch.setattr(index_build, "QUEUED_VALUES", 10)
+    monkeypatch.setattr(index_build, "QUEUED_SHARE", 0)
+    monkeypatch.setattr(index_build, "open_collection", counting)
     run = a_run({f"row-{n}": [n, 2] for n in range(5, 30)}, deletes={"row-1", "row-2"}, delta=2)
     plan = planned(base.ledger, run)
     BulkLoader(rebuilds=lambda _: rebuilds).apply(tmp_path, SPEC, plan, progress=no_progress)
@@ -249,7 +249,7 @@ def test_other_threads_run_while_the_index_is_built(tmp_path: Path, monkeypatch:
         while not done.wait(0.005):
             beats.append(building.is_set())
 
-    monkeypatch.setattr(chroma_index_build, "open_collection", watched)
+    monkeypatch.setattr(index_build, "open_collection", watched)
     done = threading.Event()
     heart = threading.Thread(target=beat)
     heart.start()
@@ -263,7 +263,7 @@ PEAK_OF_RECLAIMING = """
 import sys
 from pathlib import Path
 from benchmarks.memory import peak_mebibytes
-from chromadb_compaction.adapters.chroma_tables import reclaim
+from chromadb_compaction.chroma.tables import reclaim
 before = peak_mebibytes()
 reclaim(Path(sys.argv[1]))
 print(peak_mebibytes() - before)
@@ -297,7 +297,7 @@ def test_an_index_that_chromadb_did_not_flush_is_refused(
 
         yield Idle()
 
-    monkeypatch.setattr(chroma_index_build, "open_collection", never_opened)
+    monkeypatch.setattr(index_build, "open_collection", never_opened)
     plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="flushed its index up to operation 20, not all of them"):
         BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 from chromadb.config import Settings
 
-from chromadb_compaction.adapters.chroma import CollectionSpec, open_collection
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
-from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.client import CollectionSpec, open_collection
+from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.steps.fold import no_progress

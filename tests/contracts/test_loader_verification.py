@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters.chroma import (
+from chromadb_compaction.chroma.client import (
     Collection,
     CollectionSpec,
     open_collection,
@@ -18,8 +18,8 @@ from chromadb_compaction.adapters.chroma import (
     prepare_collection,
     settle,
 )
-from chromadb_compaction.adapters.chroma_loader import ApiLoader
-from chromadb_compaction.adapters.chroma_verification import differing, same_metadata, verify
+from chromadb_compaction.chroma.loader import ApiLoader
+from chromadb_compaction.chroma.verification import differing, same_metadata, verify
 from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.steps.fold import no_progress

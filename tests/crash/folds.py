@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from chromadb_compaction.adapters.chroma_loader import Progress
+from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold, no_progress
 from tests.crash.determinism import files_on, write_files

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from chromadb.config import Settings
 
-from chromadb_compaction.adapters.chroma_verification import differing, same_metadata
+from chromadb_compaction.chroma.verification import differing, same_metadata
 from chromadb_compaction.manifest import Space
 from tests.differential.histories import DOCUMENTS, History
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chromadb_compaction.adapters.chroma import CollectionSpec, create_directory, settle
-from chromadb_compaction.adapters.chroma_bulk_loader import BulkLoader
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, Loader
-from chromadb_compaction.adapters.chroma_verification import verify
+from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.client import CollectionSpec, create_directory, settle
+from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.steps.fold import no_progress
 from tests.differential.answers import (

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from chromadb_compaction.adapters.embedding import embed
+from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.layout import delta_stem
 from chromadb_compaction.local import server
 from chromadb_compaction.local.home import StackHome

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from chromadb_compaction import writer
-from chromadb_compaction.adapters.chroma import open_directory
+from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli import chroma_source
 from chromadb_compaction.local.server import free_port
 from chromadb_compaction.local.testing import Stack

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters.chroma import open_directory
+from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import content_of, published
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from chromadb_compaction import concurrency, heartbeat
-from chromadb_compaction.adapters.chroma_loader import PartSeconds
 from chromadb_compaction.aws.object_store import S3ObjectStore
+from chromadb_compaction.chroma.loader import PartSeconds
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.adapters.chroma import Collection, open_collection
-from chromadb_compaction.adapters.chroma_audit import Audit, audit
+from chromadb_compaction.chroma.audit import Audit, audit
+from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.layout import LEDGER_FILE
 from chromadb_compaction.ledger import decode_ledger
 from chromadb_compaction.manifest import Space

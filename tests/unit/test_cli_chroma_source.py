@@ -12,7 +12,7 @@ import chromadb
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters.chroma import open_directory
+from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli import chroma_source
 from chromadb_compaction.cli.chroma_places import ChromaDirectory, chroma_directory, chroma_server
 from chromadb_compaction.cli.chroma_source import ChromaCollection

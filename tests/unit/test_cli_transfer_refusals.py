@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters.chroma import open_directory
+from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli import chroma_source, transfer
 from chromadb_compaction.cli.chroma_places import chroma_directory
 from chromadb_compaction.cli.chroma_source import ChromaCollection

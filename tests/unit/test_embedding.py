@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters.embedding import embed
+from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
 
@@ -22,7 +22,7 @@ def test_wordllama_embeds_offline_into_256_dimensions_of_length_one() -> None:
 
 LOG_AFTER_EMBEDDING = """
 import logging
-from chromadb_compaction.adapters.embedding import embed
+from chromadb_compaction.chroma.embedding import embed
 embed(["a text"], "wordllama")
 logging.getLogger("anybody").info("a line that nobody asked for")
 """

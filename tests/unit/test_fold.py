@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chromadb_compaction.adapters.chroma import CollectionSpec, open_collection
-from chromadb_compaction.adapters.chroma_loader import ApiLoader, PartSeconds, Progress
+from chromadb_compaction.chroma.client import CollectionSpec, open_collection
+from chromadb_compaction.chroma.loader import ApiLoader, PartSeconds, Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, VerificationError
 from chromadb_compaction.ledger import FoldPlan, decode_ledger
 from chromadb_compaction.run_rows import Rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chromadb_compaction.adapters.chroma_costs import IndexChange
+from chromadb_compaction.chroma.index_cost import IndexChange
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chromadb_compaction.adapters.chroma_verification import differing, same_metadata
+from chromadb_compaction.chroma.verification import differing, same_metadata
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.records import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.adapters.chroma import open_collection
+from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.steps.pull_snapshot import pull_snapshot
 from chromadb_compaction.steps.rollback import RollbackRequest, RolledBack, rollback
 from tests.builders import NOW, BuiltDelta, a_delta

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from chromadb_compaction.adapters import snapshots
-from chromadb_compaction.adapters.chroma import open_collection
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
+from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.errors import (
     LockLostError,
     PreconditionFailedError,

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chromadb_compaction.adapters.chroma import CollectionSpec
-from chromadb_compaction.adapters.chroma_index import StoredVectors, entries
-from chromadb_compaction.adapters.chroma_tables import ADD, Operation
-from chromadb_compaction.adapters.chroma_verification import differing
+from chromadb_compaction.chroma.client import CollectionSpec
+from chromadb_compaction.chroma.index_files import StoredVectors, entries
+from chromadb_compaction.chroma.tables import ADD, Operation
+from chromadb_compaction.chroma.verification import differing
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fingerprints import VECTOR_BYTES, vector_fingerprint
 from chromadb_compaction.ledger import FoldPlan

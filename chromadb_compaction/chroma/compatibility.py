@@ -13,8 +13,8 @@ from pathlib import Path
 
 import orjson
 
-from chromadb_compaction.adapters.chroma import CHROMADB_VERSION, SQLITE_FILE, CollectionSpec
-from chromadb_compaction.adapters.chroma_schema import hnsw_settings
+from chromadb_compaction.chroma.client import CHROMADB_VERSION, SQLITE_FILE, CollectionSpec
+from chromadb_compaction.chroma.schema import hnsw_settings
 
 PROVEN = {"1.5.9": "5c1af3b0cee38ee104a7e0100ff366e59448e247054eb37dfcb4b5ece26aed44"}
 """Per version of ChromaDB, the digest of its `migrations` rows. Add one when the differential suite passes on it."""

@@ -13,9 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chromadb_compaction.adapters.chroma import Collection, open_collection
-from chromadb_compaction.adapters.chroma_loader import batches
-from chromadb_compaction.adapters.chroma_verification import READ_ROWS, READ_VALUES
+from chromadb_compaction.chroma.client import Collection, open_collection
+from chromadb_compaction.chroma.loader import batches
+from chromadb_compaction.chroma.verification import READ_ROWS, READ_VALUES
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.fingerprints import fingerprint
 from chromadb_compaction.ledger import identities

@@ -14,14 +14,14 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from chromadb_compaction.adapters.chroma import DEFAULT_SYNC_THRESHOLD, CollectionSpec, create_directory
-from chromadb_compaction.adapters.chroma_costs import IndexChange
-from chromadb_compaction.adapters.chroma_index import entries
-from chromadb_compaction.adapters.chroma_index_build import IndexBuild, index_build
-from chromadb_compaction.adapters.chroma_loader import PartSeconds, Progress, ids_of, vectors_of
-from chromadb_compaction.adapters.chroma_rebuild import KeptVectors
-from chromadb_compaction.adapters.chroma_schema import with_keys, with_threshold
-from chromadb_compaction.adapters.chroma_tables import (
+from chromadb_compaction.chroma.client import DEFAULT_SYNC_THRESHOLD, CollectionSpec, create_directory
+from chromadb_compaction.chroma.index_build import IndexBuild, index_build
+from chromadb_compaction.chroma.index_cost import IndexChange
+from chromadb_compaction.chroma.index_files import entries
+from chromadb_compaction.chroma.loader import PartSeconds, Progress, ids_of, vectors_of
+from chromadb_compaction.chroma.rebuild import KeptVectors
+from chromadb_compaction.chroma.schema import with_keys, with_threshold
+from chromadb_compaction.chroma.tables import (
     ADD,
     DELETE,
     UPDATE,

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.adapters.chroma import (
+from chromadb_compaction.chroma.client import (
     Collection,
     CollectionSpec,
     Metadata,

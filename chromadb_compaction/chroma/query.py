@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-from chromadb_compaction.adapters.chroma import (
+from chromadb_compaction.chroma.client import (
     Collection,
     GetResult,
     Include,

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import orjson
 import pyarrow as pa
 
-from chromadb_compaction.adapters.chroma import SQLITE_FILE, reclaim_pages
-from chromadb_compaction.adapters.chroma_loader import Progress, ids_of, texts_of
-from chromadb_compaction.adapters.chroma_schema import Schema, kind_of
+from chromadb_compaction.chroma.client import SQLITE_FILE, reclaim_pages
+from chromadb_compaction.chroma.loader import Progress, ids_of, texts_of
+from chromadb_compaction.chroma.schema import Schema, kind_of
 from chromadb_compaction.errors import VerificationError
 
 MAX_LATER_TEXTS = 0.10

@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from chromadb_compaction.adapters.chroma import SQLITE_FILE, CollectionSpec, create_directory, open_collection
-from chromadb_compaction.adapters.chroma_loader import Progress
-from chromadb_compaction.adapters.chroma_schema import with_threshold
-from chromadb_compaction.adapters.chroma_tables import (
+from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, open_collection
+from chromadb_compaction.chroma.loader import Progress
+from chromadb_compaction.chroma.schema import with_threshold
+from chromadb_compaction.chroma.tables import (
     Collection,
     Operation,
     scratch_tables,

@@ -11,8 +11,8 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.adapters.chroma import Collection, CollectionSpec, open_collection
-from chromadb_compaction.adapters.chroma_loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
+from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection
+from chromadb_compaction.chroma.loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
