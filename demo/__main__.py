@@ -17,9 +17,9 @@ from rich.rule import Rule
 from rich.text import Text
 
 from chromadb_compaction.cli import clouds
-from chromadb_compaction.cli.compact import print_summary, watched
+from chromadb_compaction.cli.commands.compact import print_summary, watched
+from chromadb_compaction.cli.commands.history import tell
 from chromadb_compaction.cli.executions import describe, read_history, start, state_machine
-from chromadb_compaction.cli.history import tell
 from chromadb_compaction.cli.overview import Overview, look
 from chromadb_compaction.cli.summary import Summary, summarise
 from chromadb_compaction.cli.wording import counted, duration

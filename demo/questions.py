@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from chromadb_compaction.cli.query import INCLUDE, Answer, invoke
+from chromadb_compaction.cli.commands.query import INCLUDE, Answer, invoke
 from chromadb_compaction.cli.wording import one_line
 from demo.producers import COLLECTION
 

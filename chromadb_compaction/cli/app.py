@@ -35,17 +35,17 @@ class Debugging:
 
 def build(debugging: Debugging) -> typer.Typer:
     """Return the application with every command. Commands import what is heavy when they run."""
-    from chromadb_compaction.cli.compact import compact
-    from chromadb_compaction.cli.deltas import app as deltas
-    from chromadb_compaction.cli.doctor import doctor
-    from chromadb_compaction.cli.history import history
-    from chromadb_compaction.cli.local import app as local
-    from chromadb_compaction.cli.lock import app as lock
-    from chromadb_compaction.cli.put import put
-    from chromadb_compaction.cli.query import query
-    from chromadb_compaction.cli.snapshots import app as snapshots
-    from chromadb_compaction.cli.status import status
-    from chromadb_compaction.cli.why import why
+    from chromadb_compaction.cli.commands.compact import compact
+    from chromadb_compaction.cli.commands.deltas import app as deltas
+    from chromadb_compaction.cli.commands.doctor import doctor
+    from chromadb_compaction.cli.commands.history import history
+    from chromadb_compaction.cli.commands.local import app as local
+    from chromadb_compaction.cli.commands.lock import app as lock
+    from chromadb_compaction.cli.commands.put import put
+    from chromadb_compaction.cli.commands.query import query
+    from chromadb_compaction.cli.commands.snapshots import app as snapshots
+    from chromadb_compaction.cli.commands.status import status
+    from chromadb_compaction.cli.commands.why import why
 
     app = typer.Typer(
         name=PROGRAM,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from chromadb_compaction.cli import clouds
-from chromadb_compaction.cli import lock as command
-from chromadb_compaction.cli.lock import console_link
+from chromadb_compaction.cli.commands import lock as command
+from chromadb_compaction.cli.commands.lock import console_link
 from chromadb_compaction.errors import LockHeldError
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from chromadb_compaction.cli.commands.status import STATUS_STYLES
 from chromadb_compaction.cli.console import JsonFlag, note, out, print_json
-from chromadb_compaction.cli.status import STATUS_STYLES
 from chromadb_compaction.cli.wording import duration
 from chromadb_compaction.errors import InvalidRequestError
 
