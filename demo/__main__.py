@@ -16,13 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.rule import Rule
 from rich.text import Text
 
-from chromadb_compaction.cli import clouds
 from chromadb_compaction.cli.commands.compact import print_summary, watched
 from chromadb_compaction.cli.commands.history import tell
+from chromadb_compaction.cli.common import clients
+from chromadb_compaction.cli.common.formatting import counted, duration
 from chromadb_compaction.cli.executions import describe, read_history, start, state_machine
 from chromadb_compaction.cli.overview import Overview, look
 from chromadb_compaction.cli.summary import Summary, summarise
-from chromadb_compaction.cli.wording import counted, duration
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.local.deployment import Deployment, bring_up
 from chromadb_compaction.local.home import DEFAULT_HOME, StackHome
@@ -75,8 +75,8 @@ def demonstrate() -> None:
     deltas, records = produce()
 
     title("One execution of the state machine merges them")
-    client = clouds.step_functions()
-    arn = start(client, state_machine(clouds.settings()))
+    client = clients.step_functions()
+    arn = start(client, state_machine(clients.settings()))
     summary = summarise(watched(client, arn, quiet=False))
     check_summary(summary, deltas=deltas, records=records)
     print_summary(summary)
@@ -86,7 +86,7 @@ def demonstrate() -> None:
 
     title("What the execution did")
     tell(describe(client, arn), read_history(client, arn), None)
-    check_rest(look(clouds.services(), clouds.queues(), client), records=records)
+    check_rest(look(clients.services(), clients.queues(), client), records=records)
 
 
 def produce() -> tuple[int, int]:
@@ -125,7 +125,7 @@ def check_summary(summary: Summary, *, deltas: int, records: int) -> None:
 
 def answer_questions(summary: Summary) -> None:
     """Ask every question. Raises DemoFailedError if an answer is wrong, or from another snapshot."""
-    function = required(clouds.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
+    function = required(clients.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
     for question in QUESTIONS:
         asked = ask(function, question)
         show(asked, console)

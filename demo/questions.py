@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chromadb_compaction.cli.commands.query import INCLUDE, Answer, invoke
-from chromadb_compaction.cli.wording import one_line
+from chromadb_compaction.cli.common.formatting import one_line
 from demo.producers import COLLECTION
 
 SHOWN = 3

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chromadb_compaction.cli.console import note, print_error
-from chromadb_compaction.cli.exits import ExitCode, exit_code
+from chromadb_compaction.cli.common.console import note, print_error
+from chromadb_compaction.cli.common.exits import ExitCode, exit_code
 from chromadb_compaction.errors import CompactionError
 
 if TYPE_CHECKING:

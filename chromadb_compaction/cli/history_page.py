@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from chromadb_compaction.cli.common.formatting import duration
 from chromadb_compaction.cli.history_chart import Bar, Chart, Row, draw
 from chromadb_compaction.cli.history_style import STYLE
-from chromadb_compaction.cli.wording import duration
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.executions import Execution

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import out
-from chromadb_compaction.cli.wording import ago, counted, duration, size
+from chromadb_compaction.cli.common.console import out
+from chromadb_compaction.cli.common.formatting import ago, counted, duration, size
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
+from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.cli.put_journal import Journal
 from chromadb_compaction.cli.record_files import Rows, Source
 from chromadb_compaction.cli.row_digests import RowDigests
-from chromadb_compaction.cli.wording import counted
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, SnapshotCorruptError
 from chromadb_compaction.manifest import Space

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from chromadb_compaction.cli.console import out
+from chromadb_compaction.cli.common.console import out
 from chromadb_compaction.errors import CompactionError
 
 

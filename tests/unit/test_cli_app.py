@@ -12,8 +12,8 @@ import typer
 
 from chromadb_compaction import errors
 from chromadb_compaction.cli.app import Debugging, build, run
-from chromadb_compaction.cli.exits import ExitCode, error_named, exit_code
-from chromadb_compaction.cli.wording import ago, counted, duration, one_line, size
+from chromadb_compaction.cli.common.exits import ExitCode, error_named, exit_code
+from chromadb_compaction.cli.common.formatting import ago, counted, duration, one_line, size
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.cli import clouds
 from chromadb_compaction.cli.commands import lock as command
 from chromadb_compaction.cli.commands.lock import console_link
+from chromadb_compaction.cli.common import clients
 from chromadb_compaction.errors import LockHeldError
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 
@@ -49,8 +49,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
         made = a_cloud(dynamodb_table="table")
         if owner:
             made.hold_lease(owner)
-        monkeypatch.setattr(clouds, "services", lambda: made.services)
-        monkeypatch.setattr(clouds, "step_functions", lambda: Executions(**statuses))
+        monkeypatch.setattr(clients, "services", lambda: made.services)
+        monkeypatch.setattr(clients, "step_functions", lambda: Executions(**statuses))
         return made
 
     return cloud

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.live import Live
 
-from chromadb_compaction.cli.console import JsonFlag, err, note, out, print_error, print_json
-from chromadb_compaction.cli.exits import ExitCode
-from chromadb_compaction.cli.wording import counted, size
+from chromadb_compaction.cli.common.console import JsonFlag, err, note, out, print_error, print_json
+from chromadb_compaction.cli.common.exits import ExitCode
+from chromadb_compaction.cli.common.formatting import counted, size
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -29,11 +29,11 @@ def compact(
 
     Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.executions import start, state_machine
 
-    client = clouds.step_functions()
-    arn = start(client, state_machine(clouds.settings()))
+    client = clients.step_functions()
+    arn = start(client, state_machine(clients.settings()))
     name = arn.rpartition(":")[2]
     if not wait:
         if as_json:

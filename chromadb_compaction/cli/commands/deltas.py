@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import JsonFlag, note, out, print_json
-from chromadb_compaction.cli.exits import ExitCode
-from chromadb_compaction.cli.wording import counted, duration, one_line, size
+from chromadb_compaction.cli.common.console import JsonFlag, note, out, print_json
+from chromadb_compaction.cli.common.exits import ExitCode
+from chromadb_compaction.cli.common.formatting import counted, duration, one_line, size
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.delta_views import PendingDelta
@@ -38,10 +38,10 @@ def list_deltas(*, collection: OneCollection = None, limit: Limit = 50, as_json:
 
     Example: `chromadb-compaction deltas list -c docs`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.delta_views import pending_deltas
 
-    pending = pending_deltas(clouds.services(), collection)
+    pending = pending_deltas(clients.services(), collection)
     if as_json:
         print_json([each.model_dump(mode="json") for each in pending])
     elif not pending:
@@ -56,12 +56,12 @@ def quarantined(*, collection: OneCollection = None, limit: Limit = 50, as_json:
 
     Example: `chromadb-compaction deltas quarantined --json`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.snapshot_views import moment
     from chromadb_compaction.layout import delta_key
     from chromadb_compaction.steps.refused import list_refused
 
-    services = clouds.services()
+    services = clients.services()
     inside = delta_key(collection, "", "", prefix=services.settings.delta_prefix) if collection else ""
     found = [each for each in list_refused(services) if each.delta.startswith(inside)]
     if as_json:
@@ -94,12 +94,12 @@ def requeue(
 
     Exit codes: 0 done, 2 refused, 3 an execution holds the lock, 4 there is no such delta.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
     from chromadb_compaction.steps import refused
 
     selection = refused.Selection(ids or [], everything=everything, collection=collection)
-    moved = refused.requeue(clouds.services(), selection, operator=operator_name(), dry_run=dry_run)
+    moved = refused.requeue(clients.services(), selection, operator=operator_name(), dry_run=dry_run)
     _report(moved, "pending again", as_json=as_json)
 
 
@@ -119,12 +119,12 @@ def quarantine(
 
     Exit codes: 0 done, 3 an execution holds the lock, 4 there is no such delta.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
     from chromadb_compaction.steps import refused
 
     selection = refused.Selection(ids or [], everything=everything, collection=collection)
-    moved = refused.quarantine(clouds.services(), selection, reason=reason, operator=operator_name(), dry_run=dry_run)
+    moved = refused.quarantine(clients.services(), selection, reason=reason, operator=operator_name(), dry_run=dry_run)
     _report(moved, "in quarantine", as_json=as_json)
 
 

@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import JsonFlag, out, print_json
-from chromadb_compaction.cli.exits import ExitCode
+from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.common.exits import ExitCode
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.checkup import Finding

@@ -9,8 +9,8 @@ import typer
 from rich.text import Text
 
 from chromadb_compaction.cli.commands.status import STATUS_STYLES
-from chromadb_compaction.cli.console import JsonFlag, note, out, print_json
-from chromadb_compaction.cli.wording import duration
+from chromadb_compaction.cli.common.console import JsonFlag, note, out, print_json
+from chromadb_compaction.cli.common.formatting import duration
 from chromadb_compaction.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def history(
 
     Example: `chromadb-compaction history --html last.html`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.executions import find, read_history, state_machine
     from chromadb_compaction.cli.failure_story import read_failure
 
-    client = clouds.step_functions()
-    found = find(client, state_machine(clouds.settings()), execution)
+    client = clients.step_functions()
+    found = find(client, state_machine(clients.settings()), execution)
     timeline = read_history(client, found.arn)
-    story = read_failure(clouds.logs(), found, timeline)
+    story = read_failure(clients.logs(), found, timeline)
     if html:
         _write_page(html, found, timeline, story)
     if as_json:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import JsonFlag, note, out, print_json
-from chromadb_compaction.cli.exits import NothingFoundError
-from chromadb_compaction.cli.wording import ago, duration
+from chromadb_compaction.cli.common.console import JsonFlag, note, out, print_json
+from chromadb_compaction.cli.common.exits import NothingFoundError
+from chromadb_compaction.cli.common.formatting import ago, duration
 from chromadb_compaction.errors import LockHeldError
 from chromadb_compaction.layout import execution_name
 
@@ -76,10 +76,10 @@ def show(*, as_json: JsonFlag = False) -> None:
 
     Example: `chromadb-compaction lock show`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
 
-    known = clouds.services()
-    lock_id, held = known.settings.lock_id, look(known, clouds.step_functions())
+    known = clients.services()
+    lock_id, held = known.settings.lock_id, look(known, clients.step_functions())
     if as_json:
         print_json({"lock_id": lock_id, "held": held is not None, **(held.model_dump(mode="json") if held else {})})
     elif held is None:
@@ -103,10 +103,10 @@ def release(
 
     Example: `chromadb-compaction lock release --dry-run`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
 
-    known = clouds.services()
-    held = look(known, clouds.step_functions())
+    known = clients.services()
+    held = look(known, clients.step_functions())
     if held is not None and held.runs and not force:
         raise LockHeldError(f"lock {held.lock_id} is held by {_wait_for(held)}; or add --force: {RISK}")
     released = held is not None and not dry_run and _let_go(known, held)

@@ -13,8 +13,8 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chromadb_compaction.cli.console import JsonFlag, err, note, out, print_json
-from chromadb_compaction.cli.wording import counted
+from chromadb_compaction.cli.common.console import JsonFlag, err, note, out, print_json
+from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
@@ -76,11 +76,11 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     """
     # Read when pyarrow is imported: its own allocator would hold on to 30 MB, more than all deltas need at once.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.put_journal import journal_directory
     from chromadb_compaction.cli.transfer import How, Transfer
 
-    services = clouds.services()
+    services = clients.services()
     how = How(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
     with ExitStack() as stack:
         places = _Places(Path(services.settings.chromadb_cache_dir), stack, header or [], database)

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import JsonFlag, out, print_json
-from chromadb_compaction.cli.exits import NothingFoundError, error_named
-from chromadb_compaction.cli.wording import one_line
+from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.common.exits import NothingFoundError, error_named
+from chromadb_compaction.cli.common.formatting import one_line
 from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.settings import required
 
@@ -64,9 +64,9 @@ def query(
 
     For example: chromadb-compaction query "how are backups made" -c notes --where '{"year": {"$gte": 2024}}'
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
 
-    function = required(clouds.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
+    function = required(clients.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
     question = _question(text, embedding_file, results)
     filters = {
         "ids": ids,
@@ -95,9 +95,9 @@ def _shown(raw: dict[str, Any], *, as_json: bool) -> int:
 
 def invoke(function: str, request: dict[str, Any]) -> dict[str, Any]:
     """Call a function and return its answer. Raises the error that it answers, or has raised, by name."""
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
 
-    response = clouds.functions().invoke(FunctionName=function, Payload=json.dumps(request).encode())
+    response = clients.functions().invoke(FunctionName=function, Payload=json.dumps(request).encode())
     answer = json.loads(response["Payload"].read())
     if response.get("FunctionError"):
         raise error_named(answer.get("errorType", "Error"), answer.get("errorMessage", "no message"))

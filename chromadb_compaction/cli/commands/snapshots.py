@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from chromadb_compaction.cli.console import JsonFlag, note, out, print_error, print_json
-from chromadb_compaction.cli.exits import ExitCode
-from chromadb_compaction.cli.wording import counted, size
+from chromadb_compaction.cli.common.console import JsonFlag, note, out, print_error, print_json
+from chromadb_compaction.cli.common.exits import ExitCode
+from chromadb_compaction.cli.common.formatting import counted, size
 
 app = typer.Typer(
     name="snapshots",
@@ -32,10 +32,10 @@ def list_snapshots(*, as_json: JsonFlag = False) -> None:
 
     Exit codes: 0 shown, 4 there are none, 5 shown, and the pointer or the published snapshot is corrupt.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.snapshot_views import print_list, view_list
 
-    view = view_list(clouds.services())
+    view = view_list(clients.services())
     if as_json:
         print_json(view.model_dump(mode="json"))
     else:
@@ -55,11 +55,11 @@ def show(snapshot_id: SnapshotId = None, *, as_json: JsonFlag = False) -> None:
 
     Example: `chromadb-compaction snapshots show 0000000042-3f2a9c1b`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.snapshot_views import print_snapshot
     from chromadb_compaction.steps.catalogue import read_catalogue
 
-    catalogue = read_catalogue(clouds.services())
+    catalogue = read_catalogue(clients.services())
     manifest = catalogue.find(snapshot_id).manifest
     published = catalogue.current == manifest.snapshot_id
     if as_json:
@@ -84,10 +84,10 @@ def pull(
     Example: `chromadb-compaction snapshots pull ./copy -c docs`, then in Python
     `chromadb.PersistentClient("copy/docs").get_collection("docs")`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.steps.pull_snapshot import pull_snapshot
 
-    pulled = pull_snapshot(clouds.services(), snapshot, directory, only=collection or (), dry_run=dry_run)
+    pulled = pull_snapshot(clients.services(), snapshot, directory, only=collection or (), dry_run=dry_run)
     if as_json:
         print_json(pulled.model_dump(mode="json"))
         return
@@ -113,11 +113,11 @@ def verify(
 
     Exit codes: 0 whole, 4 there is no such snapshot, 5 it is not what was published.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.snapshot_views import print_verified
     from chromadb_compaction.steps.verify_snapshot import verify_snapshot
 
-    verified = verify_snapshot(clouds.services(), snapshot_id, full=full)
+    verified = verify_snapshot(clients.services(), snapshot_id, full=full)
     if as_json:
         print_json(verified.model_dump(mode="json"))
     else:
@@ -155,7 +155,7 @@ def rollback(
     Exit codes: 0 done, 3 an execution holds the lock, 4 no such snapshot, or a delta to replay has expired, 5 the
     snapshot is not all there.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
     from chromadb_compaction.cli.snapshot_views import print_rolled_back
     from chromadb_compaction.steps.rollback import RollbackRequest
@@ -168,7 +168,7 @@ def rollback(
         without=tuple(without or ()),
         dry_run=dry_run,
     )
-    services = clouds.services()
+    services = clients.services()
     done = roll_back(request, services)
     if as_json:
         print_json(done.model_dump(mode="json"))

@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import JsonFlag, out, print_json
-from chromadb_compaction.cli.exits import ExitCode
-from chromadb_compaction.cli.wording import ago, counted, duration, one_line, size
+from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.common.exits import ExitCode
+from chromadb_compaction.cli.common.formatting import ago, counted, duration, one_line, size
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.overview import (
@@ -46,10 +46,10 @@ def status(
 
     Example: `chromadb-compaction status --watch --every 5`
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.overview import look
 
-    sources = (clouds.services(), clouds.queues(), clouds.step_functions())
+    sources = (clients.services(), clients.queues(), clients.step_functions())
     if watching:
         _watch(lambda: look(*sources), every=every, as_json=as_json)
         return

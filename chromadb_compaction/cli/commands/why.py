@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.console import JsonFlag, out, print_json
-from chromadb_compaction.cli.exits import NothingFoundError
+from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
+from chromadb_compaction.cli.common.exits import NothingFoundError
 
 if TYPE_CHECKING:
     from chromadb_compaction.steps.provenance import Provenance
@@ -27,10 +27,10 @@ def why(
 
     Exit codes: 0 found (a deleted id too), 4 the collection has never seen that id.
     """
-    from chromadb_compaction.cli import clouds
+    from chromadb_compaction.cli.common import clients
     from chromadb_compaction.steps.provenance import find_provenance
 
-    services = clouds.services()
+    services = clients.services()
     found = find_provenance(services, collection, record)
     if found is None:
         raise NothingFoundError(
@@ -45,8 +45,8 @@ def why(
 
 def tell(found: Provenance, *, now: float) -> None:
     """Print it for a person."""
+    from chromadb_compaction.cli.common.formatting import counted
     from chromadb_compaction.cli.snapshot_views import when
-    from chromadb_compaction.cli.wording import counted
 
     state = ("deleted", "yellow") if found.deleted else ("live", "green")
     out.print(Text.assemble((found.id, "bold"), f" in {found.collection}: ", state))
