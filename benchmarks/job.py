@@ -15,8 +15,8 @@ from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.aws import clients
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.cli.common.clients import step_functions
-from chromadb_compaction.cli.executions import follow, start, state_machine
-from chromadb_compaction.cli.timeline import Timeline
+from chromadb_compaction.cli.executions.client import follow, start, state_machine
+from chromadb_compaction.cli.executions.timeline import Timeline
 from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, bring_up, deploy_stack
 from chromadb_compaction.local.home import StackHome

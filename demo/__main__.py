@@ -20,9 +20,9 @@ from chromadb_compaction.cli.commands.compact import print_summary, watched
 from chromadb_compaction.cli.commands.history import tell
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.cli.common.formatting import counted, duration
-from chromadb_compaction.cli.executions import describe, read_history, start, state_machine
+from chromadb_compaction.cli.executions.client import describe, read_history, start, state_machine
+from chromadb_compaction.cli.executions.summary import Summary, summarise
 from chromadb_compaction.cli.overview import Overview, look
-from chromadb_compaction.cli.summary import Summary, summarise
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.local.deployment import Deployment, bring_up
 from chromadb_compaction.local.home import DEFAULT_HOME, StackHome

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from chromadb_compaction.cli.executions import Execution
-from chromadb_compaction.cli.timeline import Timeline, read_timeline
+from chromadb_compaction.cli.executions.client import Execution
+from chromadb_compaction.cli.executions.timeline import Timeline, read_timeline
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:chromadb-compaction-dev:"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
-from chromadb_compaction.cli.executions import Execution, latest
+from chromadb_compaction.cli.executions.client import Execution, latest
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,

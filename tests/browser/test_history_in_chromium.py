@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.cli.failure_story import tell_failure
-from chromadb_compaction.cli.history_page import page
+from chromadb_compaction.cli.executions.failure_report import tell_failure
+from chromadb_compaction.cli.executions.html_page import page
 from tests.histories import a_failed_execution
 
 pytestmark = pytest.mark.browser

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from chromadb_compaction.cli.executions import Execution
-from chromadb_compaction.cli.failure_story import tell_failure
-from chromadb_compaction.cli.history_page import page
-from chromadb_compaction.cli.timeline import read_timeline
+from chromadb_compaction.cli.executions.client import Execution
+from chromadb_compaction.cli.executions.failure_report import tell_failure
+from chromadb_compaction.cli.executions.html_page import page
+from chromadb_compaction.cli.executions.timeline import read_timeline
 from tests.statemachine.answers import a_listing, a_run
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.engines import Finished

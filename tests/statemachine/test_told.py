@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from chromadb_compaction.cli.live import states_table
-from chromadb_compaction.cli.summary import summarise
-from chromadb_compaction.cli.timeline import StateVisit, Timeline, read_timeline
+from chromadb_compaction.cli.executions.states_table import states_table
+from chromadb_compaction.cli.executions.summary import summarise
+from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline, read_timeline
 from tests.statemachine.answers import a_listing, a_run
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.engines import Finished

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from chromadb_compaction import errors
-from chromadb_compaction.cli.advice import advise, foreseen
+from chromadb_compaction.cli.executions.advice import advise, foreseen
 
 OURS = [name for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.CompactionError)]
 

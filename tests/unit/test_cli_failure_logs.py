@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from chromadb_compaction.cli.failure_logs import FailureLog, LogLine, pick, text_of
+from chromadb_compaction.cli.executions.failure_logs import FailureLog, LogLine, pick, text_of
 
 FIRST = "11111111-1111-4111-8111-111111111111"
 SECOND = "22222222-2222-4222-8222-222222222222"

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from chromadb_compaction.cli.failure_story import tell_failure
-from chromadb_compaction.cli.history_chart import draw
-from chromadb_compaction.cli.history_page import page
+from chromadb_compaction.cli.executions.chart import draw
+from chromadb_compaction.cli.executions.failure_report import tell_failure
+from chromadb_compaction.cli.executions.html_page import page
 from tests.histories import BATCH, Told, a_failed_execution
 
 EVIL = "<script>alert('x')</script> & \"quotes\""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chromadb_compaction.cli.summary import summarise
-from chromadb_compaction.cli.timeline import StateVisit, Timeline, read_timeline
+from chromadb_compaction.cli.executions.summary import summarise
+from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline, read_timeline
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CAUSE = json.dumps({"errorType": "LockLostError", "errorMessage": "the lease is gone", "stackTrace": ["..."]})

@@ -14,8 +14,8 @@ from chromadb_compaction.cli.common.formatting import counted, size
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-    from chromadb_compaction.cli.summary import Summary
-    from chromadb_compaction.cli.timeline import Timeline
+    from chromadb_compaction.cli.executions.summary import Summary
+    from chromadb_compaction.cli.executions.timeline import Timeline
 
 
 def compact(
@@ -30,7 +30,7 @@ def compact(
     Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.executions import start, state_machine
+    from chromadb_compaction.cli.executions.client import start, state_machine
 
     client = clients.step_functions()
     arn = start(client, state_machine(clients.settings()))
@@ -54,8 +54,8 @@ def watched(client: SFNClient, arn: str, *, quiet: bool) -> Timeline:
 
     Where nobody watches (a file, a server's log) they are drawn once, at the end.
     """
-    from chromadb_compaction.cli.executions import follow
-    from chromadb_compaction.cli.live import states_table
+    from chromadb_compaction.cli.executions.client import follow
+    from chromadb_compaction.cli.executions.states_table import states_table
 
     if quiet:
         return follow(client, arn, lambda _: None)
@@ -68,7 +68,7 @@ def watched(client: SFNClient, arn: str, *, quiet: bool) -> Timeline:
 
 
 def _report(arn: str, timeline: Timeline, *, as_json: bool) -> ExitCode:
-    from chromadb_compaction.cli.summary import summarise
+    from chromadb_compaction.cli.executions.summary import summarise
 
     summary = summarise(timeline)
     if as_json:

@@ -14,9 +14,9 @@ from chromadb_compaction.cli.common.formatting import duration
 from chromadb_compaction.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.executions import Execution
-    from chromadb_compaction.cli.failure_story import FailureStory
-    from chromadb_compaction.cli.timeline import Timeline
+    from chromadb_compaction.cli.executions.client import Execution
+    from chromadb_compaction.cli.executions.failure_report import FailureStory
+    from chromadb_compaction.cli.executions.timeline import Timeline
 
 FIRST_LINES, LAST_LINES = 6, 14
 """Lines of the log that fit a screen beside the rest; `--json` and `--html` hold them all."""
@@ -38,8 +38,8 @@ def history(
     Example: `chromadb-compaction history --html last.html`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.executions import find, read_history, state_machine
-    from chromadb_compaction.cli.failure_story import read_failure
+    from chromadb_compaction.cli.executions.client import find, read_history, state_machine
+    from chromadb_compaction.cli.executions.failure_report import read_failure
 
     client = clients.step_functions()
     found = find(client, state_machine(clients.settings()), execution)
@@ -57,7 +57,7 @@ def history(
 
 def tell(execution: Execution, timeline: Timeline, story: FailureStory | None) -> None:
     """Print the timeline for a person."""
-    from chromadb_compaction.cli.live import states_table
+    from chromadb_compaction.cli.executions.states_table import states_table
 
     started = execution.started.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     out.print(
@@ -95,7 +95,7 @@ def _shortened(lines: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _write_page(path: Path, execution: Execution, timeline: Timeline, story: FailureStory | None) -> None:
-    from chromadb_compaction.cli.history_page import page
+    from chromadb_compaction.cli.executions.html_page import page
 
     try:
         path.write_text(page(execution, timeline, story), encoding="utf-8")

@@ -148,7 +148,7 @@ def console_link(execution: str, endpoint: str) -> str | None:
 
 
 def _status(client: SFNClient, lease: Lease) -> str | None:
-    from chromadb_compaction.cli.executions import describe
+    from chromadb_compaction.cli.executions.client import describe
 
     if not lease.owner.startswith("arn:"):
         return None

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.common.formatting import counted, duration, one_line
-from chromadb_compaction.cli.timeline import StateVisit, Timeline
+from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline
 
 SILENT = frozenset({"Choice", "Succeed", "Pass"})
 """Kinds of states that take no time and that nobody waits for."""

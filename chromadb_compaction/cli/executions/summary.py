@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction.cli.timeline import Failure, Timeline, failure_of
+from chromadb_compaction.cli.executions.timeline import Failure, Timeline, failure_of
 from chromadb_compaction.messages import CollectionCounts, MergedBatch, PublishedSnapshot
 
 

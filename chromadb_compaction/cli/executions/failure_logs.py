@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chromadb_compaction.cli.timeline import StateVisit
+from chromadb_compaction.cli.executions.timeline import StateVisit
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient

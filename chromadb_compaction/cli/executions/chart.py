@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from chromadb_compaction.cli.common.formatting import counted, duration
-from chromadb_compaction.cli.timeline import Attempt, StateVisit, Timeline
+from chromadb_compaction.cli.executions.timeline import Attempt, StateVisit, Timeline
 from chromadb_compaction.layout import batch_number
 
 BarKind = Literal["stay", "done", "failed", "running"]

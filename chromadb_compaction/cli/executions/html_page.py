@@ -8,13 +8,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from chromadb_compaction.cli.common.formatting import duration
-from chromadb_compaction.cli.history_chart import Bar, Chart, Row, draw
+from chromadb_compaction.cli.executions.chart import Bar, Chart, Row, draw
 from chromadb_compaction.cli.history_style import STYLE
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.executions import Execution
-    from chromadb_compaction.cli.failure_story import FailureStory
-    from chromadb_compaction.cli.timeline import StateVisit, Timeline
+    from chromadb_compaction.cli.executions.client import Execution
+    from chromadb_compaction.cli.executions.failure_report import FailureStory
+    from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline
 
 BATCHES_UNFOLDED = 12
 """A Map of more batches starts folded: the states should fit one screen."""

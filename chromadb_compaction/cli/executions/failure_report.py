@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction.cli.advice import advise
-from chromadb_compaction.cli.failure_logs import FailureLog, failure_log, message_of, text_of
+from chromadb_compaction.cli.executions.advice import advise
+from chromadb_compaction.cli.executions.failure_logs import FailureLog, failure_log, message_of, text_of
 from chromadb_compaction.layout import batch_number
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
-    from chromadb_compaction.cli.executions import Execution
-    from chromadb_compaction.cli.timeline import Timeline
+    from chromadb_compaction.cli.executions.client import Execution
+    from chromadb_compaction.cli.executions.timeline import Timeline
 
 _WENT_WELL = ("SUCCEEDED", "RUNNING")
 

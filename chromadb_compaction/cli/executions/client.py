@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.cli.common.exits import NothingFoundError
-from chromadb_compaction.cli.timeline import Timeline, failure_of, read_timeline
+from chromadb_compaction.cli.executions.timeline import Timeline, failure_of, read_timeline
 from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.settings import Settings, required
 
