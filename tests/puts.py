@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from chromadb_compaction import layout, writer
-from chromadb_compaction.cli import record_files
-from chromadb_compaction.cli.record_files import RecordFiles, Source
-from chromadb_compaction.cli.transfer import How, Transfer
+from chromadb_compaction.cli.sources import files
+from chromadb_compaction.cli.sources.files import RecordFiles, Source
+from chromadb_compaction.cli.sources.transfer import How, Transfer
 from chromadb_compaction.delta_formats import read_delta
 from tests.fakes.cloud import Cloud, a_cloud
 
@@ -31,7 +31,7 @@ def a_cloud_of_small_deltas(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """Return a cloud into which files are put in pieces of 7 records, and in deltas of 5."""
     monkeypatch.setattr(writer, "TARGET_BYTES", 200)
     monkeypatch.setattr(writer, "MOST_BYTES", 250)
-    monkeypatch.setattr(record_files, "CHUNK", 7)
+    monkeypatch.setattr(files, "CHUNK", 7)
     return a_cloud()
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from chromadb_compaction.chroma.client import Collection
-from chromadb_compaction.cli.chroma_places import Place
-from chromadb_compaction.cli.record_files import Rows, Source
+from chromadb_compaction.cli.sources.chroma_places import Place
+from chromadb_compaction.cli.sources.files import Rows, Source
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.manifest import Space
 

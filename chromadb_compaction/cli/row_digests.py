@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chromadb_compaction.cli.record_files import Rows
+from chromadb_compaction.cli.sources.files import Rows
 
 
 class RowDigests:

@@ -14,9 +14,9 @@ import pytest
 
 from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli import chroma_source
-from chromadb_compaction.cli.chroma_places import ChromaDirectory, chroma_directory, chroma_server
 from chromadb_compaction.cli.chroma_source import ChromaCollection
-from chromadb_compaction.cli.record_files import Rows
+from chromadb_compaction.cli.sources.chroma_places import ChromaDirectory, chroma_directory, chroma_server
+from chromadb_compaction.cli.sources.files import Rows
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
 IDS = [f"id-{n}" for n in range(25)]

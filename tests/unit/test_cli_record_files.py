@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chromadb_compaction.cli.record_files import CHUNK, RecordFiles, Rows
+from chromadb_compaction.cli.sources.files import CHUNK, RecordFiles, Rows
 from chromadb_compaction.errors import InvalidRequestError
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.client import open_directory
-from chromadb_compaction.cli import chroma_source, transfer
-from chromadb_compaction.cli.chroma_places import chroma_directory
+from chromadb_compaction.cli import chroma_source
 from chromadb_compaction.cli.chroma_source import ChromaCollection
-from chromadb_compaction.cli.record_files import RecordFiles
-from chromadb_compaction.cli.transfer import How, Transfer
+from chromadb_compaction.cli.sources import transfer
+from chromadb_compaction.cli.sources.chroma_places import chroma_directory
+from chromadb_compaction.cli.sources.files import RecordFiles
+from chromadb_compaction.cli.sources.transfer import How, Transfer
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 from tests.fakes.cloud import Cloud
 from tests.puts import (

@@ -19,9 +19,9 @@ from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.chroma_places import Place
-    from chromadb_compaction.cli.record_files import Source
-    from chromadb_compaction.cli.transfer import Transfer
+    from chromadb_compaction.cli.sources.chroma_places import Place
+    from chromadb_compaction.cli.sources.files import Source
+    from chromadb_compaction.cli.sources.transfer import Transfer
 
 Sources = Annotated[
     list[str],
@@ -77,8 +77,8 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     # Read when pyarrow is imported: its own allocator would hold on to 30 MB, more than all deltas need at once.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.put_journal import journal_directory
-    from chromadb_compaction.cli.transfer import How, Transfer
+    from chromadb_compaction.cli.sources.journal import journal_directory
+    from chromadb_compaction.cli.sources.transfer import How, Transfer
 
     services = clients.services()
     how = How(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
@@ -103,7 +103,7 @@ class _Places:
         self._database = database
 
     def open(self, location: str) -> Place:
-        from chromadb_compaction.cli.chroma_places import chroma_directory, chroma_server
+        from chromadb_compaction.cli.sources.chroma_places import chroma_directory, chroma_server
 
         if _is_url(location):
             return chroma_server(location, self._headers, self._database)
@@ -114,7 +114,7 @@ def _sources(
     locations: Sequence[str], collections: Sequence[str], new_name: str | None, places: _Places
 ) -> list[Source]:
     """Return the sources in their order, files that stand side by side as one."""
-    from chromadb_compaction.cli.record_files import RecordFiles
+    from chromadb_compaction.cli.sources.files import RecordFiles
 
     found: list[Source] = []
     for is_chroma, group in groupby(locations, key=lambda location: _is_url(location) or Path(location).is_dir()):

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.cli.common.formatting import counted
-from chromadb_compaction.cli.put_journal import Journal
-from chromadb_compaction.cli.record_files import Rows, Source
 from chromadb_compaction.cli.row_digests import RowDigests
+from chromadb_compaction.cli.sources.files import Rows, Source
+from chromadb_compaction.cli.sources.journal import Journal
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, SnapshotCorruptError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.resumable_writer import ResumableWriter
+    from chromadb_compaction.cli.sources.resumable_writer import ResumableWriter
 
 
 class How(NamedTuple):
@@ -115,7 +115,7 @@ class Transfer:
             raise self._changed()
 
     def _writer(self) -> ResumableWriter:
-        from chromadb_compaction.cli.resumable_writer import ResumableWriter
+        from chromadb_compaction.cli.sources.resumable_writer import ResumableWriter
 
         return ResumableWriter(
             self._journal,

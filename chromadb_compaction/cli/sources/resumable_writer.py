@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from uuid import UUID
 
-from chromadb_compaction.cli.put_journal import Journal, Written
+from chromadb_compaction.cli.sources.journal import Journal, Written
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotice, Services
 from chromadb_compaction.writer import DeltaWriter
