@@ -22,7 +22,7 @@ from chromadb_compaction.cli.common import clients
 from chromadb_compaction.cli.common.formatting import counted, duration
 from chromadb_compaction.cli.executions.client import describe, read_history, start, state_machine
 from chromadb_compaction.cli.executions.summary import Summary, summarise
-from chromadb_compaction.cli.overview import Overview, look
+from chromadb_compaction.cli.views.overview import Overview, look
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.local.deployment import Deployment, bring_up
 from chromadb_compaction.local.home import DEFAULT_HOME, StackHome

@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from chromadb_compaction.cli.checkup import (
+from chromadb_compaction.cli.views.checks import (
     Clouds,
     check_identity,
     check_settings,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.console import Console
 
 from chromadb_compaction.cli.commands.status import screen
-from chromadb_compaction.cli.overview import Overview, look
+from chromadb_compaction.cli.views.overview import Overview, look
 from chromadb_compaction.layout import quarantine_key, reason_key
 from chromadb_compaction.outcomes import QuarantineReason
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud

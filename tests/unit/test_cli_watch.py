@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from chromadb_compaction.cli import watch as watching
+from chromadb_compaction.cli.views import watch as watching
 from chromadb_compaction.errors import TransientStorageError
 
 Sleep = Callable[[float], None]

@@ -13,7 +13,7 @@ from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, duration, one_line, size
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.delta_views import PendingDelta
+    from chromadb_compaction.cli.views.deltas import PendingDelta
     from chromadb_compaction.steps.refused import Moved
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def list_deltas(*, collection: OneCollection = None, limit: Limit = 50, as_json:
     Example: `chromadb-compaction deltas list -c docs`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.delta_views import pending_deltas
+    from chromadb_compaction.cli.views.deltas import pending_deltas
 
     pending = pending_deltas(clients.services(), collection)
     if as_json:
@@ -57,7 +57,7 @@ def quarantined(*, collection: OneCollection = None, limit: Limit = 50, as_json:
     Example: `chromadb-compaction deltas quarantined --json`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.snapshot_views import moment
+    from chromadb_compaction.cli.views.snapshots import moment
     from chromadb_compaction.layout import delta_key
     from chromadb_compaction.steps.refused import list_refused
 
@@ -129,7 +129,7 @@ def quarantine(
 
 
 def _report(moved: Moved, where: str, *, as_json: bool) -> None:
-    from chromadb_compaction.cli.snapshot_views import print_some
+    from chromadb_compaction.cli.views.snapshots import print_some
 
     if as_json:
         print_json(moved.model_dump(mode="json"))
@@ -144,7 +144,7 @@ def _report(moved: Moved, where: str, *, as_json: bool) -> None:
 
 
 def _print_pending(pending: list[PendingDelta], limit: int) -> None:
-    from chromadb_compaction.cli.snapshot_views import moment
+    from chromadb_compaction.cli.views.snapshots import moment
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("collection", overflow="fold")

@@ -15,7 +15,7 @@ from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
 from chromadb_compaction.cli.common.exits import ExitCode
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.checkup import Finding
+    from chromadb_compaction.cli.views.checks import Finding
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -43,27 +43,27 @@ def examine() -> Iterator[Finding]:
     from botocore.exceptions import ProfileNotFound
 
     from chromadb_compaction.aws.clients import client_config, connect
-    from chromadb_compaction.cli import checkup
+    from chromadb_compaction.cli.views import checks
     from chromadb_compaction.settings import load_settings
 
-    yield from checkup.check_versions()
-    settings = list(checkup.check_settings(os.environ))
+    yield from checks.check_versions()
+    settings = list(checks.check_settings(os.environ))
     yield from settings
     # Whoever asks now wants to know at once: one try each, unlike the other commands.
     impatient = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1})
     try:
-        clouds = checkup.Clouds(boto3.Session(), client_config().merge(impatient))
+        clouds = checks.Clouds(boto3.Session(), client_config().merge(impatient))
     except ProfileNotFound as error:
-        yield checkup.Finding("credentials", "fail", str(error), "unset AWS_PROFILE, or set it to one that exists")
+        yield checks.Finding("credentials", "fail", str(error), "unset AWS_PROFILE, or set it to one that exists")
         return
-    identity = list(checkup.check_identity(clouds, time.time()))
+    identity = list(checks.check_identity(clouds, time.time()))
     yield from identity
     if any(finding.verdict == "fail" and finding.about != "clock" for finding in (*settings, *identity)):
-        yield checkup.Finding("permissions", "warn", "not looked at: mend what fails above first")
+        yield checks.Finding("permissions", "warn", "not looked at: mend what fails above first")
         return
     known = load_settings()
-    yield from checkup.check_permissions(clouds, known)
-    yield checkup.check_snapshot(connect(known))
+    yield from checks.check_permissions(clouds, known)
+    yield checks.check_snapshot(connect(known))
 
 
 def _table(findings: list[Finding]) -> Table:

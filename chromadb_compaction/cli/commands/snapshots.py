@@ -33,7 +33,7 @@ def list_snapshots(*, as_json: JsonFlag = False) -> None:
     Exit codes: 0 shown, 4 there are none, 5 shown, and the pointer or the published snapshot is corrupt.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.snapshot_views import print_list, view_list
+    from chromadb_compaction.cli.views.snapshots import print_list, view_list
 
     view = view_list(clients.services())
     if as_json:
@@ -56,7 +56,7 @@ def show(snapshot_id: SnapshotId = None, *, as_json: JsonFlag = False) -> None:
     Example: `chromadb-compaction snapshots show 0000000042-3f2a9c1b`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.snapshot_views import print_snapshot
+    from chromadb_compaction.cli.views.snapshots import print_snapshot
     from chromadb_compaction.steps.catalogue import read_catalogue
 
     catalogue = read_catalogue(clients.services())
@@ -114,7 +114,7 @@ def verify(
     Exit codes: 0 whole, 4 there is no such snapshot, 5 it is not what was published.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.snapshot_views import print_verified
+    from chromadb_compaction.cli.views.snapshots import print_verified
     from chromadb_compaction.steps.verify_snapshot import verify_snapshot
 
     verified = verify_snapshot(clients.services(), snapshot_id, full=full)
@@ -157,7 +157,7 @@ def rollback(
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
-    from chromadb_compaction.cli.snapshot_views import print_rolled_back
+    from chromadb_compaction.cli.views.snapshots import print_rolled_back
     from chromadb_compaction.steps.rollback import RollbackRequest
     from chromadb_compaction.steps.rollback import rollback as roll_back
 

@@ -15,7 +15,7 @@ from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import ago, counted, duration, one_line, size
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.overview import (
+    from chromadb_compaction.cli.views.overview import (
         LeaseView,
         Overview,
         PendingView,
@@ -47,7 +47,7 @@ def status(
     Example: `chromadb-compaction status --watch --every 5`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.overview import look
+    from chromadb_compaction.cli.views.overview import look
 
     sources = (clients.services(), clients.queues(), clients.step_functions())
     if watching:
@@ -63,7 +63,7 @@ def status(
 
 
 def _watch(look: Callable[[], Overview], *, every: float, as_json: bool) -> None:
-    from chromadb_compaction.cli.watch import watch, watch_json
+    from chromadb_compaction.cli.views.watch import watch, watch_json
 
     if as_json:
         watch_json(lambda: look().model_dump_json(), every=every)

@@ -46,7 +46,7 @@ def why(
 def tell(found: Provenance, *, now: float) -> None:
     """Print it for a person."""
     from chromadb_compaction.cli.common.formatting import counted
-    from chromadb_compaction.cli.snapshot_views import when
+    from chromadb_compaction.cli.views.snapshots import when
 
     state = ("deleted", "yellow") if found.deleted else ("live", "green")
     out.print(Text.assemble((found.id, "bold"), f" in {found.collection}: ", state))
@@ -64,7 +64,7 @@ def tell(found: Provenance, *, now: float) -> None:
 
 
 def _since(found: Provenance, now: float) -> str:
-    from chromadb_compaction.cli.snapshot_views import when
+    from chromadb_compaction.cli.views.snapshots import when
 
     if found.first_snapshot and found.first_published_at:
         return f"first in {found.first_snapshot}, made {when(found.first_published_at, now)}"
