@@ -22,9 +22,9 @@ from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
-from chromadb_compaction.delta_formats import DeltaHeader, read_delta, write_delta
+from chromadb_compaction.deltas.formats import DeltaHeader, read_delta, write_delta
+from chromadb_compaction.deltas.row_buffer import upserts_of
 from chromadb_compaction.merging import newest
-from chromadb_compaction.row_buffer import upserts_of
 from chromadb_compaction.runs import encode_run
 from chromadb_compaction.steps.fold import FoldRequest, fold
 from infra.environment import ALLOCATORS

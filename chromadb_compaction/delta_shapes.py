@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pyarrow.compute as pc
 
-from chromadb_compaction.delta_formats import Delta
+from chromadb_compaction.deltas.formats import Delta
+from chromadb_compaction.deltas.records import check_cosine_lengths
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.messages import CollectionShape
-from chromadb_compaction.records import check_cosine_lengths
 
 
 def check_shape(delta: Delta, shape: CollectionShape) -> None:

@@ -15,14 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from chromadb_compaction.aws import clients
-from chromadb_compaction.delta_columns import DeltaColumns
-from chromadb_compaction.delta_formats import DeltaHeader, write_delta
+from chromadb_compaction.deltas.columns import DeltaColumns
+from chromadb_compaction.deltas.formats import DeltaHeader, write_delta
+from chromadb_compaction.deltas.records import check_cosine_lengths
+from chromadb_compaction.deltas.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotice, DeltaQueue, ObjectStore
-from chromadb_compaction.records import check_cosine_lengths
-from chromadb_compaction.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.settings import Settings, load_settings
 
 MEBIBYTE = 1024 * 1024

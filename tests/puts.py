@@ -14,7 +14,7 @@ from chromadb_compaction import layout, writer
 from chromadb_compaction.cli.sources import files
 from chromadb_compaction.cli.sources.files import RecordFiles, Source
 from chromadb_compaction.cli.sources.transfer import How, Transfer
-from chromadb_compaction.delta_formats import read_delta
+from chromadb_compaction.deltas.formats import read_delta
 from tests.fakes.cloud import Cloud, a_cloud
 
 RECORDS: list[dict[str, Any]] = [{"id": f"id-{n:02}", "embedding": [n, 1], "metadata": {"n": n}} for n in range(40)]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from chromadb_compaction.deltas.records import check_metadata
 from chromadb_compaction.fingerprints import DELETED, fingerprint
 from chromadb_compaction.ledger import FoldPlan, plan_fold
-from chromadb_compaction.records import check_metadata
 from chromadb_compaction.run_rows import KEY_SCHEMA, Piece, RunRows
 from chromadb_compaction.runs import run_dimension, run_schema
 

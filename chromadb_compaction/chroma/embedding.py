@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
-from chromadb_compaction.records import Vector
 
 WORDLLAMA = "wordllama"
 

@@ -15,8 +15,8 @@ from chromadb_compaction.chroma.client import (
     Where,
     WhereDocument,
 )
+from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
-from chromadb_compaction.records import Vector
 
 
 class Filters(NamedTuple):

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.delta_formats import Delta
 from chromadb_compaction.delta_shapes import check_shape
+from chromadb_compaction.deltas.formats import Delta
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.heartbeat import heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot

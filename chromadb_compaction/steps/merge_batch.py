@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 
 from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.concurrency import ahead, in_threads
-from chromadb_compaction.delta_formats import Delta, read_delta
 from chromadb_compaction.delta_shapes import check_shape
+from chromadb_compaction.deltas.formats import Delta, read_delta
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import NoSuchCollectionError, SnapshotCorruptError
 from chromadb_compaction.ledger import decode_ledger
 from chromadb_compaction.lineage import line_of
@@ -20,7 +21,6 @@ from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.catalogue import Catalogue, read_catalogue, read_list
 from chromadb_compaction.steps.snapshot_files import Wanted, download
-from chromadb_compaction.versions import uuid7_seconds
 
 Place = Literal["pending", "compacted", "quarantined", "expired"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.chroma.query import Filters, matching, nearest
+from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
-from chromadb_compaction.records import Vector
 from chromadb_compaction.steps.questions import (
     Answer,
     CountAnswer,

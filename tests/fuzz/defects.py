@@ -7,26 +7,27 @@ from contextlib import contextmanager
 
 import pytest
 
-from chromadb_compaction import delta_jsonl, delta_parquet, layout
+from chromadb_compaction import layout
+from chromadb_compaction.deltas import jsonl, parquet
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def no_look_at_sizes(patch: pytest.MonkeyPatch) -> None:
     """Parquet is unpacked before anyone asks how large it will be."""
-    patch.setattr(delta_parquet, "unpacked_bytes", lambda _body, *, enough: 0)
+    patch.setattr(parquet, "unpacked_bytes", lambda _body, *, enough: 0)
 
 
 def no_limit_on_gzip(patch: pytest.MonkeyPatch) -> None:
     """JSON Lines are unpacked to the end."""
-    unpack = delta_jsonl.decompress
-    patch.setattr(delta_jsonl, "decompress", lambda body, *, max_bytes: unpack(body, max_bytes=max_bytes * 1000))
+    unpack = jsonl.decompress
+    patch.setattr(jsonl, "decompress", lambda body, *, max_bytes: unpack(body, max_bytes=max_bytes * 1000))
 
 
 def no_check_of_ids(patch: pytest.MonkeyPatch) -> None:
     """Any id will do."""
-    patch.setattr(delta_parquet, "check_id", lambda value: value)
-    patch.setattr(delta_jsonl, "check_id", lambda value: value)
+    patch.setattr(parquet, "check_id", lambda value: value)
+    patch.setattr(jsonl, "check_id", lambda value: value)
 
 
 def no_check_of_collections(patch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chromadb_compaction.delta_columns import DeltaColumns
-from chromadb_compaction.delta_formats import Delta, DeltaHeader, read_delta, write_delta
+from chromadb_compaction.deltas.columns import DeltaColumns
+from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta, write_delta
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.fingerprints import DELETED, fingerprint
 from chromadb_compaction.runs import run_schema

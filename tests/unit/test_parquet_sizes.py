@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chromadb_compaction.deltas.parquet_sizes import LARGEST_FOOTER, unpacked_bytes
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.parquet_sizes import LARGEST_FOOTER, unpacked_bytes
 from tests.builders import parquet
 
 MUCH = 10**12

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import (
+from chromadb_compaction.deltas.records import (
     check_cosine_lengths,
     check_document,
     check_each,
@@ -23,6 +22,7 @@ from chromadb_compaction.records import (
     row_error,
     shown,
 )
+from chromadb_compaction.errors import CorruptDeltaError
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.chroma.verification import differing, same_metadata
-from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.manifest import Space
-from chromadb_compaction.records import (
+from chromadb_compaction.deltas.records import (
     check_cosine_lengths,
     check_document,
     check_embedding,
     check_id,
     check_metadata,
 )
+from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.manifest import Space
 
 _NUMBERS = count()
 

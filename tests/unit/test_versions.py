@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chromadb_compaction.deltas.versions import FUTURE_TOLERANCE_SECONDS, Version, parse_delta_id, uuid7_seconds
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.versions import FUTURE_TOLERANCE_SECONDS, Version, parse_delta_id, uuid7_seconds
 
 NOW = 1_760_000_000.0
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
-from chromadb_compaction import strict_json
+from chromadb_compaction.deltas import strict_json
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.manifest import Space
 

@@ -19,8 +19,8 @@ from uuid import UUID
 import uuid_utils
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
-from chromadb_compaction.versions import uuid7_seconds
 
 
 class _Line(BaseModel):

@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.versions import uuid7_seconds
 
 
 class PendingDelta(BaseModel):

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from chromadb_compaction.deltas.records import Vector, shown
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import Vector, shown
 from chromadb_compaction.runs import embedding_type
 
 KNOWN_COLUMNS = ("id", "op", "embedding", "document", "metadata")

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chromadb_compaction import delta_jsonl, delta_parquet
-from chromadb_compaction.delta_columns import DeltaColumns
+from chromadb_compaction.deltas import jsonl, parquet
+from chromadb_compaction.deltas.columns import DeltaColumns
+from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.fingerprints import DELETED, fingerprint
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.runs import DELTA_ID, FINGERPRINT, run_schema
-from chromadb_compaction.versions import parse_delta_id
 
 HEADER_KEY = b"chromadb_compaction"
 
@@ -53,15 +53,15 @@ def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str
     name = parse_delta_key(key, prefix=prefix)
     delta_id = parse_delta_id(name.stem, now=now)
     if name.suffix == ".parquet":
-        columns, header = delta_parquet.read(body, header_key=HEADER_KEY, max_bytes=max_bytes)
+        columns, header = parquet.read(body, header_key=HEADER_KEY, max_bytes=max_bytes)
     else:
-        columns, header = delta_jsonl.read(body, max_bytes=max_bytes), None
+        columns, header = jsonl.read(body, max_bytes=max_bytes), None
     return Delta(name.collection, _run_shaped(columns, delta_id), columns.dimension, parse_header(header))
 
 
 def write_delta(columns: DeltaColumns, header: DeltaHeader) -> bytes:
     """Return a delta as Parquet."""
-    return delta_parquet.write(columns, {HEADER_KEY: header.model_dump_json(exclude_none=True).encode()})
+    return parquet.write(columns, {HEADER_KEY: header.model_dump_json(exclude_none=True).encode()})
 
 
 def parse_header(raw: bytes | None) -> DeltaHeader:

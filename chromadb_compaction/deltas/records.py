@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from chromadb_compaction import strict_json
+from chromadb_compaction.deltas import strict_json
 from chromadb_compaction.errors import CorruptDeltaError
 
 Vector = NDArray[np.float32]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chromadb_compaction.delta_columns import (
+from chromadb_compaction.deltas.columns import (
     DELETE,
     NO_VECTORS,
     UPSERT,
@@ -22,9 +22,9 @@ from chromadb_compaction.delta_columns import (
     other_dimension,
     too_large,
 )
+from chromadb_compaction.deltas.parquet_sizes import unpacked_bytes
+from chromadb_compaction.deltas.records import Vector, check_each, check_id, check_metadata_text, narrow_rows, row_error
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.parquet_sizes import unpacked_bytes
-from chromadb_compaction.records import Vector, check_each, check_id, check_metadata_text, narrow_rows, row_error
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _FEW_ROWS = 30

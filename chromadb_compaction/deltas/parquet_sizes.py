@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from chromadb_compaction.deltas.records import ROW_BYTES
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import ROW_BYTES
 
 MAGIC: Final = b"PAR1"
 LARGEST_FOOTER: Final = 1024 * 1024

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chromadb_compaction.delta_columns import NO_VECTORS, DeltaColumns, no_embedding, other_dimension
-from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import (
+from chromadb_compaction.deltas.columns import NO_VECTORS, DeltaColumns, no_embedding, other_dimension
+from chromadb_compaction.deltas.records import (
     Vector,
     check_document,
     check_each,
@@ -22,6 +21,7 @@ from chromadb_compaction.records import (
     narrow_rows,
     row_error,
 )
+from chromadb_compaction.errors import CorruptDeltaError
 
 _ROW_OVERHEAD = 16
 

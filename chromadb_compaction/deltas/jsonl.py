@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromadb_compaction import strict_json
-from chromadb_compaction.delta_columns import (
+from chromadb_compaction.deltas import strict_json
+from chromadb_compaction.deltas.columns import (
     KNOWN_COLUMNS,
     NO_VECTORS,
     DeltaColumns,
@@ -20,8 +20,7 @@ from chromadb_compaction.delta_columns import (
     other_dimension,
     too_large,
 )
-from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.records import (
+from chromadb_compaction.deltas.records import (
     ROW_BYTES,
     Vector,
     check_document,
@@ -32,6 +31,7 @@ from chromadb_compaction.records import (
     row_error,
     shown,
 )
+from chromadb_compaction.errors import CorruptDeltaError
 
 _GZIP = 16 + zlib.MAX_WBITS
 _BLANK = b" \t\r\n"
