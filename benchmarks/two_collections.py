@@ -19,8 +19,8 @@ from benchmarks.folds import write_run
 from benchmarks.loaders import REPETITIONS
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
-from chromadb_compaction.steps.fold import FoldRequest, fold
-from chromadb_compaction.steps.fold_all import fold_in_process
+from chromadb_compaction.fold.fold import FoldRequest, fold
+from chromadb_compaction.fold.workers import fold_in_process
 from infra.environment import ALLOCATORS
 
 WAYS = ("one after the other", "at once")

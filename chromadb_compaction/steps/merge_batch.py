@@ -15,6 +15,7 @@ from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.deltas.formats import Delta, read_delta
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
@@ -30,7 +31,6 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.base_snapshot import cache_of
-from chromadb_compaction.steps.capacity import check_merge
 
 READERS = 16
 """Deltas fetched at once. Only one is decoded at a time: that is work, not waiting, and takes memory."""

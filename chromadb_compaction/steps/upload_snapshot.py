@@ -9,6 +9,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.adapters.snapshots import publish, read_pointer
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.fold.collections import FoldedCollection, fold_collections
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
@@ -16,7 +17,6 @@ from chromadb_compaction.outcomes import DeltaOutcome, decode_outcomes, pack_out
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.base_snapshot import cache_of, read_base
-from chromadb_compaction.steps.folding import FoldedCollection, fold_collections
 from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
 from chromadb_compaction.steps.snapshot_files import Wanted
 

@@ -16,8 +16,9 @@ from chromadb_compaction.aws import lease_store
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.errors import TransientStorageError
+from chromadb_compaction.fold import fold
 from chromadb_compaction.outcomes import DeltaOutcome
-from chromadb_compaction.steps import fold, merge_batch, pruning, publication, settling, upload_snapshot
+from chromadb_compaction.steps import merge_batch, pruning, publication, settling, upload_snapshot
 from tests.crash.faults import Kind
 from tests.fakes.aws.protocol import Call
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.errors import CompactionError
-from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold, no_progress
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold, no_progress
 from tests.crash.determinism import files_on, write_files
 
 

@@ -26,9 +26,10 @@ import tasks.handling
 from chromadb_compaction import concurrency, phases
 from chromadb_compaction.adapters import snapshot_cache
 from chromadb_compaction.aws import object_store
+from chromadb_compaction.fold import workers
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.steps import fold_all, publication
+from chromadb_compaction.steps import publication
 from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
 from tests.crash.determinism import OneByOne, files_on, write_files
@@ -240,7 +241,7 @@ class World:
         yield publication, "secrets", chance
         yield snapshot_cache, "secrets", chance
         yield phases, "time", SimpleNamespace(perf_counter=self.clock)
-        yield fold_all, "fold", self._folds.fold
+        yield workers, "fold", self._folds.fold
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None

@@ -19,8 +19,8 @@ from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import CollectionSpec, create_directory, settle
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
+from chromadb_compaction.fold.fold import no_progress
 from chromadb_compaction.manifest import Space
-from chromadb_compaction.steps.fold import no_progress
 from tests.differential.answers import (
     NAME,
     assert_equal_answers,
@@ -86,7 +86,7 @@ def check(template: Path, history: History, loader: BulkLoader) -> None:
 
 
 def load(directory: Path, history: History, loader: Loader) -> None:
-    """Fold the whole history. What the bulk loader does is verified and settled as steps/fold.py does it."""
+    """Fold the whole history. What the bulk loader does is verified and settled as fold/fold.py does it."""
     spec, ledger = CollectionSpec(NAME, history.dimension, history.space), None
     for at in range(len(history.folds)):
         plan = planned(ledger, history.run(at))

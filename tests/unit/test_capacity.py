@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.fold.capacity import FoldSize, check_folds, folds_at_once
 from chromadb_compaction.settings import MEBIBYTE, Settings
-from chromadb_compaction.steps.capacity import FoldSize, check_folds, folds_at_once
 from tests.builders import NOW, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import Pass, compact

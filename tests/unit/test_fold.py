@@ -16,12 +16,12 @@ import pytest
 from chromadb_compaction.chroma.client import CollectionSpec, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, PartSeconds, Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, VerificationError
+from chromadb_compaction.fold import workers as parallel
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold
+from chromadb_compaction.fold.workers import fold_all, fold_in_process
 from chromadb_compaction.ledger import FoldPlan, decode_ledger
 from chromadb_compaction.run_rows import Rows
 from chromadb_compaction.runs import encode_run
-from chromadb_compaction.steps import fold_all as parallel
-from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold
-from chromadb_compaction.steps.fold_all import fold_all, fold_in_process
 from tests.runs import a_run
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from chromadb_compaction import errors
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError
-from chromadb_compaction.steps.fold import FoldRequest, FoldResult, fold, no_progress
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold, no_progress
 
 PROCESS_BYTES = 4 * 1024 * 1024
 """Runs smaller than this fold faster than a process starts and imports ChromaDB: 2 s."""
@@ -72,7 +72,7 @@ def fold_in_process(request: FoldRequest, *, progress: Progress = no_progress) -
     """Fold one collection in a process of its own. Raises what fold raises; SnapshotTooLargeError if it was killed."""
     # A Lambda's handler finds the code through sys.path alone; so shall the process.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "chromadb_compaction.steps.fold_all"]
+    command = [sys.executable, "-m", "chromadb_compaction.fold.workers"]
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as child:

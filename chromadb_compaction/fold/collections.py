@@ -9,16 +9,16 @@ from typing import Final, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.fold.capacity import FoldSize, check_disk, check_folds, folds_at_once
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult
+from chromadb_compaction.fold.workers import fold_all
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import CollectionShape, UploadSnapshotRequest
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.base_snapshot import take_copies
-from chromadb_compaction.steps.capacity import FoldSize, check_disk, check_folds, folds_at_once
 from chromadb_compaction.steps.download_snapshot import SHAPES
-from chromadb_compaction.steps.fold import FoldRequest, FoldResult
-from chromadb_compaction.steps.fold_all import fold_all
 
 COPIES = "copies"
 RUNS = "runs"
