@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chromadb_compaction import layout
-from chromadb_compaction.steps.rollback import RollbackRequest, rollback
+from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from tests.crash.machine import Ended, TaskFailed
 from tests.crash.world import ExecutionDied, World
 

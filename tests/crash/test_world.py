@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.ports import DeltaNotice
-from chromadb_compaction.steps.operator_lease import operator_lease
 from tests.crash.determinism import write_files
 from tests.crash.folds import FoldMemory
 from tests.crash.machine import TaskFailed

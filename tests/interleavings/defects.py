@@ -10,7 +10,8 @@ import pytest
 
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
-from chromadb_compaction.steps import clean_up, pruning, rollback, settling
+from chromadb_compaction.operations import rollback
+from chromadb_compaction.steps import clean_up, pruning, settling
 from tests.interleavings.play import Crowd
 
 Defect = Callable[[pytest.MonkeyPatch], None]

@@ -20,8 +20,8 @@ from chromadb_compaction.errors import (
     SnapshotConflictError,
     SnapshotCorruptError,
 )
+from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.ports import DeltaNotice, Services
-from chromadb_compaction.steps.rollback import RollbackRequest, rollback
 from chromadb_compaction.steps.snapshot_reader import SnapshotReader
 from chromadb_compaction.writer import DeltaWriter
 from tests.builders import a_uuid7

@@ -9,7 +9,7 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import NoSuchCollectionError
-from chromadb_compaction.steps.provenance import Provenance, find_provenance
+from chromadb_compaction.operations.provenance import Provenance, find_provenance
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from chromadb_compaction.chroma.client import open_collection
-from chromadb_compaction.steps.pull_snapshot import pull_snapshot
-from chromadb_compaction.steps.rollback import RollbackRequest, RolledBack, rollback
+from chromadb_compaction.operations.pull import pull_snapshot
+from chromadb_compaction.operations.rollback import RollbackRequest, RolledBack, rollback
 from tests.builders import NOW, BuiltDelta, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact

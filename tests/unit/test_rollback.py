@@ -14,8 +14,8 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
     TransientStorageError,
 )
+from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.outcomes import QuarantineReason
-from chromadb_compaction.steps.rollback import RollbackRequest, rollback
 from tests.fakes.cloud import EXECUTION
 from tests.fakes.published import a_snapshot_id, point_to, put_delta, put_snapshot
 from tests.merged_history import OPERATOR, MergedHistory

@@ -10,8 +10,8 @@ import pytest
 from chromadb_compaction import layout
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, NoSuchCollectionError, SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest, Pointer
-from chromadb_compaction.steps.pull_snapshot import pull_snapshot
-from chromadb_compaction.steps.verify_snapshot import Verified, verify_snapshot
+from chromadb_compaction.operations.pull import pull_snapshot
+from chromadb_compaction.operations.verify import Verified, verify_snapshot
 from tests.builders import NOW, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact

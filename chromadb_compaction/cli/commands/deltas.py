@@ -14,7 +14,7 @@ from chromadb_compaction.cli.common.formatting import counted, duration, one_lin
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.deltas import PendingDelta
-    from chromadb_compaction.steps.refused import Moved
+    from chromadb_compaction.operations.quarantine import Moved
 
 app = typer.Typer(
     name="deltas",
@@ -59,7 +59,7 @@ def quarantined(*, collection: OneCollection = None, limit: Limit = 50, as_json:
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshots import moment
     from chromadb_compaction.layout import delta_key
-    from chromadb_compaction.steps.refused import list_refused
+    from chromadb_compaction.operations.quarantine import list_refused
 
     services = clients.services()
     inside = delta_key(collection, "", "", prefix=services.settings.delta_prefix) if collection else ""
@@ -96,7 +96,7 @@ def requeue(
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
-    from chromadb_compaction.steps import refused
+    from chromadb_compaction.operations import quarantine as refused
 
     selection = refused.Selection(ids or [], everything=everything, collection=collection)
     moved = refused.requeue(clients.services(), selection, operator=operator_name(), dry_run=dry_run)
@@ -121,7 +121,7 @@ def quarantine(
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
-    from chromadb_compaction.steps import refused
+    from chromadb_compaction.operations import quarantine as refused
 
     selection = refused.Selection(ids or [], everything=everything, collection=collection)
     moved = refused.quarantine(clients.services(), selection, reason=reason, operator=operator_name(), dry_run=dry_run)

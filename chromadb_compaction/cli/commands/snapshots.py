@@ -85,7 +85,7 @@ def pull(
     `chromadb.PersistentClient("copy/docs").get_collection("docs")`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.steps.pull_snapshot import pull_snapshot
+    from chromadb_compaction.operations.pull import pull_snapshot
 
     pulled = pull_snapshot(clients.services(), snapshot, directory, only=collection or (), dry_run=dry_run)
     if as_json:
@@ -115,7 +115,7 @@ def verify(
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshots import print_verified
-    from chromadb_compaction.steps.verify_snapshot import verify_snapshot
+    from chromadb_compaction.operations.verify import verify_snapshot
 
     verified = verify_snapshot(clients.services(), snapshot_id, full=full)
     if as_json:
@@ -158,8 +158,8 @@ def rollback(
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.operator import operator_name
     from chromadb_compaction.cli.views.snapshots import print_rolled_back
-    from chromadb_compaction.steps.rollback import RollbackRequest
-    from chromadb_compaction.steps.rollback import rollback as roll_back
+    from chromadb_compaction.operations.rollback import RollbackRequest
+    from chromadb_compaction.operations.rollback import rollback as roll_back
 
     request = RollbackRequest(
         snapshot_id=snapshot_id,

@@ -12,7 +12,7 @@ from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
 from chromadb_compaction.cli.common.exits import NothingFoundError
 
 if TYPE_CHECKING:
-    from chromadb_compaction.steps.provenance import Provenance
+    from chromadb_compaction.operations.provenance import Provenance
 
 
 def why(
@@ -28,7 +28,7 @@ def why(
     Exit codes: 0 found (a deleted id too), 4 the collection has never seen that id.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.steps.provenance import find_provenance
+    from chromadb_compaction.operations.provenance import find_provenance
 
     services = clients.services()
     found = find_provenance(services, collection, record)

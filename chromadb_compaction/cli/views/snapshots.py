@@ -18,8 +18,8 @@ from chromadb_compaction.steps.catalogue import Catalogue, read_catalogue
 
 if TYPE_CHECKING:
     # Verification imports chromadb, which takes a second that no list should wait for.
-    from chromadb_compaction.steps.rollback import RolledBack
-    from chromadb_compaction.steps.verify_snapshot import Verified
+    from chromadb_compaction.operations.rollback import RolledBack
+    from chromadb_compaction.operations.verify import Verified
 
 SHOWN = 20
 

@@ -22,12 +22,8 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictError, SnapshotCorruptError
 from chromadb_compaction.lineage import Line, line_of, not_before, undone
 from chromadb_compaction.manifest import Pointer
-from chromadb_compaction.outcomes import DeltaOutcome
-from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.catalogue import Catalogue, Readable, read_catalogue, read_list
-from chromadb_compaction.steps.operator_lease import operator_lease
-from chromadb_compaction.steps.pruning import is_being_pruned
-from chromadb_compaction.steps.replay import (
+from chromadb_compaction.operations.operator_lease import operator_lease
+from chromadb_compaction.operations.replay import (
     ReplayPlan,
     Sizes,
     Whereabouts,
@@ -37,6 +33,10 @@ from chromadb_compaction.steps.replay import (
     plan_replay,
     whereabouts,
 )
+from chromadb_compaction.outcomes import DeltaOutcome
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.catalogue import Catalogue, Readable, read_catalogue, read_list
+from chromadb_compaction.steps.pruning import is_being_pruned
 
 
 class RollbackRequest(BaseModel):
