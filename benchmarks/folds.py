@@ -25,8 +25,8 @@ from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.deltas.formats import DeltaHeader, read_delta, write_delta
 from chromadb_compaction.deltas.row_buffer import upserts_of
 from chromadb_compaction.fold.fold import FoldRequest, fold
-from chromadb_compaction.merging import newest
-from chromadb_compaction.runs import encode_run
+from chromadb_compaction.rows.merging import newest
+from chromadb_compaction.rows.runs import encode_run
 from infra.environment import ALLOCATORS
 
 LoaderName = Literal["default", "api", "in place", "anew"]

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from chromadb_compaction.deltas.records import check_metadata
-from chromadb_compaction.fingerprints import DELETED, fingerprint
-from chromadb_compaction.ledger import FoldPlan, plan_fold
-from chromadb_compaction.run_rows import KEY_SCHEMA, Piece, RunRows
-from chromadb_compaction.runs import run_dimension, run_schema
+from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
+from chromadb_compaction.rows.ledger import FoldPlan, plan_fold
+from chromadb_compaction.rows.run_rows import KEY_SCHEMA, Piece, RunRows
+from chromadb_compaction.rows.runs import run_dimension, run_schema
 
 
 def a_run(

@@ -18,9 +18,9 @@ from chromadb_compaction.chroma.loader import batches
 from chromadb_compaction.chroma.verification import READ_ROWS, READ_VALUES
 from chromadb_compaction.deltas.records import check_metadata
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.fingerprints import fingerprint
-from chromadb_compaction.ledger import identities
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.rows.fingerprints import fingerprint
+from chromadb_compaction.rows.ledger import identities
 
 FLOAT_STEPS = 2
 """How many units in the last place ChromaDB may read a metadata float off: measured, as FLOAT_TOLERANCE says."""

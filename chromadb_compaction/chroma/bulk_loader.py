@@ -30,8 +30,8 @@ from chromadb_compaction.chroma.tables import (
     reclaim,
     scratch_tables,
 )
-from chromadb_compaction.ledger import FoldPlan
-from chromadb_compaction.run_rows import Rows
+from chromadb_compaction.rows.ledger import FoldPlan
+from chromadb_compaction.rows.run_rows import Rows
 
 ROWS_AT_ONCE = 5000
 

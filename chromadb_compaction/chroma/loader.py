@@ -19,7 +19,7 @@ from chromadb_compaction.chroma.client import (
     prepare_collection,
     reset_threshold,
 )
-from chromadb_compaction.ledger import FoldPlan
+from chromadb_compaction.rows.ledger import FoldPlan
 
 Item = TypeVar("Item")
 Progress = Callable[[], object]

@@ -15,8 +15,8 @@ from chromadb_compaction.chroma.index_files import StoredVectors, entries
 from chromadb_compaction.chroma.tables import ADD, Operation
 from chromadb_compaction.chroma.verification import differing
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.fingerprints import VECTOR_BYTES, vector_fingerprint
-from chromadb_compaction.ledger import FoldPlan
+from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, vector_fingerprint
+from chromadb_compaction.rows.ledger import FoldPlan
 
 ROWS_AT_ONCE = 5000
 

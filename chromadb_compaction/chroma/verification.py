@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection
 from chromadb_compaction.chroma.loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.native_memory import give_back
+from chromadb_compaction.rows.ledger import FoldPlan
 
 READ_ROWS = 5000
 READ_VALUES = 125_000

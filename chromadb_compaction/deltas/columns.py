@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.deltas.records import Vector, shown
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.runs import embedding_type
+from chromadb_compaction.rows.runs import embedding_type
 
 KNOWN_COLUMNS = ("id", "op", "embedding", "document", "metadata")
 UPSERT, DELETE = "upsert", "delete"

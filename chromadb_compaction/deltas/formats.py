@@ -13,10 +13,10 @@ from chromadb_compaction.deltas import jsonl, parquet
 from chromadb_compaction.deltas.columns import DeltaColumns
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.fingerprints import DELETED, fingerprint
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
 from chromadb_compaction.manifest import Space
-from chromadb_compaction.runs import DELTA_ID, FINGERPRINT, run_schema
+from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
+from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
 
 HEADER_KEY = b"chromadb_compaction"
 

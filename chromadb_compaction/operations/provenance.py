@@ -15,10 +15,10 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import NoSuchCollectionError, SnapshotCorruptError
-from chromadb_compaction.ledger import decode_ledger
 from chromadb_compaction.lineage import line_of
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.steps.catalogue import Catalogue, read_catalogue, read_list
 from chromadb_compaction.steps.snapshot_files import Wanted, download
 

@@ -14,9 +14,9 @@ from chromadb_compaction import layout
 from chromadb_compaction.chroma.audit import Audit, audit
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.ledger import decode_ledger, live_sum
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFile
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from chromadb_compaction.steps.base_snapshot import cache_of
 from chromadb_compaction.steps.catalogue import read_catalogue, read_list
 from chromadb_compaction.steps.snapshot_files import Wanted, download

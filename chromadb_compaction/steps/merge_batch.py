@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.deltas.formats import Delta, read_delta
@@ -29,6 +28,7 @@ from chromadb_compaction.outcomes import (
 )
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
+from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.base_snapshot import cache_of
 

@@ -29,8 +29,8 @@ from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fold.fold import no_progress
-from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.rows.ledger import FoldPlan
 from tests.runs import a_run, planned
 
 SPEC = CollectionSpec("docs", 2, "l2")

@@ -22,7 +22,7 @@ from chromadb_compaction.chroma.loader import ApiLoader
 from chromadb_compaction.chroma.verification import differing, same_metadata, verify
 from chromadb_compaction.errors import NoSuchCollectionError, VerificationError
 from chromadb_compaction.fold.fold import no_progress
-from chromadb_compaction.ledger import FoldPlan
+from chromadb_compaction.rows.ledger import FoldPlan
 from tests.runs import a_run, planned
 
 SPEC = CollectionSpec("docs", 2, "l2")

@@ -17,8 +17,8 @@ from chromadb_compaction import concurrency, heartbeat
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.chroma.loader import PartSeconds
 from chromadb_compaction.fold import fold
-from chromadb_compaction.ledger import FoldPlan
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.steps import merge_batch, snapshot_reader
 from tests.fakes.aws.cloud import InProcessAws, Interceptor, Perform, carry_out

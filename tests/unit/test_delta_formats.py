@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from chromadb_compaction.deltas.columns import DeltaColumns
 from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta, write_delta
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.fingerprints import DELETED, fingerprint
-from chromadb_compaction.runs import run_schema
+from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
+from chromadb_compaction.rows.runs import run_schema
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7, parquet
 
 LIMIT = 1_000_000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.fingerprints import DELETED, FINGERPRINT_BYTES, fingerprint, hex128, row_sum, sum_rows
+from chromadb_compaction.rows.fingerprints import DELETED, FINGERPRINT_BYTES, fingerprint, hex128, row_sum, sum_rows
 
 VECTOR = np.array([1, 2], dtype="<f4").tobytes()
 STORED = "42f796cded228dc080ef1964ee5d73c31373d97b1be51e5bcb111b73737087e3"

@@ -19,9 +19,9 @@ from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, V
 from chromadb_compaction.fold import workers as parallel
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold
 from chromadb_compaction.fold.workers import fold_all, fold_in_process
-from chromadb_compaction.ledger import FoldPlan, decode_ledger
-from chromadb_compaction.run_rows import Rows
-from chromadb_compaction.runs import encode_run
+from chromadb_compaction.rows.ledger import FoldPlan, decode_ledger
+from chromadb_compaction.rows.run_rows import Rows
+from chromadb_compaction.rows.runs import encode_run
 from tests.runs import a_run
 
 

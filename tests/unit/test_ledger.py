@@ -8,9 +8,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.fingerprints import hex128, sum_rows
-from chromadb_compaction.ledger import LEDGER_SCHEMA, FoldPlan, decode_ledger, encode_ledger
-from chromadb_compaction.merging import newest
+from chromadb_compaction.rows.fingerprints import hex128, sum_rows
+from chromadb_compaction.rows.ledger import LEDGER_SCHEMA, FoldPlan, decode_ledger, encode_ledger
+from chromadb_compaction.rows.merging import newest
 from tests.runs import a_run, planned
 
 

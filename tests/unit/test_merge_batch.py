@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.errors import LockLostError, ObjectMissingError, SnapshotTooLargeError
 from chromadb_compaction.layout import (
     batch_key,
@@ -24,7 +23,8 @@ from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRe
 from chromadb_compaction.outcomes import LONGEST_REASON, DeltaOutcome, decode_outcomes
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.runs import decode_run
+from chromadb_compaction.rows.runs import decode_run
+from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.merge_batch import merge_batch
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.adapters.run_spill import SpillingMerge
-from chromadb_compaction.fingerprints import DELETED
-from chromadb_compaction.merging import newest
-from chromadb_compaction.runs import decode_run, encode_run, run_dimension, run_schema
+from chromadb_compaction.rows.fingerprints import DELETED
+from chromadb_compaction.rows.merging import newest
+from chromadb_compaction.rows.runs import decode_run, encode_run, run_dimension, run_schema
+from chromadb_compaction.rows.spill import SpillingMerge
 
 
 class Row(NamedTuple):

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction import runs
-from chromadb_compaction.merging import newest
-from chromadb_compaction.run_rows import KEY_SCHEMA, RunRows, stored_rows
-from chromadb_compaction.runs import encode_run
+from chromadb_compaction.rows import runs
+from chromadb_compaction.rows.merging import newest
+from chromadb_compaction.rows.run_rows import KEY_SCHEMA, RunRows, stored_rows
+from chromadb_compaction.rows.runs import encode_run
 from tests.runs import a_run
 
 ALL = ("id", "embedding", "document", "metadata")

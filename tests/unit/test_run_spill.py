@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pytest
 
-from chromadb_compaction import runs
-from chromadb_compaction.adapters.run_spill import SpillingMerge
 from chromadb_compaction.errors import SnapshotTooLargeError
-from chromadb_compaction.runs import RunWriter, cut, decode_run, encode_run
+from chromadb_compaction.rows import runs
+from chromadb_compaction.rows.runs import RunWriter, cut, decode_run, encode_run
+from chromadb_compaction.rows.spill import SpillingMerge
 from tests.runs import a_run
 
 KIBIBYTE = 1024

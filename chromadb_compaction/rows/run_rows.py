@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chromadb_compaction.merging import winners
-from chromadb_compaction.runs import open_run, run_dimension, run_schema
+from chromadb_compaction.rows.merging import winners
+from chromadb_compaction.rows.runs import open_run, run_dimension, run_schema
 
 KEY_SCHEMA = pa.schema([run_schema(None).field(name) for name in ("id", "delta", "row", "deleted", "fingerprint")])
 """What says which version of which id a row is: all that a ledger keeps of it."""

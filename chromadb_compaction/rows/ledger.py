@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chromadb_compaction.fingerprints import VECTOR_BYTES, hex128, sum_rows
 from chromadb_compaction.manifest import Conservation
-from chromadb_compaction.run_rows import KEY_SCHEMA, Mask, Rows, RunRows
+from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, hex128, sum_rows
+from chromadb_compaction.rows.run_rows import KEY_SCHEMA, Mask, Rows, RunRows
 
 LEDGER_SCHEMA = KEY_SCHEMA
 _SLICE_ROWS = 65_536

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromadb_compaction.errors import SnapshotTooLargeError
-from chromadb_compaction.merging import newest
 from chromadb_compaction.native_memory import give_back
-from chromadb_compaction.runs import ROW_GROUP, RunWriter, cut, run_dimension, with_dimension
+from chromadb_compaction.rows.merging import newest
+from chromadb_compaction.rows.runs import ROW_GROUP, RunWriter, cut, run_dimension, with_dimension
 
 HELD_BYTES = 32 * 1024 * 1024
 """Rows in memory before they are sorted and spilled; sorting needs as much again."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chromadb_compaction.runs import run_dimension, run_schema, with_dimension
+from chromadb_compaction.rows.runs import run_dimension, run_schema, with_dimension
 
 _ID_THEN_NEWEST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("id", "ascending"),
