@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.calls import CallCounter
 from benchmarks.workload import COLLECTION, Load, Records, a_query
-from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.aws import clients
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.cli.common.clients import step_functions
@@ -23,7 +22,8 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources.cloud import Cloud
 from chromadb_compaction.messages import PublishedSnapshot
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from chromadb_compaction.writer import DeltaWriter
 
 SERVICES = ("S3", "SQS", "DYNAMODB")

@@ -17,7 +17,7 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import CollectionShape, UploadSnapshotRequest
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.base_snapshot import take_copies
+from chromadb_compaction.snapshots.base import take_copies
 from chromadb_compaction.steps.download_snapshot import SHAPES
 
 COPIES = "copies"

@@ -19,8 +19,8 @@ from chromadb_compaction.lineage import line_of
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
-from chromadb_compaction.steps.catalogue import Catalogue, read_catalogue, read_list
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
+from chromadb_compaction.snapshots.files import Wanted, download
 
 Place = Literal["pending", "compacted", "quarantined", "expired"]
 

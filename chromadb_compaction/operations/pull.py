@@ -10,12 +10,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshot_cache import Files
 from chromadb_compaction.errors import InvalidRequestError, NoSuchCollectionError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.catalogue import read_catalogue
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots.cache import Files
+from chromadb_compaction.snapshots.catalogue import read_catalogue
+from chromadb_compaction.snapshots.files import Wanted, download
 
 
 class PulledCollection(BaseModel):

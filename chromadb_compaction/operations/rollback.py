@@ -17,7 +17,6 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshots import publish
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictError, SnapshotCorruptError
 from chromadb_compaction.lineage import Line, line_of, not_before, undone
@@ -35,8 +34,9 @@ from chromadb_compaction.operations.replay import (
 )
 from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.catalogue import Catalogue, Readable, read_catalogue, read_list
-from chromadb_compaction.steps.pruning import is_being_pruned
+from chromadb_compaction.snapshots.catalogue import Catalogue, Readable, read_catalogue, read_list
+from chromadb_compaction.snapshots.pointer import publish
+from chromadb_compaction.snapshots.pruning import is_being_pruned
 
 
 class RollbackRequest(BaseModel):

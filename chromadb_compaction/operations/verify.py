@@ -17,9 +17,9 @@ from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
-from chromadb_compaction.steps.base_snapshot import cache_of
-from chromadb_compaction.steps.catalogue import read_catalogue, read_list
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots.base import cache_of
+from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
+from chromadb_compaction.snapshots.files import Wanted, download
 
 NOWHERE = Path(os.devnull)
 """Where an object goes that is only hashed on its way."""

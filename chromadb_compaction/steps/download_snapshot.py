@@ -18,7 +18,7 @@ from chromadb_compaction.messages import CollectionShape, DownloadedSnapshot, Do
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.base_snapshot import ensure_copies, read_base
+from chromadb_compaction.snapshots.base import ensure_copies, read_base
 from chromadb_compaction.steps.merge_batch import decode, fetch
 
 SHAPES = TypeAdapter(list[CollectionShape])

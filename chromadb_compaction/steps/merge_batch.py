@@ -30,7 +30,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
-from chromadb_compaction.steps.base_snapshot import cache_of
+from chromadb_compaction.snapshots.base import cache_of
 
 READERS = 16
 """Deltas fetched at once. Only one is decoded at a time: that is work, not waiting, and takes memory."""

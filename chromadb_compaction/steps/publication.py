@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Sequence
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshot_cache import Files, files_below
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection
@@ -15,7 +14,8 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, 
 from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
 from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.snapshot_files import FoldedFile, Wanted, upload
+from chromadb_compaction.snapshots.cache import Files, files_below
+from chromadb_compaction.snapshots.files import FoldedFile, Wanted, upload
 
 
 class Draft:

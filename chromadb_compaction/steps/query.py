@@ -12,6 +12,7 @@ from chromadb_compaction.chroma.query import Filters, matching, nearest
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
 from chromadb_compaction.steps.questions import (
     Answer,
     CountAnswer,
@@ -25,7 +26,6 @@ from chromadb_compaction.steps.questions import (
     QueryRequest,
     Question,
 )
-from chromadb_compaction.steps.snapshot_reader import ReadableCollection, SnapshotReader
 
 ANSWER_BYTES: Final = 6 * 1024 * 1024 - 1024
 """Lambda's own limit is 6 MB."""

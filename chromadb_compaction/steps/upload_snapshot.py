@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshots import publish, read_pointer
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection, fold_collections
@@ -16,9 +15,10 @@ from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, Up
 from chromadb_compaction.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.base_snapshot import cache_of, read_base
+from chromadb_compaction.snapshots.base import cache_of, read_base
+from chromadb_compaction.snapshots.files import Wanted
+from chromadb_compaction.snapshots.pointer import publish, read_pointer
 from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
-from chromadb_compaction.steps.snapshot_files import Wanted
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from unittest.mock import patch
 import pyarrow.compute as pc
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters import snapshots
 from chromadb_compaction.aws import lease_store
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
@@ -19,7 +18,9 @@ from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.fold import fold
 from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.rows import ledger
-from chromadb_compaction.steps import merge_batch, pruning, publication, settling, upload_snapshot
+from chromadb_compaction.snapshots import pointer as snapshots
+from chromadb_compaction.snapshots import pruning
+from chromadb_compaction.steps import merge_batch, publication, settling, upload_snapshot
 from tests.crash.faults import Kind
 from tests.fakes.aws.protocol import Call
 

@@ -24,11 +24,11 @@ from botocore.useragent import UserAgentString
 
 import tasks.handling
 from chromadb_compaction import concurrency, phases
-from chromadb_compaction.adapters import snapshot_cache
 from chromadb_compaction.aws import object_store
 from chromadb_compaction.fold import workers
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
+from chromadb_compaction.snapshots import cache
 from chromadb_compaction.steps import publication
 from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
@@ -239,7 +239,7 @@ class World:
         yield concurrency, "ThreadPoolExecutor", self._executor
         yield object_store, "PARTS", TransferConfig(use_threads=False)
         yield publication, "secrets", chance
-        yield snapshot_cache, "secrets", chance
+        yield cache, "secrets", chance
         yield phases, "time", SimpleNamespace(perf_counter=self.clock)
         yield workers, "fold", self._folds.fold
         yield tasks.handling, "services", lambda: self.services

@@ -11,7 +11,8 @@ import pytest
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.operations import rollback
-from chromadb_compaction.steps import clean_up, pruning, settling
+from chromadb_compaction.snapshots import pruning
+from chromadb_compaction.steps import clean_up, settling
 from tests.interleavings.play import Crowd
 
 Defect = Callable[[pytest.MonkeyPatch], None]

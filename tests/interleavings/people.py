@@ -22,7 +22,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.ports import DeltaNotice, Services
-from chromadb_compaction.steps.snapshot_reader import SnapshotReader
+from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.writer import DeltaWriter
 from tests.builders import a_uuid7
 from tests.interleavings.stage import START, Stage

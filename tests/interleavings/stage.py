@@ -20,7 +20,8 @@ from chromadb_compaction.fold import fold
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.steps import merge_batch, snapshot_reader
+from chromadb_compaction.snapshots import reader
+from chromadb_compaction.steps import merge_batch
 from tests.fakes.aws.cloud import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
 
@@ -177,4 +178,4 @@ def use_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: PaperLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "settle", lambda _directory: None)
-    monkeypatch.setattr(snapshot_reader, "open_collection", open_paper)
+    monkeypatch.setattr(reader, "open_collection", open_paper)

@@ -15,7 +15,7 @@ from chromadb_compaction.layout import LEDGER_FILE
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.rows.ledger import decode_ledger
-from chromadb_compaction.steps.catalogue import read_catalogue
+from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact

@@ -4,7 +4,7 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import TransientStorageError
-from chromadb_compaction.steps.pruning import prune
+from chromadb_compaction.snapshots.pruning import prune
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.fakes.published import a_snapshot_id, point_to, put_snapshot
 

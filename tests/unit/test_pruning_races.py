@@ -4,7 +4,7 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.lease import DAY_SECONDS
-from chromadb_compaction.steps.pruning import prune
+from chromadb_compaction.snapshots.pruning import prune
 from tests.fakes.cloud import a_cloud
 from tests.fakes.published import a_snapshot_id
 from tests.merged_history import MergedHistory

@@ -20,11 +20,12 @@ from chromadb_compaction.errors import (
     SnapshotTooLargeError,
 )
 from chromadb_compaction.layout import pointer_key
+from chromadb_compaction.snapshots import files
+from chromadb_compaction.snapshots import reader as snapshot_reader
+from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
-from chromadb_compaction.steps import snapshot_files, snapshot_reader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.questions import QueryAnswer, QueryRequest
-from chromadb_compaction.steps.snapshot_reader import SnapshotReader
 from tests.builders import NOW, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact
@@ -331,7 +332,7 @@ def test_a_full_disk_is_freed_of_the_other_collections(
     def download_if_there_is_room(*arguments: Any) -> int:
         if len(private_copies(cloud)) > 1:
             raise SnapshotTooLargeError("no room")
-        return snapshot_files.download(*arguments)
+        return files.download(*arguments)
 
     monkeypatch.setattr(snapshot_reader, "download", download_if_there_is_room)
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chromadb_compaction.errors import InvalidRequestError, NoSuchCollectionError
+from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer, query
 from chromadb_compaction.steps.questions import Answer, CountAnswer, GetAnswer, QueryEvent
-from chromadb_compaction.steps.snapshot_reader import SnapshotReader
 from tasks.handling import parse
 from tests.builders import a_delta
 from tests.fakes.cloud import Cloud, a_cloud

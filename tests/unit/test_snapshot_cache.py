@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.adapters.snapshot_cache import FILES, Files, SnapshotCache, files_below
 from chromadb_compaction.manifest import StoredFile
+from chromadb_compaction.snapshots.cache import FILES, Files, SnapshotCache, files_below
 
 FIRST, SECOND = "0000000001-00000000", "0000000002-00000000"
 CONTENT = {"chroma.sqlite3": b"database", "index/data_level0.bin": b"vectors"}
@@ -148,7 +148,7 @@ def test_processes_that_keep_take_and_evict_at_once_only_ever_take_whole_copies(
 
 LEAVE_SCRATCH_BEHIND = """
 import os, sys, pathlib
-from chromadb_compaction.adapters.snapshot_cache import SnapshotCache
+from chromadb_compaction.snapshots.cache import SnapshotCache
 with SnapshotCache(pathlib.Path(sys.argv[1])).scratch() as scratch:
     (scratch / "half").write_bytes(b"of a snapshot")
     print(scratch, flush=True)

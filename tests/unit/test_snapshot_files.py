@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chromadb_compaction.manifest import StoredFile
-from chromadb_compaction.steps.snapshot_files import FoldedFile, upload
+from chromadb_compaction.snapshots.files import FoldedFile, upload
 from tests.fakes.cloud import Cloud, a_cloud
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.layout import pointer_key
-from chromadb_compaction.steps.snapshot_reader import SnapshotReader
+from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import NOW, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact

@@ -7,14 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from chromadb_compaction.adapters import snapshots
-from chromadb_compaction.adapters.snapshots import (
-    PublishedPointer,
-    publish,
-    read_manifest,
-    read_pointer,
-    read_pointer_if_changed,
-)
 from chromadb_compaction.errors import (
     CompactionError,
     LockLostError,
@@ -26,6 +18,14 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.layout import manifest_key, pointer_key
 from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.snapshots import pointer
+from chromadb_compaction.snapshots.pointer import (
+    PublishedPointer,
+    publish,
+    read_manifest,
+    read_pointer,
+    read_pointer_if_changed,
+)
 from tests.fakes.cloud import Cloud, a_cloud
 
 OURS, THEIRS = "arn:ours/1", "arn:theirs/1"
@@ -33,7 +33,7 @@ OURS, THEIRS = "arn:ours/1", "arn:theirs/1"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "SWAP_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(pointer, "SWAP_PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture

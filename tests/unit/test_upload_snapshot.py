@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import pytest
 
-from chromadb_compaction.adapters import snapshots
-from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.errors import (
     LockLostError,
@@ -21,7 +19,9 @@ from chromadb_compaction.layout import LEDGER_FILE, outcome_key, pointer_key, re
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts
 from chromadb_compaction.outcomes import unpack_outcomes
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots import pointer
+from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from tests.builders import NOW, BuiltDelta, a_delta
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 from tests.passes import Pass, compact
@@ -31,7 +31,7 @@ OURS, THEIRS = EXECUTION + "-ours", EXECUTION + "-theirs"
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    monkeypatch.setattr(snapshots, "SWAP_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(pointer, "SWAP_PAUSE_SECONDS", 0.0)
     return a_cloud(chromadb_cache_dir=tmp_path / "cache")
 
 

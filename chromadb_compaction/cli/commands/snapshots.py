@@ -57,7 +57,7 @@ def show(snapshot_id: SnapshotId = None, *, as_json: JsonFlag = False) -> None:
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshots import print_snapshot
-    from chromadb_compaction.steps.catalogue import read_catalogue
+    from chromadb_compaction.snapshots.catalogue import read_catalogue
 
     catalogue = read_catalogue(clients.services())
     manifest = catalogue.find(snapshot_id).manifest

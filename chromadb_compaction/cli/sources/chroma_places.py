@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chromadb_compaction.adapters.snapshot_cache import SnapshotCache, files_below
 from chromadb_compaction.chroma.client import (
     SQLITE_FILE,
     ChromaError,
@@ -19,6 +18,7 @@ from chromadb_compaction.chroma.client import (
     open_server,
 )
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
+from chromadb_compaction.snapshots.cache import SnapshotCache, files_below
 
 
 class Place(ABC):

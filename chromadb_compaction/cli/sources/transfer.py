@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.cli.row_digests import RowDigests
 from chromadb_compaction.cli.sources.files import Rows, Source
@@ -19,6 +18,7 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, SnapshotCorruptError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.sources.resumable_writer import ResumableWriter

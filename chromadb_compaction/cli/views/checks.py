@@ -19,7 +19,6 @@ from botocore.exceptions import (
     ConnectionError as NoConnectionError,
 )
 
-from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.errors import (
     CompactionError,
     ConfigurationError,
@@ -27,6 +26,7 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
 )
 from chromadb_compaction.settings import Settings, settings_problems, settings_set
+from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

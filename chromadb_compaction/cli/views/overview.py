@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from chromadb_compaction.adapters.snapshots import read_manifest, read_pointer
 from chromadb_compaction.cli.executions.client import Execution, latest
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
@@ -21,6 +20,7 @@ from chromadb_compaction.lease import Lease
 from chromadb_compaction.outcomes import QuarantineReason
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

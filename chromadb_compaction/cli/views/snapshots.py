@@ -14,7 +14,7 @@ from chromadb_compaction.cli.common.formatting import ago, counted, duration, si
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.catalogue import Catalogue, read_catalogue
+from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue
 
 if TYPE_CHECKING:
     # Verification imports chromadb, which takes a second that no list should wait for.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from chromadb_compaction.adapters.snapshot_cache import FILES, SnapshotCache
-from chromadb_compaction.adapters.snapshots import conflict, read_manifest, read_pointer
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import BaseRef
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots.cache import FILES, SnapshotCache
+from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pointer import conflict, read_manifest, read_pointer
 
 
 def cache_of(services: Services) -> SnapshotCache:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshots import read_pointer
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError
 from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.pointer import read_pointer
 
 log = logging.getLogger(__name__)
 

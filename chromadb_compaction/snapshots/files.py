@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 from pydantic import ValidationError
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshot_cache import Files
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.cache import Files
 
 ANCESTORS_SEARCHED: Final = 20
 

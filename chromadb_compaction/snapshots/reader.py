@@ -12,13 +12,6 @@ from threading import Condition
 from typing import NamedTuple
 
 from chromadb_compaction import layout
-from chromadb_compaction.adapters.snapshot_cache import Files, SnapshotCache
-from chromadb_compaction.adapters.snapshots import (
-    PublishedPointer,
-    read_manifest,
-    read_pointer,
-    read_pointer_if_changed,
-)
 from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.errors import (
     NoSnapshotError,
@@ -30,7 +23,14 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.steps.snapshot_files import Wanted, download
+from chromadb_compaction.snapshots.cache import Files, SnapshotCache
+from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pointer import (
+    PublishedPointer,
+    read_manifest,
+    read_pointer,
+    read_pointer_if_changed,
+)
 
 DIRECTORY = "directory"
 
