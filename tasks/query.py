@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, NoSuchCollectionError
 from chromadb_compaction.steps.query import query
-from chromadb_compaction.steps.questions import QueryEvent
+from chromadb_compaction.steps.query_messages import QueryEvent
 from tasks.handling import lambda_task
 
 CALLERS_MISTAKES = (InvalidRequestError, NoSnapshotError, NoSuchCollectionError)

@@ -13,7 +13,7 @@ from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
-from chromadb_compaction.steps.questions import (
+from chromadb_compaction.steps.query_messages import (
     Answer,
     CountAnswer,
     CountRequest,

@@ -25,7 +25,7 @@ from chromadb_compaction.snapshots import reader as snapshot_reader
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer
-from chromadb_compaction.steps.questions import QueryAnswer, QueryRequest
+from chromadb_compaction.steps.query_messages import QueryAnswer, QueryRequest
 from tests.builders import NOW, a_delta
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.passes import compact

@@ -12,7 +12,7 @@ from chromadb_compaction.errors import InvalidRequestError, NoSuchCollectionErro
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer, query
-from chromadb_compaction.steps.questions import Answer, CountAnswer, GetAnswer, QueryEvent
+from chromadb_compaction.steps.query_messages import Answer, CountAnswer, GetAnswer, QueryEvent
 from tasks.handling import parse
 from tests.builders import a_delta
 from tests.fakes.cloud import Cloud, a_cloud
