@@ -16,6 +16,7 @@ from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.cli.common.clients import step_functions
 from chromadb_compaction.cli.executions.client import follow, start, state_machine
 from chromadb_compaction.cli.executions.timeline import Timeline
+from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, bring_up, deploy_stack
 from chromadb_compaction.local.home import StackHome
@@ -24,7 +25,6 @@ from chromadb_compaction.messages import PublishedSnapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from chromadb_compaction.writer import DeltaWriter
 
 SERVICES = ("S3", "SQS", "DYNAMODB")
 PUBLISH_PHASES = ("upload", "publish")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chromadb_compaction.chroma.embedding import WORDLLAMA, embed
-from chromadb_compaction.writer import DeltaWriter
+from chromadb_compaction.client.writer import DeltaWriter
 from demo.corpus import docstrings
 
 COLLECTION = "python-docs"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chromadb_compaction import layout
-from chromadb_compaction.lineage import line_of
 from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.rollback import RollbackRequest, RolledBack, rollback
 from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
+from chromadb_compaction.snapshots.lineage import line_of
 from chromadb_compaction.steps.clean_up import settle_published
 from tests.fakes.cloud import Cloud, a_cloud
 from tests.fakes.published import a_snapshot_id, outcome_of, publish, put_delta

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction import layout, writer
+from chromadb_compaction import layout
 from chromadb_compaction.cli.sources import files
 from chromadb_compaction.cli.sources.files import RecordFiles, Source
 from chromadb_compaction.cli.sources.transfer import How, Transfer
+from chromadb_compaction.client import writer
 from chromadb_compaction.deltas.formats import read_delta
 from tests.fakes.cloud import Cloud, a_cloud
 

@@ -15,12 +15,12 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import NoSuchCollectionError, SnapshotCorruptError
-from chromadb_compaction.lineage import line_of
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.lineage import line_of
 
 Place = Literal["pending", "compacted", "quarantined", "expired"]
 

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import Whereabouts, put_into_quarantine, whereabouts
-from chromadb_compaction.outcomes import QuarantineReason
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import InvalidRequestError, ObjectMissingError
-from chromadb_compaction.outcomes import QuarantineReason
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 

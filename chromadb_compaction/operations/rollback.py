@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictError, SnapshotCorruptError
-from chromadb_compaction.lineage import Line, line_of, not_before, undone
 from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import (
@@ -32,9 +32,9 @@ from chromadb_compaction.operations.replay import (
     plan_replay,
     whereabouts,
 )
-from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, Readable, read_catalogue, read_list
+from chromadb_compaction.snapshots.lineage import Line, line_of, not_before, undone
 from chromadb_compaction.snapshots.pointer import publish
 from chromadb_compaction.snapshots.pruning import is_being_pruned
 

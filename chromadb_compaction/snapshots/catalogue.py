@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import DeltaOutcome, unpack_outcomes
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.lineage import Parents
 from chromadb_compaction.manifest import Manifest, StoredFile
-from chromadb_compaction.outcomes import DeltaOutcome, unpack_outcomes
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.lineage import Parents
 from chromadb_compaction.snapshots.pointer import StandingPointer, look_at_pointer
 
 SEE_LIST = "chromadb-compaction snapshots list names those there are"

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.heartbeat import heartbeat
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
-from chromadb_compaction.outcomes import unpack_outcomes
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.snapshots.pruning import NOTHING, prune
-from chromadb_compaction.steps.settling import Settled, settle
+from chromadb_compaction.steps.archiving import Settled, settle
 
 log = logging.getLogger(__name__)
 

@@ -13,19 +13,19 @@ from pydantic import TypeAdapter
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.delta_shapes import check_shape
 from chromadb_compaction.deltas.formats import Delta, read_delta
-from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
-from chromadb_compaction.fold.capacity import check_merge
-from chromadb_compaction.heartbeat import Heartbeat, heartbeat
-from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
-from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.native_memory import give_back_at_once
-from chromadb_compaction.outcomes import (
+from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
     DeltaStatus,
     QuarantineReason,
     encode_outcomes,
 )
+from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.fold.capacity import check_merge
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
+from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
+from chromadb_compaction.native_memory import give_back_at_once
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.spill import SpillingMerge

@@ -8,11 +8,11 @@ from typing import Annotated, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
 
 from chromadb_compaction.chroma.embedding import embed
+from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.deltas.records import Vector, check_embedding, row_error
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
-from chromadb_compaction.writer import DeltaWriter
 
 Number = Annotated[float, Field(strict=True)]
 Value = TypeVar("Value")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, commit_id
 from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
-from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files, files_below
 from chromadb_compaction.snapshots.files import FoldedFile, Wanted, upload

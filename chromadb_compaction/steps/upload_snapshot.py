@@ -7,12 +7,12 @@ from pathlib import Path
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection, fold_collections
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
-from chromadb_compaction.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of, read_base

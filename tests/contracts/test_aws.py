@@ -12,10 +12,10 @@ from mypy_boto3_sqs import SQSClient
 
 from chromadb_compaction import layout
 from chromadb_compaction.aws import clients
+from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.local import server
 from chromadb_compaction.messages import AcquireLockRequest, CleanUpRequest, ListDeltasRequest, ReleaseLockRequest
-from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.ports import DeltaNotice, Services
 from chromadb_compaction.settings import load_settings
 from chromadb_compaction.steps.acquire_lock import acquire_lock

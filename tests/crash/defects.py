@@ -14,13 +14,13 @@ from chromadb_compaction import layout
 from chromadb_compaction.aws import lease_store
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
+from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.fold import fold
-from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import merge_batch, publication, settling, upload_snapshot
+from chromadb_compaction.steps import archiving, merge_batch, publication, upload_snapshot
 from tests.crash.faults import Kind
 from tests.fakes.aws.protocol import Call
 
@@ -158,7 +158,7 @@ def _deltas_are_deleted_before_they_are_copied() -> AbstractContextManager[objec
             services.objects.put(layout.compacted_key(delta.key), body)
         return merged
 
-    return patch.object(settling, "_copied", copied)
+    return patch.object(archiving, "_copied", copied)
 
 
 def _snapshots_share_one_name() -> AbstractContextManager[object]:
@@ -166,7 +166,7 @@ def _snapshots_share_one_name() -> AbstractContextManager[object]:
 
 
 def _nothing_is_told() -> AbstractContextManager[object]:
-    return patch.object(settling, "_report", lambda _refused, _services: None)
+    return patch.object(archiving, "_report", lambda _refused, _services: None)
 
 
 def _overtaken(_state: str, call: Call, kind: Kind) -> bool:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.manifest import Manifest, Pointer
-from chromadb_compaction.outcomes import unpack_outcomes
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from tests.crash.world import World
 from tests.e2e.model import Delta, Record, content_of, expected

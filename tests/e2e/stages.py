@@ -10,11 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from chromadb_compaction.chroma.embedding import embed
+from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.layout import delta_stem
 from chromadb_compaction.local import server
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.testing import Stack
-from chromadb_compaction.writer import DeltaWriter
 from tests.e2e.rehearsals import (
     POINTER,
     Stage,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromadb_compaction import writer
 from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli import chroma_source
+from chromadb_compaction.client import writer
 from chromadb_compaction.local.server import free_port
 from chromadb_compaction.local.testing import Stack
 from tests.e2e.chroma_server import ChromaServer, chroma_server

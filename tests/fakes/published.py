@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import DeltaOutcome, DeltaStatus, pack_outcomes
 from chromadb_compaction.manifest import CollectionSnapshot, Conservation, Manifest, Pointer, StoredFile, commit_id
-from chromadb_compaction.outcomes import DeltaOutcome, DeltaStatus, pack_outcomes
 from tests.fakes.cloud import EXECUTION, Cloud
 
 ZERO = "0" * 32

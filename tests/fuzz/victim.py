@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.manifest import Manifest, Pointer
-from chromadb_compaction.outcomes import QuarantineReason
 from tests.builders import NOW, BuiltDelta, a_uuid7
 from tests.e2e.model import Delta, Record, Row, content_of, expected
 from tests.fakes.cloud import Cloud, a_cloud

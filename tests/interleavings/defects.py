@@ -12,7 +12,7 @@ from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.operations import rollback
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import clean_up, settling
+from chromadb_compaction.steps import archiving, clean_up
 from tests.interleavings.play import Crowd
 
 Defect = Callable[[pytest.MonkeyPatch], None]
@@ -48,7 +48,7 @@ def clean_up_without_pointer_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clean_up_that_never_looks_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settling, "_put_back", lambda *_: None)
+    monkeypatch.setattr(archiving, "_put_back", lambda *_: None)
 
 
 def prune_by_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from chromadb_compaction import layout
+from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.errors import (
     InvalidRequestError,
     LockHeldError,
@@ -23,7 +24,6 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.ports import DeltaNotice, Services
 from chromadb_compaction.snapshots.reader import SnapshotReader
-from chromadb_compaction.writer import DeltaWriter
 from tests.builders import a_uuid7
 from tests.interleavings.stage import START, Stage
 

@@ -103,6 +103,6 @@ STEPS = sorted({step.models for program in PROGRAMS.values() for step in program
 def test_every_step_models_a_function_of_the_product(name: str) -> None:
     module, _, function = name.rpartition(".")
     if module == "writer.DeltaWriter":
-        assert callable(getattr(import_module("chromadb_compaction.writer").DeltaWriter, function))
+        assert callable(getattr(import_module("chromadb_compaction.client.writer").DeltaWriter, function))
     else:
         assert callable(getattr(import_module(f"chromadb_compaction.{module}"), function))

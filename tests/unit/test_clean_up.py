@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
-from chromadb_compaction.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.ports import DeltaNotice
 from chromadb_compaction.steps.clean_up import clean_up
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud

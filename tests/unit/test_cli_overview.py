@@ -7,8 +7,8 @@ from rich.console import Console
 
 from chromadb_compaction.cli.commands.status import screen
 from chromadb_compaction.cli.views.overview import Overview, look
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.layout import quarantine_key, reason_key
-from chromadb_compaction.outcomes import QuarantineReason
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from chromadb_compaction.lineage import Line, line_of, not_before, undone
+from chromadb_compaction.snapshots.lineage import Line, line_of, not_before, undone
 from tests.fakes.published import a_snapshot_id
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from chromadb_compaction.deltas.outcomes import LONGEST_REASON, DeltaOutcome, decode_outcomes
 from chromadb_compaction.errors import LockLostError, ObjectMissingError, SnapshotTooLargeError
 from chromadb_compaction.layout import (
     batch_key,
@@ -20,7 +21,6 @@ from chromadb_compaction.layout import (
     shapes_key,
 )
 from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.outcomes import LONGEST_REASON, DeltaOutcome, decode_outcomes
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.runs import decode_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from chromadb_compaction.outcomes import (
+from chromadb_compaction.deltas.outcomes import (
     DeltaOutcome,
     decode_outcomes,
     encode_outcomes,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import InvalidRequestError, LockHeldError, ObjectMissingError
 from chromadb_compaction.layout import delta_key, quarantine_key, reason_key
 from chromadb_compaction.operations.quarantine import Moved, Selection, list_refused, quarantine, requeue
-from chromadb_compaction.outcomes import QuarantineReason
 from tests.builders import NOW, a_uuid7
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import (
     InvalidRequestError,
     LockHeldError,
@@ -15,7 +16,6 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
-from chromadb_compaction.outcomes import QuarantineReason
 from tests.fakes.cloud import EXECUTION
 from tests.fakes.published import a_snapshot_id, point_to, put_delta, put_snapshot
 from tests.merged_history import OPERATOR, MergedHistory

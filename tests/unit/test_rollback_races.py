@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
-from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.steps.clean_up import clean_up
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 from tests.fakes.published import a_snapshot_id, outcome_of, point_to, publish, put_delta, put_snapshot

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from chromadb_compaction.chroma.client import open_collection
+from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.errors import (
     LockLostError,
     PreconditionFailedError,
@@ -18,7 +19,6 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.layout import LEDGER_FILE, outcome_key, pointer_key, result_key, snapshot_of_key
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts
-from chromadb_compaction.outcomes import unpack_outcomes
 from chromadb_compaction.snapshots import pointer
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer

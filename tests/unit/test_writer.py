@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import uuid_utils
 
+from chromadb_compaction.client.writer import MOST_BYTES, DeltaWriter
 from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
 from chromadb_compaction.ports import DeltaQueue
-from chromadb_compaction.writer import MOST_BYTES, DeltaWriter
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.queue import InMemoryDeltaQueue
 

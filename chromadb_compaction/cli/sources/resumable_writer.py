@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from chromadb_compaction.cli.sources.journal import Journal, Written
+from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotice, Services
-from chromadb_compaction.writer import DeltaWriter
 
 
 class ResumableWriter(DeltaWriter):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
+from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
@@ -17,7 +18,6 @@ from chromadb_compaction.layout import (
     reason_key,
 )
 from chromadb_compaction.lease import Lease
-from chromadb_compaction.outcomes import QuarantineReason
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
-from chromadb_compaction.outcomes import DeltaOutcome
 from chromadb_compaction.ports import DeadLetter, ReceivedNotice, Services
 
 SPARE_NOTICES = 1000
