@@ -14,7 +14,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 
 from chromadb_compaction.cli.app import run
-from chromadb_compaction.local.testing import Stack
+from tests.stack import Stack
 
 
 class Ended(NamedTuple):

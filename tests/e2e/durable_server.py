@@ -16,7 +16,7 @@ from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, deploy_stack
 from chromadb_compaction.local.home import ServerRecord, StackHome
 from chromadb_compaction.local.resources.cloud import Cloud
-from chromadb_compaction.local.testing import Stack
+from tests.stack import Stack
 
 
 class DurableServer:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 from botocore.exceptions import ClientError
 
 from chromadb_compaction.lease import Lease
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.settings import required
 from tests.builders import a_uuid7
 from tests.e2e.durable_server import DurableServer
 from tests.e2e.model import Delta, Row, expected, published
+from tests.stack import Stack
 
 COLLECTIONS = ("docs", "notes")
 LATEST_SECONDS = 4.0

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromadb_compaction.local.testing import ExecutionResult, Stack
 from chromadb_compaction.settings import required
 from tests.e2e.model import Delta, Row, plain_client
+from tests.stack import ExecutionResult, Stack
 
 DIMENSIONS = 256
 POINTER = "snapshot/CURRENT"

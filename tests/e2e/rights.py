@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from chromadb_compaction.local.call_log import Call
 from chromadb_compaction.local.resources.policies import BATCH_OF
-from chromadb_compaction.local.testing import Stack
+from tests.stack import Stack
 
 NOT_FOUND = 404
 THE_LOCK = "the lock"

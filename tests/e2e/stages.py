@@ -14,7 +14,6 @@ from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.layout import delta_stem
 from chromadb_compaction.local import server
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.rehearsals import (
     POINTER,
     Stage,
@@ -24,6 +23,7 @@ from tests.e2e.rehearsals import (
     two_snapshots,
     vector,
 )
+from tests.stack import Stack
 
 HOLDER = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-local:the-holder"
 TEXTS = {"whale": "The whale is an animal.", "rocket": "The rocket is a machine."}

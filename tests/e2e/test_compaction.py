@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Record, Row, content_of, expected, plain_client, published, pull
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Row, expected, published
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -15,12 +15,12 @@ import typer
 
 from chromadb_compaction.cli.app import Debugging, build
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.commands import Cli, Ended, command_line
 from tests.e2e.conftest import STACKS, StackPool
 from tests.e2e.driven import DRIVEN, Fails, Typed, Words
 from tests.e2e.rehearsals import Stage
 from tests.e2e.stages import Usual, prepare, write_files
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -12,8 +12,8 @@ from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, deploy_stack
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources.cloud import Cloud
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Row
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -16,8 +16,8 @@ import pytest
 
 from chromadb_compaction.local import runtime
 from chromadb_compaction.local.bootstrap import EXECUTABLE
-from chromadb_compaction.local.testing import FunctionError, Stack
 from tests.e2e.conftest import StackPool
+from tests.stack import FunctionError, Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from chromadb_compaction.local.call_log import recorded
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.settings import required
 from tests.e2e.conftest import DeployStack
 from tests.e2e.model import Delta, Row
 from tests.e2e.rights import Right, granted, needed
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -21,8 +21,8 @@ from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunni
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources.cloud import Cloud
 from chromadb_compaction.local.stack import load
-from chromadb_compaction.local.testing import FunctionError, Stack
 from chromadb_compaction.settings import load_settings
+from tests.stack import FunctionError, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from chromadb_compaction.layout import execution_name
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.metrics import Measure
 from tests.e2e.model import Delta, Row
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

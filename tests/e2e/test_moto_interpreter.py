@@ -10,9 +10,9 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.manifest import Pointer
 from tests.e2e.model import Delta, Row, expected, published
+from tests.stack import Stack
 from tests.statemachine.engines import Engine, Finished
 from tests.statemachine.ministack_engine import admin_client
 from tests.statemachine.moto_engine import moto_engine_on

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.local.testing import Stack
 from tests.builders import a_delta
 from tests.e2e.commands import Cli, command_line
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

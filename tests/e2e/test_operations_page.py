@@ -15,9 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from chromadb_compaction.local import server
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.pages import Block, Ids, Rehearsal, read_page
 from tests.e2e.rehearsals import REHEARSALS, Stage
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

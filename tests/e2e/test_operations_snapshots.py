@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.commands import Cli, command_line
 from tests.e2e.model import Delta, Row, content_of, expected, published
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -14,10 +14,10 @@ from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli import chroma_source
 from chromadb_compaction.client import writer
 from chromadb_compaction.local.server import free_port
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.chroma_server import ChromaServer, chroma_server
 from tests.e2e.commands import Cli, command_line
 from tests.e2e.model import content_of, published
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.client import open_directory
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import content_of, published
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from chromadb_compaction.layout import quarantine_key, reason_key
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Row, expected, published
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

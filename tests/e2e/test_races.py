@@ -11,7 +11,6 @@ import pytest
 
 from chromadb_compaction.errors import SnapshotConflictError
 from chromadb_compaction.layout import pointer_key
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.messages import (
     AcquireLockRequest,
     DownloadSnapshotRequest,
@@ -26,6 +25,7 @@ from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.merge_batch import merge_batch
 from chromadb_compaction.steps.upload_snapshot import upload_snapshot
 from tests.e2e.model import Delta, Row, expected, published
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import published
+from tests.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 

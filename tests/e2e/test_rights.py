@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chromadb_compaction.local import server
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.settings import required
 from tests.e2e.conftest import StackPool
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chromadb_compaction.local.testing import Stack
 from tests.e2e.model import Delta, Row
+from tests.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

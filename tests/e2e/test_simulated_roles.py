@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from chromadb_compaction.local.resources.cloud import Cloud
-from chromadb_compaction.local.testing import Stack
 from chromadb_compaction.settings import required
+from tests.stack import Stack
 from tests.statemachine.definition import every_state
 
 pytestmark = pytest.mark.e2e
