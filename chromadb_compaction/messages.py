@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.planning import ObjectInfo
 
 PassNumber = Annotated[int, Field(ge=1, alias="pass")]
 
@@ -43,12 +44,16 @@ class BaseRef(Message):
 
 
 class BatchRef(Message):
-    """One batch: the key of its manifest (planning's ObjectInfo rows, as BatchManifest) and its size."""
+    """One batch: the key of its manifest (BATCH_MANIFEST) and its size."""
 
     key: str
     collection: str
     deltas: int
     bytes: int
+
+
+BATCH_MANIFEST = TypeAdapter(list[ObjectInfo])
+"""The stored list of one batch's deltas that ListDeltas writes for MergeBatch."""
 
 
 class DeltaListing(Message):
@@ -81,6 +86,10 @@ class CollectionShape(Message):
     space: Space
     embedding_function: str | None
     records: int
+
+
+SHAPES = TypeAdapter(list[CollectionShape])
+"""The stored list of shapes that DownloadSnapshot writes for MergeBatch and UploadSnapshot."""
 
 
 class DownloadedSnapshot(Message):

@@ -190,7 +190,7 @@ class Stack:
 
     # Functions.
 
-    def invoke(self, function: str, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the function answers
+    def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
         """Invoke e.g. `query` and return its answer. Raises FunctionError."""
         answer = self.functions.invoke(FunctionName=self.function_name(function), Payload=json.dumps(event).encode())
         payload = json.loads(answer["Payload"].read())

@@ -1,0 +1,1 @@
+"""Everything that knows ChromaDB's files, tables and API."""

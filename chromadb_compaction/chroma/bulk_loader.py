@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chromadb_compaction.chroma.client import DEFAULT_SYNC_THRESHOLD, CollectionSpec, create_directory
+from chromadb_compaction.chroma.compatibility import refusal
 from chromadb_compaction.chroma.index_build import IndexBuild, index_build
 from chromadb_compaction.chroma.index_cost import IndexChange
 from chromadb_compaction.chroma.index_files import entries
-from chromadb_compaction.chroma.loader import PartSeconds, Progress, ids_of, vectors_of
+from chromadb_compaction.chroma.loader import ApiLoader, Loader, PartSeconds, Progress, ids_of, vectors_of
 from chromadb_compaction.chroma.rebuild import KeptVectors
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
 from chromadb_compaction.chroma.tables import (
@@ -146,3 +147,13 @@ def _sequences(collection: Collection, plan: FoldPlan, feed: _Feed) -> Iterable[
     replaced, inserted = plan.replacements.num_rows, plan.inserts.num_rows
     edited = repeat(first + replaced - 1, plan.edits.num_rows)
     return chain(range(first, first + replaced), edited, range(first + replaced, first + replaced + inserted))
+
+
+def choose_loader(directory: Path, spec: CollectionSpec) -> Loader:
+    """Return the fastest loader that is safe for a directory, which is made, with an empty collection, if missing."""
+    create_directory(directory, spec)
+    reason = refusal(directory, spec)
+    if reason is None:
+        return BulkLoader()
+    log.warning("%s: loading through ChromaDB's API, which takes more than twice as long: %s", spec.name, reason)
+    return ApiLoader()

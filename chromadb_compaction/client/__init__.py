@@ -1,0 +1,1 @@
+"""The interface for programs: `DeltaWriter` writes deltas and notifies the queue."""

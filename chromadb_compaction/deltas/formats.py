@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.deltas import jsonl, parquet
 from chromadb_compaction.deltas.columns import DeltaColumns
+from chromadb_compaction.deltas.records import check_cosine_lengths
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.messages import CollectionShape
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
 
@@ -101,3 +104,19 @@ def _fingerprints(columns: DeltaColumns) -> list[bytes]:
     for vector, row in zip(columns.vectors, np.flatnonzero(~columns.deleted).tolist(), strict=True):
         result[row] = fingerprint(vector.tobytes(), columns.documents[row], columns.metadatas[row])
     return result
+
+
+def check_shape(delta: Delta, shape: CollectionShape) -> None:
+    """Raise CorruptDeltaError unless every row of `delta` can live in the collection."""
+    if delta.dimension is None:
+        return
+    if delta.dimension != shape.dimension:
+        raise CorruptDeltaError(
+            f"its embeddings have {delta.dimension} dimensions, but the collection {shape.collection!r} has"
+            f" {shape.dimension}"
+        )
+    if shape.space == "cosine":
+        live = delta.table.filter(pc.invert(delta.table["deleted"]))
+        values = cast("Any", live["embedding"].combine_chunks()).flatten().to_numpy()
+        ids, rows = (cast("list[Any]", column.to_pylist()) for column in (delta.table["id"], live["row"]))
+        check_cosine_lengths(values.reshape(-1, delta.dimension), ids, rows)

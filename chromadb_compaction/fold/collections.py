@@ -14,11 +14,10 @@ from chromadb_compaction.fold.fold import FoldRequest, FoldResult
 from chromadb_compaction.fold.workers import fold_all
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
-from chromadb_compaction.messages import CollectionShape, UploadSnapshotRequest
+from chromadb_compaction.messages import SHAPES, CollectionShape, UploadSnapshotRequest
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import take_copies
-from chromadb_compaction.steps.download_snapshot import SHAPES
 
 COPIES = "copies"
 RUNS = "runs"

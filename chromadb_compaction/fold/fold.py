@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction.adapters.chroma_loading import choose_loader
+from chromadb_compaction.chroma.bulk_loader import choose_loader
 from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, settle
 from chromadb_compaction.chroma.loader import Loader, Progress
 from chromadb_compaction.chroma.verification import verify

@@ -1,0 +1,1 @@
+"""Rows and their versions: runs, merging, the ledger and fingerprints."""

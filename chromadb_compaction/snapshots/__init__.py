@@ -1,0 +1,1 @@
+"""Published snapshots: pointer, catalogue, lineage, files, local cache, pruning, reader."""

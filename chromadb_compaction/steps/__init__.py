@@ -1,1 +1,1 @@
-"""What each task does: one module per state of the workflow, one public function in each."""
+"""The workflow's tasks and the functions beside it (query, produce, start), one module each."""

@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from pydantic import TypeAdapter
-
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.delta_shapes import check_shape
-from chromadb_compaction.deltas.formats import Delta
+from chromadb_compaction.deltas.formats import Delta, check_shape
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.heartbeat import heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot
-from chromadb_compaction.messages import CollectionShape, DownloadedSnapshot, DownloadSnapshotRequest
+from chromadb_compaction.messages import (
+    BATCH_MANIFEST,
+    SHAPES,
+    CollectionShape,
+    DownloadedSnapshot,
+    DownloadSnapshotRequest,
+)
 from chromadb_compaction.phases import Phases
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
 from chromadb_compaction.steps.merge_batch import decode, fetch
-
-SHAPES = TypeAdapter(list[CollectionShape])
-_LISTED = TypeAdapter(list[ObjectInfo])
 
 log = logging.getLogger(__name__)
 
@@ -92,5 +92,5 @@ def _own_shape(name: str, delta: Delta) -> CollectionShape:
 def _pending(name: str, request: DownloadSnapshotRequest, services: Services) -> list[ObjectInfo]:
     """Return the pass's deltas of one collection. Their names are versions, so key order is version order."""
     keys = [batch.key for batch in request.batches if batch.collection == name]
-    parts = in_threads(lambda key: _LISTED.validate_json(services.objects.get(key).body), keys)
+    parts = in_threads(lambda key: BATCH_MANIFEST.validate_json(services.objects.get(key).body), keys)
     return sorted((delta for part in parts for delta in part), key=lambda delta: delta.key)

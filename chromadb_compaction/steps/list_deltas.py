@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from pydantic import TypeAdapter
-
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
-from chromadb_compaction.messages import BaseRef, BatchRef, DeltaListing, ListDeltasRequest
+from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
 from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.steps.clean_up import settle_published
 
-BATCH_MANIFEST = TypeAdapter(list[ObjectInfo])
 NOTHING_PUBLISHED = BaseRef(snapshot_id=None, etag=None, sequence=0)
 
 log = logging.getLogger(__name__)

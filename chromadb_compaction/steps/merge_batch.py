@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-from pydantic import TypeAdapter
 
 from chromadb_compaction.concurrency import ahead, in_threads
-from chromadb_compaction.delta_shapes import check_shape
-from chromadb_compaction.deltas.formats import Delta, read_delta
+from chromadb_compaction.deltas.formats import Delta, check_shape, read_delta
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
@@ -24,7 +22,7 @@ from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, Pr
 from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
-from chromadb_compaction.messages import CollectionShape, MergeBatchRequest, MergedBatch
+from chromadb_compaction.messages import BATCH_MANIFEST, SHAPES, CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.native_memory import give_back_at_once
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
@@ -38,9 +36,6 @@ FETCHED_BYTES = 32 * 1024 * 1024
 """Fetched and not yet decoded."""
 
 log = logging.getLogger(__name__)
-
-_LISTED = TypeAdapter(list[ObjectInfo])
-_SHAPES = TypeAdapter(list[CollectionShape])
 
 
 class _ReadDelta(NamedTuple):
@@ -83,7 +78,7 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
 
 def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heart: Heartbeat) -> _Merged:
     """Write the run, unless it has no rows, and return what became of each delta."""
-    listed = _LISTED.validate_json(services.objects.get(request.batch.key).body)
+    listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
     check_merge(listed, scratch, services.settings)
     shape = _shape_of(request.batch.collection, request, services.objects)
     merge = SpillingMerge(scratch)
@@ -178,7 +173,7 @@ def decode(delta: ObjectInfo, stored: StoredObject | None, settings: Settings) -
 
 def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> CollectionShape | None:
     """Return the collection's shape; None for a name that can be no collection's, so that all its deltas are bad."""
-    shapes = _SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
+    shapes = SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
     return next((shape for shape in shapes if shape.collection == collection), None)
 
 

@@ -15,12 +15,18 @@ from chromadb_compaction.aws import clients
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.local import server
-from chromadb_compaction.messages import AcquireLockRequest, CleanUpRequest, ListDeltasRequest, ReleaseLockRequest
+from chromadb_compaction.messages import (
+    BATCH_MANIFEST,
+    AcquireLockRequest,
+    CleanUpRequest,
+    ListDeltasRequest,
+    ReleaseLockRequest,
+)
 from chromadb_compaction.ports import DeltaNotice, Services
 from chromadb_compaction.settings import load_settings
 from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.clean_up import clean_up
-from chromadb_compaction.steps.list_deltas import BATCH_MANIFEST, list_deltas
+from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.release_lock import release_lock
 
 EXECUTION = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-dev:first"

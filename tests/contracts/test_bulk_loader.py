@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 
 from benchmarks.memory import MEBIBYTE
-from chromadb_compaction.adapters.chroma_loading import choose_loader
 from chromadb_compaction.chroma import compatibility, index_build
-from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.bulk_loader import BulkLoader, choose_loader
 from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection, open_directory, settle
 from chromadb_compaction.chroma.compatibility import PROVEN, migrations_digest, refusal
 from chromadb_compaction.chroma.index_files import entries

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.cli.executions.client import advice
+from chromadb_compaction.cli.executions import advice
 from infra import program
 from infra.config import CompactionConfig, SnapshotRetention
 from tests.infra.declared import declared

@@ -37,7 +37,7 @@ def _look(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "clean-up: its snapshot is published", moved(w, i, me, place)
 
 
-@EXECUTION.step("settle.copy", models="steps.settling._copied", call="copy delta")
+@EXECUTION.step("settle.copy", models="steps.archiving._copied", call="copy delta")
 def _copy(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     left = (me.got | me.bad) & ~me.done
     number = first(left)
@@ -62,7 +62,7 @@ def _confirm(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "clean-up: its snapshot is published still", moved(w, i, me, "settle.delete")
 
 
-@EXECUTION.step("settle.delete", models="steps.settling.settle", call="delete deltas")
+@EXECUTION.step("settle.delete", models="steps.archiving.settle", call="delete deltas")
 def _delete(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     moved_out = me.got | (me.bad & me.done >> COPY_THERE)
     looks_back = not (rules.defects.clean_up_never_looks_back or rules.defects.clean_up_without_pointer_check)
@@ -72,7 +72,7 @@ def _delete(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield "clean-up: takes the deltas out of delta/", moved(w._replace(pending=w.pending & ~moved_out), i, me, place)
 
 
-@EXECUTION.step("settle.again", models="steps.settling.settle", call="get pointer")
+@EXECUTION.step("settle.again", models="steps.archiving.settle", call="get pointer")
 def _again(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if _published_is(rules, w, me.draft):
         yield "clean-up: its snapshot is published after all that", moved(w, i, me, "settle.mark")
@@ -82,7 +82,7 @@ def _again(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield text, moved(w, i, me, "settle.restore") if me.done else _skip(w, i, me)[1]
 
 
-@EXECUTION.step("settle.restore", models="steps.settling._put_back", call="copy delta")
+@EXECUTION.step("settle.restore", models="steps.archiving._put_back", call="copy delta")
 def _restore(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     number = first(me.done)
     me = me._replace(done=me.done & (me.done - 1))
@@ -104,7 +104,7 @@ def _mark(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "clean-up: is marked as finished", moved(w, i, me._replace(done=0), "prune.list")
 
 
-@EXECUTION.step("prune.list", models="steps.pruning._snapshots", call="list snapshot/")
+@EXECUTION.step("prune.list", models="snapshots.pruning._snapshots", call="list snapshot/")
 def _prune_list(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield "prune: every snapshot is young", next_task(w, i, me, "release")
     latest = rules.snapshots[me.draft].sequence
@@ -116,7 +116,7 @@ def _prune_list(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield f"prune: snapshots {old} are old", moved(w, i, me, "prune.read")
 
 
-@EXECUTION.step("prune.read", models="steps.pruning._named_files", call="get manifests")
+@EXECUTION.step("prune.read", models="snapshots.pruning._named_files", call="get manifests")
 def _prune_read(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if me.kept & ~w.manifests:
         yield "prune: a kept snapshot's manifest has gone: nothing goes", next_task(w, i, me, "release")
@@ -128,7 +128,7 @@ def _prune_read(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield "prune: reads which files the others name", moved(w, i, me, "prune.look")
 
 
-@EXECUTION.step("prune.look", models="steps.pruning._still_published", call="get pointer")
+@EXECUTION.step("prune.look", models="snapshots.pruning._still_published", call="get pointer")
 def _prune_look(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if not _published_is(rules, w, me.draft):
         yield "prune: another snapshot is published: nothing goes", next_task(w, i, me, "release")
@@ -137,12 +137,12 @@ def _prune_look(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "prune: its snapshot is published", moved(w, i, me, place)
 
 
-@EXECUTION.step("prune.mark", models="steps.pruning._mark", call="put pruning")
+@EXECUTION.step("prune.mark", models="snapshots.pruning._mark", call="put pruning")
 def _prune_mark(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield "prune: marks what will go", moved(w._replace(doomed=w.doomed | _marks(me, i)), i, me, "prune.claims")
 
 
-@EXECUTION.step("prune.claims", models="steps.pruning.is_claimed", call="list claims")
+@EXECUTION.step("prune.claims", models="snapshots.pruning.is_claimed", call="list claims")
 def _prune_claims(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     claimed = me.old & w.claimed
     if claimed:
@@ -151,7 +151,7 @@ def _prune_claims(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "prune: nobody wants them", moved(w, i, me, "prune.pointer")
 
 
-@EXECUTION.step("prune.pointer", models="steps.pruning._still_published", call="get pointer")
+@EXECUTION.step("prune.pointer", models="snapshots.pruning._still_published", call="get pointer")
 def _prune_pointer(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if _published_is(rules, w, me.draft):
         yield "prune: its snapshot is published still", moved(w, i, me, "prune.manifests")
@@ -159,7 +159,7 @@ def _prune_pointer(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "prune: another snapshot is published", moved(w, i, me, "prune.unmark")
 
 
-@EXECUTION.step("prune.unmark", models="steps.pruning.prune", call="delete pruning")
+@EXECUTION.step("prune.unmark", models="snapshots.pruning.prune", call="delete pruning")
 def _prune_unmark(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield (
         "prune: takes its marks away, nothing goes",
@@ -167,12 +167,12 @@ def _prune_unmark(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     )
 
 
-@EXECUTION.step("prune.manifests", models="steps.pruning.prune", call="delete manifests")
+@EXECUTION.step("prune.manifests", models="snapshots.pruning.prune", call="delete manifests")
 def _prune_manifests(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield "prune: deletes their manifests", moved(w._replace(manifests=w.manifests & ~me.old), i, me, "prune.files")
 
 
-@EXECUTION.step("prune.files", models="steps.pruning.prune", call="delete files")
+@EXECUTION.step("prune.files", models="snapshots.pruning.prune", call="delete files")
 def _prune_files(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     below = 0
     for number in bits(me.old):

@@ -129,7 +129,7 @@ def _conflict(rules: Rules, w: World, i: int, me: Execution, task: str) -> tuple
     return f"{task}: somebody has published since, SnapshotConflictError", fail(rules, w, i, me)
 
 
-@EXECUTION.step("download.base", models="steps.base_snapshot.read_base", call="get pointer")
+@EXECUTION.step("download.base", models="snapshots.base.read_base", call="get pointer")
 def _download_base(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if w.pointer != me.base:
         yield _conflict(rules, w, i, me, "download")
@@ -139,7 +139,7 @@ def _download_base(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "download: the base is still published", moved(w, i, me, "download.files")
 
 
-@EXECUTION.step("download.files", models="steps.base_snapshot.ensure_copies", call="get manifest, get files")
+@EXECUTION.step("download.files", models="snapshots.base.ensure_copies", call="get manifest, get files")
 def _download_files(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     number = rules.pointers[me.base].snapshot
     if not w.manifests >> number & 1 or files_of(number, rules.snapshots[number]) & ~w.files:
@@ -183,7 +183,7 @@ def _own(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "upload: has not published yet", moved(w, i, me, "upload.base")
 
 
-@EXECUTION.step("upload.base", models="steps.base_snapshot.read_base", call="get pointer")
+@EXECUTION.step("upload.base", models="snapshots.base.read_base", call="get pointer")
 def _fold(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if w.pointer != me.base:
         yield _conflict(rules, w, i, me, "upload")
@@ -220,7 +220,7 @@ def _folded(rules: Rules, me: Execution) -> Snapshot | None:
     return Snapshot(sequence, f"{me.commit}.{me.attempt}", number, ledger, files, me.got, me.bad, holds)
 
 
-@EXECUTION.step("upload.files", models="steps.snapshot_files.upload", call="put files")
+@EXECUTION.step("upload.files", models="snapshots.files.upload", call="put files")
 def _upload(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     files = w.files | files_of(me.draft, rules.snapshots[me.draft])
     place = "upload.swap" if rules.defects.manifest_after_swap else "upload.manifest"
@@ -236,7 +236,7 @@ def _manifest(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "upload: writes the manifest and the list of deltas", moved(w, i, me, "upload.swap")
 
 
-@EXECUTION.step("upload.swap", models="adapters.snapshots.publish", call="put pointer if")
+@EXECUTION.step("upload.swap", models="snapshots.pointer.publish", call="put pointer if")
 def _swap(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if w.pointer != me.base and not rules.defects.swap_without_if_match:
         yield "upload: the swap fails (412)", moved(w, i, me, "upload.back")
@@ -255,7 +255,7 @@ def _published(rules: Rules, w: World, i: int, me: Execution) -> World:
     return next_task(w, i, me, "clean.renew")
 
 
-@EXECUTION.step("upload.back", models="adapters.snapshots._read_back", call="get pointer")
+@EXECUTION.step("upload.back", models="snapshots.pointer._read_back", call="get pointer")
 def _read_back(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     pointer = rules.pointers[w.pointer] if w.pointer != NONE else None
     if pointer is not None and pointer.commit == me.commit and not rules.defects.swap_without_read_back:

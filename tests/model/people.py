@@ -47,7 +47,7 @@ class Operator(NamedTuple):
     gives_up: bool = False
 
 
-@PRODUCER.step("write", models="writer.DeltaWriter._send", call="put delta")
+@PRODUCER.step("write", models="client.writer.DeltaWriter._send", call="put delta")
 def _write(rules: Rules, w: World, i: int, me: Producer) -> Moves:
     number, *rest = me.left
     bit = 1 << number
@@ -61,7 +61,7 @@ def _served(me: Reader, pointer: int) -> Reader:
     return Reader(me.owner, "look" if looks else "done", looks, pointer)
 
 
-@READER.step("look", models="adapters.snapshots.read_pointer_if_changed", call="get pointer")
+@READER.step("look", models="snapshots.pointer.read_pointer_if_changed", call="get pointer")
 def _look(rules: Rules, w: World, i: int, me: Reader) -> Moves:
     if w.pointer in (NONE, me.seen):
         yield "reader: nothing has changed", with_actor(w, i, _served(me, me.seen))
@@ -76,7 +76,7 @@ def _missed(w: World, i: int, me: Reader, what: str) -> tuple[str, World]:
     return f"reader: {what} is missing again: SnapshotCorruptError", with_actor(w, i, Reader(me.owner, "done", 0))
 
 
-@READER.step("manifest", models="adapters.snapshots.read_manifest", call="get manifest")
+@READER.step("manifest", models="snapshots.pointer.read_manifest", call="get manifest")
 def _manifest(rules: Rules, w: World, i: int, me: Reader) -> Moves:
     if not w.manifests >> rules.pointers[me.pointer].snapshot & 1:
         yield _missed(w, i, me, "the manifest")
@@ -84,7 +84,7 @@ def _manifest(rules: Rules, w: World, i: int, me: Reader) -> Moves:
         yield "reader: reads the manifest", moved(w, i, me, "files")
 
 
-@READER.step("files", models="steps.snapshot_files.download", call="get files")
+@READER.step("files", models="snapshots.files.download", call="get files")
 def _files(rules: Rules, w: World, i: int, me: Reader) -> Moves:
     number = rules.pointers[me.pointer].snapshot
     if files_of(number, rules.snapshots[number]) & ~w.files:
@@ -97,7 +97,7 @@ def _end(rules: Rules, w: World, i: int, me: Operator, text: str) -> tuple[str, 
     return f"rollback: {text}", with_actor(w, i, Operator(me.owner, "release", me.target))
 
 
-@OPERATOR.step("acquire", models="steps.operator_lease.operator_lease", call="acquire lock")
+@OPERATOR.step("acquire", models="operations.operator_lease.operator_lease", call="acquire lock")
 def _acquire(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     taken = acquire(rules, w, me.owner)
     if taken is None and not me.typed_again:
@@ -106,12 +106,12 @@ def _acquire(rules: Rules, w: World, i: int, me: Operator) -> Moves:
         yield "rollback: takes the lease", moved(taken, i, me, "pointer")
 
 
-@OPERATOR.step("pointer", models="adapters.snapshots.look_at_pointer", call="get pointer")
+@OPERATOR.step("pointer", models="snapshots.pointer.look_at_pointer", call="get pointer")
 def _pointer(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield "rollback: reads the pointer", moved(w, i, me._replace(base=w.pointer), "catalogue")
 
 
-@OPERATOR.step("catalogue", models="steps.catalogue.read_catalogue", call="list snapshot/, get manifests")
+@OPERATOR.step("catalogue", models="snapshots.catalogue.read_catalogue", call="list snapshot/, get manifests")
 def _catalogue(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     current = rules.pointers[me.base].snapshot
     line = _newer(rules, w, me.target) if current == me.target else _undone(rules, current, me.target)
@@ -147,7 +147,7 @@ def _newer(rules: Rules, w: World, target: int) -> list[int]:
     ]
 
 
-@OPERATOR.step("where", models="steps.replay.whereabouts", call="list delta/, list compacted/")
+@OPERATOR.step("where", models="operations.replay.whereabouts", call="list delta/, list compacted/")
 def _where(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     unlisted = w.compacted & ~me.left
     wanted = me.wanted | unlisted
@@ -162,12 +162,12 @@ def _where(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield "rollback: finds the deltas merged since", moved(w, i, me, place)
 
 
-@OPERATOR.step("claim", models="steps.rollback._claimed", call="put claim")
+@OPERATOR.step("claim", models="operations.rollback._claimed", call="put claim")
 def _claim(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield "rollback: claims the snapshot", moved(w._replace(claimed=w.claimed | 1 << me.target), i, me, "claim.mark")
 
 
-@OPERATOR.step("claim.mark", models="steps.pruning.is_being_pruned", call="list pruning")
+@OPERATOR.step("claim.mark", models="snapshots.pruning.is_being_pruned", call="list pruning")
 def _claim_mark(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     if any(w.doomed >> pruner * MARKS_OF_ONE + me.target & 1 for pruner in range(len(w.actors))):
         yield "rollback: the snapshot is being pruned: refused", moved(w, i, me, "unclaim")
@@ -175,7 +175,7 @@ def _claim_mark(rules: Rules, w: World, i: int, me: Operator) -> Moves:
         yield "rollback: nobody is pruning the snapshot", moved(w, i, me, "claim.manifest")
 
 
-@OPERATOR.step("claim.manifest", models="steps.rollback._claimed", call="head manifest")
+@OPERATOR.step("claim.manifest", models="operations.rollback._claimed", call="head manifest")
 def _claim_manifest(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     if not w.manifests >> me.target & 1:
         yield "rollback: the snapshot has been pruned: refused", moved(w, i, me, "unclaim")
@@ -183,7 +183,7 @@ def _claim_manifest(rules: Rules, w: World, i: int, me: Operator) -> Moves:
         yield "rollback: the snapshot is there", moved(w, i, me, "copy" if me.left else _then(rules, me))
 
 
-@OPERATOR.step("unclaim", models="steps.rollback._claimed", call="delete claim")
+@OPERATOR.step("unclaim", models="operations.rollback._claimed", call="delete claim")
 def _unclaim(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     w = w._replace(claimed=w.claimed & ~(1 << me.target))
     yield "rollback: gives up its claim", moved(w, i, Operator(me.owner, me.place, me.target), "release")
@@ -195,7 +195,7 @@ def _then(rules: Rules, me: Operator) -> str:
     return "again" if rules.pointers[me.base].snapshot == me.target else "swap"
 
 
-@OPERATOR.step("copy", models="steps.replay.carry_out", call="copy delta")
+@OPERATOR.step("copy", models="operations.replay.carry_out", call="copy delta")
 def _copy(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     number = first(me.left)
     me = me._replace(left=me.left & (me.left - 1))
@@ -203,7 +203,7 @@ def _copy(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield f"rollback: makes delta {number} pending again", moved(w, i, me, "copy" if me.left else _then(rules, me))
 
 
-@OPERATOR.step("swap", models="steps.rollback._swap", call="put pointer if")
+@OPERATOR.step("swap", models="operations.rollback._swap", call="put pointer if")
 def _swap(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     if w.pointer != me.base and not rules.defects.swap_without_if_match:
         yield "rollback: somebody has published meanwhile: refused", moved(w, i, me, "unclaim")
@@ -215,14 +215,14 @@ def _swap(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield "rollback: swaps the pointer", moved(swapped, i, me._replace(swapped=True), "again")
 
 
-@OPERATOR.step("again", models="steps.rollback._look_again", call="list delta/, list compacted/")
+@OPERATOR.step("again", models="operations.rollback._look_again", call="list delta/, list compacted/")
 def _again(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     left = me.wanted & ~w.pending & w.compacted
     me = me._replace(left=left, swapped=True)
     yield "rollback: looks for the deltas once more", moved(w, i, me, "copy" if left else _then(rules, me))
 
 
-@OPERATOR.step("release", models="steps.operator_lease.operator_lease", call="release lock")
+@OPERATOR.step("release", models="operations.operator_lease.operator_lease", call="release lock")
 def _release(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     done = Operator(me.owner, "done", me.target)
     yield "rollback: gives the lease back", with_actor(release(rules, w, me.owner), i, done)

@@ -102,7 +102,7 @@ STEPS = sorted({step.models for program in PROGRAMS.values() for step in program
 @pytest.mark.parametrize("name", STEPS)
 def test_every_step_models_a_function_of_the_product(name: str) -> None:
     module, _, function = name.rpartition(".")
-    if module == "writer.DeltaWriter":
+    if module == "client.writer.DeltaWriter":
         assert callable(getattr(import_module("chromadb_compaction.client.writer").DeltaWriter, function))
     else:
         assert callable(getattr(import_module(f"chromadb_compaction.{module}"), function))

@@ -95,7 +95,7 @@ def requeue(
     Exit codes: 0 done, 2 refused, 3 an execution holds the lock, 4 there is no such delta.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.operator import operator_name
+    from chromadb_compaction.cli.common.clients import operator_name
     from chromadb_compaction.operations import quarantine as refused
 
     selection = refused.Selection(ids or [], everything=everything, collection=collection)
@@ -120,7 +120,7 @@ def quarantine(
     Exit codes: 0 done, 3 an execution holds the lock, 4 there is no such delta.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.operator import operator_name
+    from chromadb_compaction.cli.common.clients import operator_name
     from chromadb_compaction.operations import quarantine as refused
 
     selection = refused.Selection(ids or [], everything=everything, collection=collection)

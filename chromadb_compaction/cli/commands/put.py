@@ -129,7 +129,7 @@ def _sources(
 
 
 def _chroma_sources(place: Place, collections: Sequence[str], new_name: str | None) -> Iterator[Source]:
-    from chromadb_compaction.cli.chroma_source import ChromaCollection
+    from chromadb_compaction.cli.sources.chroma_places import ChromaCollection
 
     names = place.names(collections)
     if new_name is not None and len(names) > 1:

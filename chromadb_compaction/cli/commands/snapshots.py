@@ -156,7 +156,7 @@ def rollback(
     snapshot is not all there.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.operator import operator_name
+    from chromadb_compaction.cli.common.clients import operator_name
     from chromadb_compaction.cli.views.snapshots import print_rolled_back
     from chromadb_compaction.operations.rollback import RollbackRequest
     from chromadb_compaction.operations.rollback import rollback as roll_back

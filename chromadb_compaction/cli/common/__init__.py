@@ -1,0 +1,1 @@
+"""Facts that every command shares: clients, output, exit codes, formatting."""

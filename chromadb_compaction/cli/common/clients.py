@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
+import uuid
 from typing import TYPE_CHECKING
 
 import boto3
@@ -57,3 +60,12 @@ def queues() -> SQSClient:
 def logs() -> CloudWatchLogsClient:
     """Return the CloudWatch Logs client."""
     return boto3.client("logs", config=client_config())
+
+
+def operator_name() -> str:
+    """Return e.g. operator:ada@laptop/5b0c...: of this command alone, so that a second one does not share its lock."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "unknown"
+    return f"operator:{user}@{socket.gethostname()}/{uuid.uuid4()}"

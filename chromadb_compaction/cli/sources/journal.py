@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import IO, Any, Literal, Self
 from uuid import UUID
 
+import numpy as np
 import uuid_utils
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from chromadb_compaction.cli.sources.files import Rows
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
@@ -174,3 +177,31 @@ def _read(file: IO[bytes]) -> tuple[Begun | None, list[Written], int]:
             break
         whole += len(line)
     return begun, written, whole
+
+
+class RowDigests:
+    """Goes through a source's records in order. How they are cut into pieces makes no difference."""
+
+    def __init__(self) -> None:
+        self._last = b""
+
+    def after(self, rows: Rows) -> list[str]:
+        """Return the digest after each of the next records."""
+        digests = []
+        for row in zip(rows.ids, rows.deleted, rows.embeddings, rows.documents, rows.metadatas, strict=True):
+            self._last = hashlib.blake2b(self._last + _bytes(*row), digest_size=16).digest()
+            digests.append(self._last.hex())
+        return digests
+
+
+def _bytes(
+    row_id: str,
+    deleted: bool,  # noqa: FBT001 - columns of a row, in their order
+    embedding: Any,  # noqa: ANN401 - a row of a matrix, a list, or nothing
+    document: str | None,
+    metadata: dict[str, Any] | None,
+) -> bytes:
+    # Sorted: ChromaDB gives a record's metadata in another order each time.
+    text = json.dumps([row_id, deleted, document, metadata], sort_keys=True, default=repr).encode()
+    vector = embedding.tobytes() if isinstance(embedding, np.ndarray) else repr(embedding).encode()
+    return b"%d %b%b" % (len(text), text, vector)

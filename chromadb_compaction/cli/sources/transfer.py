@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.cli.common.formatting import counted
-from chromadb_compaction.cli.row_digests import RowDigests
 from chromadb_compaction.cli.sources.files import Rows, Source
-from chromadb_compaction.cli.sources.journal import Journal
+from chromadb_compaction.cli.sources.journal import Journal, RowDigests
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, SnapshotCorruptError
 from chromadb_compaction.manifest import Space

@@ -10,8 +10,7 @@ import pytest
 
 from chromadb_compaction.errors import LockLostError, SnapshotConflictError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.layout import shapes_key
-from chromadb_compaction.messages import CollectionShape
-from chromadb_compaction.steps.download_snapshot import SHAPES
+from chromadb_compaction.messages import SHAPES, CollectionShape
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 from tests.passes import Pass, compact

@@ -7,10 +7,16 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import LockLostError, SnapshotCorruptError, TransientStorageError
-from chromadb_compaction.messages import AcquireLockRequest, DeltaListing, ListDeltasRequest, ReleaseLockRequest
+from chromadb_compaction.messages import (
+    BATCH_MANIFEST,
+    AcquireLockRequest,
+    DeltaListing,
+    ListDeltasRequest,
+    ReleaseLockRequest,
+)
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.steps.acquire_lock import acquire_lock
-from chromadb_compaction.steps.list_deltas import BATCH_MANIFEST, list_deltas
+from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.release_lock import release_lock
 from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 from tests.fakes.published import outcome_of, point_to, publish, put_delta, put_snapshot

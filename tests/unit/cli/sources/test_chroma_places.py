@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.client import open_directory
-from chromadb_compaction.cli import chroma_source
-from chromadb_compaction.cli.chroma_source import ChromaCollection
-from chromadb_compaction.cli.sources.chroma_places import ChromaDirectory, chroma_directory, chroma_server
+from chromadb_compaction.cli.sources import chroma_places
+from chromadb_compaction.cli.sources.chroma_places import (
+    ChromaCollection,
+    ChromaDirectory,
+    chroma_directory,
+    chroma_server,
+)
 from chromadb_compaction.cli.sources.files import Rows
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
@@ -63,7 +67,7 @@ def test_a_directory_is_read_whole_and_left_untouched(directory: Path, tmp_path:
 def test_a_collection_comes_in_pages_in_its_own_order(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chroma_source, "PAGE_ROWS", 10)
+    monkeypatch.setattr(chroma_places, "PAGE_ROWS", 10)
 
     pages = rows_of(directory, tmp_path, "two")
 
@@ -76,7 +80,7 @@ def test_a_collection_comes_in_pages_in_its_own_order(
 def test_the_wider_the_vectors_the_shorter_the_pages(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chroma_source, "PAGE_VALUES", 20)
+    monkeypatch.setattr(chroma_places, "PAGE_VALUES", 20)
 
     assert [len(page.ids) for page in rows_of(directory, tmp_path, "two")] == [6, 6, 6, 6, 1]
 

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.client import open_directory
-from chromadb_compaction.cli import chroma_source
-from chromadb_compaction.cli.chroma_source import ChromaCollection
-from chromadb_compaction.cli.sources import transfer
-from chromadb_compaction.cli.sources.chroma_places import chroma_directory
+from chromadb_compaction.cli.sources import chroma_places, transfer
+from chromadb_compaction.cli.sources.chroma_places import ChromaCollection, chroma_directory
 from chromadb_compaction.cli.sources.files import RecordFiles
 from chromadb_compaction.cli.sources.transfer import How, Transfer
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
@@ -83,7 +81,7 @@ def test_a_chroma_directory_whose_written_records_have_changed_is_refused_and_on
     with open_directory(theirs) as client:
         docs = client.create_collection("docs", embedding_function=None)
         docs.add(ids=ALL, embeddings=np.arange(80, dtype=np.float32).reshape(40, 2))
-    monkeypatch.setattr(chroma_source, "PAGE_ROWS", 7)
+    monkeypatch.setattr(chroma_places, "PAGE_ROWS", 7)
 
     with chroma_directory(theirs, tmp_path) as place:
         stop_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", stored=3)
