@@ -1,46 +1,121 @@
-"""Every error this system raises by name, each named for its remedy.
+"""Every error that this system raises by name. Each is named for its remedy.
 
-Step Functions matches these class names in its Retry and Catch fields, so renaming one is a change of the
-state machine; a test holds the two together.
+Step Functions matches these class names in its Retry and Catch fields, so renaming one changes the state machine.
+A test compares the two.
 """
 
 from __future__ import annotations
 
+import sys
+from typing import ClassVar
+
+from chromadb_compaction.times import iso_time
+
+_TIMES = ("since", "until")
+
 
 class CompactionError(Exception):
-    """Base of all errors below. Its message is one line: what happened, to which object, what to do next."""
+    """Base of the errors below. `str(error)` is one line: the message, then the next step.
+
+    Attributes:
+        kind: The class name without "Error". It is stable: `--json`, the query function and the logs show it.
+        message: What happened, and to which object.
+        next_step: What to do about it. None if nothing can be done, or if the message already says it.
+    """
+
+    kind: ClassVar[str] = "Compaction"
+
+    def __init_subclass__(cls) -> None:
+        """Derive the kind from the class name."""
+        cls.kind = cls.__name__.removesuffix("Error")
+
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(f"{message}; {next_step}" if next_step else message)
+        self.message = message
+        self.next_step = next_step
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Every attribute that is set, beside message and next step. Times are Unix seconds."""
+        hidden = {"message", "next_step"}
+        return {name: value for name, value in vars(self).items() if name not in hidden and value is not None}
+
+    def as_dict(self) -> dict[str, object]:
+        """Return kind, message, next step and fields as JSON shows them. Times are ISO 8601 in UTC."""
+        times = {name: iso_time(vars(self)[name]) for name in _TIMES if name in self.fields}
+        return {"kind": self.kind, "message": self.message, "next_step": self.next_step, **self.fields, **times}
 
 
 class ConfigurationError(CompactionError):
-    """A setting is missing, misspelt or out of range. Mend the environment and start again."""
+    """A setting is missing, misspelt or out of range. Correct the environment and start again."""
 
 
 class LockHeldError(CompactionError):
-    """Another execution holds the lease. Wait for it, or read its history."""
+    """Another execution or command holds the lease. Wait for it, or read its history.
+
+    Attributes:
+        holder: The owner of the lease: an execution's ARN, or an operator's name.
+        since: When the holder acquired the lease, in Unix seconds.
+        until: When the lease expires unless it is renewed, in Unix seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        holder: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.holder = holder
+        self.since = since
+        self.until = until
 
 
 class LockLostError(CompactionError):
-    """The lease is no longer ours. Stop and publish nothing; the next execution starts afresh."""
+    """The caller no longer owns the lease. Stop and publish nothing; the next execution starts again.
+
+    Attributes:
+        holder: The owner of the lease now. None if the lock is free.
+    """
+
+    def __init__(self, message: str, *, next_step: str | None = None, holder: str | None = None) -> None:
+        super().__init__(message, next_step=next_step)
+        self.holder = holder
+
+
+class _ObjectError(CompactionError):
+    """An error about one object of the bucket.
+
+    Attributes:
+        key: The object's key.
+    """
+
+    def __init__(self, message: str, *, next_step: str | None = None, key: str | None = None) -> None:
+        super().__init__(message, next_step=next_step)
+        self.key = key
 
 
 class SnapshotConflictError(CompactionError):
     """Another execution published first. Nothing is lost: run again."""
 
 
-class SnapshotCorruptError(CompactionError):
+class SnapshotCorruptError(_ObjectError):
     """An object of a published snapshot is missing or differs from its manifest. Roll back, or restore the object."""
 
 
 class SnapshotTooLargeError(CompactionError):
-    """A batch or a fold cannot fit the memory or disk of its function. Raise its size; nothing was changed."""
+    """A batch or a fold cannot fit the memory or disk of its function. Raise that limit; nothing was changed."""
 
 
 class VerificationError(CompactionError):
     """The folded collection does not hold what the ledger says. Nothing was published."""
 
 
-class CorruptDeltaError(CompactionError):
-    """A delta is proven bad. It goes to quarantine whole, with this message as the reason."""
+class CorruptDeltaError(_ObjectError):
+    """A delta is proven bad. It goes to quarantine whole, with `str(error)` as the reason."""
 
 
 class NoSnapshotError(CompactionError):
@@ -52,16 +127,28 @@ class NoSuchCollectionError(CompactionError):
 
 
 class InvalidRequestError(CompactionError):
-    """A caller's request breaks a documented rule. Mend the request; nothing was written."""
+    """A request breaks a documented rule. Correct the request; nothing was written."""
 
 
-class ObjectMissingError(CompactionError):
-    """No object stands under that key."""
+class ObjectMissingError(_ObjectError):
+    """There is no object under that key."""
 
 
 class TransientStorageError(CompactionError):
     """S3, DynamoDB or SQS failed in a way that passes: throttling, a 5xx, a broken connection. Retry."""
 
 
-class PreconditionFailedError(CompactionError):
-    """A conditional write lost: the object is not what the caller last read."""
+class PreconditionFailedError(_ObjectError):
+    """A conditional write failed: the object is not what the caller last read."""
+
+
+def error_named(name: str, message: str, *, next_step: str | None = None, **fields: object) -> CompactionError:
+    """Return the error of that class name or kind, as another process or a function reported it.
+
+    A name that is not in this module gives a CompactionError whose message starts with it.
+    """
+    module = vars(sys.modules[__name__])
+    found = module.get(name) or module.get(f"{name}Error")
+    if isinstance(found, type) and issubclass(found, CompactionError):
+        return found(message, next_step=next_step, **fields)
+    return CompactionError(f"{name}: {message}", next_step=next_step)

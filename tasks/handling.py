@@ -34,7 +34,8 @@ def lambda_task(
     `logs_result` False keeps the answer out of the log: for what is large, or other people's text.
     Raises InvalidRequestError for an event that breaks the model. An error leaves the handler as it is, so that
     Step Functions sees its class name. Those of `answers` do not: they are for a caller who is no workflow, and
-    come back as `{"error": {"type": "NoSuchCollection", "message": ...}}`.
+    come back as `{"error": {"kind": "NoSuchCollection", "message": ..., "next_step": ...}}`, with the error's fields.
+    `type` repeats the kind for callers of earlier versions.
     """
     task = step.__name__
 
@@ -45,25 +46,20 @@ def lambda_task(
             logger.append_keys(**log_keys(request))
             result = _measured(step, request)
         except answers as error:
-            logger.warning("%s: %s", type(error).__name__, error)
-            return {"error": {"type": error_type(error), "message": str(error)}}
+            logger.warning("%s: %s", type(error).__name__, error, extra={"error": error.as_dict()})
+            return {"error": {"type": error.kind, **error.as_dict()}}
         except LockHeldError as error:
             # An answer, no failure: the workflow ends well.
-            logger.info("%s: %s", type(error).__name__, error)
+            logger.info("%s: %s", type(error).__name__, error, extra={"error": error.as_dict()})
             raise
         except CompactionError as error:
-            logger.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - Lambda prints the stack itself
+            logger.error("%s: %s", type(error).__name__, error, extra={"error": error.as_dict()})  # noqa: TRY400 - Lambda prints the stack itself
             raise
         answer = result.model_dump(mode="json")
         logger.info("%s done", task, extra={"result": answer} if logs_result else {})
         return answer
 
     return handler
-
-
-def error_type(error: CompactionError) -> str:
-    """Return the name that callers know an error by. Stable, as its class name is."""
-    return type(error).__name__.removesuffix("Error")
 
 
 def _measured(step: Callable[[Request, Services], BaseModel], request: Request) -> BaseModel:

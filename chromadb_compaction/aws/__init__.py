@@ -1,1 +1,1 @@
-"""Everything that calls boto3: clients, object store, lease store, queue, workflow, and the translation of their errors."""
+"""Everything that calls boto3: clients, objects, lease, queue, workflow, and the translation of errors."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
@@ -14,6 +13,7 @@ from chromadb_compaction.errors import ConfigurationError, LockHeldError, LockLo
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.settings import required
+from chromadb_compaction.times import iso_time
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -122,23 +122,23 @@ def held(lease: Lease, *, now: float) -> LockHeldError:
     # A person's command has no history; the rest of us are executions.
     see = f"history {execution_name(lease.owner)}" if lease.owner.startswith("arn:") else "lock show"
     return LockHeldError(
-        f"Lock {lease.lock_id} is held by {lease.owner} since {_iso(lease.acquired_at)} until"
-        f" {_iso(lease.expires_at)} ({lease.expires_at - int(now)} s from now unless renewed); wait for it, or see:"
-        f" chromadb-compaction {see}"
+        f"Lock {lease.lock_id} is held by {lease.owner} since {iso_time(lease.acquired_at)} until"
+        f" {iso_time(lease.expires_at)} ({lease.expires_at - int(now)} s from now unless renewed)",
+        next_step=f"wait for it, or see: chromadb-compaction {see}",
+        holder=lease.owner,
+        since=lease.acquired_at,
+        until=lease.expires_at,
     )
 
 
 def lost(lock_id: str, owner: str, holder: str | None) -> LockLostError:
     """Return the error that stops an execution whose lease is gone."""
-    now_held = f"is now held by {holder}" if holder else "is held by nobody: its item was deleted"
+    now_held = f"it is now held by {holder}" if holder else "nobody holds it: its item was deleted"
     return LockLostError(
-        f"Lock {lock_id} is no longer held by {owner}; it {now_held}. This execution stops without publishing;"
-        " the next one starts afresh"
+        f"Lock {lock_id} is no longer held by {owner}: {now_held}",
+        next_step="this execution stops without publishing; the next one starts again",
+        holder=holder,
     )
-
-
-def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _key(lock_id: str) -> dict[str, UniversalAttributeValueTypeDef]:

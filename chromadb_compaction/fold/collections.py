@@ -15,9 +15,9 @@ from chromadb_compaction.fold.workers import fold_all
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import SHAPES, CollectionShape, UploadSnapshotRequest
-from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import take_copies
+from chromadb_compaction.times import Phases
 
 COPIES = "copies"
 RUNS = "runs"

@@ -14,9 +14,9 @@ from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
 from chromadb_compaction.native_memory import give_back
-from chromadb_compaction.phases import Phases
 from chromadb_compaction.rows.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
 from chromadb_compaction.rows.run_rows import stored_rows
+from chromadb_compaction.times import Phases
 
 
 class FoldRequest(BaseModel):

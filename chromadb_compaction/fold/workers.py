@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-from chromadb_compaction import errors
 from chromadb_compaction.chroma.loader import Progress
-from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError
+from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, error_named
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold, no_progress
 
 PROCESS_BYTES = 4 * 1024 * 1024
@@ -33,12 +32,14 @@ PROGRESS_SECONDS = 1.0
 
 
 class FoldFailure(BaseModel):
-    """An error of ours, as a process reports it: its class in errors.py, and its message."""
+    """An error of ours as a process reports it: its kind, message, next step and fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    error: str
+    kind: str
     message: str
+    next_step: str | None
+    fields: dict[str, JsonValue]
 
 
 class FoldAnswer(BaseModel):
@@ -87,7 +88,7 @@ def fold_in_process(request: FoldRequest, *, progress: Progress = no_progress) -
         )
     outcome = FoldAnswer.model_validate_json(answer).outcome
     if isinstance(outcome, FoldFailure):
-        raise getattr(errors, outcome.error)(outcome.message)
+        raise error_named(outcome.kind, outcome.message, next_step=outcome.next_step, **outcome.fields)
     return outcome
 
 
@@ -115,7 +116,9 @@ def main() -> Literal[0]:
     try:
         outcome = fold(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
     except CompactionError as error:
-        outcome = FoldFailure(error=type(error).__name__, message=str(error))
+        outcome = FoldFailure.model_validate(
+            {"kind": error.kind, "message": error.message, "next_step": error.next_step, "fields": error.fields}
+        )
     sys.stdout.write(FoldAnswer(outcome=outcome).model_dump_json())
     return 0
 

@@ -18,11 +18,11 @@ from chromadb_compaction.messages import (
     DownloadedSnapshot,
     DownloadSnapshotRequest,
 )
-from chromadb_compaction.phases import Phases
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
 from chromadb_compaction.steps.merge_batch import decode, fetch
+from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from chromadb_compaction.fold.collections import FoldedCollection, fold_collecti
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
-from chromadb_compaction.phases import Phases
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of, read_base
 from chromadb_compaction.snapshots.files import Wanted
 from chromadb_compaction.snapshots.pointer import publish, read_pointer
 from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
+from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
 

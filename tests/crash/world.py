@@ -23,7 +23,7 @@ from botocore.auth import SigV4Auth
 from botocore.useragent import UserAgentString
 
 import tasks.handling
-from chromadb_compaction import concurrency, phases
+from chromadb_compaction import concurrency, times
 from chromadb_compaction.aws import object_store
 from chromadb_compaction.fold import workers
 from chromadb_compaction.ports import Services
@@ -240,7 +240,7 @@ class World:
         yield object_store, "PARTS", TransferConfig(use_threads=False)
         yield publication, "secrets", chance
         yield cache, "secrets", chance
-        yield phases, "time", SimpleNamespace(perf_counter=self.clock)
+        yield times, "time", SimpleNamespace(perf_counter=self.clock)
         yield workers, "fold", self._folds.fold
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
-from chromadb_compaction.cli.common.exits import NothingFoundError, error_named
+from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.formatting import one_line
-from chromadb_compaction.errors import CompactionError, InvalidRequestError
+from chromadb_compaction.errors import CompactionError, InvalidRequestError, error_named
 from chromadb_compaction.settings import required
 
 INCLUDE = ["documents", "metadatas", "distances"]
@@ -104,7 +104,8 @@ def invoke(function: str, request: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise CompactionError(f"{function} answered {answer!r}, which is not an object; is it the query function?")
     if "error" in answer:
-        raise error_named(f"{answer['error']['type']}Error", answer["error"]["message"])
+        reported = answer["error"]
+        raise error_named(reported["kind"], reported["message"], next_step=reported["next_step"])
     return answer
 
 

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
 
 
 class NothingFoundError(errors.CompactionError):
-    """What the command line names does not exist. The message says how to see what does."""
+    """What the command line names does not exist. The message says how to list what does."""
 
 
 _CODES: dict[type[errors.CompactionError], ExitCode] = {
@@ -39,11 +39,3 @@ _CODES: dict[type[errors.CompactionError], ExitCode] = {
 def exit_code(error: errors.CompactionError) -> ExitCode:
     """Return the code that a command which ends with `error` exits with."""
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
-
-
-def error_named(name: str, message: str) -> errors.CompactionError:
-    """Return the error that a function raised under `name` (its class), as if it had been raised here."""
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, errors.CompactionError):
-        return kind(message)
-    return errors.CompactionError(f"{name}: {message}")

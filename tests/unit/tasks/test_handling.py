@@ -124,8 +124,9 @@ def test_a_callers_mistake_is_answered_by_its_stable_name_and_logged_once(log: i
 
     answered = [handler({"execution": ARN}, None), handler({"execution": 7}, None)]
 
-    assert answered[0] == {"error": {"type": "LockHeld", "message": "Lock chroma-main-snapshot is held by somebody"}}
-    assert answered[1]["error"]["type"] == "InvalidRequest"
+    message = "Lock chroma-main-snapshot is held by somebody"
+    assert answered[0] == {"error": {"type": "LockHeld", "kind": "LockHeld", "message": message, "next_step": None}}
+    assert answered[1]["error"]["kind"] == "InvalidRequest"
     assert [line["level"] for line in lines(log)] == ["WARNING", "WARNING"]
 
 

@@ -1,10 +1,24 @@
-"""Where a task's time goes."""
+"""Time as every room needs it: moments as ISO 8601 text, and the seconds of each phase of a task."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import PlainSerializer
+
+
+def iso_time(seconds: float) -> str:
+    """Return Unix seconds as ISO 8601 in UTC, such as 2026-11-28T13:27:21Z, with milliseconds if there are any."""
+    precision = "milliseconds" if seconds % 1 else "seconds"
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+Moment = Annotated[float, PlainSerializer(iso_time, return_type=str, when_used="json")]
+"""Unix seconds that a model prints as ISO 8601 in JSON. For what people and programs read, never for stored objects."""
 
 
 class Phases:
