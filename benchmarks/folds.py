@@ -24,7 +24,7 @@ from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.deltas.formats import DeltaHeader, read_delta, write_delta
 from chromadb_compaction.deltas.row_buffer import upserts_of
-from chromadb_compaction.fold.fold import FoldRequest, fold
+from chromadb_compaction.fold.fold import FoldRequest, fold_collection
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import encode_run
 from infra.environment import ALLOCATORS
@@ -90,7 +90,7 @@ def main(place: Path, run: Path, dimension: int, loader: LoaderName) -> Fold:
         next_ledger=place / "next.parquet",
     )
     started, cpu = time.perf_counter(), time.process_time()
-    result = fold(request, loader=_loader(loader))
+    result = fold_collection(request, loader=_loader(loader))
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     request.next_ledger.replace(ledger)
     held = sum(path.stat().st_size for path in request.directory.rglob("*") if path.is_file())

@@ -20,7 +20,7 @@ from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, bring_up, deploy_stack
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.resources.clients import AwsClients
 from chromadb_compaction.messages import PublishedSnapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.files import Wanted, download
@@ -52,7 +52,7 @@ def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) ->
     """Deploy one more stack and connect to it; its functions send their calls through `relay`, if there is one."""
     # The server sets AWS_ENDPOINT_URL itself; a service's own variable has precedence over it.
     variables = {f"AWS_ENDPOINT_URL_{service}": relay.endpoint for service in SERVICES} if relay else {}
-    stack = deploy_stack(home, Deployment(name, CONFIG, variables), Cloud(os.environ["AWS_ENDPOINT_URL"]))
+    stack = deploy_stack(home, Deployment(name, CONFIG, variables), AwsClients(os.environ["AWS_ENDPOINT_URL"]))
     return clients.connect(stack.settings())
 
 

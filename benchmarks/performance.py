@@ -42,7 +42,7 @@ What is not kept, and why its limit stays: [decision 12](decisions/0012-limits-s
 _SWEEPS = """
 ## What grows with what
 
-Seconds of each phase of one compaction. The fold is *plan* to *settle*: *records* is what goes into SQLite, *index*
+Seconds of each phase of one compaction. The fold is *plan* to *finalize*: *records* is what goes into SQLite, *index*
 what ChromaDB takes to bring its index up to date. Records are written while the index is built; so *records* is only
 what that adds. *download* is both the copy of the base and its way into the scratch directory. Peaks are those of
 functions that have just built the base as well; the limit is that of one fold.

@@ -14,10 +14,16 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
 
 BASE_DELTA_BYTES = 4_000_000
-PHASES = ("merge batch", "download", "plan", "records", "index", "verify", "settle", "upload", "publish")
-"""In the order in which they run. Those from plan to settle are the fold's."""
+PHASES = ("merge batch", "download", "plan", "records", "index", "verify", "finalize", "upload", "publish")
+"""In the order in which they run. Those from plan to finalize are the fold's."""
 _OF_UPLOAD = ("download", "upload", "publish")
-_OF_FOLD = {"plan": "plan", "records": "load.records", "index": "load.index", "verify": "verify", "settle": "settle"}
+_OF_FOLD = {
+    "plan": "plan",
+    "records": "load.records",
+    "index": "load.index",
+    "verify": "verify",
+    "finalize": "finalize",
+}
 
 
 class Point(NamedTuple):

@@ -19,8 +19,8 @@ from benchmarks.folds import write_run
 from benchmarks.loaders import REPETITIONS
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
-from chromadb_compaction.fold.fold import FoldRequest, fold
-from chromadb_compaction.fold.workers import fold_in_process
+from chromadb_compaction.fold.fold import FoldRequest, fold_collection
+from chromadb_compaction.fold.workers import fold_in_worker
 from infra.environment import ALLOCATORS
 
 WAYS = ("one after the other", "at once")
@@ -60,10 +60,10 @@ def main(run: Path, dimension: int, way: str) -> float:
         started = time.perf_counter()
         if way == "at once":
             with ThreadPoolExecutor(len(requests)) as pool:
-                list(pool.map(fold_in_process, requests))
+                list(pool.map(fold_in_worker, requests))
         else:
             for request in requests:
-                fold(request)
+                fold_collection(request)
         return time.perf_counter() - started
 
 

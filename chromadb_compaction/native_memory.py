@@ -11,13 +11,13 @@ _LIBC = ctypes.CDLL(None)
 _TRIM = getattr(_LIBC, "malloc_trim", None)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system, as far as the allocators can."""
     pa.default_memory_pool().release_unused()
     if _TRIM is not None:
         _TRIM(0)
 
 
-def give_back_at_once() -> None:
+def use_system_memory_pool() -> None:
     """Have Arrow give memory back as it is freed, from now on: its own pool keeps some 50 MB of it for a while."""
     pa.set_memory_pool(pa.system_memory_pool())

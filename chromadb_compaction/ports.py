@@ -99,7 +99,7 @@ class ReceivedNotice(NamedTuple):
     body: str
 
 
-class DeadLetter(NamedTuple):
+class DeadLetterMessage(NamedTuple):
     """A quarantined delta, or a message that is no notice, and why."""
 
     key: str | None
@@ -119,7 +119,7 @@ class DeltaQueue(Protocol):
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages."""
 
-    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letter(self, letters: Sequence[DeadLetterMessage]) -> None:
         """Send to the dead-letter queue."""
 
 

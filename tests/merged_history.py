@@ -9,9 +9,9 @@ from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.rollback import RollbackRequest, RolledBack, rollback
 from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
 from chromadb_compaction.snapshots.lineage import line_of
-from chromadb_compaction.steps.clean_up import settle_published
-from tests.fakes.cloud import Cloud, a_cloud
+from chromadb_compaction.steps.clean_up import archive_published
 from tests.fakes.published import a_snapshot_id, outcome_of, publish, put_delta
+from tests.fakes.services import Fakes, new_fakes
 
 OPERATOR = "operator:me@here/1"
 
@@ -20,20 +20,20 @@ OPERATOR = "operator:me@here/1"
 class MergedHistory:
     """A bucket in which snapshot after snapshot merged one delta each; `merged[n]` is the key of snapshot n's."""
 
-    cloud: Cloud = field(default_factory=a_cloud)
+    fakes: Fakes = field(default_factory=new_fakes)
     merged: dict[int, str] = field(default_factory=dict)
 
     def publish(self, number: int, *, parent: int | None = None, clean: bool = True) -> str:
         """Publish snapshot `number`; without `clean`, its delta stays in delta/."""
-        self.cloud.clock.tick(60)
-        key = self.merged[number] = put_delta(self.cloud, number)
+        self.fakes.clock.tick(60)
+        key = self.merged[number] = put_delta(self.fakes, number)
         above = parent if parent is not None else number - 1
-        outcomes = [outcome_of(self.cloud, key)]
-        snapshot_id = publish(self.cloud, number, outcomes, parent=a_snapshot_id(above) if above else None)
-        self.cloud.clock.tick(60)
+        outcomes = [outcome_of(self.fakes, key)]
+        snapshot_id = publish(self.fakes, number, outcomes, parent=a_snapshot_id(above) if above else None)
+        self.fakes.clock.tick(60)
         if clean:
-            settle_published(
-                snapshot_id, layout.merged_deltas_key(snapshot_id), self.cloud.services, alive=lambda: None
+            archive_published(
+                snapshot_id, layout.merged_deltas_key(snapshot_id), self.fakes.services, alive=lambda: None
             )
         return snapshot_id
 
@@ -41,20 +41,20 @@ class MergedHistory:
         request = RollbackRequest.model_validate(
             {"snapshot_id": a_snapshot_id(number), "operator": OPERATOR, **options}
         )
-        return rollback(request, self.cloud.services)
+        return rollback(request, self.fakes.services)
 
     @property
     def pointer(self) -> Pointer:
-        return Pointer.model_validate_json(self.cloud.objects.objects[layout.pointer_key()].body)
+        return Pointer.model_validate_json(self.fakes.objects.objects[layout.pointer_key()].body)
 
     @property
     def pending(self) -> set[str]:
-        return self.cloud.objects.keys("delta/")
+        return self.fakes.objects.keys("delta/")
 
     def accounted_for(self) -> set[str]:
         """Return the deltas that are pending, or were merged by the published snapshot or its ancestors."""
-        catalogue = read_catalogue(self.cloud.services)
+        catalogue = read_catalogue(self.fakes.services)
         assert catalogue.current is not None
         line = line_of(catalogue.current, catalogue.parents)
-        inside = {o.key for each in line.snapshots for o in read_list(self.cloud.services, each)}
+        inside = {o.key for each in line.snapshots for o in read_list(self.fakes.services, each)}
         return self.pending | inside

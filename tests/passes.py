@@ -1,4 +1,4 @@
-"""Passes of an execution over a cloud in memory, one step after the other as the state machine takes them."""
+"""Passes of an execution over a fakes in memory, one step after the other as the state machine takes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.merge_batch import merge_batch
 from chromadb_compaction.steps.upload_snapshot import upload_snapshot
 from tests.builders import BuiltDelta
-from tests.fakes.cloud import EXECUTION, Cloud
+from tests.fakes.services import EXECUTION, Fakes
 
 _numbers = count()
 
@@ -32,7 +32,7 @@ _numbers = count()
 class Pass:
     """One pass; each step takes what the earlier ones gave. The lease is taken first, from whoever has it."""
 
-    cloud: Cloud
+    fakes: Fakes
     execution: str = EXECUTION
     number: int = 1
     listing: DeltaListing = field(init=False)
@@ -42,7 +42,7 @@ class Pass:
         """AcquireLock and ListDeltas."""
         self.take_lease()
         request = ListDeltasRequest(execution=self.execution, previous_pass=self.number - 1)
-        self.listing = list_deltas(request, self.cloud.services)
+        self.listing = list_deltas(request, self.fakes.services)
         return self.listing
 
     def download(self) -> DownloadedSnapshot:
@@ -50,7 +50,7 @@ class Pass:
         request = DownloadSnapshotRequest(
             execution=self.execution, pass_number=self.number, base=self.listing.base, batches=self.listing.batches
         )
-        return download_snapshot(request, self.cloud.services)
+        return download_snapshot(request, self.fakes.services)
 
     def merge(self) -> list[MergedBatch]:
         """Every MergeBatch of the Map."""
@@ -58,7 +58,7 @@ class Pass:
             MergeBatchRequest(execution=self.execution, pass_number=self.number, batch=batch)
             for batch in self.listing.batches
         ]
-        self.runs = [merge_batch(request, self.cloud.services) for request in requests]
+        self.runs = [merge_batch(request, self.fakes.services) for request in requests]
         return self.runs
 
     def upload(self) -> PublishedSnapshot:
@@ -66,7 +66,7 @@ class Pass:
         request = UploadSnapshotRequest(
             execution=self.execution, pass_number=self.number, base=self.listing.base, runs=self.runs
         )
-        return upload_snapshot(request, self.cloud.services)
+        return upload_snapshot(request, self.fakes.services)
 
     def clean_up(self, published: PublishedSnapshot) -> CleanedUp:
         """CleanUp."""
@@ -76,7 +76,7 @@ class Pass:
             snapshot_id=published.snapshot_id,
             outcome=published.outcome,
         )
-        return clean_up(request, self.cloud.services)
+        return clean_up(request, self.fakes.services)
 
     def up_to_upload(self) -> Pass:
         """Every step before UploadSnapshot."""
@@ -87,17 +87,17 @@ class Pass:
 
     def take_lease(self) -> None:
         """Make this execution the lease's owner, as if an earlier one's had been released."""
-        lease = self.cloud.leases.read(self.cloud.settings.lock_id)
+        lease = self.fakes.leases.read(self.fakes.settings.lock_id)
         if lease is not None and lease.owner != self.execution:
-            self.cloud.leases.release(self.cloud.settings.lock_id, lease.owner)
-        self.cloud.hold_lease(self.execution)
+            self.fakes.leases.release(self.fakes.settings.lock_id, lease.owner)
+        self.fakes.hold_lease(self.execution)
 
 
-def compact(cloud: Cloud, *deltas: BuiltDelta, execution: str | None = None) -> PublishedSnapshot:
+def compact(fakes: Fakes, *deltas: BuiltDelta, execution: str | None = None) -> PublishedSnapshot:
     """Put `deltas`, run one whole pass of a fresh execution, and return what UploadSnapshot answered."""
     for delta in deltas:
-        delta.put_into(cloud.objects)
-    one = Pass(cloud, execution or f"{EXECUTION}-{next(_numbers)}").up_to_upload()
+        delta.put_into(fakes.objects)
+    one = Pass(fakes, execution or f"{EXECUTION}-{next(_numbers)}").up_to_upload()
     published = one.upload()
     one.clean_up(published)
     return published

@@ -1,4 +1,4 @@
-"""Puts of forty records into a cloud of fakes, and how to kill them."""
+"""Puts of forty records into a fakes of fakes, and how to kill them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chromadb_compaction.cli.sources.files import RecordFiles, Source
 from chromadb_compaction.cli.sources.transfer import How, Transfer
 from chromadb_compaction.client import writer
 from chromadb_compaction.deltas.formats import read_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 
 RECORDS: list[dict[str, Any]] = [{"id": f"id-{n:02}", "embedding": [n, 1], "metadata": {"n": n}} for n in range(40)]
 ALL = [record["id"] for record in RECORDS]
@@ -28,12 +28,12 @@ class KilledError(BaseException):
     """What nobody catches, as nobody catches SIGKILL."""
 
 
-def a_cloud_of_small_deltas(monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """Return a cloud into which files are put in pieces of 7 records, and in deltas of 5."""
+def a_cloud_of_small_deltas(monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    """Return a fakes into which files are put in pieces of 7 records, and in deltas of 5."""
     monkeypatch.setattr(writer, "TARGET_BYTES", 200)
     monkeypatch.setattr(writer, "MOST_BYTES", 250)
     monkeypatch.setattr(files, "CHUNK", 7)
-    return a_cloud()
+    return new_fakes()
 
 
 def holding(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -41,46 +41,46 @@ def holding(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-def put(cloud: Cloud, source: Path, **options: Any) -> Transfer:
-    return put_source(cloud, RecordFiles([source], "docs"), source.parent / "journals", **options)
+def put(fakes: Fakes, source: Path, **options: Any) -> Transfer:
+    return put_source(fakes, RecordFiles([source], "docs"), source.parent / "journals", **options)
 
 
-def put_source(cloud: Cloud, source: Source, journals: Path, **options: Any) -> Transfer:
-    with closing(Transfer(source, cloud.services, How(journals, **options))) as running:
+def put_source(fakes: Fakes, source: Source, journals: Path, **options: Any) -> Transfer:
+    with closing(Transfer(source, fakes.services, How(journals, **options))) as running:
         for _ in running.run():
             pass
         running.forget()
     return running
 
 
-def stop(cloud: Cloud, source: Path, *, stored: int) -> None:
-    stop_source(cloud, RecordFiles([source], "docs"), source.parent / "journals", stored=stored)
+def stop(fakes: Fakes, source: Path, *, stored: int) -> None:
+    stop_source(fakes, RecordFiles([source], "docs"), source.parent / "journals", stored=stored)
 
 
-def stop_source(cloud: Cloud, source: Source, journals: Path, *, stored: int) -> None:
+def stop_source(fakes: Fakes, source: Source, journals: Path, *, stored: int) -> None:
     """Let a put be killed when it has stored so many deltas, before it can note the last."""
 
     def kill(call: str, _key: str) -> None:
-        if call == "put" and len(cloud.objects.keys()) == stored:
+        if call == "put" and len(fakes.objects.keys()) == stored:
             raise KilledError
 
-    cloud.objects.after = kill
+    fakes.objects.after = kill
     with pytest.raises(KilledError):
-        put_source(cloud, source, journals)
-    cloud.objects.after = lambda _call, _key: None
+        put_source(fakes, source, journals)
+    fakes.objects.after = lambda _call, _key: None
 
 
-def rows_of(cloud: Cloud) -> list[str]:
+def rows_of(fakes: Fakes) -> list[str]:
     """Return the ids of all deltas' rows, wherever the deltas are now, in the order of their versions."""
-    return [row for _, rows in sorted(deltas_of(cloud).items()) for row in rows]
+    return [row for _, rows in sorted(deltas_of(fakes).items()) for row in rows]
 
 
-def deltas_of(cloud: Cloud) -> dict[str, list[str]]:
+def deltas_of(fakes: Fakes) -> dict[str, list[str]]:
     def read(key: str) -> list[Any]:
         pending = layout.delta_key("docs", Path(key).stem)
-        return read_delta(pending, cloud.objects.objects[key].body, now=4e9, max_bytes=10**6).table["id"].to_pylist()
+        return read_delta(pending, fakes.objects.objects[key].body, now=4e9, max_bytes=10**6).table["id"].to_pylist()
 
-    return {Path(key).stem: read(key) for key in cloud.objects.objects}
+    return {Path(key).stem: read(key) for key in fakes.objects.objects}
 
 
 def journals(source: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.errors import TransientStorageError
-from chromadb_compaction.ports import DeadLetter, DeltaNotice, ReceivedNotice
+from chromadb_compaction.ports import DeadLetterMessage, DeltaNotice, ReceivedNotice
 from chromadb_compaction.settings import required
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SqsDeltaQueue:
                 )
             _check([f for f in answer.get("Failed", []) if not f["SenderFault"]], len(part), f"deleting from {url}")
 
-    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letter(self, letters: Sequence[DeadLetterMessage]) -> None:
         """Send one message per letter. Raises TransientStorageError if SQS refused any: then some may be sent."""
         self._send(required(self._dlq_url, "DELTA_DLQ_URL"), (letter_body(letter) for letter in letters))
 
@@ -97,7 +97,7 @@ def notice_key(body: str) -> str | None:
         return None
 
 
-def letter_body(letter: DeadLetter) -> str:
+def letter_body(letter: DeadLetterMessage) -> str:
     """Return a dead letter's JSON: format, key, reason and, for a message that was no notice, what it said."""
     fields: dict[str, object] = {"format": 1, "key": letter.key, "reason": letter.reason[:LETTER_TEXT]}
     if letter.body is not None:

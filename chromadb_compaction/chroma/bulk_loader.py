@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chromadb_compaction.chroma.client import DEFAULT_SYNC_THRESHOLD, CollectionSpec, create_directory
-from chromadb_compaction.chroma.compatibility import refusal
+from chromadb_compaction.chroma.compatibility import incompatibility
 from chromadb_compaction.chroma.index_build import IndexBuild, index_build
 from chromadb_compaction.chroma.index_cost import IndexChange
 from chromadb_compaction.chroma.index_files import entries
@@ -80,7 +80,7 @@ class BulkLoader:
             building = pool.submit(_bring_up_to_date, build, feed, kept, plan.counts.records, progress)
             _write_records(directory, spec, collection, plan, feed, progress=progress)
             index = building.result()
-            build.bring_home()
+            build.install()
         return {"records": time.perf_counter() - started - index, "index": index}
 
 
@@ -152,7 +152,7 @@ def _sequences(collection: Collection, plan: FoldPlan, feed: _Feed) -> Iterable[
 def choose_loader(directory: Path, spec: CollectionSpec) -> Loader:
     """Return the fastest loader that is safe for a directory, which is made, with an empty collection, if missing."""
     create_directory(directory, spec)
-    reason = refusal(directory, spec)
+    reason = incompatibility(directory, spec)
     if reason is None:
         return BulkLoader()
     log.warning("%s: loading through ChromaDB's API, which takes more than twice as long: %s", spec.name, reason)

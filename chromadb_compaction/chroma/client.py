@@ -44,13 +44,13 @@ __all__ = [
     "Where",
     "WhereDocument",
     "create_directory",
+    "finalize",
     "open_collection",
     "open_directory",
     "open_server",
     "prepare_collection",
     "reclaim_pages",
     "reset_threshold",
-    "settle",
 ]
 
 DEFAULT_SYNC_THRESHOLD = 1000
@@ -184,7 +184,7 @@ def reset_threshold(collection: Collection) -> None:
     collection.modify(configuration={"hnsw": {"sync_threshold": DEFAULT_SYNC_THRESHOLD}})
 
 
-def settle(directory: Path) -> None:
+def finalize(directory: Path) -> None:
     """Bring a closed directory into the form that is published, or raise VerificationError.
 
     The index holds every operation (the queue is purged but for the one row that ChromaDB keeps), no more than a

@@ -26,7 +26,7 @@ _SEGMENTS = {
 }
 
 
-def refusal(directory: Path, spec: CollectionSpec) -> str | None:
+def incompatibility(directory: Path, spec: CollectionSpec) -> str | None:
     """Return why a closed directory must be left to ChromaDB's API, or None if it need not."""
     proven = PROVEN.get(CHROMADB_VERSION)
     if proven is None:

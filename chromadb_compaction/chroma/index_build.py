@@ -26,7 +26,7 @@ from chromadb_compaction.chroma.tables import (
     take_progress,
 )
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.native_memory import give_back
+from chromadb_compaction.native_memory import trim_memory
 
 QUEUED_VALUES = 4_000_000
 QUEUED_SHARE = 0.1
@@ -75,12 +75,12 @@ class IndexBuild:
                 tables.describe(self._collection._replace(schema=schema))
                 tables.mark_seen(self._collection.metadata_segment, last)
                 tables.enqueue(self._collection, islice(remaining, count), first=first)
-            give_back()
+            trim_memory()
             with open_collection(self._place, self._spec.name) as opened:
                 # Any question makes ChromaDB take in its queue first. This one asks for nothing, and unlike `count`
                 # lets other threads run.
                 opened.get(ids=["-"], include=[])
-            give_back()
+            trim_memory()
             with scratch_tables(self._place) as tables:
                 seen = tables.seen(self._collection.vector_segment)
             if seen != last:
@@ -88,7 +88,7 @@ class IndexBuild:
                     f"{self._spec.name}: ChromaDB flushed its index up to operation {seen}, not all of them"
                 )
 
-    def bring_home(self) -> None:
+    def install(self) -> None:
         """Move the index back, and state there how far it is."""
         self.segment.rename(self._home / self.segment.name)
         take_progress(self._home, self._place)

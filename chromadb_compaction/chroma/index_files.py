@@ -56,7 +56,7 @@ class _Mapped:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         self.bytes = np.frombuffer(self._map, np.uint8)
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Take what was touched out of this process's memory; the file keeps it."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
@@ -95,7 +95,7 @@ class StoredVectors:
         """Return the vectors of live ids as they are stored, one row each, and their lengths, if those are apart."""
         at = [self._place[row_id] for row_id in ids]
         found = np.ascontiguousarray(self._vectors[at], np.float32), self._lengths[at] if self._scaled else None
-        self._level0.let_go()
+        self._level0.release_pages()
         return found
 
     def overwrite(self, ids: Sequence[str], vectors: Vectors, lengths: Vectors | None) -> None:
@@ -104,7 +104,7 @@ class StoredVectors:
         self._vectors[at] = vectors
         if lengths is not None:
             self._lengths[at] = lengths
-        self._level0.let_go()
+        self._level0.release_pages()
 
 
 def _header(path: Path) -> _Header:

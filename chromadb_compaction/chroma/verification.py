@@ -15,7 +15,7 @@ from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_c
 from chromadb_compaction.chroma.loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.manifest import Space
-from chromadb_compaction.native_memory import give_back
+from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.ledger import FoldPlan
 
 READ_ROWS = 5000
@@ -54,7 +54,7 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
             progress()
             _check_rows(collection, rows, spec.space)
             if number % PARTS_BETWEEN == 0:
-                give_back()
+                trim_memory()
         for ids in batches(plan.deletes, READ_ROWS):
             progress()
             left = collection.get(ids=list(ids), include=[])["ids"]

@@ -11,7 +11,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.fold.capacity import FoldSize, check_disk, check_folds, folds_at_once
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
-from chromadb_compaction.fold.workers import fold_all
+from chromadb_compaction.fold.workers import run_folds
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import SHAPES, CollectionShape, UploadSnapshotRequest
@@ -32,7 +32,7 @@ class FoldedCollection(NamedTuple):
     directory: Path
 
 
-def fold_collections(
+def fold_pass(
     request: UploadSnapshotRequest,
     services: Services,
     *,
@@ -63,7 +63,7 @@ def fold_collections(
         requests = [
             _fold_request(shapes[name], known.get(name), directories[name], paths) for name, paths in local_runs.items()
         ]
-        results = fold_all(requests, progress=heart.check, at_once=folds_at_once(sizes, services.settings))
+        results = run_folds(requests, progress=heart.check, at_once=folds_at_once(sizes, services.settings))
     for result in results:
         phases.include(result.seconds, of="fold")
     return [FoldedCollection(result, shapes[result.collection], directories[result.collection]) for result in results]

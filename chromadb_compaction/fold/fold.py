@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.chroma.bulk_loader import choose_loader
-from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, settle
+from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, finalize
 from chromadb_compaction.chroma.loader import Loader, Progress
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
-from chromadb_compaction.native_memory import give_back
+from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
 from chromadb_compaction.rows.run_rows import stored_rows
 from chromadb_compaction.times import Phases
@@ -45,7 +45,7 @@ class FoldResult(BaseModel):
 
     `ledger_changed` False: nothing is new, nothing was written. `records_changed` False: the directory is as it
     was (or still missing), only versions or tombstones moved. `loader`: the one that changed the records, if any
-    changed. `seconds` per phase: plan, load (and its parts load.records, load.index), verify, settle, ledger.
+    changed. `seconds` per phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,9 @@ def no_progress() -> None:
     """Go on, whatever the time."""
 
 
-def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progress = no_progress) -> FoldResult:
+def fold_collection(
+    request: FoldRequest, *, loader: Loader | None = None, progress: Progress = no_progress
+) -> FoldResult:
     """Bring the directory and the ledger to what the runs say, verified, closed and ready to upload.
 
     ChromaDB is opened only if a record changes. `progress` is called between batches, and what it raises stops
@@ -74,7 +76,7 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
     phases = Phases()
     with phases("plan"):
         plan, dimension = _plan(request)
-    give_back()
+    trim_memory()
     if plan.touches_records and dimension is not None:
         _check_disk(request.directory, plan)
         spec = CollectionSpec(request.collection, dimension, request.space)
@@ -84,8 +86,8 @@ def fold(request: FoldRequest, *, loader: Loader | None = None, progress: Progre
         phases.include(parts, of="load")
         with phases("verify"):
             verify(request.directory, spec, plan, progress=progress)
-        with phases("settle"):
-            settle(request.directory)
+        with phases("finalize"):
+            finalize(request.directory)
     if plan.touches_ledger:
         with phases("ledger"):
             request.next_ledger.write_bytes(encode_ledger(plan.ledger))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, error_named
-from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold, no_progress
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection, no_progress
 
 PROCESS_BYTES = 4 * 1024 * 1024
 """Runs smaller than this fold faster than a process starts and imports ChromaDB: 2 s."""
@@ -32,7 +32,7 @@ PROGRESS_SECONDS = 1.0
 
 
 class FoldFailure(BaseModel):
-    """An error of ours as a process reports it: its kind, message, next step and fields."""
+    """An error as a process reports it: its kind, message, next step and fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class FoldAnswer(BaseModel):
     outcome: FoldResult | FoldFailure
 
 
-def fold_all(
+def run_folds(
     requests: Sequence[FoldRequest], *, progress: Progress = no_progress, at_once: int = sys.maxsize
 ) -> list[FoldResult]:
     """Fold every collection, at most `at_once` at a time, and return the results in the order of the requests.
@@ -61,15 +61,15 @@ def fold_all(
     # The others fold in this process meanwhile, one after the other.
     processes = min((os.cpu_count() or 1) // CORES_OF_A_FOLD, at_once - (len(large) < len(requests)))
     if processes < 2 or len(large) < 2:
-        return [fold(request, progress=progress) for request in requests]
+        return [fold_collection(request, progress=progress) for request in requests]
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        folding = {request.collection: pool.submit(fold_in_process, request, progress=progress) for request in large}
-        here = {r.collection: fold(r, progress=progress) for r in requests if r.collection not in folding}
+        folding = {request.collection: pool.submit(fold_in_worker, request, progress=progress) for request in large}
+        here = {r.collection: fold_collection(r, progress=progress) for r in requests if r.collection not in folding}
         there = {collection: future.result() for collection, future in folding.items()}
     return [(here | there)[request.collection] for request in requests]
 
 
-def fold_in_process(request: FoldRequest, *, progress: Progress = no_progress) -> FoldResult:
+def fold_in_worker(request: FoldRequest, *, progress: Progress = no_progress) -> FoldResult:
     """Fold one collection in a process of its own. Raises what fold raises; SnapshotTooLargeError if it was killed."""
     # A Lambda's handler finds the code through sys.path alone; so shall the process.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -114,7 +114,7 @@ def main() -> Literal[0]:
     """Fold the request on standard input and answer on standard output; an unexpected error ends in its traceback."""
     outcome: FoldResult | FoldFailure
     try:
-        outcome = fold(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
+        outcome = fold_collection(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
     except CompactionError as error:
         outcome = FoldFailure.model_validate(
             {"kind": error.kind, "message": error.message, "next_step": error.next_step, "fields": error.fields}

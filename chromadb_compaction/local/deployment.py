@@ -23,7 +23,7 @@ from chromadb_compaction.local.bootstrap import CHECKOUT, bootstrap_zip
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources import compute, monitoring, network, storage, workflow
-from chromadb_compaction.local.resources.cloud import Cloud, Creator, FunctionOptions, Inputs, Target
+from chromadb_compaction.local.resources.clients import AwsClients, Creator, FunctionOptions, Inputs, Target
 from chromadb_compaction.local.server import start, stop
 from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
 from infra.program import declare
@@ -48,13 +48,13 @@ class Deployment(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
-def deploy(program: Program, deployment: Deployment, cloud: Cloud) -> dict[str, str]:
+def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[str, str]:
     """Make every resource of `program`, or bring what exists up to date, and return the exports.
 
     Resources that an earlier version of the program made and this one does not are left alone.
     """
     options = FunctionOptions(package=bootstrap_zip(uuid.uuid4().hex), environment=deployment.environment)
-    mocks = DeployingMocks(Target(cloud, options))
+    mocks = DeployingMocks(Target(aws, options))
     # Pulumi keeps its state in context variables; a new thread starts with none, so deployments never mix.
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(_run, program, deployment, mocks).result()
@@ -105,7 +105,7 @@ class LoopThreads(ThreadPoolExecutor):
 def local_config() -> dict[str, str]:
     """Return the settings of the program that have no default, or whose default makes no sense here."""
     return {
-        "imageUri": f"{Cloud.account}.dkr.ecr.{Cloud.region}.amazonaws.com/chromadb-compaction:checkout",
+        "imageUri": f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction:checkout",
         "packageDir": str(CHECKOUT / "tasks"),
     }
 
@@ -141,13 +141,13 @@ class DeployingMocks(pulumi.runtime.Mocks):
 
 def caller_identity(target: Target, _arguments: Inputs) -> Inputs:
     """aws.get_caller_identity."""
-    account = target.cloud.account
+    account = target.aws.account
     return {"accountId": account, "arn": f"arn:aws:iam::{account}:root", "userId": account}
 
 
 def region(target: Target, _arguments: Inputs) -> Inputs:
     """aws.get_region."""
-    name = target.cloud.region
+    name = target.aws.region
     return {"region": name, "name": name, "id": name}
 
 
@@ -175,13 +175,13 @@ def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def deploy_stack(home: StackHome, deployment: Deployment, cloud: Cloud) -> LocalStack:
+def deploy_stack(home: StackHome, deployment: Deployment, aws: AwsClients) -> LocalStack:
     """Deploy the project's own program and remember the result in `home`."""
-    exports = deploy(declare, deployment, cloud)
+    exports = deploy(declare, deployment, aws)
     # The command line keeps its copies of snapshots with the stack, so that they go with it.
     cache = home.caches / deployment.stack
     stack = LocalStack(
-        name=deployment.stack, endpoint=cloud.endpoint, exports={**exports, "CHROMADB_CACHE_DIR": str(cache)}
+        name=deployment.stack, endpoint=aws.endpoint, exports={**exports, "CHROMADB_CACHE_DIR": str(cache)}
     )
     save(home, stack)
     return stack
@@ -194,7 +194,7 @@ def bring_up(
     served = home.is_served()
     record = start(home, port=port, end_with_parent=end_with_parent)
     try:
-        return deploy_stack(home, deployment, Cloud(record.endpoint))
+        return deploy_stack(home, deployment, AwsClients(record.endpoint))
     except BaseException:
         if not served:
             stop(home)

@@ -13,14 +13,14 @@ from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
-from chromadb_compaction.operations.replay import Whereabouts, put_into_quarantine, whereabouts
+from chromadb_compaction.operations.replay import DeltaLocations, locate_deltas, put_into_quarantine
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 
 _SEE = {"pending": "list", "quarantined": "quarantined"}
 
 
-class RefusedDelta(BaseModel):
+class QuarantinedDelta(BaseModel):
     """A delta in quarantine. `delta` is the key under which it was pending, `at` when it was refused, Unix seconds.
 
     `reason` None: none was left beside it, or it cannot be read.
@@ -71,9 +71,9 @@ class Selection(NamedTuple):
         return chosen
 
 
-def list_refused(services: Services) -> list[RefusedDelta]:
+def list_quarantined(services: Services) -> list[QuarantinedDelta]:
     """Return everything in quarantine, the newest first."""
-    at = whereabouts(services, archived=False).quarantined
+    at = locate_deltas(services, archived=False).quarantined
     found = in_threads(lambda pair: _refused(pair[0], pair[1], services), at.items())
     return sorted(found, key=lambda each: (each.at, each.delta), reverse=True)
 
@@ -85,10 +85,10 @@ def requeue(services: Services, selection: Selection, *, operator: str, dry_run:
     Raises LockHeldError while an execution works.
     """
 
-    def move(keys: Sequence[str], at: Whereabouts) -> None:
+    def move(keys: Sequence[str], at: DeltaLocations) -> None:
         in_threads(lambda key: _requeue(key, at.quarantined[key], services), keys)
 
-    def fits(key: str, at: Whereabouts) -> str | None:
+    def fits(key: str, at: DeltaLocations) -> str | None:
         try:
             parse_delta_id(
                 layout.parse_delta_key(key, prefix=services.settings.delta_prefix).stem, now=services.clock()
@@ -109,7 +109,7 @@ def quarantine(services: Services, selection: Selection, *, reason: str, operato
     Raises LockHeldError while an execution works.
     """
 
-    def move(keys: Sequence[str], at: Whereabouts) -> None:
+    def move(keys: Sequence[str], at: DeltaLocations) -> None:
         in_threads(lambda key: put_into_quarantine(key, at.pending[key], services, owner=operator, reason=reason), keys)
 
     return _move(services, selection, operator, move, lambda _key, _at: None, quarantined=False, dry_run=dry_run)
@@ -119,14 +119,14 @@ def _move(
     services: Services,
     selection: Selection,
     operator: str,
-    move: Callable[[Sequence[str], Whereabouts], None],
-    fits: Callable[[str, Whereabouts], str | None],
+    move: Callable[[Sequence[str], DeltaLocations], None],
+    fits: Callable[[str, DeltaLocations], str | None],
     *,
     quarantined: bool,
     dry_run: bool,
 ) -> Moved:
-    def plan() -> tuple[Moved, Whereabouts]:
-        at = whereabouts(services, archived=False)
+    def plan() -> tuple[Moved, DeltaLocations]:
+        at = locate_deltas(services, archived=False)
         there, what = (at.quarantined, "quarantined") if quarantined else (at.pending, "pending")
         chosen = selection.of(list(there), what=what, prefix=services.settings.delta_prefix)
         verdicts = {key: fits(key, at) for key in chosen}
@@ -151,9 +151,9 @@ def _requeue(key: str, found: ObjectInfo, services: Services) -> None:
     services.objects.delete([found.key, layout.reason_key(found.key)])
 
 
-def _refused(delta: str, found: ObjectInfo, services: Services) -> RefusedDelta:
+def _refused(delta: str, found: ObjectInfo, services: Services) -> QuarantinedDelta:
     note = _reason(found.key, services)
-    return RefusedDelta(
+    return QuarantinedDelta(
         delta=note.delta if note else delta,
         key=found.key,
         bytes=found.bytes,

@@ -18,7 +18,7 @@ COPIES_AT_ONCE = 500
 Sizes = Mapping[str, int]
 
 
-class Whereabouts(NamedTuple):
+class DeltaLocations(NamedTuple):
     """Where deltas stand, each by the key under which it was or would be pending."""
 
     pending: Mapping[str, ObjectInfo]
@@ -42,7 +42,7 @@ class ReplayPlan(NamedTuple):
     rewritten: tuple[str, ...]
 
 
-def plan_replay(wanted: Sizes, at: Whereabouts, *, without: Collection[str] = ()) -> ReplayPlan:
+def plan_replay(wanted: Sizes, at: DeltaLocations, *, without: Collection[str] = ()) -> ReplayPlan:
     """Say what it takes to have every delta of `wanted` (key -> bytes) pending, except those of `without`.
 
     A delta is known by its key and its size: a copy's ETag differs from the original's where the bucket encrypts
@@ -54,7 +54,7 @@ def plan_replay(wanted: Sizes, at: Whereabouts, *, without: Collection[str] = ()
     return ReplayPlan(**{name: tuple(keys) for name, keys in found.items()})
 
 
-def _fate(key: str, size: int, at: Whereabouts, without: Collection[str]) -> str:
+def _fate(key: str, size: int, at: DeltaLocations, without: Collection[str]) -> str:
     if key in without:
         return "left_out"
     if key in at.pending:
@@ -65,7 +65,7 @@ def _fate(key: str, size: int, at: Whereabouts, without: Collection[str]) -> str
     return "copies" if archived is not None and archived.bytes == size else "gone"
 
 
-def whereabouts(services: Services, *, archived: bool = True) -> Whereabouts:
+def locate_deltas(services: Services, *, archived: bool = True) -> DeltaLocations:
     """List delta/, quarantine/ and, unless they do not matter, the many of compacted/."""
     prefix = services.settings.delta_prefix
     listings = in_threads(
@@ -73,7 +73,7 @@ def whereabouts(services: Services, *, archived: bool = True) -> Whereabouts:
         (prefix, layout.COMPACTED_PREFIX if archived else None, layout.QUARANTINE_PREFIX),
     )
     pending, compacted, quarantined = ([d for d in listed if _is_delta(d.key)] for listed in listings)
-    return Whereabouts(
+    return DeltaLocations(
         {info.key: info for info in pending},
         {layout.pending_key(info.key, prefix=prefix): info for info in compacted},
         {layout.pending_key(info.key, prefix=prefix): info for info in quarantined},
@@ -95,7 +95,7 @@ def check_possible(plan: ReplayPlan) -> None:
         )
 
 
-def carry_out(plan: ReplayPlan, at: Whereabouts, services: Services, *, alive: Callable[[], None]) -> None:
+def carry_out(plan: ReplayPlan, at: DeltaLocations, services: Services, *, alive: Callable[[], None]) -> None:
     """Copy from compacted/ to delta/. A second run finds done what the first did."""
 
     def copy(key: str) -> None:
@@ -106,7 +106,7 @@ def carry_out(plan: ReplayPlan, at: Whereabouts, services: Services, *, alive: C
         in_threads(copy, plan.copies[start : start + COPIES_AT_ONCE])
 
 
-def leave_out(keys: Iterable[str], at: Whereabouts, services: Services, *, owner: str, reason: str) -> None:
+def leave_out(keys: Iterable[str], at: DeltaLocations, services: Services, *, owner: str, reason: str) -> None:
     """Move deltas into quarantine with a reason, from wherever they stand; the copy in compacted/ stays."""
 
     def move(key: str) -> None:

@@ -23,14 +23,14 @@ from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictErro
 from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import (
+    DeltaLocations,
     ReplayPlan,
     Sizes,
-    Whereabouts,
     carry_out,
     check_possible,
     leave_out,
+    locate_deltas,
     plan_replay,
-    whereabouts,
 )
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, Readable, read_catalogue, read_list
@@ -83,7 +83,7 @@ class _Plan(NamedTuple):
     undone: Line
     wanted: Sizes
     without: frozenset[str]
-    at: Whereabouts
+    at: DeltaLocations
     replay: ReplayPlan
 
 
@@ -117,7 +117,7 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
     line = _undone(request.snapshot_id, catalogue)
     if request.replay:
         _check_known(line)
-    at = whereabouts(services)
+    at = locate_deltas(services)
     lists = _lists(catalogue, set(line.snapshots) if request.replay else set(), services)
     wanted = _wanted(target, line, lists, at)
     without = _named(request.without, wanted)
@@ -179,7 +179,7 @@ def _check_known(line: Line) -> None:
         )
 
 
-def _wanted(target: Readable, line: Line, lists: Mapping[str, list[DeltaOutcome]], at: Whereabouts) -> Sizes:
+def _wanted(target: Readable, line: Line, lists: Mapping[str, list[DeltaOutcome]], at: DeltaLocations) -> Sizes:
     """Return what was merged since the target, key -> bytes.
 
     That is what the undone snapshots merged; and what was archived since though no snapshot lists it: passes that
@@ -237,7 +237,7 @@ def _look_again(plan: _Plan, services: Services) -> None:
     So it is done with or without the lock: the snapshot that now stands lacks those rows, and no CleanUp takes a
     delta away for a snapshot that stands no longer.
     """
-    at = whereabouts(services)
+    at = locate_deltas(services)
     again = plan_replay(plan.wanted, at, without=plan.without)
     carry_out(again, at, services, alive=lambda: None)
 
@@ -255,7 +255,7 @@ def _swap(request: RollbackRequest, plan: _Plan, services: Services, *, before_s
         published_at=services.clock(),
     )
     try:
-        publish(services, pointer, etag=plan.catalogue.standing.etag, before_swap=before_swap)
+        publish(services, pointer, etag=plan.catalogue.current_pointer.etag, before_swap=before_swap)
     except SnapshotConflictError as error:
         raise SnapshotConflictError(
             "somebody else has published meanwhile, so nothing was rolled back; look at: chromadb-compaction snapshots"
@@ -265,7 +265,7 @@ def _swap(request: RollbackRequest, plan: _Plan, services: Services, *, before_s
 
 def _sequence(plan: _Plan) -> int:
     """Return a number above every one that was used, as far as they are known."""
-    pointer = plan.catalogue.standing.pointer
+    pointer = plan.catalogue.current_pointer.pointer
     if pointer:
         return pointer.sequence if _is_published(plan) else pointer.sequence + 1
     known = [*plan.catalogue.readable, *plan.catalogue.damaged, *plan.catalogue.listed]
@@ -278,7 +278,7 @@ def _answer(request: RollbackRequest, plan: _Plan) -> RolledBack:
     return RolledBack(
         snapshot_id=request.snapshot_id,
         previous=current,
-        previous_problem=catalogue.standing.problem or catalogue.damaged.get(current or ""),
+        previous_problem=catalogue.current_pointer.problem or catalogue.damaged.get(current or ""),
         sequence=_sequence(plan),
         swapped=not _is_published(plan),
         dry_run=request.dry_run,

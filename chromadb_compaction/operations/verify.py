@@ -55,7 +55,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     """
     catalogue = read_catalogue(services)
     manifest = catalogue.find(snapshot_id).manifest
-    problems = [catalogue.standing.problem] if catalogue.standing.problem else []
+    problems = [catalogue.current_pointer.problem] if catalogue.current_pointer.problem else []
     try:
         read_list(services, manifest.snapshot_id)
     except SnapshotCorruptError as error:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromadb_compaction.errors import SnapshotTooLargeError
-from chromadb_compaction.native_memory import give_back
+from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import ROW_GROUP, RunWriter, cut, run_dimension, with_dimension
 
@@ -83,7 +83,7 @@ class SpillingMerge:
             for piece in cut(rows, max_bytes=self._piece_bytes, max_rows=ROW_GROUP):
                 stream.write_table(piece.combine_chunks())
         del rows
-        give_back()
+        trim_memory()
         self._spills.append(path)
         self._spilled_bytes += path.stat().st_size
 

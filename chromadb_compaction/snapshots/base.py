@@ -24,10 +24,10 @@ def read_base(services: Services, base: BaseRef) -> Manifest | None:
     Raises SnapshotConflictError if the pointer is no longer what the pass started from: all further work would
     be lost at the swap.
     """
-    standing = read_pointer(services)
-    if (standing.etag if standing else None) != base.etag:
-        raise conflict(standing)
-    return read_manifest(services, standing.pointer) if standing else None
+    current = read_pointer(services)
+    if (current.etag if current else None) != base.etag:
+        raise conflict(current)
+    return read_manifest(services, current.pointer) if current else None
 
 
 def ensure_copies(services: Services, base: Manifest | None, collections: Iterable[str]) -> int:

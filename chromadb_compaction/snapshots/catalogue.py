@@ -17,7 +17,7 @@ from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.lineage import Parents
-from chromadb_compaction.snapshots.pointer import StandingPointer, look_at_pointer
+from chromadb_compaction.snapshots.pointer import CurrentPointer, read_current_pointer
 
 SEE_LIST = "chromadb-compaction snapshots list names those there are"
 
@@ -36,7 +36,7 @@ class Catalogue(NamedTuple):
     Uploads that were given up before they had a manifest are in neither.
     """
 
-    standing: StandingPointer
+    current_pointer: CurrentPointer
     objects: Mapping[str, ObjectInfo]
     readable: Mapping[str, Readable]
     damaged: Mapping[str, str]
@@ -45,7 +45,7 @@ class Catalogue(NamedTuple):
     @property
     def current(self) -> str | None:
         """The published snapshot's id, if the pointer can be read."""
-        return self.standing.pointer.snapshot_id if self.standing.pointer else None
+        return self.current_pointer.pointer.snapshot_id if self.current_pointer.pointer else None
 
     @property
     def parents(self) -> Parents:
@@ -85,8 +85,8 @@ class Catalogue(NamedTuple):
         """
         wanted = snapshot_id or self.current
         if wanted is None:
-            if self.standing.problem:
-                raise SnapshotCorruptError(self.standing.problem)
+            if self.current_pointer.problem:
+                raise SnapshotCorruptError(self.current_pointer.problem)
             raise NoSnapshotError("nothing has been published yet; run: chromadb-compaction compact --wait")
         if wanted in self.damaged:
             raise SnapshotCorruptError(self.damaged[wanted])
@@ -99,23 +99,25 @@ class Catalogue(NamedTuple):
 def read_catalogue(services: Services) -> Catalogue:
     """List everything under the snapshot prefix, and read every manifest."""
     prefix = services.settings.snapshot_prefix
-    standing = look_at_pointer(services)
+    current_pointer = read_current_pointer(services)
     objects = {info.key: info for info in services.objects.list(prefix)}
     manifests = [key for key in objects if _is_manifest(key, prefix)]
-    if standing.pointer:
-        manifests = sorted({*manifests, layout.manifest_key(standing.pointer.snapshot_id, prefix=prefix)})
+    if current_pointer.pointer:
+        manifests = sorted({*manifests, layout.manifest_key(current_pointer.pointer.snapshot_id, prefix=prefix)})
     readable: dict[str, Readable] = {}
     damaged: dict[str, str] = {}
-    for key, read in zip(manifests, in_threads(lambda key: _read(key, standing, services), manifests), strict=True):
+    for key, read in zip(
+        manifests, in_threads(lambda key: _read(key, current_pointer, services), manifests), strict=True
+    ):
         snapshot_id = str(layout.snapshot_of_key(key, prefix=prefix))
         if isinstance(read, str):
             damaged[snapshot_id] = read
         else:
             readable[snapshot_id] = read
     published = [each for each in readable if layout.cleaned_key(each, prefix=prefix) in objects]
-    if standing.pointer is None and standing.problem is None and published:
-        standing = standing._replace(problem=_lost(max(published), services))
-    return Catalogue(standing, objects, readable, damaged, prefix)
+    if current_pointer.pointer is None and current_pointer.problem is None and published:
+        current_pointer = current_pointer._replace(problem=_lost(max(published), services))
+    return Catalogue(current_pointer, objects, readable, damaged, prefix)
 
 
 def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:
@@ -139,7 +141,7 @@ def _is_manifest(key: str, prefix: str) -> bool:
     return snapshot_id is not None and key == layout.manifest_key(snapshot_id, prefix=prefix)
 
 
-def _read(key: str, standing: StandingPointer, services: Services) -> Readable | str:
+def _read(key: str, current_pointer: CurrentPointer, services: Services) -> Readable | str:
     """Return the manifest, or what is wrong with it. Of the published one the pointer knows the SHA-256."""
     mend = f"restore its previous version in the bucket, or roll back to another snapshot; {SEE_LIST}"
     snapshot_id = str(layout.snapshot_of_key(key, prefix=services.settings.snapshot_prefix))
@@ -151,7 +153,7 @@ def _read(key: str, standing: StandingPointer, services: Services) -> Readable |
     except ValidationError:
         return f"{key} cannot be understood; {mend}"
     sha256 = hashlib.sha256(stored.body).hexdigest()
-    pointer = standing.pointer
+    pointer = current_pointer.pointer
     if pointer and pointer.snapshot_id == snapshot_id and pointer.manifest_sha256 != sha256:
         return f"{key} is not what the pointer says it is (its SHA-256 differs); {mend}"
     if manifest.snapshot_id != snapshot_id:

@@ -34,7 +34,7 @@ class PublishedPointer(NamedTuple):
     etag: str
 
 
-class StandingPointer(NamedTuple):
+class CurrentPointer(NamedTuple):
     """What stands under the pointer's key, whatever it is worth: `problem` says why there is no `pointer`.
 
     `etag` None: no object stands there.
@@ -45,17 +45,17 @@ class StandingPointer(NamedTuple):
     problem: str | None
 
 
-def look_at_pointer(services: Services) -> StandingPointer:
+def read_current_pointer(services: Services) -> CurrentPointer:
     """Return the pointer even if it cannot be understood: a rollback replaces that one too."""
     key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
     try:
         stored = services.objects.get(key)
     except ObjectMissingError:
-        return StandingPointer(None, None, None)
+        return CurrentPointer(None, None, None)
     try:
-        return StandingPointer(_parsed(key, stored).pointer, stored.etag, None)
+        return CurrentPointer(_parsed(key, stored).pointer, stored.etag, None)
     except SnapshotCorruptError as error:
-        return StandingPointer(None, stored.etag, str(error))
+        return CurrentPointer(None, stored.etag, str(error))
 
 
 def read_pointer(services: Services) -> PublishedPointer | None:
@@ -108,9 +108,9 @@ def publish(
         try:
             services.objects.put_if(key, body, etag=etag)
         except (PreconditionFailedError, TransientStorageError) as error:
-            standing = _read_back(services, pointer, etag=etag, cause=error)
-            if standing is not None:
-                return standing
+            current = _read_back(services, pointer, etag=etag, cause=error)
+            if current is not None:
+                return current
             log.warning("swapping the pointer, attempt %d: %s", attempt, error)
             time.sleep(SWAP_PAUSE_SECONDS * attempt)
         else:
@@ -119,20 +119,20 @@ def publish(
 
 
 def _read_back(services: Services, wanted: Pointer, *, etag: str | None, cause: Exception) -> Pointer | None:
-    """Return the standing pointer if the commit is ours, None if the pointer is still what it was."""
-    standing = read_pointer(services)
-    if standing is not None and standing.pointer.commit_id == wanted.commit_id:
-        return standing.pointer
-    if (standing.etag if standing else None) == etag:
+    """Return the current pointer if the commit is ours, None if the pointer is still what it was."""
+    current = read_pointer(services)
+    if current is not None and current.pointer.commit_id == wanted.commit_id:
+        return current.pointer
+    if (current.etag if current else None) == etag:
         return None
-    raise conflict(standing) from cause
+    raise conflict(current) from cause
 
 
-def conflict(standing: PublishedPointer | None) -> SnapshotConflictError:
+def conflict(current: PublishedPointer | None) -> SnapshotConflictError:
     """Return the error that says who published in between."""
-    if standing is None:
+    if current is None:
         return SnapshotConflictError("the pointer has gone since this pass began; nothing is lost: run again")
-    pointer = standing.pointer
+    pointer = current.pointer
     return SnapshotConflictError(
         f"{pointer.commit_id} has published snapshot {pointer.snapshot_id} since this pass began;"
         " nothing is lost: the deltas are still pending, run again"

@@ -19,7 +19,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
-from chromadb_compaction.ports import DeadLetter, ReceivedNotice, Services
+from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotice, Services
 
 SPARE_NOTICES = 1000
 """Received beyond one notice per delta: those of deltas that earlier passes moved before their notice came."""
@@ -28,7 +28,7 @@ NOTICES_AT_ONCE = 100
 log = logging.getLogger(__name__)
 
 
-class Settled(NamedTuple):
+class ArchivedDeltas(NamedTuple):
     """The deltas that are no longer pending, by where they are now, and how many notices were deleted."""
 
     archived: int
@@ -36,13 +36,13 @@ class Settled(NamedTuple):
     messages_deleted: int
 
 
-def settle(
+def archive(
     outcomes: Sequence[DeltaOutcome],
     services: Services,
     *,
     confirm: Callable[[], bool],
     still_published: Callable[[], bool],
-) -> Settled | None:
+) -> ArchivedDeltas | None:
     """Move merged deltas to compacted/, take refused ones out of delta/, and empty the queue of their notices.
 
     `confirm` is asked between copying and deleting, `still_published` after that; if either says no, no merged
@@ -60,7 +60,7 @@ def settle(
         _put_back([o for o in archived if o.key not in rewritten], services)
         return None
     moved = {o.key for o in (*archived, *refused)} - rewritten
-    return Settled(
+    return ArchivedDeltas(
         archived=sum(o.key in moved for o in archived),
         quarantined=sum(o.key in moved for o in refused),
         messages_deleted=_answer_notices(moved, len(outcomes) + SPARE_NOTICES, services),
@@ -114,7 +114,7 @@ def _report(refused: Sequence[DeltaOutcome], services: Services) -> None:
     """Send a letter for each refused delta that is still pending: once, or again if a crash follows right away."""
     pending = in_threads(lambda delta: services.objects.head(delta.key) is not None, refused)
     letters = [
-        DeadLetter(delta.key, delta.reason or "refused without a reason")
+        DeadLetterMessage(delta.key, delta.reason or "refused without a reason")
         for delta, is_pending in zip(refused, pending, strict=True)
         if is_pending
     ]
@@ -130,7 +130,7 @@ def _answer_notices(moved: set[str], limit: int, services: Services) -> int:
         foreign = [notice for notice in notices if not _names_a_delta(notice, services)]
         if foreign:
             services.queue.dead_letter(
-                [DeadLetter(None, "the message is no notice of a delta", notice.body) for notice in foreign]
+                [DeadLetterMessage(None, "the message is no notice of a delta", notice.body) for notice in foreign]
             )
         spent = [*foreign, *_spent(ours, moved, services)]
         if spent:

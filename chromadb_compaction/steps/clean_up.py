@@ -13,7 +13,7 @@ from chromadb_compaction.messages import CleanedUp, CleanUpRequest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.snapshots.pruning import NOTHING, prune
-from chromadb_compaction.steps.archiving import Settled, settle
+from chromadb_compaction.steps.archiving import ArchivedDeltas, archive
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
     Otherwise nothing leaves delta/, and a later pass merges what is pending again: that changes nothing.
     """
     with heartbeat(services, request.execution) as heart:
-        settled = settle_published(request.snapshot_id, request.outcome, services, alive=heart.check)
+        settled = archive_published(request.snapshot_id, request.outcome, services, alive=heart.check)
         if settled is None:
             return CleanedUp(
                 archived=0,
@@ -39,9 +39,9 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
     return CleanedUp(**settled._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)
 
 
-def settle_published(
+def archive_published(
     snapshot_id: str | None, outcome: str, services: Services, *, alive: Callable[[], None]
-) -> Settled | None:
+) -> ArchivedDeltas | None:
     """Carry out the outcomes listed under `outcome`, and mark the snapshot that merged them as cleaned.
 
     Returns None, with no merged delta gone from delta/, when `snapshot_id` is not or no longer published: a snapshot
@@ -60,7 +60,7 @@ def settle_published(
         log.warning("%s is not published: its deltas stay where they are", snapshot_id)
         return None
     outcomes = unpack_outcomes(services.objects.get(outcome).body)
-    settled = settle(outcomes, services, confirm=confirm, still_published=still_published)
+    settled = archive(outcomes, services, confirm=confirm, still_published=still_published)
     if settled is None:
         log.warning("%s was replaced or rolled back meanwhile: its deltas stay where they are", snapshot_id)
         return None

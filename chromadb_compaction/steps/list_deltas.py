@@ -12,7 +12,7 @@ from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, Delt
 from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer
-from chromadb_compaction.steps.clean_up import settle_published
+from chromadb_compaction.steps.clean_up import archive_published
 
 NOTHING_PUBLISHED = BaseRef(snapshot_id=None, etag=None, sequence=0)
 
@@ -88,7 +88,7 @@ def _finish_clean_up(base: BaseRef, services: Services, heart: Heartbeat) -> str
         return None
     merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
     try:
-        settled = settle_published(base.snapshot_id, merged, services, alive=heart.check)
+        settled = archive_published(base.snapshot_id, merged, services, alive=heart.check)
     except ObjectMissingError as error:
         # What is still pending is merged once more, which changes nothing, and is settled after that.
         log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)

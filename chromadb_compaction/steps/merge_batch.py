@@ -23,7 +23,7 @@ from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, SHAPES, CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.native_memory import give_back_at_once
+from chromadb_compaction.native_memory import use_system_memory_pool
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.spill import SpillingMerge
@@ -59,7 +59,7 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     unexpected fails the task and leaves every delta pending. Raises SnapshotTooLargeError for what the function
     cannot hold.
     """
-    give_back_at_once()
+    use_system_memory_pool()
     with heartbeat(services, request.execution) as heart, cache_of(services).scratch() as scratch:
         merged = _merge(request, services, scratch, heart)
         report = report_key(request.batch.key)

@@ -9,7 +9,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.fold.collections import FoldedCollection, fold_collections
+from chromadb_compaction.fold.collections import FoldedCollection, fold_pass
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
@@ -31,10 +31,10 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
     both cases nothing has been published, and the deltas are still pending.
     """
     with heartbeat(services, request.execution) as heart:
-        standing = read_pointer(services)
-        if standing is not None and standing.pointer.commit_id == commit_id(request.execution, request.pass_number):
-            log.info("snapshot %s is this pass's own, published before", standing.pointer.snapshot_id)
-            return _recorded(standing.pointer.snapshot_id, services)
+        current = read_pointer(services)
+        if current is not None and current.pointer.commit_id == commit_id(request.execution, request.pass_number):
+            log.info("snapshot %s is this pass's own, published before", current.pointer.snapshot_id)
+            return _recorded(current.pointer.snapshot_id, services)
         base = read_base(services, request.base)
         outcomes = _outcomes(request, services)
         with cache_of(services).scratch() as scratch:
@@ -51,7 +51,7 @@ def _fold_and_publish(
     heart: Heartbeat,
 ) -> PublishedSnapshot:
     phases = Phases()
-    folded = fold_collections(request, services, base=base, scratch=scratch, phases=phases, heart=heart)
+    folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heart=heart)
     changed = [collection for collection in folded if collection.result.ledger_changed]
     if not changed:
         return _nothing_new(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
@@ -76,10 +76,10 @@ def _fold_and_publish(
         )
         pointer = write_objects(services, manifest, outcomes, answer)
     with phases("publish"):
-        standing = publish(services, pointer, etag=request.base.etag, before_swap=heart.check)
-    if standing.snapshot_id != draft.snapshot_id:
-        log.info("snapshot %s is this pass's own, published by an earlier attempt", standing.snapshot_id)
-        return _recorded(standing.snapshot_id, services)
+        current = publish(services, pointer, etag=request.base.etag, before_swap=heart.check)
+    if current.snapshot_id != draft.snapshot_id:
+        log.info("snapshot %s is this pass's own, published by an earlier attempt", current.snapshot_id)
+        return _recorded(current.snapshot_id, services)
     log.info("published snapshot %s: %d bytes uploaded", draft.snapshot_id, uploaded)
     _keep_copies(services, base, folded, wanted, draft.snapshot_id)
     return answer.model_copy(update={"seconds": phases.seconds})

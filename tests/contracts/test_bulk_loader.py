@@ -21,8 +21,8 @@ import pytest
 from benchmarks.memory import MEBIBYTE
 from chromadb_compaction.chroma import compatibility, index_build
 from chromadb_compaction.chroma.bulk_loader import BulkLoader, choose_loader
-from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection, open_directory, settle
-from chromadb_compaction.chroma.compatibility import PROVEN, migrations_digest, refusal
+from chromadb_compaction.chroma.client import Collection, CollectionSpec, finalize, open_collection, open_directory
+from chromadb_compaction.chroma.compatibility import PROVEN, incompatibility, migrations_digest
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
@@ -41,7 +41,7 @@ def base(tmp_path: Path) -> FoldPlan:
     """Twenty rows, loaded into `tmp_path`."""
     plan = planned(None, FIRST)
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
-    settle(tmp_path)
+    finalize(tmp_path)
     return plan
 
 
@@ -66,7 +66,7 @@ def leave_something_queued(directory: Path) -> None:
 
 
 def test_a_directory_of_the_proven_version_is_loaded_in_bulk(tmp_path: Path, base: FoldPlan) -> None:
-    assert refusal(tmp_path, SPEC) is None
+    assert incompatibility(tmp_path, SPEC) is None
     assert choose_loader(tmp_path, SPEC).name == "bulk"
 
 
@@ -107,14 +107,14 @@ def test_another_version_of_chromadb_is_left_to_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compatibility, "CHROMADB_VERSION", "99.0.0")
-    assert refusal(tmp_path, SPEC) == "ChromaDB 99.0.0 is not one that the differential suite has passed on"
+    assert incompatibility(tmp_path, SPEC) == "ChromaDB 99.0.0 is not one that the differential suite has passed on"
 
 
 def test_a_python_whose_sqlite_cannot_index_texts_uses_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compatibility, "_PROBE", "CREATE VIRTUAL TABLE texts USING fts99(text)")
-    assert "full-text index" in str(refusal(tmp_path, SPEC))
+    assert "full-text index" in str(incompatibility(tmp_path, SPEC))
 
 
 def test_the_gate_knows_the_tables_of_every_proven_version_by_their_migrations(tmp_path: Path, base: FoldPlan) -> None:
@@ -156,7 +156,7 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
     plan = planned(base.ledger, run)
     BulkLoader(rebuilds=lambda _: rebuilds).apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
-    settle(tmp_path)
+    finalize(tmp_path)
     operations = 3 + 25 if rebuilds else 2 + 25
     assert len(opened) == -(-operations // 5)
     assert entries(segment(tmp_path)) == (28 if rebuilds else 30)
@@ -328,7 +328,7 @@ def test_many_folds_of_every_kind_leave_no_more_bytes_than_a_fresh_directory(tmp
         plan = planned(ledger, a_run(upserts, gone, documents=documents, delta=delta))
         choose_loader(folded, spec).apply(folded, spec, plan, progress=no_progress)
         verify(folded, spec, plan, progress=no_progress)
-        settle(folded)
+        finalize(folded)
         live = {row_id: vector for row_id, vector in (live | upserts).items() if row_id not in gone}
         texts |= documents
         ledger = plan.ledger
@@ -336,7 +336,7 @@ def test_many_folds_of_every_kind_leave_no_more_bytes_than_a_fresh_directory(tmp
         shutil.rmtree(fresh, ignore_errors=True)
         whole = planned(None, a_run(live, documents={row_id: texts[row_id] for row_id in live}))
         ApiLoader().apply(fresh, spec, whole, progress=no_progress)
-        settle(fresh)
+        finalize(fresh)
         assert size(folded) <= 1.15 * size(fresh), f"after fold {delta}"
 
 

@@ -14,8 +14,8 @@ from mypy_boto3_sqs import SQSClient
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.delta_queue import LETTER_TEXT, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
-from chromadb_compaction.ports import DeadLetter, DeltaNotice, DeltaQueue, ReceivedNotice
-from tests.fakes.aws.cloud import InProcessAws
+from chromadb_compaction.ports import DeadLetterMessage, DeltaNotice, DeltaQueue, ReceivedNotice
+from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.queue import InMemoryDeltaQueue
 
 Send = Callable[[str], None]
@@ -110,19 +110,21 @@ class DeltaQueueContract:
         assert received.key == "delta/docs/a.parquet"
 
     def test_a_dead_letter_says_which_delta_and_why(self, queue: DeltaQueue, letters: Letters) -> None:
-        queue.dead_letter([DeadLetter("delta/docs/a.parquet", "row 3 holds NaN")])
+        queue.dead_letter([DeadLetterMessage("delta/docs/a.parquet", "row 3 holds NaN")])
 
         assert letters() == [{"format": 1, "key": "delta/docs/a.parquet", "reason": "row 3 holds NaN"}]
 
     def test_a_foreign_messages_letter_says_what_it_said(self, queue: DeltaQueue, letters: Letters) -> None:
-        queue.dead_letter([DeadLetter(None, "the message is no notice of a delta", "hello")])
+        queue.dead_letter([DeadLetterMessage(None, "the message is no notice of a delta", "hello")])
 
         assert letters() == [
             {"format": 1, "key": None, "reason": "the message is no notice of a delta", "body": "hello"}
         ]
 
     def test_many_long_letters_all_arrive_shortened(self, queue: DeltaQueue, letters: Letters) -> None:
-        queue.dead_letter([DeadLetter(f"delta/docs/{n}.parquet", "é" * 100_000, "é" * 100_000) for n in range(12)])
+        queue.dead_letter(
+            [DeadLetterMessage(f"delta/docs/{n}.parquet", "é" * 100_000, "é" * 100_000) for n in range(12)]
+        )
 
         arrived = letters()
 
@@ -204,7 +206,7 @@ class SqsDeltaQueueContract(DeltaQueueContract):
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
             queue.notify([a_notice()])
         with pytest.raises(ConfigurationError, match="DELTA_DLQ_URL is not set"):
-            queue.dead_letter([DeadLetter(None, "why")])
+            queue.dead_letter([DeadLetterMessage(None, "why")])
 
 
 class TestSqsDeltaQueue(SqsDeltaQueueContract):

@@ -21,7 +21,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.ports import LeaseStore
-from tests.fakes.aws.cloud import InProcessAws
+from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.leases import InMemoryLeaseStore
 
 LOCK = "chroma-main-snapshot"

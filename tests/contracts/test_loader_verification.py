@@ -13,10 +13,10 @@ import pytest
 from chromadb_compaction.chroma.client import (
     Collection,
     CollectionSpec,
+    finalize,
     open_collection,
     open_directory,
     prepare_collection,
-    settle,
 )
 from chromadb_compaction.chroma.loader import ApiLoader
 from chromadb_compaction.chroma.verification import differing, same_metadata, verify
@@ -73,14 +73,14 @@ def test_an_unflushed_index_is_refused(tmp_path: Path) -> None:
     with open_directory(tmp_path) as client:
         prepare_collection(client, SPEC, operations=3).add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32))
     with pytest.raises(VerificationError, match="2 operations are still queued"):
-        settle(tmp_path)
+        finalize(tmp_path)
 
 
 def test_a_directory_whose_sqlite_is_in_use_is_refused(tmp_path: Path, plan: FoldPlan) -> None:
     assert plan.counts.records == 2
     (tmp_path / "chroma.sqlite3-shm").touch()
     with pytest.raises(VerificationError, match=r"still in use, chroma\.sqlite3-shm"):
-        settle(tmp_path)
+        finalize(tmp_path)
 
 
 def test_pages_that_the_queue_once_used_are_given_back(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_pages_that_the_queue_once_used_are_given_back(tmp_path: Path) -> None:
     plan = planned(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}))
     ApiLoader().apply(tmp_path, SPEC._replace(dimension=300), plan, progress=no_progress)
     before = (tmp_path / "chroma.sqlite3").stat().st_size
-    settle(tmp_path)
+    finalize(tmp_path)
     assert (tmp_path / "chroma.sqlite3").stat().st_size < before / 2
     with closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as database:
         assert database.execute("PRAGMA freelist_count").fetchone() == (0,)

@@ -26,7 +26,7 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.ports import ObjectStore
-from tests.fakes.aws.cloud import InProcessAws
+from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.objects import InMemoryObjectStore
 
 A_DAY = 86_400

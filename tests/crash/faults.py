@@ -12,7 +12,7 @@ from chromadb_compaction import layout
 from tests.crash.machine import Ended, Step
 from tests.crash.rollbacks import roll_back
 from tests.crash.world import Then, World
-from tests.fakes.aws.cloud import Perform
+from tests.fakes.aws.in_process import Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, answer_json, refused
 from tests.fakes.aws.s3 import keys_to_delete, refused_key
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.errors import CompactionError
-from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold, no_progress
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection, no_progress
 from tests.crash.determinism import files_on, write_files
 
 
@@ -42,7 +42,7 @@ class FoldMemory:
 def _folded(request: FoldRequest, progress: Progress) -> _Outcome:
     result: FoldResult | CompactionError
     try:
-        result = fold(request, progress=progress)
+        result = fold_collection(request, progress=progress)
     except CompactionError as error:
         result = error
     return _Outcome(result, files_on(request.directory))

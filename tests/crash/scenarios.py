@@ -14,7 +14,7 @@ from tests.crash.rollbacks import roll_back
 from tests.crash.truth import Truth
 from tests.crash.world import World
 from tests.e2e.model import Delta, Row
-from tests.fakes.cloud import START
+from tests.fakes.services import START
 
 DAY = 86_400.0
 

@@ -11,7 +11,7 @@ from tests.crash.determinism import write_files
 from tests.crash.folds import FoldMemory
 from tests.crash.machine import TaskFailed
 from tests.crash.world import ExecutionDied, Fault, World
-from tests.fakes.aws.cloud import Perform
+from tests.fakes.aws.in_process import Perform
 from tests.fakes.aws.protocol import Answer, Call
 
 ME = "operator:me@here/1"

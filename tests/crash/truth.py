@@ -19,7 +19,7 @@ from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from tests.crash.world import World
 from tests.e2e.model import Delta, Record, content_of, expected
-from tests.fakes.aws.cloud import Saved
+from tests.fakes.aws.in_process import Saved
 from tests.fakes.aws.protocol import Call
 from tests.fakes.aws.s3 import StoredBytes
 

@@ -35,9 +35,9 @@ from tasks import merge_batch as merge_batch_task
 from tests.crash.determinism import OneByOne, files_on, write_files
 from tests.crash.folds import FoldMemory
 from tests.crash.machine import Ended, Machine, Step, TaskFailed
-from tests.fakes.aws.cloud import InProcessAws, Perform, Saved
+from tests.fakes.aws.in_process import InProcessAws, Perform, Saved
 from tests.fakes.aws.protocol import Answer, Call
-from tests.fakes.cloud import FakeClock
+from tests.fakes.services import FakeClock
 
 FUNCTIONS: dict[str, Callable[[object, object], dict[str, Any]]] = {
     "${AcquireLockFunctionArn}": acquire_lock.handler,
@@ -241,7 +241,7 @@ class World:
         yield publication, "secrets", chance
         yield cache, "secrets", chance
         yield times, "time", SimpleNamespace(perf_counter=self.clock)
-        yield workers, "fold", self._folds.fold
+        yield workers, "fold_collection", self._folds.fold
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None

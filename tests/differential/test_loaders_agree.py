@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
-from chromadb_compaction.chroma.client import CollectionSpec, create_directory, settle
+from chromadb_compaction.chroma.client import CollectionSpec, create_directory, finalize
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.fold.fold import no_progress
@@ -94,7 +94,7 @@ def load(directory: Path, history: History, loader: Loader) -> None:
             loader.apply(directory, spec, plan, progress=no_progress)
         if plan.touches_records and loader.name == "bulk":
             verify(directory, spec, plan, progress=no_progress)
-            settle(directory)
+            finalize(directory)
         ledger = plan.ledger
 
 

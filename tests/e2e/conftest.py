@@ -9,7 +9,7 @@ import pytest
 from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, deploy_stack
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.resources.clients import AwsClients
 from tests.stack import Stack
 
 LOG_LINES = 60
@@ -19,9 +19,9 @@ DeployStack = Callable[..., Stack]
 class StackPool:
     """Deployed stacks by how they are configured: a deployment costs half a second, its cold functions several."""
 
-    def __init__(self, home: StackHome, cloud: Cloud) -> None:
+    def __init__(self, home: StackHome, aws: AwsClients) -> None:
         self._home = home
-        self._cloud = cloud
+        self._aws = aws
         self._stacks: dict[tuple[object, object], Stack] = {}
         self._deployed = 0
 
@@ -47,7 +47,7 @@ class StackPool:
     def _deploy(self, config: Mapping[str, str], environment: Mapping[str, str]) -> Stack:
         self._deployed += 1
         deployment = Deployment(f"test{self._deployed}", {"enableCompaction": "false", **config}, environment)
-        return Stack(deploy_stack(self._home, deployment, self._cloud), self._home)
+        return Stack(deploy_stack(self._home, deployment, self._aws), self._home)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def stack_pool(local_server: StackHome) -> StackPool:
     """All stacks in the server."""
     record = local_server.record()
     assert record is not None
-    return StackPool(local_server, Cloud(record.endpoint))
+    return StackPool(local_server, AwsClients(record.endpoint))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import sys
 from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, deploy_stack
 from chromadb_compaction.local.home import ServerRecord, StackHome
-from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.resources.clients import AwsClients
 from tests.stack import Stack
 
 
@@ -65,4 +65,4 @@ class DurableServer:
         record = ServerRecord(pid=self._process.pid, port=self._port)
         self.home.write_record(record)
         server._await_health(self.home, record)
-        return Stack(deploy_stack(self.home, self._deployment, Cloud(record.endpoint)), self.home)
+        return Stack(deploy_stack(self.home, self._deployment, AwsClients(record.endpoint)), self.home)

@@ -11,7 +11,7 @@ import pytest
 from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, deploy_stack
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.resources.clients import AwsClients
 from tests.e2e.model import Delta, Row
 from tests.stack import Stack
 
@@ -24,20 +24,20 @@ TOPIC = f"arn:aws:sns:us-east-1:{server.ACCOUNT}:ops"
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Give a stack in a VPC, with a key, a copy elsewhere, a trail and a topic; deployed twice, as an update is."""
     home = StackHome(tmp_path_factory.mktemp("everything"))
-    cloud = Cloud(server.start(home, end_with_parent=True).endpoint)
+    aws = AwsClients(server.start(home, end_with_parent=True).endpoint)
     try:
-        deployment = Deployment("all", {"enableCompaction": "false", **options(cloud)})
-        deploy_stack(home, deployment, cloud)
-        yield Stack(deploy_stack(home, deployment, cloud), home)
+        deployment = Deployment("all", {"enableCompaction": "false", **options(aws)})
+        deploy_stack(home, deployment, aws)
+        yield Stack(deploy_stack(home, deployment, aws), home)
     finally:
         server.stop(home)
 
 
-def options(cloud: Cloud) -> dict[str, str]:
-    ec2 = cloud.client("ec2")
+def options(aws: AwsClients) -> dict[str, str]:
+    ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
-    key = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
     return {
         "vpcId": vpc,
         "subnetIds": subnet,

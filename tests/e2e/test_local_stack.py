@@ -19,7 +19,7 @@ from chromadb_compaction.local import server
 from chromadb_compaction.local.deployment import Deployment, deploy_stack
 from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
 from chromadb_compaction.local.home import StackHome
-from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.resources.clients import AwsClients
 from chromadb_compaction.local.stack import load
 from chromadb_compaction.settings import load_settings
 from tests.stack import FunctionError, Stack
@@ -174,7 +174,7 @@ def test_a_server_ends_with_the_process_that_started_it_even_when_that_is_killed
 
 def test_stopping_ends_the_functions_workers_too(home: StackHome) -> None:
     record = server.start(home, end_with_parent=True)
-    stack = Stack(deploy_stack(home, Deployment(), Cloud(record.endpoint)), home)
+    stack = Stack(deploy_stack(home, Deployment(), AwsClients(record.endpoint)), home)
     stack.invoke("release-lock", {"execution": "nobody"})
     assert living(record.pid) > 1
 
@@ -190,7 +190,7 @@ def test_deploying_again_keeps_what_is_stored_and_starts_functions_anew(local_se
     stack.put_objects({"delta/docs/kept": b"x"})
     deployment = Deployment(stack.deployed.name, {"enableCompaction": "false", "maxPasses": "7"})
 
-    again = deploy_stack(local_server, deployment, Cloud(stack.deployed.endpoint))
+    again = deploy_stack(local_server, deployment, AwsClients(stack.deployed.endpoint))
 
     assert stack.keys() == ["delta/docs/kept"]
     assert again.settings().max_passes == 7

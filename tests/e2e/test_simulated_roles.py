@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chromadb_compaction.local.resources.cloud import Cloud
+from chromadb_compaction.local.resources.clients import AwsClients
 from chromadb_compaction.settings import required
 from tests.stack import Stack
 from tests.statemachine.definition import every_state
@@ -20,10 +20,10 @@ from tests.statemachine.definition import every_state
 pytestmark = pytest.mark.e2e
 
 ELSEWHERE = {
-    "states:StartExecution": f"arn:aws:states:{Cloud.region}:{Cloud.account}:stateMachine:somebody-elses",
-    "lambda:InvokeFunction": f"arn:aws:lambda:{Cloud.region}:{Cloud.account}:function:somebody-elses",
-    "iam:PassRole": f"arn:aws:iam::{Cloud.account}:role/somebody-elses",
-    "sqs:SendMessage": f"arn:aws:sqs:{Cloud.region}:{Cloud.account}:somebody-elses",
+    "states:StartExecution": f"arn:aws:states:{AwsClients.region}:{AwsClients.account}:stateMachine:somebody-elses",
+    "lambda:InvokeFunction": f"arn:aws:lambda:{AwsClients.region}:{AwsClients.account}:function:somebody-elses",
+    "iam:PassRole": f"arn:aws:iam::{AwsClients.account}:role/somebody-elses",
+    "sqs:SendMessage": f"arn:aws:sqs:{AwsClients.region}:{AwsClients.account}:somebody-elses",
 }
 
 
@@ -76,7 +76,7 @@ def not_their_business(stack: Stack) -> Iterator[tuple[str, str]]:
     for key in ("delta/docs/x.parquet", "snapshot/CURRENT"):
         for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
             yield action, f"arn:aws:s3:::{stack.bucket}/{key}"
-    table = f"arn:aws:dynamodb:{Cloud.region}:{Cloud.account}:table/{stack.settings.dynamodb_table}"
+    table = f"arn:aws:dynamodb:{AwsClients.region}:{AwsClients.account}:table/{stack.settings.dynamodb_table}"
     yield from ((f"dynamodb:{operation}", table) for operation in ("PutItem", "DeleteItem"))
     for function in ("producer", "query"):
         yield "lambda:InvokeFunction", function_arn(stack, function)

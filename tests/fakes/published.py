@@ -7,7 +7,7 @@ import hashlib
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, DeltaStatus, pack_outcomes
 from chromadb_compaction.manifest import CollectionSnapshot, Conservation, Manifest, Pointer, StoredFile, commit_id
-from tests.fakes.cloud import EXECUTION, Cloud
+from tests.fakes.services import EXECUTION, Fakes
 
 ZERO = "0" * 32
 
@@ -17,28 +17,28 @@ def a_snapshot_id(sequence: int) -> str:
     return layout.new_snapshot_id(sequence, f"{sequence:08x}")
 
 
-def put_delta(cloud: Cloud, number: int, *, collection: str = "docs", body: bytes | None = None) -> str:
+def put_delta(fakes: Fakes, number: int, *, collection: str = "docs", body: bytes | None = None) -> str:
     """Store a pending delta and return its key."""
     key = layout.delta_key(collection, f"{number:06d}")
-    cloud.objects.put(key, body if body is not None else f"delta {number}".encode())
+    fakes.objects.put(key, body if body is not None else f"delta {number}".encode())
     return key
 
 
-def outcome_of(cloud: Cloud, key: str, status: DeltaStatus = "merged", reason: str | None = None) -> DeltaOutcome:
+def outcome_of(fakes: Fakes, key: str, status: DeltaStatus = "merged", reason: str | None = None) -> DeltaOutcome:
     """Return what MergeBatch reports of the delta as it stands."""
-    found = cloud.objects.objects[key]
+    found = fakes.objects.objects[key]
     return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason)
 
 
-def put_snapshot(cloud: Cloud, sequence: int, *, files: list[str] | None = None, parent: str | None = None) -> str:
+def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None, parent: str | None = None) -> str:
     """Store the objects of a snapshot, whose manifest names `files` (default: one of its own); return its id."""
     snapshot_id = a_snapshot_id(sequence)
     own = layout.snapshot_file_key(snapshot_id, "docs", "chroma.sqlite3")
     if files is None:
         files = [own]
     for key in files:
-        if key not in cloud.objects.objects:
-            cloud.objects.put(key, key.encode())
+        if key not in fakes.objects.objects:
+            fakes.objects.put(key, key.encode())
     collection = CollectionSnapshot(
         dimension=2,
         space="l2",
@@ -56,33 +56,33 @@ def put_snapshot(cloud: Cloud, sequence: int, *, files: list[str] | None = None,
         parent=parent,
         execution=EXECUTION,
         commit_id=commit_id(EXECUTION, sequence),
-        created_at=cloud.clock(),
+        created_at=fakes.clock(),
         seconds=1,
         deltas_merged=1,
         deltas_quarantined=0,
         collections={"docs": collection},
     )
-    cloud.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
+    fakes.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
     return snapshot_id
 
 
-def point_to(cloud: Cloud, sequence: int, *, swap: int | None = None) -> str:
+def point_to(fakes: Fakes, sequence: int, *, swap: int | None = None) -> str:
     """Let the pointer name the snapshot of that number, as its publication (or, with `swap`, a rollback) would."""
     snapshot_id = a_snapshot_id(sequence)
-    manifest = cloud.objects.objects.get(layout.manifest_key(snapshot_id))
+    manifest = fakes.objects.objects.get(layout.manifest_key(snapshot_id))
     pointer = Pointer(
         snapshot_id=snapshot_id,
         sequence=swap or sequence,
         manifest_sha256=hashlib.sha256(manifest.body if manifest else b"").hexdigest(),
         commit_id=commit_id(EXECUTION, swap or sequence),
-        published_at=cloud.clock(),
+        published_at=fakes.clock(),
     )
-    cloud.objects.put(layout.pointer_key(), pointer.model_dump_json().encode())
+    fakes.objects.put(layout.pointer_key(), pointer.model_dump_json().encode())
     return snapshot_id
 
 
-def publish(cloud: Cloud, sequence: int, outcomes: list[DeltaOutcome], *, parent: str | None = None) -> str:
+def publish(fakes: Fakes, sequence: int, outcomes: list[DeltaOutcome], *, parent: str | None = None) -> str:
     """Publish a snapshot that merged `outcomes`, and return its id."""
-    snapshot_id = put_snapshot(cloud, sequence, parent=parent)
-    cloud.objects.put(layout.merged_deltas_key(snapshot_id), pack_outcomes(outcomes))
-    return point_to(cloud, sequence)
+    snapshot_id = put_snapshot(fakes, sequence, parent=parent)
+    fakes.objects.put(layout.merged_deltas_key(snapshot_id), pack_outcomes(outcomes))
+    return point_to(fakes, sequence)

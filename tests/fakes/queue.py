@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from chromadb_compaction.aws.delta_queue import NoticeBody, letter_body, notice_key
-from chromadb_compaction.ports import DeadLetter, DeltaNotice, ReceivedNotice
+from chromadb_compaction.ports import DeadLetterMessage, DeltaNotice, ReceivedNotice
 
 Hook = Callable[[str], None]
 """Called with the method's name; what it raises, the method raises."""
@@ -49,7 +49,7 @@ class InMemoryDeltaQueue:
             self.messages.pop(receipt, None)
         self.after("delete")
 
-    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letter(self, letters: Sequence[DeadLetterMessage]) -> None:
         """Send to the dead-letter queue."""
         self._begin("dead_letter")
         self.letters.extend(letter_body(letter) for letter in letters)

@@ -16,7 +16,7 @@ from chromadb_compaction.errors import SnapshotCorruptError, SnapshotTooLargeErr
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.ports import StoredObject
 from tests.builders import NOW, a_delta, a_uuid7
-from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 from tests.fuzz.json_damage import changed, damaged
 from tests.passes import Pass, compact
 
@@ -29,23 +29,23 @@ FIRST, SECOND = (
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
+def fakes(tmp_path: Path) -> Fakes:
     """A snapshot is published, and a delta is pending."""
-    made = a_cloud(chromadb_cache_dir=str(tmp_path / "cache"))
+    made = new_fakes(chromadb_cache_dir=str(tmp_path / "cache"))
     compact(made, FIRST)
     SECOND.put_into(made.objects)
     return made
 
 
-def manifest_of(cloud: Cloud) -> str:
-    pointer = Pointer.model_validate_json(cloud.objects.objects[POINTER].body)
+def manifest_of(fakes: Fakes) -> str:
+    pointer = Pointer.model_validate_json(fakes.objects.objects[POINTER].body)
     return layout.manifest_key(pointer.snapshot_id)
 
 
-def outcome_over(cloud: Cloud, told: str) -> str:
+def outcome_over(fakes: Fakes, told: str) -> str:
     """Run a pass up to where it would publish, and return what it made of the snapshot. Nothing else may happen."""
-    before = dict(cloud.objects.objects)
-    one = Pass(cloud, f"{EXECUTION}-fuzzed")
+    before = dict(fakes.objects.objects)
+    one = Pass(fakes, f"{EXECUTION}-fuzzed")
     try:
         one.find()
         one.download()
@@ -55,7 +55,7 @@ def outcome_over(cloud: Cloud, told: str) -> str:
         outcome, message = "harmless", ""
     assert "\n" not in message, told
     assert len(message) < 4000, told
-    kept = {key: stored for key, stored in cloud.objects.objects.items() if not key.startswith("work/")}
+    kept = {key: stored for key, stored in fakes.objects.objects.items() if not key.startswith("work/")}
     assert kept == {key: stored for key, stored in before.items() if not key.startswith("work/")}, told
     return outcome
 
@@ -65,50 +65,50 @@ def print_counts(what: str, outcomes: Counter[str], capsys: pytest.CaptureFixtur
         sys.stdout.write(f"\n{outcomes.total()} {what}: {dict(outcomes)}\n")
 
 
-def replaced(cloud: Cloud, key: str, body: bytes) -> None:
-    cloud.objects.objects[key] = StoredObject(body, f'"{hashlib.md5(body).hexdigest()}"', cloud.clock())
+def replaced(fakes: Fakes, key: str, body: bytes) -> None:
+    fakes.objects.objects[key] = StoredObject(body, f'"{hashlib.md5(body).hexdigest()}"', fakes.clock())
 
 
-def test_a_damaged_pointer_is_refused_and_stays_as_it_is(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = cloud.objects.objects[POINTER].body
+def test_a_damaged_pointer_is_refused_and_stays_as_it_is(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = fakes.objects.objects[POINTER].body
     outcomes: Counter[str] = Counter()
     for number in range(MANY):
-        replaced(cloud, POINTER, damaged(whole, Random(f"pointer {number}")))
-        outcomes[outcome_over(cloud, f"pointer {number}")] += 1
+        replaced(fakes, POINTER, damaged(whole, Random(f"pointer {number}")))
+        outcomes[outcome_over(fakes, f"pointer {number}")] += 1
 
     print_counts("damaged pointers", outcomes, capsys)
     assert outcomes["refused"] > MANY / 2
-    replaced(cloud, POINTER, whole)
-    assert compact(cloud).deltas_merged == 1
+    replaced(fakes, POINTER, whole)
+    assert compact(fakes).deltas_merged == 1
 
 
-def test_a_damaged_manifest_is_refused_whatever_it_says(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
-    key = manifest_of(cloud)
-    whole = cloud.objects.objects[key].body
+def test_a_damaged_manifest_is_refused_whatever_it_says(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
+    key = manifest_of(fakes)
+    whole = fakes.objects.objects[key].body
     outcomes: Counter[str] = Counter()
     for number in range(MANY):
         body = damaged(whole, Random(f"manifest {number}"))
         if body != whole:
-            replaced(cloud, key, body)
-            outcomes[outcome_over(cloud, f"manifest {number}")] += 1
+            replaced(fakes, key, body)
+            outcomes[outcome_over(fakes, f"manifest {number}")] += 1
 
     print_counts("damaged manifests", outcomes, capsys)
     assert set(outcomes) == {"refused"}
-    replaced(cloud, key, whole)
-    assert compact(cloud).deltas_merged == 1
+    replaced(fakes, key, whole)
+    assert compact(fakes).deltas_merged == 1
 
 
 def test_a_manifest_that_lies_though_the_pointer_vouches_for_it_is_refused_or_does_no_harm(
-    cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fakes: Fakes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = manifest_of(cloud)
-    whole, pointer = cloud.objects.objects[key].body, json.loads(cloud.objects.objects[POINTER].body)
+    key = manifest_of(fakes)
+    whole, pointer = fakes.objects.objects[key].body, json.loads(fakes.objects.objects[POINTER].body)
     outcomes: Counter[str] = Counter()
     for number in range(MANY):
         body = changed(whole, Random(f"vouched manifest {number}"))
-        replaced(cloud, key, body)
-        replaced(cloud, POINTER, json.dumps(pointer | {"manifest_sha256": hashlib.sha256(body).hexdigest()}).encode())
-        outcomes[outcome_over(cloud, f"vouched manifest {number}")] += 1
+        replaced(fakes, key, body)
+        replaced(fakes, POINTER, json.dumps(pointer | {"manifest_sha256": hashlib.sha256(body).hexdigest()}).encode())
+        outcomes[outcome_over(fakes, f"vouched manifest {number}")] += 1
 
     print_counts("lying manifests", outcomes, capsys)
     assert outcomes["refused"] > MANY / 2
@@ -116,8 +116,8 @@ def test_a_manifest_that_lies_though_the_pointer_vouches_for_it_is_refused_or_do
 
 
 @pytest.mark.parametrize("path", ["../escaped", "/escaped", "a/../../escaped", "", "a\0b"])
-def test_no_file_of_a_snapshot_leaves_its_directory(cloud: Cloud, path: str) -> None:
-    manifest = json.loads(cloud.objects.objects[manifest_of(cloud)].body)
+def test_no_file_of_a_snapshot_leaves_its_directory(fakes: Fakes, path: str) -> None:
+    manifest = json.loads(fakes.objects.objects[manifest_of(fakes)].body)
     files = manifest["collections"]["docs"]["files"]
     files[path] = files.pop("chroma.sqlite3")
 
@@ -126,8 +126,8 @@ def test_no_file_of_a_snapshot_leaves_its_directory(cloud: Cloud, path: str) -> 
 
 
 @pytest.mark.parametrize("name", ["..", "../docs", "", "a/b"])
-def test_no_collection_of_a_snapshot_leaves_its_directory(cloud: Cloud, name: str) -> None:
-    manifest = json.loads(cloud.objects.objects[manifest_of(cloud)].body)
+def test_no_collection_of_a_snapshot_leaves_its_directory(fakes: Fakes, name: str) -> None:
+    manifest = json.loads(fakes.objects.objects[manifest_of(fakes)].body)
     manifest["collections"] = {name: manifest["collections"]["docs"]}
 
     with pytest.raises(ValueError, match="collection name"):

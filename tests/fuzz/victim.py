@@ -18,7 +18,7 @@ from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.manifest import Manifest, Pointer
 from tests.builders import NOW, BuiltDelta, a_uuid7
 from tests.e2e.model import Delta, Record, Row, content_of, expected
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.fuzz import defects
 from tests.fuzz.inputs import Fuzzed
 from tests.fuzz.ordeal import LARGEST_DELTA, Fate, Ordeal, Verdict
@@ -40,16 +40,16 @@ GOOD = [_good(number, collection) for number, collection in enumerate(("docs", "
 
 def endure(ordeal: Ordeal, scratch: Path) -> Verdict:
     """Merge one good delta, then everything else in a single pass, and compare the outcome to the model."""
-    cloud = a_cloud(max_delta_bytes=LARGEST_DELTA, chromadb_cache_dir=str(scratch / "cache"))
-    compact(cloud, _built(GOOD[0]))
+    fakes = new_fakes(max_delta_bytes=LARGEST_DELTA, chromadb_cache_dir=str(scratch / "cache"))
+    compact(fakes, _built(GOOD[0]))
     before = _start_measuring()
     fuzzed = [BuiltDelta(each.key, each.body) for each in ordeal.inputs]
     with defects.seeded(ordeal.defect):
-        compact(cloud, *map(_built, GOOD[1:]), *fuzzed)
+        compact(fakes, *map(_built, GOOD[1:]), *fuzzed)
     grown = _largest_size() - before
-    fates = [_fate(each, cloud) for each in ordeal.inputs]
+    fates = [_fate(each, fakes) for each in ordeal.inputs]
     merged = [each for each, fate in zip(ordeal.inputs, fates, strict=True) if fate.fate == "merged"]
-    return Verdict(fates, grown, [*_left_undone(cloud, fates), *_differences(cloud, merged, scratch)])
+    return Verdict(fates, grown, [*_left_undone(fakes, fates), *_differences(fakes, merged, scratch)])
 
 
 def _built(delta: Delta) -> BuiltDelta:
@@ -68,8 +68,8 @@ def _largest_size() -> int:
     return int(told.split()[0]) * 1024
 
 
-def _fate(each: Fuzzed, cloud: Cloud) -> Fate:
-    objects = cloud.objects.objects
+def _fate(each: Fuzzed, fakes: Fakes) -> Fate:
+    objects = fakes.objects.objects
     refused = layout.quarantine_key(each.key)
     places = {"merged": layout.compacted_key(each.key), "quarantined": refused, "ignored": each.key}
     found = [fate for fate, key in places.items() if key in objects and objects[key].body == each.body]
@@ -79,21 +79,21 @@ def _fate(each: Fuzzed, cloud: Cloud) -> Fate:
     return Fate(each.number, each.kind, "+".join(found), told)
 
 
-def _left_undone(cloud: Cloud, fates: list[Fate]) -> Iterator[str]:
+def _left_undone(fakes: Fakes, fates: list[Fate]) -> Iterator[str]:
     for fate in fates:
         if fate.fate not in ("merged", "quarantined", "ignored"):
             yield f"{fate.number} is in {fate.fate or 'no place'}"
         if fate.fate == "quarantined" and not fate.reason:
             yield f"{fate.number} is in quarantine without its reason"
-    for key in cloud.objects.keys("delta/"):
+    for key in fakes.objects.keys("delta/"):
         if not layout.is_folder_marker(key):
             yield f"{key!r} is still pending"
 
 
-def _differences(cloud: Cloud, merged: list[Fuzzed], scratch: Path) -> Iterator[str]:
+def _differences(fakes: Fakes, merged: list[Fuzzed], scratch: Path) -> Iterator[str]:
     """Hold what is published against what somebody else's code reads in the deltas that were merged."""
     model = expected([*GOOD, *(_as_outsider(each) for each in merged)])
-    found = _published(cloud, scratch)
+    found = _published(fakes, scratch)
     for collection in model.keys() | found.keys():
         wanted, got = model.get(collection, {}), found.get(collection, {})
         if wanted != got:
@@ -106,8 +106,8 @@ def _as_outsider(each: Fuzzed) -> Delta:
     return Delta(name.collection, tuple(rows_of(each.body, name.suffix)), name.stem, name.suffix)
 
 
-def _published(cloud: Cloud, scratch: Path) -> dict[str, dict[str, Record]]:
-    objects = cloud.objects.objects
+def _published(fakes: Fakes, scratch: Path) -> dict[str, dict[str, Record]]:
+    objects = fakes.objects.objects
     pointer = Pointer.model_validate_json(objects[layout.pointer_key()].body)
     manifest = Manifest.model_validate_json(objects[layout.manifest_key(pointer.snapshot_id)].body)
     content: dict[str, dict[str, Record]] = {}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from tests.fakes.aws.cloud import Perform
+from tests.fakes.aws.in_process import Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
 from tests.interleavings.stage import Seat
 

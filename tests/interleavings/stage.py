@@ -1,4 +1,4 @@
-"""The cloud in which actors play: one AWS in this process; for each actor clients, a clock and a disk of its own."""
+"""The fakes in which actors play: one AWS in this process; for each actor clients, a clock and a disk of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.snapshots import reader
 from chromadb_compaction.steps import merge_batch
-from tests.fakes.aws.cloud import InProcessAws, Interceptor, Perform, carry_out
+from tests.fakes.aws.in_process import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
 
 START = 1_760_000_000.0
@@ -177,5 +177,5 @@ def use_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let folds and readers use paper instead of ChromaDB."""
     monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: PaperLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
-    monkeypatch.setattr(fold, "settle", lambda _directory: None)
+    monkeypatch.setattr(fold, "finalize", lambda _directory: None)
     monkeypatch.setattr(reader, "open_collection", open_paper)

@@ -28,7 +28,7 @@ def _relisting(me: Execution) -> Execution:
     return me._replace(done=0, back=False)
 
 
-@EXECUTION.step("settle.look", models="steps.clean_up.settle_published", call="get pointer")
+@EXECUTION.step("settle.look", models="steps.clean_up.archive_published", call="get pointer")
 def _look(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if not _published_is(rules, w, me.draft) and not rules.defects.clean_up_without_pointer_check:
         yield _skip(w, i, me)
@@ -54,7 +54,7 @@ def _copy(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield f"clean-up: delta {number} was moved before", with_actor(w, i, me)
 
 
-@EXECUTION.step("settle.confirm", models="steps.clean_up.settle_published", call="get pointer")
+@EXECUTION.step("settle.confirm", models="steps.clean_up.archive_published", call="get pointer")
 def _confirm(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if not _published_is(rules, w, me.draft) and not rules.defects.clean_up_without_pointer_check:
         yield _skip(w, i, me)
@@ -62,7 +62,7 @@ def _confirm(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "clean-up: its snapshot is published still", moved(w, i, me, "settle.delete")
 
 
-@EXECUTION.step("settle.delete", models="steps.archiving.settle", call="delete deltas")
+@EXECUTION.step("settle.delete", models="steps.archiving.archive", call="delete deltas")
 def _delete(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     moved_out = me.got | (me.bad & me.done >> COPY_THERE)
     looks_back = not (rules.defects.clean_up_never_looks_back or rules.defects.clean_up_without_pointer_check)
@@ -72,7 +72,7 @@ def _delete(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield "clean-up: takes the deltas out of delta/", moved(w._replace(pending=w.pending & ~moved_out), i, me, place)
 
 
-@EXECUTION.step("settle.again", models="steps.archiving.settle", call="get pointer")
+@EXECUTION.step("settle.again", models="steps.archiving.archive", call="get pointer")
 def _again(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     if _published_is(rules, w, me.draft):
         yield "clean-up: its snapshot is published after all that", moved(w, i, me, "settle.mark")
@@ -91,7 +91,7 @@ def _restore(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     yield f"clean-up: puts delta {number} back", after
 
 
-@EXECUTION.step("settle.mark", models="steps.clean_up.settle_published", call="put cleaned")
+@EXECUTION.step("settle.mark", models="steps.clean_up.archive_published", call="put cleaned")
 def _mark(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     own = me.back or me.base == NONE or rules.pointers[me.base].snapshot != me.draft
     cleaned = w.cleaned | 1 << me.draft if own and me.draft != NONE else w.cleaned

@@ -106,7 +106,7 @@ def _acquire(rules: Rules, w: World, i: int, me: Operator) -> Moves:
         yield "rollback: takes the lease", moved(taken, i, me, "pointer")
 
 
-@OPERATOR.step("pointer", models="snapshots.pointer.look_at_pointer", call="get pointer")
+@OPERATOR.step("pointer", models="snapshots.pointer.read_current_pointer", call="get pointer")
 def _pointer(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield "rollback: reads the pointer", moved(w, i, me._replace(base=w.pointer), "catalogue")
 
@@ -147,7 +147,7 @@ def _newer(rules: Rules, w: World, target: int) -> list[int]:
     ]
 
 
-@OPERATOR.step("where", models="operations.replay.whereabouts", call="list delta/, list compacted/")
+@OPERATOR.step("where", models="operations.replay.locate_deltas", call="list delta/, list compacted/")
 def _where(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     unlisted = w.compacted & ~me.left
     wanted = me.wanted | unlisted

@@ -59,11 +59,11 @@ def quarantined(*, collection: OneCollection = None, limit: Limit = 50, as_json:
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshots import moment
     from chromadb_compaction.layout import delta_key
-    from chromadb_compaction.operations.quarantine import list_refused
+    from chromadb_compaction.operations.quarantine import list_quarantined
 
     services = clients.services()
     inside = delta_key(collection, "", "", prefix=services.settings.delta_prefix) if collection else ""
-    found = [each for each in list_refused(services) if each.delta.startswith(inside)]
+    found = [each for each in list_quarantined(services) if each.delta.startswith(inside)]
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return

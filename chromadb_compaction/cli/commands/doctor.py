@@ -52,17 +52,17 @@ def examine() -> Iterator[Finding]:
     # Whoever asks now wants to know at once: one try each, unlike the other commands.
     impatient = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 1})
     try:
-        clouds = checks.Clouds(boto3.Session(), client_config().merge(impatient))
+        clients = checks.CheckClients(boto3.Session(), client_config().merge(impatient))
     except ProfileNotFound as error:
         yield checks.Finding("credentials", "fail", str(error), "unset AWS_PROFILE, or set it to one that exists")
         return
-    identity = list(checks.check_identity(clouds, time.time()))
+    identity = list(checks.check_identity(clients, time.time()))
     yield from identity
     if any(finding.verdict == "fail" and finding.about != "clock" for finding in (*settings, *identity)):
         yield checks.Finding("permissions", "warn", "not looked at: mend what fails above first")
         return
     known = load_settings()
-    yield from checks.check_permissions(clouds, known)
+    yield from checks.check_permissions(clients, known)
     yield checks.check_snapshot(connect(known))
 
 

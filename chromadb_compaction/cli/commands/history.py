@@ -15,7 +15,7 @@ from chromadb_compaction.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.executions.client import Execution
-    from chromadb_compaction.cli.executions.failure_report import FailureStory
+    from chromadb_compaction.cli.executions.failure_report import FailureReport
     from chromadb_compaction.cli.executions.timeline import Timeline
 
 FIRST_LINES, LAST_LINES = 6, 14
@@ -55,7 +55,7 @@ def history(
         tell(found, timeline, story)
 
 
-def tell(execution: Execution, timeline: Timeline, story: FailureStory | None) -> None:
+def tell(execution: Execution, timeline: Timeline, story: FailureReport | None) -> None:
     """Print the timeline for a person."""
     from chromadb_compaction.cli.executions.states_table import states_table
 
@@ -73,7 +73,7 @@ def tell(execution: Execution, timeline: Timeline, story: FailureStory | None) -
         _tell_failure(story)
 
 
-def _tell_failure(story: FailureStory) -> None:
+def _tell_failure(story: FailureReport) -> None:
     out.print(Text.assemble((f"{story.error}: ", "bold red"), story.message or "no message"))
     got_over = "" if story.next else "; the execution got over it"
     out.print(Text.assemble(("in: ", "dim"), f"{story.where}{got_over}"))
@@ -94,7 +94,7 @@ def _shortened(lines: tuple[str, ...]) -> tuple[str, ...]:
     return (*lines[:FIRST_LINES], f"... {left_out} lines more with --json ...", *lines[-LAST_LINES:])
 
 
-def _write_page(path: Path, execution: Execution, timeline: Timeline, story: FailureStory | None) -> None:
+def _write_page(path: Path, execution: Execution, timeline: Timeline, story: FailureReport | None) -> None:
     from chromadb_compaction.cli.executions.html_page import page
 
     try:
@@ -103,7 +103,7 @@ def _write_page(path: Path, execution: Execution, timeline: Timeline, story: Fai
         raise InvalidRequestError(f"cannot write {path}: {error.strerror}; choose another FILE") from error
 
 
-def _as_json(execution: Execution, timeline: Timeline, story: FailureStory | None) -> dict[str, object]:
+def _as_json(execution: Execution, timeline: Timeline, story: FailureReport | None) -> dict[str, object]:
     return {
         **execution.model_dump(mode="json"),
         "seconds": execution.seconds,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WENT_WELL = ("SUCCEEDED", "RUNNING")
 
 
-class FailureStory(BaseModel):
+class FailureReport(BaseModel):
     """What a person needs to know of a failure.
 
     `batch` is the key of the batch that failed, `request` the invocation whose `lines` these are, `explained_by`
@@ -46,7 +46,7 @@ class FailureStory(BaseModel):
         return f"{self.state or 'the execution itself'}{batch}"
 
 
-def tell_failure(execution: Execution, timeline: Timeline, log: FailureLog | None) -> FailureStory | None:
+def tell_failure(execution: Execution, timeline: Timeline, log: FailureLog | None) -> FailureReport | None:
     """Return the story of what failed, or None if nothing did."""
     visit = timeline.last_failure()
     recovered = execution.status in _WENT_WELL
@@ -57,7 +57,7 @@ def tell_failure(execution: Execution, timeline: Timeline, log: FailureLog | Non
     message = (None if recovered else execution.message) or (last.message if last else "")
     advice = advise(None if error == execution.status else error, execution.status)
     over = recovered and error != "LockHeldError"
-    return FailureStory(
+    return FailureReport(
         state=(visit.inside or visit.name) if visit else _last_state(timeline),
         batch=(log.batch if log else None) or (visit.failed_batch if visit else None),
         error=error,
@@ -71,7 +71,7 @@ def tell_failure(execution: Execution, timeline: Timeline, log: FailureLog | Non
     )
 
 
-def read_failure(client: CloudWatchLogsClient, execution: Execution, timeline: Timeline) -> FailureStory | None:
+def read_failure(client: CloudWatchLogsClient, execution: Execution, timeline: Timeline) -> FailureReport | None:
     """Return the story of what failed, with the lines of the log, or None if nothing did."""
     visit = timeline.last_failure()
     return tell_failure(execution, timeline, failure_log(client, visit, execution.arn) if visit else None)

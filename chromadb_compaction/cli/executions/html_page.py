@@ -12,7 +12,7 @@ from chromadb_compaction.cli.executions.chart import Bar, Chart, Row, draw
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.executions.client import Execution
-    from chromadb_compaction.cli.executions.failure_report import FailureStory
+    from chromadb_compaction.cli.executions.failure_report import FailureReport
     from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline
 
 BATCHES_UNFOLDED = 12
@@ -33,7 +33,7 @@ _LEGEND = " ".join(
 )
 
 
-def page(execution: Execution, timeline: Timeline, story: FailureStory | None) -> str:
+def page(execution: Execution, timeline: Timeline, story: FailureReport | None) -> str:
     """Return the page. Everything that others have written (names, messages, log lines) is escaped."""
     now = execution.stopped or datetime.now(execution.started.tzinfo)
     chart = draw(timeline, execution.started, now)
@@ -65,7 +65,7 @@ def _head(execution: Execution) -> str:
     )
 
 
-def _failure(story: FailureStory | None) -> str:
+def _failure(story: FailureReport | None) -> str:
     if story is None:
         return ""
     got_over = "" if story.next else " The execution got over it."

@@ -58,7 +58,7 @@ class Finding(NamedTuple):
     mend: str | None = None
 
 
-class Clouds(NamedTuple):
+class CheckClients(NamedTuple):
     """What the checks call: a session, and the configuration of its clients."""
 
     session: boto3.Session
@@ -98,10 +98,10 @@ def check_settings(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("settings", "ok", f"{len(names)} set: {', '.join(names)}")
 
 
-def check_identity(clouds: Clouds, now: float) -> Iterator[Finding]:
+def check_identity(clients: CheckClients, now: float) -> Iterator[Finding]:
     """Look at endpoint, credentials and clock, by one call of STS."""
     try:
-        client = clouds.session.client("sts", config=clouds.config)
+        client = clients.session.client("sts", config=clients.config)
         endpoint = client.meta.endpoint_url
         answer = client.get_caller_identity()
     except NoRegionError:
@@ -120,9 +120,9 @@ def check_identity(clouds: Clouds, now: float) -> Iterator[Finding]:
         yield from _clock(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), now)
 
 
-def check_permissions(clouds: Clouds, settings: Settings) -> Iterator[Finding]:
+def check_permissions(clients: CheckClients, settings: Settings) -> Iterator[Finding]:
     """Make the reading call of each service that the commands use."""
-    for about, variable, value, call in _calls(clouds, settings):
+    for about, variable, value, call in _calls(clients, settings):
         if value is None:
             yield Finding(about, "warn", f"{variable} is not set", f"set {variable}, if a command should use it")
             continue
@@ -165,15 +165,15 @@ def tried(about: str, name: str, call: Callable[[str], str | None]) -> Finding:
 _Call = tuple[str, str, str | None, Callable[[str], str | None]]
 
 
-def _calls(clouds: Clouds, settings: Settings) -> Iterator[_Call]:
-    yield from _stores(clouds, settings)
-    yield from _workflow(clouds, settings)
+def _calls(clients: CheckClients, settings: Settings) -> Iterator[_Call]:
+    yield from _stores(clients, settings)
+    yield from _workflow(clients, settings)
 
 
-def _stores(clouds: Clouds, settings: Settings) -> Iterator[_Call]:
-    s3 = clouds.session.client("s3", config=clouds.config)
-    sqs = clouds.session.client("sqs", config=clouds.config)
-    dynamodb = clouds.session.client("dynamodb", config=clouds.config)
+def _stores(clients: CheckClients, settings: Settings) -> Iterator[_Call]:
+    s3 = clients.session.client("s3", config=clients.config)
+    sqs = clients.session.client("sqs", config=clients.config)
+    dynamodb = clients.session.client("dynamodb", config=clients.config)
     lock = {"S": f"LOCK#{settings.lock_id}"}
 
     def bucket(name: str) -> str | None:
@@ -194,10 +194,10 @@ def _stores(clouds: Clouds, settings: Settings) -> Iterator[_Call]:
     yield "dead letters", "DELTA_DLQ_URL", settings.delta_dlq_url, queue
 
 
-def _workflow(clouds: Clouds, settings: Settings) -> Iterator[_Call]:
-    sfn = clouds.session.client("stepfunctions", config=clouds.config)
-    functions = clouds.session.client("lambda", config=clouds.config)
-    logs = clouds.session.client("logs", config=clouds.config)
+def _workflow(clients: CheckClients, settings: Settings) -> Iterator[_Call]:
+    sfn = clients.session.client("stepfunctions", config=clients.config)
+    functions = clients.session.client("lambda", config=clients.config)
+    logs = clients.session.client("logs", config=clients.config)
 
     def machine(arn: str) -> str | None:
         status = sfn.describe_state_machine(stateMachineArn=arn)["status"]

@@ -61,7 +61,7 @@ class SnapshotList(BaseModel):
 def view_list(services: Services) -> SnapshotList:
     """Look at everything under the snapshot prefix."""
     catalogue = read_catalogue(services)
-    pointer = catalogue.standing.pointer
+    pointer = catalogue.current_pointer.pointer
     lines = [_line(each, catalogue) for each in sorted({*catalogue.readable, *catalogue.damaged}, reverse=True)]
     current = next((line for line in lines if line.current), None)
     missing = None
@@ -75,7 +75,7 @@ def view_list(services: Services) -> SnapshotList:
         sequence=pointer.sequence if pointer else None,
         published_by=pointer.commit_id if pointer else None,
         published_at=pointer.published_at if pointer else None,
-        problem=catalogue.standing.problem or (current and current.problem) or missing,
+        problem=catalogue.current_pointer.problem or (current and current.problem) or missing,
         snapshots=lines,
     )
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from chromadb_compaction.local.bootstrap import RUNTIME
-from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target, unless_exists
+from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, unless_exists
 from chromadb_compaction.local.resources.policies import for_ministack
 
 POLICY_NAME_DIGITS = 8
@@ -28,7 +28,7 @@ def role(target: Target, inputs: Inputs) -> Created:
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=inputs["assumeRolePolicy"])
     for policy in inputs.get("inlinePolicies") or []:
         iam.put_role_policy(RoleName=name, PolicyName=policy["name"], PolicyDocument=for_ministack(policy["policy"]))
-    arn = f"arn:aws:iam::{target.cloud.account}:role{path}{name}"
+    arn = f"arn:aws:iam::{target.aws.account}:role{path}{name}"
     return Created(name, {**inputs, "arn": arn, "uniqueId": name})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target, aws_shape
+from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, aws_shape
 
 
 def metric_alarm(target: Target, inputs: Inputs) -> Created:
@@ -40,7 +40,7 @@ def dashboard(target: Target, inputs: Inputs) -> Created:
     """aws.cloudwatch.Dashboard."""
     name = inputs["dashboardName"]
     target.client("cloudwatch").put_dashboard(DashboardName=name, DashboardBody=inputs["dashboardBody"])
-    return Created(name, {**inputs, "dashboardArn": f"arn:aws:cloudwatch::{target.cloud.account}:dashboard/{name}"})
+    return Created(name, {**inputs, "dashboardArn": f"arn:aws:cloudwatch::{target.aws.account}:dashboard/{name}"})
 
 
 def trail(target: Target, inputs: Inputs) -> Created:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target
+from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target
 
 
 def security_group(target: Target, inputs: Inputs) -> Created:
@@ -77,7 +77,7 @@ def route_tables(target: Target, arguments: Inputs) -> Inputs:
         for table in tables
         if any(_matches(association, chosen) for association in table["Associations"])
     ]
-    return {"id": target.cloud.region, "ids": found}
+    return {"id": target.aws.region, "ids": found}
 
 
 def _matches(association: dict[str, Any], chosen: dict[str, Any]) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target, aws_shape, unless_exists
+from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, aws_shape, unless_exists
 
 
 def bucket(target: Target, inputs: Inputs) -> Created:
     """aws.s3.Bucket."""
-    name, region = inputs["bucket"], inputs.get("region") or target.cloud.region
+    name, region = inputs["bucket"], inputs.get("region") or target.aws.region
     # The server's own region is the one that S3 does not let anybody name.
-    place = {} if region == target.cloud.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    place = {} if region == target.aws.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     known = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
     unless_exists(target.client("s3").create_bucket, *known, Bucket=name, **place)
     return Created(name, {**inputs, "arn": f"arn:aws:s3:::{name}", "region": region})

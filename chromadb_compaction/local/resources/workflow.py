@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from chromadb_compaction.local.resources.cloud import Created, Creator, Inputs, Target, unless_exists
+from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, unless_exists
 
 DEFAULT_BUS = "default"
 

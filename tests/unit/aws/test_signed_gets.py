@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.errors import ObjectMissingError
-from tests.fakes.aws.cloud import InProcessAws
+from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused, text_header
 
 KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -25,15 +25,15 @@ class Watched:
     """A bucket in this process that answers as `spoil` makes of it, and the GETs it was sent."""
 
     def __init__(self) -> None:
-        cloud = InProcessAws()
-        client = cloud.session().client("s3", config=client_config())
+        fakes = InProcessAws()
+        client = fakes.session().client("s3", config=client_config())
         client.create_bucket(Bucket="bucket")
         self.store = S3ObjectStore(client, "bucket")
         self.store.put("seen", b"first")
         self.store.get("seen")
         self.calls: list[Call] = []
         self.spoil: Callable[[Call, Answer], Answer] = lambda _, answer: answer
-        cloud.intercept = self._intercept
+        fakes.intercept = self._intercept
 
     def _intercept(self, call: Call, perform: Callable[[], Answer]) -> Answer:
         self.calls.append(call)

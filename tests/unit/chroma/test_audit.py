@@ -17,19 +17,19 @@ from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import a_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 TENTH = 0.1
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
-    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+def fakes(tmp_path: Path) -> Fakes:
+    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def audited(
-    cloud: Cloud,
+    fakes: Fakes,
     tmp_path: Path,
     damage: Callable[[Collection], object] = lambda _collection: None,
     *,
@@ -44,17 +44,17 @@ def audited(
         metadatas={"a": metadata or {"k": 1, "x": TENTH}},
         header={"space": space},
     )
-    compact(cloud, delta)
-    pull_snapshot(cloud.services, None, tmp_path / "copy")
-    described = read_catalogue(cloud.services).find(None).manifest.collections["docs"]
-    ledger = decode_ledger(cloud.objects.get(described.files[LEDGER_FILE].key).body)
+    compact(fakes, delta)
+    pull_snapshot(fakes.services, None, tmp_path / "copy")
+    described = read_catalogue(fakes.services).find(None).manifest.collections["docs"]
+    ledger = decode_ledger(fakes.objects.get(described.files[LEDGER_FILE].key).body)
     with open_collection(tmp_path / "copy/docs", "docs") as collection:
         damage(collection)
     return audit(tmp_path / "copy/docs", "docs", ledger, dimension=2, space=space)
 
 
-def test_what_was_published_reads_back_and_is_proven(cloud: Cloud, tmp_path: Path) -> None:
-    assert audited(cloud, tmp_path) == Audit(records=2, unproven_vectors=0, unproven_texts=0, problems=())
+def test_what_was_published_reads_back_and_is_proven(fakes: Fakes, tmp_path: Path) -> None:
+    assert audited(fakes, tmp_path) == Audit(records=2, unproven_vectors=0, unproven_texts=0, problems=())
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_what_was_published_reads_back_and_is_proven(cloud: Cloud, tmp_path: Pat
     ],
 )
 def test_a_difference_is_found_and_named(
-    cloud: Cloud, tmp_path: Path, damage: Callable[[Collection], object], problem: str
+    fakes: Fakes, tmp_path: Path, damage: Callable[[Collection], object], problem: str
 ) -> None:
-    assert any(problem in each for each in audited(cloud, tmp_path, damage).problems)
+    assert any(problem in each for each in audited(fakes, tmp_path, damage).problems)
 
 
 def moved(value: float, steps: int) -> float:
@@ -84,26 +84,26 @@ def moved(value: float, steps: int) -> float:
 
 @pytest.mark.parametrize(("steps", "proven"), [(1, True), (2, True), (20, False)])
 def test_a_metadata_float_may_be_as_far_off_as_chromadb_reads_it(
-    cloud: Cloud, tmp_path: Path, steps: int, *, proven: bool
+    fakes: Fakes, tmp_path: Path, steps: int, *, proven: bool
 ) -> None:
-    found = audited(cloud, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x": moved(TENTH, steps)}]))
+    found = audited(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x": moved(TENTH, steps)}]))
 
     assert (found.problems == ()) is proven
     assert found.unproven_texts == 0
 
 
-def test_with_more_floats_than_can_be_tried_a_record_counts_as_unproven(cloud: Cloud, tmp_path: Path) -> None:
+def test_with_more_floats_than_can_be_tried_a_record_counts_as_unproven(fakes: Fakes, tmp_path: Path) -> None:
     many = {f"x{number}": TENTH * number for number in range(1, 9)}
 
     found = audited(
-        cloud, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x3": moved(many["x3"], 1)}]), metadata=many
+        fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x3": moved(many["x3"], 1)}]), metadata=many
     )
 
     assert (found.unproven_texts, found.problems) == (1, ())
 
 
-def test_a_cosine_vector_is_not_proven_but_its_texts_are(cloud: Cloud, tmp_path: Path) -> None:
-    found = audited(cloud, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"k": 2}]), space="cosine")
+def test_a_cosine_vector_is_not_proven_but_its_texts_are(fakes: Fakes, tmp_path: Path) -> None:
+    found = audited(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"k": 2}]), space="cosine")
 
     assert found.unproven_vectors <= 2
     assert found.problems == ("docs: id 'a' has another document or metadata than was merged",)

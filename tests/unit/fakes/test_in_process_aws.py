@@ -1,4 +1,4 @@
-"""The cloud within this process, beyond the contracts that its stores pass: faults, and state that can be restored."""
+"""The fakes within this process, beyond the contracts that its stores pass: faults, and state that can be restored."""
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -6,7 +6,7 @@ from botocore.exceptions import ReadTimeoutError
 from chromadb_compaction.errors import PreconditionFailedError, TransientStorageError
 from chromadb_compaction.ports import DeltaNotice, Services
 from chromadb_compaction.settings import load_settings
-from tests.fakes.aws.cloud import InProcessAws, Perform
+from tests.fakes.aws.in_process import InProcessAws, Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
 
 SETTINGS = load_settings(

@@ -13,7 +13,7 @@ from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import FoldSize, check_folds, folds_at_once
 from chromadb_compaction.settings import MEBIBYTE, Settings
 from tests.builders import NOW, a_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import Pass, compact
 
 EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:large"
@@ -28,12 +28,12 @@ def function_of(megabytes: int | None) -> Settings:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
-    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+def fakes(tmp_path: Path) -> Fakes:
+    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
-def with_memory(cloud: Cloud, megabytes: int) -> None:
-    cloud.settings = cloud.settings.model_copy(update={"aws_lambda_function_memory_size": megabytes})
+def with_memory(fakes: Fakes, megabytes: int) -> None:
+    fakes.settings = fakes.settings.model_copy(update={"aws_lambda_function_memory_size": megabytes})
 
 
 def test_a_collection_is_refused_with_its_size_what_it_takes_and_what_there_is() -> None:
@@ -70,34 +70,34 @@ def test_however_the_folds_meet_they_fit_together(sizes: list[FoldSize], megabyt
     assert together == 1 or sum(largest) <= megabytes * MEBIBYTE
 
 
-def test_a_pass_that_memory_cannot_hold_is_refused_before_anything_is_fetched_or_changed(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    a_delta({"b": [0, 1]}, at=NOW + 1).put_into(cloud.objects)
-    one = Pass(cloud, EXECUTION).up_to_upload()
-    with_memory(cloud, 250)
-    before, calls = cloud.objects.objects.copy(), len(cloud.objects.calls)
+def test_a_pass_that_memory_cannot_hold_is_refused_before_anything_is_fetched_or_changed(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    a_delta({"b": [0, 1]}, at=NOW + 1).put_into(fakes.objects)
+    one = Pass(fakes, EXECUTION).up_to_upload()
+    with_memory(fakes, 250)
+    before, calls = fakes.objects.objects.copy(), len(fakes.objects.calls)
 
     with pytest.raises(SnapshotTooLargeError, match="docs: folding its vectors, 16 bytes"):
         one.upload()
 
-    assert cloud.objects.objects == before
-    assert not [call for call, _ in cloud.objects.calls[calls:] if call == "download"]
+    assert fakes.objects.objects == before
+    assert not [call for call, _ in fakes.objects.calls[calls:] if call == "download"]
 
 
-def test_deletes_need_no_memory_for_vectors(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1.0] * 4000}))
-    a_delta(deletes=[f"id-{number}" for number in range(1000)], at=NOW + 1).put_into(cloud.objects)
-    one = Pass(cloud, EXECUTION).up_to_upload()
-    with_memory(cloud, 251)
+def test_deletes_need_no_memory_for_vectors(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1.0] * 4000}))
+    a_delta(deletes=[f"id-{number}" for number in range(1000)], at=NOW + 1).put_into(fakes.objects)
+    one = Pass(fakes, EXECUTION).up_to_upload()
+    with_memory(fakes, 251)
 
     assert one.upload().published
 
 
-def test_runs_that_the_disk_cannot_hold_are_refused_unfetched(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    a_delta({"a": [1, 0]}).put_into(cloud.objects)
-    one = Pass(cloud, EXECUTION).up_to_upload()
+def test_runs_that_the_disk_cannot_hold_are_refused_unfetched(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_delta({"a": [1, 0]}).put_into(fakes.objects)
+    one = Pass(fakes, EXECUTION).up_to_upload()
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=10))
 
     with pytest.raises(SnapshotTooLargeError, match=r"10 are free; raise the compactor's ephemeral storage"):
         one.upload()
-    assert "download" not in {call for call, _ in cloud.objects.calls}
+    assert "download" not in {call for call, _ in fakes.objects.calls}

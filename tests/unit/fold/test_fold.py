@@ -16,9 +16,9 @@ import pytest
 from chromadb_compaction.chroma.client import CollectionSpec, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, PartSeconds, Progress
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, VerificationError
-from chromadb_compaction.fold import workers as parallel
-from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold
-from chromadb_compaction.fold.workers import fold_all, fold_in_process
+from chromadb_compaction.fold import workers
+from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection
+from chromadb_compaction.fold.workers import fold_in_worker, run_folds
 from chromadb_compaction.rows.ledger import FoldPlan, decode_ledger
 from chromadb_compaction.rows.run_rows import Rows
 from chromadb_compaction.rows.runs import encode_run
@@ -51,7 +51,7 @@ class Collection:
         )
 
     def fold(self, *runs: pa.Table, dimension: int | None = None) -> FoldResult:
-        return fold(self.request(*runs, dimension=dimension))
+        return fold_collection(self.request(*runs, dimension=dimension))
 
     def ids(self) -> set[str]:
         with open_collection(self.directory, self.name) as collection:
@@ -77,7 +77,7 @@ def test_several_runs_are_folded_as_one_and_the_newest_version_wins(docs: Collec
     with open_collection(docs.directory, "docs") as collection:
         assert np.array_equal(np.asarray(collection.get(ids=["a"], include=["embeddings"])["embeddings"]), [[2, 0]])
     assert decode_ledger(docs.ledger.read_bytes())["id"].to_pylist() == ["a", "b"]
-    assert list(result.seconds) == ["plan", "load", "load.records", "load.index", "verify", "settle", "ledger"]
+    assert list(result.seconds) == ["plan", "load", "load.records", "load.index", "verify", "finalize", "ledger"]
 
 
 def test_a_fold_of_what_is_known_touches_no_file(docs: Collection) -> None:
@@ -112,7 +112,7 @@ def test_a_run_of_another_dimension_is_refused(docs: Collection) -> None:
 
 def test_a_ledger_that_is_not_what_the_manifest_states_is_refused_before_chromadb_is_opened(docs: Collection) -> None:
     with pytest.raises(VerificationError, match="docs: the next ledger does not follow from the base"):
-        fold(docs.request(a_run({"a": [1, 0]}), base_sum="1" * 32))
+        fold_collection(docs.request(a_run({"a": [1, 0]}), base_sum="1" * 32))
     assert not docs.directory.exists()
 
 
@@ -126,7 +126,7 @@ def test_a_loader_that_loses_a_row_is_caught(docs: Collection) -> None:
             return ApiLoader().apply(directory, spec, plan._replace(inserts=lossy), progress=progress)
 
     with pytest.raises(VerificationError, match="docs: ChromaDB counts 1 records, the ledger 2"):
-        fold(docs.request(a_run({"a": [1, 0], "b": [1, 0]})), loader=Lossy())
+        fold_collection(docs.request(a_run({"a": [1, 0], "b": [1, 0]})), loader=Lossy())
     assert not docs.ledger.exists()
 
 
@@ -142,13 +142,13 @@ def test_a_disk_too_small_is_said_so_before_anything_is_changed(
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every fold a process of its own, however small and wherever the tests run."""
-    monkeypatch.setattr(parallel, "PROCESS_BYTES", 0)
+    monkeypatch.setattr(workers, "PROCESS_BYTES", 0)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
 
 
 def test_collections_fold_in_processes_of_their_own(tmp_path: Path, processes: None) -> None:
     collections = [Collection(tmp_path, name) for name in ("one", "two", "three")]
-    results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
     assert [result.collection for result in results] == ["one", "two", "three"]
     assert [collection.ids() for collection in collections] == [{"one"}, {"two"}, {"three"}]
     assert all(result.conservation.holds() for result in results)
@@ -157,39 +157,39 @@ def test_collections_fold_in_processes_of_their_own(tmp_path: Path, processes: N
 def test_collections_that_memory_does_not_hold_together_fold_one_after_the_other(
     tmp_path: Path, processes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "fold_in_process", None)
+    monkeypatch.setattr(workers, "fold_in_worker", None)
     collections = [Collection(tmp_path, name) for name in ("one", "two")]
-    results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections], at_once=1)
+    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections], at_once=1)
     assert [result.counts.records for result in results] == [1, 1]
 
 
 def test_collections_that_would_share_their_cores_fold_one_after_the_other(
     tmp_path: Path, processes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "fold_in_process", None)
+    monkeypatch.setattr(workers, "fold_in_worker", None)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     collections = [Collection(tmp_path, name) for name in ("one", "two")]
-    results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
     assert [result.counts.records for result in results] == [1, 1]
 
 
 def test_small_collections_fold_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "fold_in_process", None)
+    monkeypatch.setattr(workers, "fold_in_worker", None)
     collections = [Collection(tmp_path, name) for name in ("one", "two")]
-    results = fold_all([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
     assert [result.counts.records for result in results] == [1, 1]
 
 
 def test_an_error_of_ours_crosses_the_process_with_its_name_and_message(docs: Collection) -> None:
     with pytest.raises(VerificationError, match="the runs hold 2 dimensions, the collection 3"):
-        fold_in_process(docs.request(a_run({"a": [1, 0]}), dimension=3))
+        fold_in_worker(docs.request(a_run({"a": [1, 0]}), dimension=3))
 
 
 def test_an_unexpected_error_in_a_process_is_an_error_here(docs: Collection, capfd: pytest.CaptureFixture[str]) -> None:
     request = docs.request(a_run({"a": [1, 0]}))
     request.runs[0].write_bytes(b"no Parquet")
     with pytest.raises(CompactionError, match="docs: the fold's process ended with status 1"):
-        fold_in_process(request)
+        fold_in_worker(request)
     assert "ArrowInvalid" in capfd.readouterr().err
 
 
@@ -201,14 +201,14 @@ def test_a_process_that_is_killed_asks_for_more_memory(docs: Collection, monkeyp
 
     monkeypatch.setattr(subprocess, "Popen", KilledAtOnce)
     with pytest.raises(SnapshotTooLargeError, match="docs: the fold was killed"):
-        fold_in_process(docs.request(a_run({"a": [1, 0]})))
+        fold_in_worker(docs.request(a_run({"a": [1, 0]})))
 
 
 def test_a_lost_lease_kills_the_process(docs: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
         raise TimeoutError("the lease is lost")
 
-    monkeypatch.setattr(parallel, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "PROGRESS_SECONDS", 0.01)
     with pytest.raises(TimeoutError, match="lease"):
-        fold_in_process(docs.request(a_run({"a": [1, 0]})), progress=lost)
+        fold_in_worker(docs.request(a_run({"a": [1, 0]})), progress=lost)
     assert not docs.directory.exists()

@@ -11,12 +11,12 @@ import pytest
 
 from chromadb_compaction.local.deployment import Deployment, deploy
 from chromadb_compaction.local.errors import LocalStackError
-from chromadb_compaction.local.resources.cloud import Cloud, aws_shape
+from chromadb_compaction.local.resources.clients import AwsClients, aws_shape
 from chromadb_compaction.local.resources.policies import for_ministack
 from chromadb_compaction.local.resources.storage import refuses_plain_http
 from chromadb_compaction.local.stack import past_the_proxy
 
-NOWHERE = Cloud("http://127.0.0.1:1")
+NOWHERE = AwsClients("http://127.0.0.1:1")
 
 
 class Strange(pulumi.CustomResource):

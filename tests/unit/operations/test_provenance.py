@@ -11,7 +11,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.errors import NoSuchCollectionError
 from chromadb_compaction.operations.provenance import Provenance, find_provenance
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 OLDER = a_delta(upserts={"a": [1, 0], "b": [0, 1]}, at=NOW - 20)
@@ -19,12 +19,12 @@ NEWER = a_delta(upserts={"c": [1, 1]}, deletes={"b"}, at=NOW - 10)
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
-    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+def fakes(tmp_path: Path) -> Fakes:
+    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
-def why(cloud: Cloud, record_id: str) -> Provenance:
-    found = find_provenance(cloud.services, "docs", record_id)
+def why(fakes: Fakes, record_id: str) -> Provenance:
+    found = find_provenance(fakes.services, "docs", record_id)
     assert found is not None
     return found
 
@@ -33,11 +33,11 @@ def name_of(delta: BuiltDelta) -> str:
     return layout.delta_stem(delta.key)
 
 
-def test_the_delta_its_row_its_time_and_its_first_snapshot_are_named(cloud: Cloud) -> None:
-    first = compact(cloud, OLDER)
-    compact(cloud, NEWER)
+def test_the_delta_its_row_its_time_and_its_first_snapshot_are_named(fakes: Fakes) -> None:
+    first = compact(fakes, OLDER)
+    compact(fakes, NEWER)
 
-    found = why(cloud, "b"), why(cloud, "a")
+    found = why(fakes, "b"), why(fakes, "a")
 
     assert [each.delta for each in found] == [name_of(NEWER), name_of(OLDER)]
     assert [(each.deleted, each.row) for each in found] == [(True, 1), (False, 0)]
@@ -45,53 +45,53 @@ def test_the_delta_its_row_its_time_and_its_first_snapshot_are_named(cloud: Clou
     assert found[1].first_snapshot == first.snapshot_id
 
 
-def test_nothing_but_the_ledger_is_downloaded(cloud: Cloud) -> None:
-    compact(cloud, OLDER)
-    cloud.objects.calls.clear()
+def test_nothing_but_the_ledger_is_downloaded(fakes: Fakes) -> None:
+    compact(fakes, OLDER)
+    fakes.objects.calls.clear()
 
-    why(cloud, "a")
+    why(fakes, "a")
 
-    assert [key.rpartition("/")[2] for call, key in cloud.objects.calls if call == "download"] == [layout.LEDGER_FILE]
+    assert [key.rpartition("/")[2] for call, key in fakes.objects.calls if call == "download"] == [layout.LEDGER_FILE]
 
 
-def test_it_says_where_the_delta_is_now(cloud: Cloud) -> None:
-    compact(cloud, OLDER)
+def test_it_says_where_the_delta_is_now(fakes: Fakes) -> None:
+    compact(fakes, OLDER)
     compacted = layout.compacted_key(OLDER.key)
-    assert (why(cloud, "a").place, why(cloud, "a").key) == ("compacted", compacted)
+    assert (why(fakes, "a").place, why(fakes, "a").key) == ("compacted", compacted)
 
-    cloud.objects.delete([compacted])
-    assert (why(cloud, "a").place, why(cloud, "a").key) == ("expired", None)
+    fakes.objects.delete([compacted])
+    assert (why(fakes, "a").place, why(fakes, "a").key) == ("expired", None)
 
-    OLDER.put_into(cloud.objects)
-    assert (why(cloud, "a").place, why(cloud, "a").pending_deltas) == ("pending", 1)
+    OLDER.put_into(fakes.objects)
+    assert (why(fakes, "a").place, why(fakes, "a").pending_deltas) == ("pending", 1)
 
 
-def test_a_delta_in_json_lines_is_found_by_its_own_suffix(cloud: Cloud) -> None:
+def test_a_delta_in_json_lines_is_found_by_its_own_suffix(fakes: Fakes) -> None:
     delta = a_jsonl_delta([{"id": "a", "embedding": [1, 0]}], name=UUID(name_of(OLDER)))
-    compact(cloud, delta)
+    compact(fakes, delta)
 
-    assert why(cloud, "a").key == layout.compacted_key(delta.key)
+    assert why(fakes, "a").key == layout.compacted_key(delta.key)
 
 
-def test_when_the_snapshot_that_merged_it_is_pruned_the_oldest_known_one_bounds_it(cloud: Cloud) -> None:
-    first = compact(cloud, OLDER)
-    second = compact(cloud, NEWER)
+def test_when_the_snapshot_that_merged_it_is_pruned_the_oldest_known_one_bounds_it(fakes: Fakes) -> None:
+    first = compact(fakes, OLDER)
+    second = compact(fakes, NEWER)
     assert first.snapshot_id is not None
-    cloud.objects.delete([layout.manifest_key(first.snapshot_id), layout.merged_deltas_key(first.snapshot_id)])
+    fakes.objects.delete([layout.manifest_key(first.snapshot_id), layout.merged_deltas_key(first.snapshot_id)])
 
-    found = why(cloud, "a")
+    found = why(fakes, "a")
 
     assert (found.first_snapshot, found.no_later_than) == (None, second.snapshot_id)
 
 
-def test_an_id_that_was_never_seen_has_no_origin(cloud: Cloud) -> None:
-    compact(cloud, OLDER)
+def test_an_id_that_was_never_seen_has_no_origin(fakes: Fakes) -> None:
+    compact(fakes, OLDER)
 
-    assert find_provenance(cloud.services, "docs", "z") is None
+    assert find_provenance(fakes.services, "docs", "z") is None
 
 
-def test_a_collection_that_is_not_there_is_named_beside_those_that_are(cloud: Cloud) -> None:
-    compact(cloud, OLDER)
+def test_a_collection_that_is_not_there_is_named_beside_those_that_are(fakes: Fakes) -> None:
+    compact(fakes, OLDER)
 
     with pytest.raises(NoSuchCollectionError, match="it has: docs"):
-        find_provenance(cloud.services, "nowhere", "a")
+        find_provenance(fakes.services, "nowhere", "a")

@@ -16,8 +16,8 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
-from tests.fakes.cloud import EXECUTION
 from tests.fakes.published import a_snapshot_id, point_to, put_delta, put_snapshot
+from tests.fakes.services import EXECUTION
 from tests.merged_history import OPERATOR, MergedHistory
 
 
@@ -46,17 +46,17 @@ def test_with_replay_every_delta_merged_since_is_pending_again(history: MergedHi
     done = history.roll_back(2, replay=True)
 
     assert history.pending == {history.merged[3], history.merged[4]} == set(done.replayed)
-    assert history.cloud.objects.keys("compacted/") >= {layout.compacted_key(key) for key in history.pending}
+    assert history.fakes.objects.keys("compacted/") >= {layout.compacted_key(key) for key in history.pending}
 
 
 def test_the_lock_is_free_again_afterwards(history: MergedHistory) -> None:
     history.roll_back(2, replay=True)
 
-    assert history.cloud.leases.leases == {}
+    assert history.fakes.leases.leases == {}
 
 
 def test_while_an_execution_holds_the_lock_nothing_is_rolled_back(history: MergedHistory) -> None:
-    history.cloud.hold_lease()
+    history.fakes.hold_lease()
 
     with pytest.raises(LockHeldError, match=EXECUTION):
         history.roll_back(2, replay=True)
@@ -66,13 +66,13 @@ def test_while_an_execution_holds_the_lock_nothing_is_rolled_back(history: Merge
 
 
 def test_a_dry_run_changes_nothing_and_takes_no_lock(history: MergedHistory) -> None:
-    objects = dict(history.cloud.objects.objects)
+    objects = dict(history.fakes.objects.objects)
 
     planned = history.roll_back(2, replay=True, dry_run=True)
 
     assert set(planned.replayed) == {history.merged[3], history.merged[4]}
-    assert history.cloud.objects.objects == objects
-    assert history.cloud.leases.calls == []
+    assert history.fakes.objects.objects == objects
+    assert history.fakes.leases.calls == []
 
 
 def test_a_dry_run_says_what_the_rollback_then_does(history: MergedHistory) -> None:
@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_the_rollback_then_does(history: MergedHistory) -> N
 
 def test_a_snapshot_with_a_missing_file_is_refused_naming_the_file(history: MergedHistory) -> None:
     victim = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
-    history.cloud.objects.delete([victim])
+    history.fakes.objects.delete([victim])
 
     with pytest.raises(SnapshotCorruptError, match=victim):
         history.roll_back(2, replay=True)
@@ -94,7 +94,7 @@ def test_a_snapshot_with_a_missing_file_is_refused_naming_the_file(history: Merg
 
 def test_a_snapshot_with_a_file_of_another_size_is_refused(history: MergedHistory) -> None:
     victim = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
-    history.cloud.objects.put(victim, b"short")
+    history.fakes.objects.put(victim, b"short")
 
     with pytest.raises(SnapshotCorruptError, match=victim):
         history.roll_back(2)
@@ -109,11 +109,11 @@ def test_what_is_no_snapshot_id_is_a_mistake_in_typing(history: MergedHistory) -
     request = RollbackRequest(snapshot_id="latest", operator=OPERATOR)
 
     with pytest.raises(InvalidRequestError, match="is not a snapshot id"):
-        rollback(request, history.cloud.services)
+        rollback(request, history.fakes.services)
 
 
 def test_a_replay_that_cannot_bring_back_every_delta_changes_nothing(history: MergedHistory) -> None:
-    history.cloud.objects.delete([layout.compacted_key(history.merged[3])])
+    history.fakes.objects.delete([layout.compacted_key(history.merged[3])])
 
     with pytest.raises(ObjectMissingError, match=history.merged[3]):
         history.roll_back(2, replay=True)
@@ -123,19 +123,19 @@ def test_a_replay_that_cannot_bring_back_every_delta_changes_nothing(history: Me
 
 
 def test_a_delta_overwritten_in_the_archive_is_not_taken_for_the_one_that_was_merged(history: MergedHistory) -> None:
-    history.cloud.objects.put(layout.compacted_key(history.merged[3]), b"something else altogether")
+    history.fakes.objects.put(layout.compacted_key(history.merged[3]), b"something else altogether")
 
     with pytest.raises(ObjectMissingError, match=history.merged[3]):
         history.roll_back(2, replay=True)
 
 
 def test_a_replay_never_overwrites_what_was_written_again_under_the_same_name(history: MergedHistory) -> None:
-    history.cloud.objects.put(history.merged[3], b"something else altogether")
+    history.fakes.objects.put(history.merged[3], b"something else altogether")
 
     with pytest.raises(InvalidRequestError, match=history.merged[3]):
         history.roll_back(2, replay=True)
 
-    assert history.cloud.objects.get(history.merged[3]).body == b"something else altogether"
+    assert history.fakes.objects.get(history.merged[3]).body == b"something else altogether"
 
 
 def test_a_delta_that_was_never_archived_stays_pending_and_is_reported() -> None:
@@ -152,7 +152,7 @@ def test_a_delta_that_was_never_archived_stays_pending_and_is_reported() -> None
 def test_without_a_list_of_what_was_merged_a_replay_is_refused_and_a_plain_rollback_is_not(
     history: MergedHistory,
 ) -> None:
-    history.cloud.objects.delete([layout.merged_deltas_key(a_snapshot_id(3))])
+    history.fakes.objects.delete([layout.merged_deltas_key(a_snapshot_id(3))])
 
     with pytest.raises(SnapshotCorruptError, match="deltas that snapshot"):
         history.roll_back(2, replay=True)
@@ -160,14 +160,14 @@ def test_without_a_list_of_what_was_merged_a_replay_is_refused_and_a_plain_rollb
 
 
 def test_a_list_that_is_damaged_refuses_the_replay(history: MergedHistory) -> None:
-    history.cloud.objects.put(layout.merged_deltas_key(a_snapshot_id(3)), b"\x1f\x8b\x08no gzip")
+    history.fakes.objects.put(layout.merged_deltas_key(a_snapshot_id(3)), b"\x1f\x8b\x08no gzip")
 
     with pytest.raises(SnapshotCorruptError, match="cannot be read"):
         history.roll_back(2, replay=True)
 
 
 def test_a_snapshot_that_is_gone_in_between_refuses_the_replay_and_is_named(history: MergedHistory) -> None:
-    history.cloud.objects.delete([layout.manifest_key(a_snapshot_id(3))])
+    history.fakes.objects.delete([layout.manifest_key(a_snapshot_id(3))])
 
     with pytest.raises(SnapshotCorruptError, match=a_snapshot_id(3)):
         history.roll_back(2, replay=True)
@@ -183,9 +183,9 @@ def test_what_was_rolled_back_from_earlier_is_not_replayed(history: MergedHistor
 
 
 def test_a_delta_archived_by_a_pass_that_changed_nothing_is_replayed_too(history: MergedHistory) -> None:
-    late = put_delta(history.cloud, 50)
-    history.cloud.objects.copy(late, layout.compacted_key(late), etag=history.cloud.objects.objects[late].etag)
-    history.cloud.objects.delete([late])
+    late = put_delta(history.fakes, 50)
+    history.fakes.objects.copy(late, layout.compacted_key(late), etag=history.fakes.objects.objects[late].etag)
+    history.fakes.objects.delete([late])
 
     assert late in history.roll_back(2, replay=True).replayed
     assert late in history.pending
@@ -193,9 +193,9 @@ def test_a_delta_archived_by_a_pass_that_changed_nothing_is_replayed_too(history
 
 def test_a_delta_archived_before_the_target_was_made_is_not_replayed() -> None:
     history = MergedHistory()
-    early = layout.compacted_key(put_delta(history.cloud, 50))
-    history.cloud.objects.put(early, b"early")
-    history.cloud.objects.delete([layout.pending_key(early)])
+    early = layout.compacted_key(put_delta(history.fakes, 50))
+    history.fakes.objects.put(early, b"early")
+    history.fakes.objects.delete([layout.pending_key(early)])
     for number in (1, 2):
         history.publish(number)
 
@@ -209,7 +209,7 @@ def test_a_delta_left_out_goes_to_quarantine_with_a_reason(history: MergedHistor
 
     assert done.left_out == [bad]
     assert history.pending == {history.merged[4]}
-    stored = history.cloud.objects.get(layout.reason_key(layout.quarantine_key(bad)))
+    stored = history.fakes.objects.get(layout.reason_key(layout.quarantine_key(bad)))
     assert a_snapshot_id(2) in QuarantineReason.model_validate_json(stored.body).reason
 
 
@@ -225,7 +225,7 @@ def test_a_delta_left_out_stays_out_when_the_command_is_typed_again_without_its_
 
 def test_a_delta_that_was_requeued_and_merged_is_replayed_though_a_crash_left_it_in_quarantine_too() -> None:
     history = MergedHistory()
-    history.cloud.objects.put(layout.quarantine_key(layout.delta_key("docs", "000002")), b"delta 2")
+    history.fakes.objects.put(layout.quarantine_key(layout.delta_key("docs", "000002")), b"delta 2")
     history.publish(1)
     history.publish(2)
 
@@ -262,9 +262,9 @@ def test_whoever_forgot_the_replay_types_the_command_again_with_it(history: Merg
 @pytest.mark.parametrize("damage", ["missing", "unreadable"])
 def test_a_lost_pointer_is_replaced_and_all_that_is_newer_replayed(history: MergedHistory, damage: str) -> None:
     if damage == "missing":
-        history.cloud.objects.delete([layout.pointer_key()])
+        history.fakes.objects.delete([layout.pointer_key()])
     else:
-        history.cloud.objects.put(layout.pointer_key(), b"no pointer")
+        history.fakes.objects.put(layout.pointer_key(), b"no pointer")
 
     done = history.roll_back(2, replay=True)
 
@@ -281,9 +281,9 @@ def test_a_damaged_manifest_is_rolled_back_from_with_all_that_is_newer_replayed(
 ) -> None:
     key = layout.manifest_key(a_snapshot_id(4))
     if damage is None:
-        history.cloud.objects.delete([key])
+        history.fakes.objects.delete([key])
     else:
-        history.cloud.objects.put(key, damage)
+        history.fakes.objects.put(key, damage)
 
     done = history.roll_back(3, replay=True)
 
@@ -293,7 +293,7 @@ def test_a_damaged_manifest_is_rolled_back_from_with_all_that_is_newer_replayed(
 
 def test_to_the_damaged_snapshot_itself_nobody_rolls_back(history: MergedHistory) -> None:
     key = layout.manifest_key(a_snapshot_id(4))
-    history.cloud.objects.put(key, history.cloud.objects.get(key).body + b" ")
+    history.fakes.objects.put(key, history.fakes.objects.get(key).body + b" ")
 
     with pytest.raises(SnapshotCorruptError, match="SHA-256"):
         history.roll_back(4)
@@ -301,9 +301,9 @@ def test_to_the_damaged_snapshot_itself_nobody_rolls_back(history: MergedHistory
 
 def test_a_manifest_whose_proof_is_wrong_is_refused(history: MergedHistory) -> None:
     key = layout.manifest_key(a_snapshot_id(2))
-    manifest = json.loads(history.cloud.objects.get(key).body)
+    manifest = json.loads(history.fakes.objects.get(key).body)
     manifest["collections"]["docs"]["conservation"]["added"] = "f" * 32
-    history.cloud.objects.put(key, json.dumps(manifest).encode())
+    history.fakes.objects.put(key, json.dumps(manifest).encode())
 
     with pytest.raises(SnapshotCorruptError, match="conservation proof"):
         history.roll_back(2)
@@ -313,8 +313,8 @@ def test_an_upload_that_was_never_published_does_not_stand_in_the_way() -> None:
     history = MergedHistory()
     for number in (1, 2):
         history.publish(number)
-    put_snapshot(history.cloud, 3, parent=a_snapshot_id(2))
-    history.cloud.objects.delete([layout.pointer_key()])
+    put_snapshot(history.fakes, 3, parent=a_snapshot_id(2))
+    history.fakes.objects.delete([layout.pointer_key()])
 
     assert history.roll_back(1, replay=True).replayed == [history.merged[2]]
 
@@ -322,11 +322,11 @@ def test_an_upload_that_was_never_published_does_not_stand_in_the_way() -> None:
 def test_somebody_who_publishes_in_between_wins(history: MergedHistory) -> None:
     def interfere(call: str, _key: str) -> None:
         if call == "put_if":
-            history.cloud.objects.before = lambda _call, _key: None
-            put_snapshot(history.cloud, 5, parent=a_snapshot_id(4))
-            point_to(history.cloud, 5)
+            history.fakes.objects.before = lambda _call, _key: None
+            put_snapshot(history.fakes, 5, parent=a_snapshot_id(4))
+            point_to(history.fakes, 5)
 
-    history.cloud.objects.before = interfere
+    history.fakes.objects.before = interfere
 
     with pytest.raises(SnapshotConflictError, match="nothing was rolled back"):
         history.roll_back(2, replay=True)
@@ -343,7 +343,7 @@ def test_a_swap_whose_answer_is_lost_is_recognised_as_done(
         if call == "put_if":
             raise TransientStorageError("the answer is lost")
 
-    history.cloud.objects.after = lose
+    history.fakes.objects.after = lose
 
     assert history.roll_back(2, replay=True).swapped
     assert history.pointer.snapshot_id == a_snapshot_id(2)
@@ -354,9 +354,9 @@ def test_what_a_clean_up_without_the_lease_takes_away_meanwhile_is_put_back(hist
 
     def take_away(call: str, _key: str) -> None:
         if call == "put_if":
-            del history.cloud.objects.objects[victim]
+            del history.fakes.objects.objects[victim]
 
-    history.cloud.objects.before = take_away
+    history.fakes.objects.before = take_away
 
     history.roll_back(2, replay=True)
 

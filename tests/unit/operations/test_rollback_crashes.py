@@ -4,7 +4,7 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.ports import StoredObject
-from chromadb_compaction.steps.clean_up import settle_published
+from chromadb_compaction.steps.clean_up import archive_published
 from tests.fakes.published import a_snapshot_id
 from tests.merged_history import MergedHistory
 
@@ -22,19 +22,19 @@ def crash_at(history: MergedHistory, moment: int) -> None:
         if left < 0:
             raise CrashError
 
-    history.cloud.objects.before = count_down
+    history.fakes.objects.before = count_down
 
 
 def recovered(history: MergedHistory) -> None:
-    history.cloud.objects.before = lambda _call, _key: None
-    history.cloud.leases.leases.clear()
+    history.fakes.objects.before = lambda _call, _key: None
+    history.fakes.leases.leases.clear()
 
 
 def calls_of_a_rollback() -> int:
     history = a_history_with_every_case()
-    before = len(history.cloud.objects.calls)
+    before = len(history.fakes.objects.calls)
     history.roll_back(2, replay=True, without=(history.merged[4],))
-    return len(history.cloud.objects.calls) - before
+    return len(history.fakes.objects.calls) - before
 
 
 def a_history_with_every_case() -> MergedHistory:
@@ -57,13 +57,13 @@ def test_a_crash_at_any_point_loses_nothing_and_the_command_can_be_typed_again(m
     recovered(history)
 
     assert history.accounted_for() >= everything - {bad}
-    finished = settle_finished(history)
+    finished = archive_finished(history)
     assert finished.accounted_for() >= everything - {bad}
 
     history.roll_back(2, replay=True, without=(bad,))
     assert history.pointer.snapshot_id == a_snapshot_id(2)
     assert history.pending == {history.merged[3], history.merged[5]}
-    assert layout.quarantine_key(bad) in history.cloud.objects.objects
+    assert layout.quarantine_key(bad) in history.fakes.objects.objects
 
 
 def test_what_was_archived_while_the_command_stood_still_past_its_lock_is_pending_again() -> None:
@@ -74,12 +74,12 @@ def test_what_was_archived_while_the_command_stood_still_past_its_lock_is_pendin
 
     def overtake(call: str, key: str) -> None:
         if call == "put_if":
-            history.cloud.objects.before = lambda _call, _key: None
-            history.cloud.clock.tick(history.cloud.settings.lease_seconds + 1)
-            history.cloud.hold_lease()
-            history.cloud.objects.delete([history.merged[2], history.merged[3]])
+            history.fakes.objects.before = lambda _call, _key: None
+            history.fakes.clock.tick(history.fakes.settings.lease_seconds + 1)
+            history.fakes.hold_lease()
+            history.fakes.objects.delete([history.merged[2], history.merged[3]])
 
-    history.cloud.objects.before = overtake
+    history.fakes.objects.before = overtake
 
     history.roll_back(1, replay=True)
 
@@ -87,11 +87,11 @@ def test_what_was_archived_while_the_command_stood_still_past_its_lock_is_pendin
     assert history.pending == {history.merged[2], history.merged[3]}
 
 
-def settle_finished(history: MergedHistory) -> MergedHistory:
+def archive_finished(history: MergedHistory) -> MergedHistory:
     """Return a copy of the bucket in which ListDeltas has finished the published snapshot's clean-up."""
     copy = MergedHistory(merged=history.merged)
-    copy.cloud.objects.objects = {key: StoredObject(*stored) for key, stored in history.cloud.objects.objects.items()}
+    copy.fakes.objects.objects = {key: StoredObject(*stored) for key, stored in history.fakes.objects.objects.items()}
     current = copy.pointer.snapshot_id
-    if layout.cleaned_key(current) not in copy.cloud.objects.objects:
-        settle_published(current, layout.merged_deltas_key(current), copy.cloud.services, alive=lambda: None)
+    if layout.cleaned_key(current) not in copy.fakes.objects.objects:
+        archive_published(current, layout.merged_deltas_key(current), copy.fakes.services, alive=lambda: None)
     return copy

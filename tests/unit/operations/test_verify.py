@@ -13,101 +13,101 @@ from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.operations.verify import Verified, verify_snapshot
 from tests.builders import NOW, a_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
+def fakes(tmp_path: Path) -> Fakes:
     """Two snapshots of two collections, one of which has only seen deletes; the second leaves `docs` as it was."""
-    made = a_cloud(chromadb_cache_dir=tmp_path / "cache")
+    made = new_fakes(chromadb_cache_dir=tmp_path / "cache")
     compact(made, a_delta(upserts={"a": [1, 0], "b": [0, 1]}, documents={"a": "text"}, at=NOW))
     compact(made, a_delta(deletes={"x"}, collection="gone", at=NOW + 1))
     return made
 
 
-def verified(cloud: Cloud, snapshot_id: str | None = None, *, full: bool = True) -> Verified:
-    return verify_snapshot(cloud.services, snapshot_id, full=full)
+def verified(fakes: Fakes, snapshot_id: str | None = None, *, full: bool = True) -> Verified:
+    return verify_snapshot(fakes.services, snapshot_id, full=full)
 
 
-def manifest_of(cloud: Cloud) -> Manifest:
-    pointer = Pointer.model_validate_json(cloud.objects.get(layout.pointer_key()).body)
-    return Manifest.model_validate_json(cloud.objects.get(layout.manifest_key(pointer.snapshot_id)).body)
+def manifest_of(fakes: Fakes) -> Manifest:
+    pointer = Pointer.model_validate_json(fakes.objects.get(layout.pointer_key()).body)
+    return Manifest.model_validate_json(fakes.objects.get(layout.manifest_key(pointer.snapshot_id)).body)
 
 
-def republish(cloud: Cloud, manifest: Manifest) -> None:
+def republish(fakes: Fakes, manifest: Manifest) -> None:
     """Let the pointer vouch for another manifest, so that nothing but the records can tell."""
     body = manifest.model_dump_json().encode()
-    cloud.objects.put(layout.manifest_key(manifest.snapshot_id), body)
-    pointer = Pointer.model_validate_json(cloud.objects.get(layout.pointer_key()).body)
+    fakes.objects.put(layout.manifest_key(manifest.snapshot_id), body)
+    pointer = Pointer.model_validate_json(fakes.objects.get(layout.pointer_key()).body)
     told = pointer.model_copy(update={"manifest_sha256": hashlib.sha256(body).hexdigest()})
-    cloud.objects.put(layout.pointer_key(), told.model_dump_json().encode())
+    fakes.objects.put(layout.pointer_key(), told.model_dump_json().encode())
 
 
-def test_what_was_published_is_whole(cloud: Cloud) -> None:
-    found = verified(cloud)
+def test_what_was_published_is_whole(fakes: Fakes) -> None:
+    found = verified(fakes)
 
     assert (found.problems, found.records) == ([], 2)
-    assert found.bytes == manifest_of(cloud).bytes
+    assert found.bytes == manifest_of(fakes).bytes
 
 
-def test_without_full_no_record_is_read(cloud: Cloud) -> None:
-    found = verified(cloud, full=False)
+def test_without_full_no_record_is_read(fakes: Fakes) -> None:
+    found = verified(fakes, full=False)
 
     assert (found.problems, found.records) == ([], 0)
 
 
-def test_an_older_snapshot_can_be_verified_too(cloud: Cloud) -> None:
-    assert verified(cloud, manifest_of(cloud).parent).problems == []
+def test_an_older_snapshot_can_be_verified_too(fakes: Fakes) -> None:
+    assert verified(fakes, manifest_of(fakes).parent).problems == []
 
 
-def test_every_damaged_object_is_reported(cloud: Cloud) -> None:
-    files = manifest_of(cloud).collections["docs"].files
+def test_every_damaged_object_is_reported(fakes: Fakes) -> None:
+    files = manifest_of(fakes).collections["docs"].files
     altered, missing = files["chroma.sqlite3"].key, files[layout.LEDGER_FILE].key
-    cloud.objects.put(altered, cloud.objects.get(altered).body + b"x")
-    cloud.objects.delete([missing])
+    fakes.objects.put(altered, fakes.objects.get(altered).body + b"x")
+    fakes.objects.delete([missing])
 
-    problems = verified(cloud).problems
+    problems = verified(fakes).problems
 
     assert len(problems) == 2
     assert any(altered in each and "SHA-256" in each for each in problems)
     assert any(missing in each and "missing" in each for each in problems)
 
 
-def test_a_missing_list_of_merged_deltas_is_reported(cloud: Cloud) -> None:
-    key = layout.merged_deltas_key(manifest_of(cloud).snapshot_id)
-    cloud.objects.delete([key])
+def test_a_missing_list_of_merged_deltas_is_reported(fakes: Fakes) -> None:
+    key = layout.merged_deltas_key(manifest_of(fakes).snapshot_id)
+    fakes.objects.delete([key])
 
-    assert [each for each in verified(cloud, full=False).problems if key in each]
+    assert [each for each in verified(fakes, full=False).problems if key in each]
 
 
-def test_an_unreadable_pointer_is_corrupt_unless_a_snapshot_is_named(cloud: Cloud) -> None:
-    snapshot_id = manifest_of(cloud).snapshot_id
-    cloud.objects.put(layout.pointer_key(), b"no pointer")
+def test_an_unreadable_pointer_is_corrupt_unless_a_snapshot_is_named(fakes: Fakes) -> None:
+    snapshot_id = manifest_of(fakes).snapshot_id
+    fakes.objects.put(layout.pointer_key(), b"no pointer")
 
     with pytest.raises(SnapshotCorruptError, match="snapshot/CURRENT"):
-        verified(cloud)
-    assert [each for each in verified(cloud, snapshot_id).problems if "snapshot/CURRENT" in each]
+        verified(fakes)
+    assert [each for each in verified(fakes, snapshot_id).problems if "snapshot/CURRENT" in each]
 
 
-def test_a_manifest_that_the_pointer_does_not_vouch_for_is_corrupt(cloud: Cloud) -> None:
-    key = layout.manifest_key(manifest_of(cloud).snapshot_id)
-    cloud.objects.put(key, cloud.objects.get(key).body + b" ")
+def test_a_manifest_that_the_pointer_does_not_vouch_for_is_corrupt(fakes: Fakes) -> None:
+    key = layout.manifest_key(manifest_of(fakes).snapshot_id)
+    fakes.objects.put(key, fakes.objects.get(key).body + b" ")
 
     with pytest.raises(SnapshotCorruptError, match=r"manifest\.json .*SHA-256"):
-        verified(cloud)
+        verified(fakes)
 
 
-def test_counts_and_proof_are_computed_anew_from_the_ledger(cloud: Cloud) -> None:
-    manifest = manifest_of(cloud)
+def test_counts_and_proof_are_computed_anew_from_the_ledger(fakes: Fakes) -> None:
+    manifest = manifest_of(fakes)
     docs = manifest.collections["docs"]
     # A proof that holds in itself, for other rows.
     zero, one = "0" * 32, f"{1:032x}"
     proof = {"base": zero, "replaced": zero, "deleted": zero, "added": one, "next": one}
     lie = docs.model_copy(update={"records": 3, "conservation": docs.conservation.model_copy(update=proof)})
-    republish(cloud, manifest.model_copy(update={"collections": {"docs": lie}}))
+    republish(fakes, manifest.model_copy(update={"collections": {"docs": lie}}))
 
-    problems = verified(cloud).problems
+    problems = verified(fakes).problems
 
     assert [each for each in problems if "2 live rows" in each and "says 3" in each]
     assert [each for each in problems if "conservation proof" in each]
@@ -115,13 +115,13 @@ def test_counts_and_proof_are_computed_anew_from_the_ledger(cloud: Cloud) -> Non
 
 def test_an_empty_bucket_has_nothing_to_verify() -> None:
     with pytest.raises(NoSnapshotError, match="compact --wait"):
-        verify_snapshot(a_cloud().services, None, full=False)
+        verify_snapshot(new_fakes().services, None, full=False)
 
 
 def test_a_copy_has_a_directory_for_each_collection_that_has_records_and_no_ledger(
-    cloud: Cloud, tmp_path: Path
+    fakes: Fakes, tmp_path: Path
 ) -> None:
-    pulled = pull_snapshot(cloud.services, None, tmp_path / "copy")
+    pulled = pull_snapshot(fakes.services, None, tmp_path / "copy")
 
     assert [(each.collection, each.directory) for each in pulled.collections] == [
         ("docs", str(tmp_path / "copy/docs")),
@@ -131,28 +131,28 @@ def test_a_copy_has_a_directory_for_each_collection_that_has_records_and_no_ledg
     assert not list((tmp_path / "copy").rglob(layout.LEDGER_FILE))
 
 
-def test_a_dry_run_of_a_copy_makes_nothing(cloud: Cloud, tmp_path: Path) -> None:
-    assert pull_snapshot(cloud.services, None, tmp_path / "copy", dry_run=True).bytes > 0
+def test_a_dry_run_of_a_copy_makes_nothing(fakes: Fakes, tmp_path: Path) -> None:
+    assert pull_snapshot(fakes.services, None, tmp_path / "copy", dry_run=True).bytes > 0
     assert not (tmp_path / "copy").exists()
 
 
-def test_nothing_is_left_of_a_copy_that_is_not_what_was_published(cloud: Cloud, tmp_path: Path) -> None:
-    victim = manifest_of(cloud).collections["docs"].files["chroma.sqlite3"].key
-    cloud.objects.put(victim, b"x")
+def test_nothing_is_left_of_a_copy_that_is_not_what_was_published(fakes: Fakes, tmp_path: Path) -> None:
+    victim = manifest_of(fakes).collections["docs"].files["chroma.sqlite3"].key
+    fakes.objects.put(victim, b"x")
 
     with pytest.raises(SnapshotCorruptError, match=victim):
-        pull_snapshot(cloud.services, None, tmp_path / "to/copy")
+        pull_snapshot(fakes.services, None, tmp_path / "to/copy")
 
     assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
 
 
-def test_a_directory_in_use_is_refused(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_directory_in_use_is_refused(fakes: Fakes, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious", encoding="utf-8")
 
     with pytest.raises(InvalidRequestError, match="not empty"):
-        pull_snapshot(cloud.services, None, tmp_path)
+        pull_snapshot(fakes.services, None, tmp_path)
 
 
-def test_a_collection_that_is_not_there_is_named_beside_those_that_are(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_collection_that_is_not_there_is_named_beside_those_that_are(fakes: Fakes, tmp_path: Path) -> None:
     with pytest.raises(NoSuchCollectionError, match="docs, gone"):
-        pull_snapshot(cloud.services, None, tmp_path / "copy", only=["dcos"])
+        pull_snapshot(fakes.services, None, tmp_path / "copy", only=["dcos"])

@@ -9,7 +9,7 @@ import pytest
 
 from chromadb_compaction.manifest import StoredFile
 from chromadb_compaction.snapshots.files import FoldedFile, upload
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 
 
 def of(body: bytes, key: str) -> StoredFile:
@@ -17,37 +17,37 @@ def of(body: bytes, key: str) -> StoredFile:
 
 
 @pytest.fixture
-def cloud() -> Cloud:
-    return a_cloud()
+def fakes() -> Fakes:
+    return new_fakes()
 
 
-def test_a_file_with_the_bases_content_keeps_the_bases_key_and_is_not_uploaded(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_file_with_the_bases_content_keeps_the_bases_key_and_is_not_uploaded(fakes: Fakes, tmp_path: Path) -> None:
     (tmp_path / "same").write_bytes(b"content")
     before = of(b"content", "snapshot/old/same")
 
-    assert upload(cloud.services, [FoldedFile(tmp_path / "same", "snapshot/new/same", before)]) == [before]
-    assert cloud.objects.head("snapshot/new/same") is None
+    assert upload(fakes.services, [FoldedFile(tmp_path / "same", "snapshot/new/same", before)]) == [before]
+    assert fakes.objects.head("snapshot/new/same") is None
 
 
 @pytest.mark.parametrize(
     "before", [None, of(b"another", "snapshot/old/file"), of(b"longer content", "snapshot/old/file")]
 )
 def test_a_file_of_other_content_is_uploaded_whether_its_size_tells_or_not(
-    cloud: Cloud, tmp_path: Path, before: StoredFile | None
+    fakes: Fakes, tmp_path: Path, before: StoredFile | None
 ) -> None:
     (tmp_path / "file").write_bytes(b"content")
 
-    (stored,) = upload(cloud.services, [FoldedFile(tmp_path / "file", "snapshot/new/file", before)])
+    (stored,) = upload(fakes.services, [FoldedFile(tmp_path / "file", "snapshot/new/file", before)])
 
     assert stored == of(b"content", "snapshot/new/file")
-    assert cloud.objects.get("snapshot/new/file").body == b"content"
+    assert fakes.objects.get("snapshot/new/file").body == b"content"
 
 
-def test_files_are_described_in_the_order_in_which_they_were_given(cloud: Cloud, tmp_path: Path) -> None:
+def test_files_are_described_in_the_order_in_which_they_were_given(fakes: Fakes, tmp_path: Path) -> None:
     bodies = [b"short", b"the longest of them all", b"", b"middling"]
     for number, body in enumerate(bodies):
         (tmp_path / str(number)).write_bytes(body)
 
-    stored = upload(cloud.services, [FoldedFile(tmp_path / str(n), f"snapshot/new/{n}", None) for n in range(4)])
+    stored = upload(fakes.services, [FoldedFile(tmp_path / str(n), f"snapshot/new/{n}", None) for n in range(4)])
 
     assert stored == [of(body, f"snapshot/new/{number}") for number, body in enumerate(bodies)]

@@ -26,7 +26,7 @@ from chromadb_compaction.snapshots.pointer import (
     read_pointer,
     read_pointer_if_changed,
 )
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 
 OURS, THEIRS = "arn:ours/1", "arn:theirs/1"
 
@@ -37,8 +37,8 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cloud() -> Cloud:
-    return a_cloud()
+def fakes() -> Fakes:
+    return new_fakes()
 
 
 def a_pointer(sequence: int = 1, *, commit: str = OURS, manifest: bytes = b"") -> Pointer:
@@ -51,8 +51,8 @@ def a_pointer(sequence: int = 1, *, commit: str = OURS, manifest: bytes = b"") -
     )
 
 
-def standing(cloud: Cloud) -> PublishedPointer:
-    found = read_pointer(cloud.services)
+def standing(fakes: Fakes) -> PublishedPointer:
+    found = read_pointer(fakes.services)
     assert found is not None
     return found
 
@@ -67,48 +67,48 @@ def failing(times: int, error: CompactionError) -> Callable[[str, str], None]:
     return fail
 
 
-def test_before_the_first_snapshot_there_is_no_pointer(cloud: Cloud) -> None:
-    assert read_pointer(cloud.services) is None
+def test_before_the_first_snapshot_there_is_no_pointer(fakes: Fakes) -> None:
+    assert read_pointer(fakes.services) is None
 
 
-def test_what_was_published_is_read(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
+def test_what_was_published_is_read(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
 
-    assert standing(cloud).pointer == a_pointer()
+    assert standing(fakes).pointer == a_pointer()
 
 
-def test_a_pointer_that_cannot_be_understood_names_its_key_and_the_way_back(cloud: Cloud) -> None:
-    cloud.objects.put(pointer_key(), b"{not json")
+def test_a_pointer_that_cannot_be_understood_names_its_key_and_the_way_back(fakes: Fakes) -> None:
+    fakes.objects.put(pointer_key(), b"{not json")
 
     with pytest.raises(SnapshotCorruptError, match=r"snapshot/CURRENT .*previous version.*snapshots rollback ID"):
-        read_pointer(cloud.services)
+        read_pointer(fakes.services)
 
 
-def test_an_unchanged_pointer_is_the_one_already_known(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
-    known = standing(cloud)
+def test_an_unchanged_pointer_is_the_one_already_known(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
+    known = standing(fakes)
 
-    assert read_pointer_if_changed(cloud.services, known) is known
-
-
-def test_a_changed_pointer_is_read_anew(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
-    known = standing(cloud)
-    publish(cloud.services, a_pointer(2), etag=known.etag)
-
-    assert read_pointer_if_changed(cloud.services, known).pointer.sequence == 2
+    assert read_pointer_if_changed(fakes.services, known) is known
 
 
-def test_a_pointer_that_has_gone_is_missing(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
-    known = standing(cloud)
-    cloud.objects.delete([pointer_key()])
+def test_a_changed_pointer_is_read_anew(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
+    known = standing(fakes)
+    publish(fakes.services, a_pointer(2), etag=known.etag)
+
+    assert read_pointer_if_changed(fakes.services, known).pointer.sequence == 2
+
+
+def test_a_pointer_that_has_gone_is_missing(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
+    known = standing(fakes)
+    fakes.objects.delete([pointer_key()])
 
     with pytest.raises(ObjectMissingError):
-        read_pointer_if_changed(cloud.services, known)
+        read_pointer_if_changed(fakes.services, known)
 
 
-def test_the_manifest_is_the_one_that_the_pointer_vouches_for(cloud: Cloud) -> None:
+def test_the_manifest_is_the_one_that_the_pointer_vouches_for(fakes: Fakes) -> None:
     manifest = Manifest(
         snapshot_id="0000000001-00000000",
         parent=None,
@@ -121,94 +121,94 @@ def test_the_manifest_is_the_one_that_the_pointer_vouches_for(cloud: Cloud) -> N
         collections={},
     )
     body = manifest.model_dump_json().encode()
-    cloud.objects.put(manifest_key(a_pointer().snapshot_id), body)
+    fakes.objects.put(manifest_key(a_pointer().snapshot_id), body)
 
-    assert read_manifest(cloud.services, a_pointer(manifest=body)) == manifest
+    assert read_manifest(fakes.services, a_pointer(manifest=body)) == manifest
 
 
-def test_an_altered_manifest_is_corrupt(cloud: Cloud) -> None:
-    cloud.objects.put(manifest_key(a_pointer().snapshot_id), b"{}")
+def test_an_altered_manifest_is_corrupt(fakes: Fakes) -> None:
+    fakes.objects.put(manifest_key(a_pointer().snapshot_id), b"{}")
 
     with pytest.raises(SnapshotCorruptError, match=r"manifest\.json .*SHA-256.*rollback"):
-        read_manifest(cloud.services, a_pointer())
+        read_manifest(fakes.services, a_pointer())
 
 
-def test_a_missing_manifest_is_corrupt(cloud: Cloud) -> None:
+def test_a_missing_manifest_is_corrupt(fakes: Fakes) -> None:
     with pytest.raises(SnapshotCorruptError, match=r"manifest\.json is missing.*rollback"):
-        read_manifest(cloud.services, a_pointer())
+        read_manifest(fakes.services, a_pointer())
 
 
-def test_a_manifest_of_another_format_is_corrupt_even_if_vouched_for(cloud: Cloud) -> None:
+def test_a_manifest_of_another_format_is_corrupt_even_if_vouched_for(fakes: Fakes) -> None:
     body = b'{"format": 2}'
-    cloud.objects.put(manifest_key(a_pointer().snapshot_id), body)
+    fakes.objects.put(manifest_key(a_pointer().snapshot_id), body)
 
     with pytest.raises(SnapshotCorruptError, match="format"):
-        read_manifest(cloud.services, a_pointer(manifest=body))
+        read_manifest(fakes.services, a_pointer(manifest=body))
 
 
-def test_a_swap_after_anothers_names_who_published(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
-    base = standing(cloud)
-    publish(cloud.services, a_pointer(2, commit=THEIRS), etag=base.etag)
-
-    with pytest.raises(SnapshotConflictError, match=THEIRS):
-        publish(cloud.services, a_pointer(2), etag=base.etag)
-    assert standing(cloud).pointer.commit_id == THEIRS
-
-
-def test_a_first_snapshot_loses_to_another_first_one(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(commit=THEIRS), etag=None)
+def test_a_swap_after_anothers_names_who_published(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
+    base = standing(fakes)
+    publish(fakes.services, a_pointer(2, commit=THEIRS), etag=base.etag)
 
     with pytest.raises(SnapshotConflictError, match=THEIRS):
-        publish(cloud.services, a_pointer(), etag=None)
+        publish(fakes.services, a_pointer(2), etag=base.etag)
+    assert standing(fakes).pointer.commit_id == THEIRS
 
 
-def test_a_pointer_that_was_deleted_meanwhile_is_a_conflict(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
-    base = standing(cloud)
-    cloud.objects.delete([pointer_key()])
+def test_a_first_snapshot_loses_to_another_first_one(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(commit=THEIRS), etag=None)
+
+    with pytest.raises(SnapshotConflictError, match=THEIRS):
+        publish(fakes.services, a_pointer(), etag=None)
+
+
+def test_a_pointer_that_was_deleted_meanwhile_is_a_conflict(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
+    base = standing(fakes)
+    fakes.objects.delete([pointer_key()])
 
     with pytest.raises(SnapshotConflictError, match="gone"):
-        publish(cloud.services, a_pointer(2), etag=base.etag)
+        publish(fakes.services, a_pointer(2), etag=base.etag)
 
 
-def test_a_lost_response_is_recognised_as_success(cloud: Cloud) -> None:
-    cloud.objects.after = failing(1, TransientStorageError("the response was lost"))
+def test_a_lost_response_is_recognised_as_success(fakes: Fakes) -> None:
+    fakes.objects.after = failing(1, TransientStorageError("the response was lost"))
 
-    assert publish(cloud.services, a_pointer(), etag=None) == a_pointer()
-    assert [call for call, _ in cloud.objects.calls] == ["put_if", "get"]
-
-
-def test_a_refusal_that_only_met_our_own_write_is_recognised_as_success(cloud: Cloud) -> None:
-    cloud.objects.after = failing(1, PreconditionFailedError("the client repeated a write whose response was lost"))
-
-    assert publish(cloud.services, a_pointer(), etag=None) == a_pointer()
+    assert publish(fakes.services, a_pointer(), etag=None) == a_pointer()
+    assert [call for call, _ in fakes.objects.calls] == ["put_if", "get"]
 
 
-def test_a_racing_write_that_changed_nothing_is_tried_again(cloud: Cloud) -> None:
-    cloud.objects.before = failing(2, TransientStorageError("409 ConditionalRequestConflict"))
+def test_a_refusal_that_only_met_our_own_write_is_recognised_as_success(fakes: Fakes) -> None:
+    fakes.objects.after = failing(1, PreconditionFailedError("the client repeated a write whose response was lost"))
 
-    assert publish(cloud.services, a_pointer(), etag=None) == a_pointer()
-    assert standing(cloud).pointer == a_pointer()
+    assert publish(fakes.services, a_pointer(), etag=None) == a_pointer()
 
 
-def test_an_earlier_attempt_of_the_same_pass_stands(cloud: Cloud) -> None:
-    publish(cloud.services, a_pointer(), etag=None)
+def test_a_racing_write_that_changed_nothing_is_tried_again(fakes: Fakes) -> None:
+    fakes.objects.before = failing(2, TransientStorageError("409 ConditionalRequestConflict"))
+
+    assert publish(fakes.services, a_pointer(), etag=None) == a_pointer()
+    assert standing(fakes).pointer == a_pointer()
+
+
+def test_an_earlier_attempt_of_the_same_pass_stands(fakes: Fakes) -> None:
+    publish(fakes.services, a_pointer(), etag=None)
     later = a_pointer().model_copy(update={"snapshot_id": "0000000001-ffffffff"})
 
-    assert publish(cloud.services, later, etag=None) == a_pointer()
+    assert publish(fakes.services, later, etag=None) == a_pointer()
 
 
-def test_a_storage_that_stays_down_is_transient_and_publishes_nothing(cloud: Cloud) -> None:
-    cloud.objects.before = failing(99, TransientStorageError("SlowDown"))
+def test_a_storage_that_stays_down_is_transient_and_publishes_nothing(fakes: Fakes) -> None:
+    fakes.objects.before = failing(99, TransientStorageError("SlowDown"))
 
     with pytest.raises(TransientStorageError, match="nothing was published"):
-        publish(cloud.services, a_pointer(), etag=None)
-    assert read_pointer(cloud.services) is None
+        publish(fakes.services, a_pointer(), etag=None)
+    assert read_pointer(fakes.services) is None
 
 
-def test_a_lost_lease_stops_the_swap_between_two_attempts(cloud: Cloud) -> None:
-    cloud.objects.before = failing(1, TransientStorageError("SlowDown"))
+def test_a_lost_lease_stops_the_swap_between_two_attempts(fakes: Fakes) -> None:
+    fakes.objects.before = failing(1, TransientStorageError("SlowDown"))
     beats = iter([None, LockLostError("gone")])
 
     def check() -> None:
@@ -217,5 +217,5 @@ def test_a_lost_lease_stops_the_swap_between_two_attempts(cloud: Cloud) -> None:
             raise lost
 
     with pytest.raises(LockLostError):
-        publish(cloud.services, a_pointer(), etag=None, before_swap=check)
-    assert read_pointer(cloud.services) is None
+        publish(fakes.services, a_pointer(), etag=None, before_swap=check)
+    assert read_pointer(fakes.services) is None

@@ -5,8 +5,8 @@ import pytest
 from chromadb_compaction import layout
 from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.snapshots.pruning import prune
-from tests.fakes.cloud import a_cloud
 from tests.fakes.published import a_snapshot_id
+from tests.fakes.services import new_fakes
 from tests.merged_history import MergedHistory
 
 FIRST, SECOND = a_snapshot_id(1), a_snapshot_id(2)
@@ -15,31 +15,31 @@ FIRST, SECOND = a_snapshot_id(1), a_snapshot_id(2)
 @pytest.fixture
 def history() -> MergedHistory:
     """Two snapshots, of which the first is past its retention."""
-    history = MergedHistory(a_cloud(snapshot_retention_count=1))
+    history = MergedHistory(new_fakes(snapshot_retention_count=1))
     history.publish(1)
     history.publish(2)
-    history.cloud.clock.tick(30 * DAY_SECONDS)
+    history.fakes.clock.tick(30 * DAY_SECONDS)
     return history
 
 
 def keys_of(history: MergedHistory, snapshot_id: str) -> set[str]:
-    return history.cloud.objects.keys(f"snapshot/{snapshot_id}/")
+    return history.fakes.objects.keys(f"snapshot/{snapshot_id}/")
 
 
 def test_without_a_rollback_the_old_snapshot_goes(history: MergedHistory) -> None:
-    assert prune(SECOND, history.cloud.services).snapshots == 1
+    assert prune(SECOND, history.fakes.services).snapshots == 1
     assert keys_of(history, FIRST) == set()
 
 
 def test_two_prunings_at_once_do_what_one_does(history: MergedHistory) -> None:
     def prune_too(call: str, key: str) -> None:
         if (call, key) == ("get", layout.manifest_key(FIRST)):
-            history.cloud.objects.before = lambda _call, _key: None
-            prune(SECOND, history.cloud.services)
+            history.fakes.objects.before = lambda _call, _key: None
+            prune(SECOND, history.fakes.services)
 
-    history.cloud.objects.before = prune_too
+    history.fakes.objects.before = prune_too
 
-    prune(SECOND, history.cloud.services)
+    prune(SECOND, history.fakes.services)
 
     assert keys_of(history, FIRST) == set()
     assert layout.manifest_key(SECOND) in keys_of(history, SECOND)

@@ -14,7 +14,7 @@ from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.layout import pointer_key
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import NOW, a_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 SECONDS = 20
@@ -22,8 +22,8 @@ SECONDS = 20
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
-    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+def fakes(tmp_path: Path) -> Fakes:
+    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ class Standstill:
 
 
 @contextmanager
-def standstill(cloud: Cloud, call: str) -> Iterator[Standstill]:
+def standstill(fakes: Fakes, call: str) -> Iterator[Standstill]:
     """Hold every `call` to the store until the block ends, or says that it is over."""
     still = Standstill()
 
@@ -57,77 +57,77 @@ def standstill(cloud: Cloud, call: str) -> Iterator[Standstill]:
             still.reached.set()
             assert still.over.wait(SECONDS)
 
-    cloud.objects.before = hold
+    fakes.objects.before = hold
     try:
         yield still
     finally:
         still.over.set()
-        cloud.objects.before = lambda _call, _key: None
+        fakes.objects.before = lambda _call, _key: None
 
 
-def failing(cloud: Cloud, call: str) -> None:
+def failing(fakes: Fakes, call: str) -> None:
     def fail(called: str, key: str) -> None:
         if called == call:
             raise TransientStorageError(f"{key}: S3 is busy")
 
-    cloud.objects.before = fail
+    fakes.objects.before = fail
 
 
-def read(cloud: Cloud, reader: SnapshotReader, name: str = "docs") -> tuple[str, list[str]]:
+def read(fakes: Fakes, reader: SnapshotReader, name: str = "docs") -> tuple[str, list[str]]:
     """Return the snapshot and the collection's ids."""
-    with reader.reading(cloud.services, name) as readable:
+    with reader.reading(fakes.services, name) as readable:
         assert readable.collection is not None
         return readable.snapshot_id, readable.collection.get(include=[])["ids"]
 
 
-def publish(cloud: Cloud, id_: str, *, at: float = 0, collection: str = "docs") -> str:
-    published = compact(cloud, a_delta({id_: [1, 0]}, collection=collection, at=NOW + at)).snapshot_id
+def publish(fakes: Fakes, id_: str, *, at: float = 0, collection: str = "docs") -> str:
+    published = compact(fakes, a_delta({id_: [1, 0]}, collection=collection, at=NOW + at)).snapshot_id
     assert published is not None
     return published
 
 
 def test_while_one_collection_is_fetched_others_are_read_without_waiting(
-    cloud: Cloud, reader: SnapshotReader, pool: ThreadPoolExecutor
+    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
-    publish(cloud, "a")
-    snapshot = publish(cloud, "x", collection="others")
-    read(cloud, reader)
+    publish(fakes, "a")
+    snapshot = publish(fakes, "x", collection="others")
+    read(fakes, reader)
 
-    with standstill(cloud, "download") as still:
-        waiting = pool.submit(read, cloud, reader, "others")
+    with standstill(fakes, "download") as still:
+        waiting = pool.submit(read, fakes, reader, "others")
         assert still.reached.wait(SECONDS)
-        assert read(cloud, reader) == (snapshot, ["a"])
+        assert read(fakes, reader) == (snapshot, ["a"])
         assert not waiting.done()
         still.over.set()
         assert waiting.result(SECONDS) == (snapshot, ["x"])
 
 
 def test_while_a_new_snapshot_is_fetched_the_one_before_answers(
-    cloud: Cloud, reader: SnapshotReader, pool: ThreadPoolExecutor
+    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
-    old = publish(cloud, "a")
-    read(cloud, reader)
-    new = publish(cloud, "b", at=1)
+    old = publish(fakes, "a")
+    read(fakes, reader)
+    new = publish(fakes, "b", at=1)
 
-    with standstill(cloud, "download") as still:
-        first = pool.submit(read, cloud, reader)
+    with standstill(fakes, "download") as still:
+        first = pool.submit(read, fakes, reader)
         assert still.reached.wait(SECONDS)
-        assert [read(cloud, reader) for _ in range(3)] == [(old, ["a"])] * 3
+        assert [read(fakes, reader) for _ in range(3)] == [(old, ["a"])] * 3
         assert not first.done()
         still.over.set()
         assert first.result(SECONDS) == (new, ["a", "b"])
-    assert read(cloud, reader) == (new, ["a", "b"])
+    assert read(fakes, reader) == (new, ["a", "b"])
 
 
 def test_a_manifest_that_is_slow_to_come_holds_up_nobody_else(
-    cloud: Cloud, reader: SnapshotReader, pool: ThreadPoolExecutor
+    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
-    publish(cloud, "a")
-    read(cloud, reader)
-    new = publish(cloud, "b", at=1)
+    publish(fakes, "a")
+    read(fakes, reader)
+    new = publish(fakes, "b", at=1)
 
-    with standstill(cloud, "get") as still:
-        first = pool.submit(read, cloud, reader)
+    with standstill(fakes, "get") as still:
+        first = pool.submit(read, fakes, reader)
         assert still.reached.wait(SECONDS)
         with reader._state:  # nobody holds it meanwhile
             assert not first.done()
@@ -136,70 +136,70 @@ def test_a_manifest_that_is_slow_to_come_holds_up_nobody_else(
 
 
 def test_a_collection_is_fetched_once_however_many_wait_for_it(
-    cloud: Cloud, reader: SnapshotReader, pool: ThreadPoolExecutor
+    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
-    snapshot = publish(cloud, "a")
+    snapshot = publish(fakes, "a")
 
-    with standstill(cloud, "download") as still:
-        waiting = [pool.submit(read, cloud, reader) for _ in range(4)]
+    with standstill(fakes, "download") as still:
+        waiting = [pool.submit(read, fakes, reader) for _ in range(4)]
         assert still.reached.wait(SECONDS)
         still.over.set()
         assert [future.result(SECONDS) for future in waiting] == [(snapshot, ["a"])] * 4
-    downloaded = [key for call, key in cloud.objects.calls if call == "download" and "/docs/" in key]
-    copies = Path(cloud.settings.chromadb_cache_dir) / "scratch"
+    downloaded = [key for call, key in fakes.objects.calls if call == "download" and "/docs/" in key]
+    copies = Path(fakes.settings.chromadb_cache_dir) / "scratch"
     assert len([path for path in copies.iterdir() if path.is_dir()]) == 1
     assert len(downloaded) == len(set(downloaded))
 
 
-def test_a_fetch_that_fails_leaves_the_way_free_for_the_next(cloud: Cloud, reader: SnapshotReader) -> None:
-    snapshot = publish(cloud, "a")
-    failing(cloud, "download")
+def test_a_fetch_that_fails_leaves_the_way_free_for_the_next(fakes: Fakes, reader: SnapshotReader) -> None:
+    snapshot = publish(fakes, "a")
+    failing(fakes, "download")
     with pytest.raises(TransientStorageError):
-        read(cloud, reader)
+        read(fakes, reader)
 
-    cloud.objects.before = lambda _call, _key: None
+    fakes.objects.before = lambda _call, _key: None
 
-    assert read(cloud, reader) == (snapshot, ["a"])
+    assert read(fakes, reader) == (snapshot, ["a"])
 
 
 @pytest.mark.parametrize("call", ["get_if_changed", "get", "download"])
-def test_a_refresh_that_s3_fails_does_not_fail_the_query(cloud: Cloud, reader: SnapshotReader, call: str) -> None:
-    old = publish(cloud, "a")
-    read(cloud, reader)
-    new = publish(cloud, "b", at=1)
-    failing(cloud, call)
+def test_a_refresh_that_s3_fails_does_not_fail_the_query(fakes: Fakes, reader: SnapshotReader, call: str) -> None:
+    old = publish(fakes, "a")
+    read(fakes, reader)
+    new = publish(fakes, "b", at=1)
+    failing(fakes, call)
 
-    assert read(cloud, reader) == (old, ["a"])
+    assert read(fakes, reader) == (old, ["a"])
 
-    cloud.objects.before = lambda _call, _key: None
-    assert read(cloud, reader) == (new, ["a", "b"])
+    fakes.objects.before = lambda _call, _key: None
+    assert read(fakes, reader) == (new, ["a", "b"])
 
 
 def test_of_two_looks_at_the_pointer_the_one_that_began_first_does_not_turn_the_clock_back(
-    cloud: Cloud, reader: SnapshotReader, pool: ThreadPoolExecutor
+    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
-    publish(cloud, "a")
-    read(cloud, reader)
-    publish(cloud, "b", at=1)
+    publish(fakes, "a")
+    read(fakes, reader)
+    publish(fakes, "b", at=1)
 
     # The first look has read the second snapshot's pointer, and stands still at its manifest.
-    with standstill(cloud, "get") as still:
-        first = pool.submit(read, cloud, reader)
+    with standstill(fakes, "get") as still:
+        first = pool.submit(read, fakes, reader)
         assert still.reached.wait(SECONDS)
-        cloud.objects.before = lambda _call, _key: None
-        newest = publish(cloud, "c", at=2)
-        assert read(cloud, reader) == (newest, ["a", "b", "c"])
+        fakes.objects.before = lambda _call, _key: None
+        newest = publish(fakes, "c", at=2)
+        assert read(fakes, reader) == (newest, ["a", "b", "c"])
         still.over.set()
         assert first.result(SECONDS) == (newest, ["a", "b", "c"])
-    assert read(cloud, reader) == (newest, ["a", "b", "c"])
+    assert read(fakes, reader) == (newest, ["a", "b", "c"])
 
 
-def test_a_pointer_put_back_to_its_previous_version_is_followed(cloud: Cloud, reader: SnapshotReader) -> None:
-    old = publish(cloud, "a")
-    before = cloud.objects.objects[pointer_key()].body
-    publish(cloud, "b", at=1)
-    assert read(cloud, reader)[1] == ["a", "b"]
+def test_a_pointer_put_back_to_its_previous_version_is_followed(fakes: Fakes, reader: SnapshotReader) -> None:
+    old = publish(fakes, "a")
+    before = fakes.objects.objects[pointer_key()].body
+    publish(fakes, "b", at=1)
+    assert read(fakes, reader)[1] == ["a", "b"]
 
-    cloud.objects.put(pointer_key(), before)
+    fakes.objects.put(pointer_key(), before)
 
-    assert read(cloud, reader) == (old, ["a"])
+    assert read(fakes, reader) == (old, ["a"])

@@ -9,11 +9,11 @@ def overtaken(history: MergedHistory) -> None:
 
     def roll_back(call: str, key: str) -> None:
         if call == "delete_if":
-            history.cloud.objects.before = lambda _call, _key: None
-            history.cloud.leases.leases.clear()
+            history.fakes.objects.before = lambda _call, _key: None
+            history.fakes.leases.leases.clear()
             history.roll_back(1, replay=True)
 
-    history.cloud.objects.before = roll_back
+    history.fakes.objects.before = roll_back
 
 
 def test_what_was_replayed_meanwhile_is_pending_again() -> None:
@@ -34,10 +34,10 @@ def test_what_was_written_again_under_the_same_name_stays_as_it_is() -> None:
 
     def write_again(call: str, key: str) -> None:
         if call == "delete_if":
-            history.cloud.objects.put(key, b"other rows")
+            history.fakes.objects.put(key, b"other rows")
 
-    history.cloud.objects.after = write_again
+    history.fakes.objects.after = write_again
 
     history.publish(2)
 
-    assert history.cloud.objects.get(history.merged[2]).body == b"other rows"
+    assert history.fakes.objects.get(history.merged[2]).body == b"other rows"

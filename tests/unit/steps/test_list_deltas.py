@@ -18,29 +18,29 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.release_lock import release_lock
-from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
 from tests.fakes.published import outcome_of, point_to, publish, put_delta, put_snapshot
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 STATE_LIMIT = 256 * 1024
 MEBIBYTE = 1024 * 1024
 
 
-def list_pass(cloud: Cloud, previous_pass: int = 0) -> DeltaListing:
-    cloud.hold_lease()
-    return list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=previous_pass), cloud.services)
+def list_pass(fakes: Fakes, previous_pass: int = 0) -> DeltaListing:
+    fakes.hold_lease()
+    return list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=previous_pass), fakes.services)
 
 
-def listed(cloud: Cloud, listing: DeltaListing) -> list[ObjectInfo]:
-    manifests = [BATCH_MANIFEST.validate_json(cloud.objects.get(batch.key).body) for batch in listing.batches]
+def listed(fakes: Fakes, listing: DeltaListing) -> list[ObjectInfo]:
+    manifests = [BATCH_MANIFEST.validate_json(fakes.objects.get(batch.key).body) for batch in listing.batches]
     return [delta for manifest in manifests for delta in manifest]
 
 
 def test_the_first_pass_starts_from_nothing_and_takes_what_is_pending() -> None:
-    cloud = a_cloud()
-    keys = [put_delta(cloud, n) for n in range(3)]
-    cloud.clock.tick(60)
+    fakes = new_fakes()
+    keys = [put_delta(fakes, n) for n in range(3)]
+    fakes.clock.tick(60)
 
-    listing = list_pass(cloud)
+    listing = list_pass(fakes)
 
     assert listing.model_dump(by_alias=True) == {
         "pass": 1,
@@ -52,107 +52,107 @@ def test_the_first_pass_starts_from_nothing_and_takes_what_is_pending() -> None:
         "oldest_seconds": 60.0,
         "finished_clean_up_of": None,
     }
-    assert [delta.key for delta in listed(cloud, listing)] == keys
+    assert [delta.key for delta in listed(fakes, listing)] == keys
 
 
 def test_the_pass_starts_from_the_published_snapshot() -> None:
-    cloud = a_cloud()
-    snapshot_id = put_snapshot(cloud, 4)
-    point_to(cloud, 4, swap=6)
-    cloud.objects.put(layout.cleaned_key(snapshot_id), b"{}")
+    fakes = new_fakes()
+    snapshot_id = put_snapshot(fakes, 4)
+    point_to(fakes, 4, swap=6)
+    fakes.objects.put(layout.cleaned_key(snapshot_id), b"{}")
 
-    base = list_pass(cloud).base
+    base = list_pass(fakes).base
 
     assert (base.snapshot_id, base.sequence) == (snapshot_id, 6)
-    assert base.etag == cloud.objects.objects["snapshot/CURRENT"].etag
+    assert base.etag == fakes.objects.objects["snapshot/CURRENT"].etag
 
 
 def test_an_idle_execution_makes_at_most_eight_calls_from_all_its_tasks() -> None:
-    cloud = a_cloud()
-    snapshot_id = publish(cloud, 1, [])
-    cloud.objects.put(layout.cleaned_key(snapshot_id), b"{}")
-    cloud.objects.calls.clear()
+    fakes = new_fakes()
+    snapshot_id = publish(fakes, 1, [])
+    fakes.objects.put(layout.cleaned_key(snapshot_id), b"{}")
+    fakes.objects.calls.clear()
 
-    acquire_lock(AcquireLockRequest(execution=EXECUTION), cloud.services)
-    listing = list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), cloud.services)
-    release_lock(ReleaseLockRequest(execution=EXECUTION), cloud.services)
+    acquire_lock(AcquireLockRequest(execution=EXECUTION), fakes.services)
+    listing = list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), fakes.services)
+    release_lock(ReleaseLockRequest(execution=EXECUTION), fakes.services)
 
     assert listing.deltas == 0
     assert listing.oldest_seconds is None
-    assert cloud.calls <= 8
+    assert fakes.calls <= 8
 
 
 def test_what_is_no_delta_at_all_is_still_taken_so_that_it_can_be_refused_with_a_reason() -> None:
-    cloud = a_cloud()
-    cloud.objects.put("delta/notes.txt", b"hello")
-    cloud.objects.put("delta/docs/", b"")
+    fakes = new_fakes()
+    fakes.objects.put("delta/notes.txt", b"hello")
+    fakes.objects.put("delta/docs/", b"")
 
-    listing = list_pass(cloud)
+    listing = list_pass(fakes)
 
-    assert [delta.key for delta in listed(cloud, listing)] == ["delta/notes.txt"]
+    assert [delta.key for delta in listed(fakes, listing)] == ["delta/notes.txt"]
     assert listing.pending == 1
 
 
 def test_a_pass_is_numbered_after_the_one_before() -> None:
-    cloud = a_cloud()
-    put_delta(cloud, 1)
+    fakes = new_fakes()
+    put_delta(fakes, 1)
 
-    listing = list_pass(cloud, previous_pass=4)
+    listing = list_pass(fakes, previous_pass=4)
 
     assert listing.pass_number == 5
     assert listing.batches[0].key == "work/first/5/batches/0000.json"
 
 
 def test_the_last_pass_of_an_execution_announces_no_more() -> None:
-    cloud = a_cloud(max_passes=3, compaction_batch_size=1, max_batches_per_pass=1)
-    put_delta(cloud, 1)
-    put_delta(cloud, 2)
+    fakes = new_fakes(max_passes=3, compaction_batch_size=1, max_batches_per_pass=1)
+    put_delta(fakes, 1)
+    put_delta(fakes, 2)
 
-    assert [list_pass(cloud, previous_pass=n).more for n in range(3)] == [True, True, False]
+    assert [list_pass(fakes, previous_pass=n).more for n in range(3)] == [True, True, False]
 
 
 def test_running_twice_gives_the_same_listing() -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
     for n in range(5):
-        put_delta(cloud, n)
+        put_delta(fakes, n)
 
-    assert list_pass(cloud) == list_pass(cloud)
+    assert list_pass(fakes) == list_pass(fakes)
 
 
 def test_without_the_lease_nothing_is_listed() -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
 
     with pytest.raises(LockLostError):
-        list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), cloud.services)
+        list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), fakes.services)
 
-    assert cloud.objects.calls == []
+    assert fakes.objects.calls == []
 
 
 def test_a_pointer_that_cannot_be_read_stops_the_pass_and_names_it() -> None:
-    cloud = a_cloud()
-    cloud.objects.put("snapshot/CURRENT", b"garbage")
+    fakes = new_fakes()
+    fakes.objects.put("snapshot/CURRENT", b"garbage")
 
     with pytest.raises(SnapshotCorruptError, match="snapshot/CURRENT"):
-        list_pass(cloud)
+        list_pass(fakes)
 
 
 def test_a_lost_pointer_stops_the_pass_and_names_the_newest_snapshot_that_was_published() -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
     for number in (1, 2, 3):
-        cloud.objects.put(layout.cleaned_key(put_snapshot(cloud, number)), b"{}")
+        fakes.objects.put(layout.cleaned_key(put_snapshot(fakes, number)), b"{}")
 
     with pytest.raises(SnapshotCorruptError, match="rollback 0000000003-00000003 --replay"):
-        list_pass(cloud)
+        list_pass(fakes)
 
 
 @pytest.mark.parametrize(("deltas", "most_megabytes"), [(10_000, 32), (100_000, 256)])
 def test_a_huge_backlog_costs_bounded_memory_and_state(deltas: int, most_megabytes: int) -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
     for n in range(deltas):
-        put_delta(cloud, n, body=b"x", collection=f"a-collection-with-a-name-of-some-length-{n % 3}")
+        put_delta(fakes, n, body=b"x", collection=f"a-collection-with-a-name-of-some-length-{n % 3}")
 
     tracemalloc.start()
-    listing = list_pass(cloud)
+    listing = list_pass(fakes)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -164,51 +164,51 @@ def test_a_huge_backlog_costs_bounded_memory_and_state(deltas: int, most_megabyt
 
 
 def test_a_clean_up_that_was_left_undone_is_finished_before_anything_is_listed() -> None:
-    cloud = a_cloud()
-    merged, refused, fresh = (put_delta(cloud, n) for n in range(3))
-    cloud.objects.put(layout.quarantine_key(refused), cloud.objects.objects[refused].body)
+    fakes = new_fakes()
+    merged, refused, fresh = (put_delta(fakes, n) for n in range(3))
+    fakes.objects.put(layout.quarantine_key(refused), fakes.objects.objects[refused].body)
     snapshot_id = publish(
-        cloud, 1, [outcome_of(cloud, merged), outcome_of(cloud, refused, "quarantined", "row 1 holds NaN")]
+        fakes, 1, [outcome_of(fakes, merged), outcome_of(fakes, refused, "quarantined", "row 1 holds NaN")]
     )
 
-    listing = list_pass(cloud)
+    listing = list_pass(fakes)
 
     assert listing.finished_clean_up_of == snapshot_id
-    assert [delta.key for delta in listed(cloud, listing)] == [fresh]
-    assert layout.compacted_key(merged) in cloud.objects.objects
-    assert layout.cleaned_key(snapshot_id) in cloud.objects.objects
+    assert [delta.key for delta in listed(fakes, listing)] == [fresh]
+    assert layout.compacted_key(merged) in fakes.objects.objects
+    assert layout.cleaned_key(snapshot_id) in fakes.objects.objects
 
 
 def test_a_finished_clean_up_is_not_done_again() -> None:
-    cloud = a_cloud()
-    publish(cloud, 1, [outcome_of(cloud, put_delta(cloud, 1))])
-    list_pass(cloud)
-    cloud.objects.calls.clear()
+    fakes = new_fakes()
+    publish(fakes, 1, [outcome_of(fakes, put_delta(fakes, 1))])
+    list_pass(fakes)
+    fakes.objects.calls.clear()
 
-    assert list_pass(cloud).finished_clean_up_of is None
-    assert {call for call, _ in cloud.objects.calls} == {"get", "head", "list"}
+    assert list_pass(fakes).finished_clean_up_of is None
+    assert {call for call, _ in fakes.objects.calls} == {"get", "head", "list"}
 
 
 def test_a_clean_up_whose_list_is_gone_does_not_stop_the_pass() -> None:
-    cloud = a_cloud()
-    key = put_delta(cloud, 1)
-    snapshot_id = publish(cloud, 1, [outcome_of(cloud, key)])
-    cloud.objects.delete([layout.merged_deltas_key(snapshot_id)])
+    fakes = new_fakes()
+    key = put_delta(fakes, 1)
+    snapshot_id = publish(fakes, 1, [outcome_of(fakes, key)])
+    fakes.objects.delete([layout.merged_deltas_key(snapshot_id)])
 
-    listing = list_pass(cloud)
+    listing = list_pass(fakes)
 
     assert (listing.finished_clean_up_of, listing.deltas) == (None, 1)
 
 
 def test_a_clean_up_that_fails_in_passing_fails_the_pass_for_a_retry() -> None:
-    cloud = a_cloud()
-    publish(cloud, 1, [outcome_of(cloud, put_delta(cloud, 1))])
+    fakes = new_fakes()
+    publish(fakes, 1, [outcome_of(fakes, put_delta(fakes, 1))])
 
     def fail_copies(call: str, key: str) -> None:
         if call == "copy":
             raise TransientStorageError(key)
 
-    cloud.objects.before = fail_copies
+    fakes.objects.before = fail_copies
 
     with pytest.raises(TransientStorageError):
-        list_pass(cloud)
+        list_pass(fakes)

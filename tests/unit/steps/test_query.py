@@ -27,13 +27,13 @@ from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import QueryAnswer, QueryRequest
 from tests.builders import NOW, a_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Cloud:
-    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+def fakes(tmp_path: Path) -> Fakes:
+    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -43,25 +43,25 @@ def reader() -> Iterator[SnapshotReader]:
     reader.close()
 
 
-def ask(cloud: Cloud, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
+def ask(fakes: Fakes, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
     asked = {"query_embeddings": [[1, 0]], **request} if "query_texts" not in request else request
-    given = answer(QueryRequest(collection=collection, **asked), cloud.services, reader=reader)
+    given = answer(QueryRequest(collection=collection, **asked), fakes.services, reader=reader)
     assert isinstance(given, QueryAnswer)
     return given
 
 
-def private_copies(cloud: Cloud) -> list[Path]:
-    scratch = Path(cloud.settings.chromadb_cache_dir) / "scratch"
+def private_copies(fakes: Fakes) -> list[Path]:
+    scratch = Path(fakes.settings.chromadb_cache_dir) / "scratch"
     return [path for path in scratch.iterdir() if path.is_dir()]
 
 
-def test_the_nearest_records_come_first_with_all_that_was_asked_for(cloud: Cloud, reader: SnapshotReader) -> None:
+def test_the_nearest_records_come_first_with_all_that_was_asked_for(fakes: Fakes, reader: SnapshotReader) -> None:
     published = compact(
-        cloud,
+        fakes,
         a_delta({"far": [0, 2], "near": [1, 0]}, documents={"near": "text"}, metadatas={"near": {"n": 1}}),
     )
 
-    found = ask(cloud, reader, include=["documents", "metadatas", "distances", "embeddings"])
+    found = ask(fakes, reader, include=["documents", "metadatas", "distances", "embeddings"])
 
     assert found == QueryAnswer(
         snapshot_id=str(published.snapshot_id),
@@ -74,10 +74,10 @@ def test_the_nearest_records_come_first_with_all_that_was_asked_for(cloud: Cloud
     )
 
 
-def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
+def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
 
-    found = ask(cloud, reader).model_dump(mode="json")
+    found = ask(fakes, reader).model_dump(mode="json")
 
     chroma = {"ids", "embeddings", "documents", "uris", "data", "metadatas", "distances", "included"}
     assert found.keys() == chroma | {"snapshot_id"}
@@ -85,15 +85,15 @@ def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(cloud: Cloud, rea
     assert found["embeddings"] is found["uris"] is found["data"] is None
 
 
-def test_each_question_has_its_own_answers_and_no_more_than_asked_for(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0], "b": [0, 1], "c": [9, 9]}))
+def test_each_question_has_its_own_answers_and_no_more_than_asked_for(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0], "b": [0, 1], "c": [9, 9]}))
 
-    assert ask(cloud, reader, query_embeddings=[[1, 0], [0, 1]], n_results=1).ids == [["a"], ["b"]]
+    assert ask(fakes, reader, query_embeddings=[[1, 0], [0, 1]], n_results=1).ids == [["a"], ["b"]]
 
 
-def test_filters_are_those_of_chromadb(cloud: Cloud, reader: SnapshotReader) -> None:
+def test_filters_are_those_of_chromadb(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(
-        cloud,
+        fakes,
         a_delta(
             {"a": [1, 0], "b": [0, 1]},
             documents={"a": "an apple", "b": "a pear"},
@@ -101,14 +101,14 @@ def test_filters_are_those_of_chromadb(cloud: Cloud, reader: SnapshotReader) -> 
         ),
     )
 
-    assert ask(cloud, reader, where={"n": {"$gt": 1}}).ids == [["b"]]
-    assert ask(cloud, reader, where_document={"$contains": "apple"}).ids == [["a"]]
+    assert ask(fakes, reader, where={"n": {"$gt": 1}}).ids == [["b"]]
+    assert ask(fakes, reader, where_document={"$contains": "apple"}).ids == [["a"]]
 
 
 def test_texts_are_embedded_as_the_collections_documents_were(
-    cloud: Cloud, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compact(cloud, a_delta({"a": [1, 0], "b": [0, 1]}, header={"format": 1, "embedding_function": "letters"}))
+    compact(fakes, a_delta({"a": [1, 0], "b": [0, 1]}, header={"format": 1, "embedding_function": "letters"}))
     asked: list[tuple[list[str], str]] = []
 
     def embed(texts: list[str], function: str) -> list[list[float]]:
@@ -117,22 +117,22 @@ def test_texts_are_embedded_as_the_collections_documents_were(
 
     monkeypatch.setattr(query_step, "embed", embed)
 
-    assert ask(cloud, reader, query_texts=["what?"], n_results=1).ids == [["b"]]
+    assert ask(fakes, reader, query_texts=["what?"], n_results=1).ids == [["b"]]
     assert asked == [(["what?"], "letters")]
 
 
-def test_texts_need_a_collection_that_names_its_embedding_function(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
+def test_texts_need_a_collection_that_names_its_embedding_function(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
 
     with pytest.raises(InvalidRequestError, match="query_embeddings of 2 dimensions"):
-        ask(cloud, reader, query_texts=["what?"])
+        ask(fakes, reader, query_texts=["what?"])
 
 
-def test_a_wrong_dimension_is_answered_with_both_numbers(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
+def test_a_wrong_dimension_is_answered_with_both_numbers(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
 
     with pytest.raises(InvalidRequestError, match=r"3 dimensions.*'docs' has 2"):
-        ask(cloud, reader, query_embeddings=[[1, 0], [1, 0, 0]])
+        ask(fakes, reader, query_embeddings=[[1, 0], [1, 0, 0]])
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_a_wrong_dimension_is_answered_with_both_numbers(cloud: Cloud, reader: S
     ids=str,
 )
 def test_a_filter_that_chromadb_refuses_is_the_callers_mistake(
-    cloud: Cloud, reader: SnapshotReader, filters: dict[str, Any]
+    fakes: Fakes, reader: SnapshotReader, filters: dict[str, Any]
 ) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
+    compact(fakes, a_delta({"a": [1, 0]}))
 
     with pytest.raises(InvalidRequestError, match="ChromaDB refuses"):
-        ask(cloud, reader, **filters)
+        ask(fakes, reader, **filters)
 
 
 @pytest.mark.parametrize(
@@ -176,105 +176,105 @@ def test_a_request_that_breaks_a_rule_is_refused(request_: dict[str, Any]) -> No
         QueryRequest.model_validate({"collection": "docs", **request_})
 
 
-def test_before_the_first_snapshot_there_is_nothing_to_ask(cloud: Cloud, reader: SnapshotReader) -> None:
+def test_before_the_first_snapshot_there_is_nothing_to_ask(fakes: Fakes, reader: SnapshotReader) -> None:
     with pytest.raises(NoSnapshotError, match="compact"):
-        ask(cloud, reader)
+        ask(fakes, reader)
 
 
-def test_an_unknown_collection_is_answered_with_the_known_ones(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
+def test_an_unknown_collection_is_answered_with_the_known_ones(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
 
     with pytest.raises(NoSuchCollectionError, match=r"'dogs'; it has: docs, others"):
-        ask(cloud, reader, "dogs")
+        ask(fakes, reader, "dogs")
 
 
-def test_a_collection_of_nothing_but_deletes_answers_emptily(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta(deletes=["a"]))
+def test_a_collection_of_nothing_but_deletes_answers_emptily(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta(deletes=["a"]))
 
-    found = ask(cloud, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
+    found = ask(fakes, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
 
     assert (found.ids, found.documents, found.distances) == ([[], []], [[], []], None)
 
 
-def test_a_collection_whose_records_were_all_deleted_answers_emptily(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    compact(cloud, a_delta(deletes=["a"], at=NOW + 1))
+def test_a_collection_whose_records_were_all_deleted_answers_emptily(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    compact(fakes, a_delta(deletes=["a"], at=NOW + 1))
 
-    assert ask(cloud, reader).ids == [[]]
-
-
-def test_the_next_query_costs_one_conditional_get(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    ask(cloud, reader)
-    cloud.objects.calls.clear()
-
-    ask(cloud, reader)
-
-    assert cloud.objects.calls == [("get_if_changed", pointer_key())]
+    assert ask(fakes, reader).ids == [[]]
 
 
-def test_only_the_collection_asked_for_is_downloaded_and_not_its_ledger(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
-    cloud.objects.calls.clear()
+def test_the_next_query_costs_one_conditional_get(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    ask(fakes, reader)
+    fakes.objects.calls.clear()
 
-    ask(cloud, reader)
+    ask(fakes, reader)
 
-    downloaded = {key for call, key in cloud.objects.calls if call == "download"}
+    assert fakes.objects.calls == [("get_if_changed", pointer_key())]
+
+
+def test_only_the_collection_asked_for_is_downloaded_and_not_its_ledger(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
+    fakes.objects.calls.clear()
+
+    ask(fakes, reader)
+
+    downloaded = {key for call, key in fakes.objects.calls if call == "download"}
     assert downloaded
     assert not any("/others/" in key or key.endswith("ledger.parquet") for key in downloaded)
 
 
-def test_a_query_sees_what_has_been_published_since_the_last_one(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    before = ask(cloud, reader)
-    published = compact(cloud, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+def test_a_query_sees_what_has_been_published_since_the_last_one(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    before = ask(fakes, reader)
+    published = compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
 
-    after = ask(cloud, reader)
+    after = ask(fakes, reader)
 
     assert (before.ids, after.ids) == ([["a"]], [["b"]])
     assert after.snapshot_id == published.snapshot_id
-    assert len(private_copies(cloud)) == 1
+    assert len(private_copies(fakes)) == 1
 
 
-def test_a_collection_that_a_new_snapshot_left_alone_stays_open(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    ask(cloud, reader)
-    published = compact(cloud, a_delta({"a": [1]}, collection="others"))
-    cloud.objects.calls.clear()
+def test_a_collection_that_a_new_snapshot_left_alone_stays_open(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    ask(fakes, reader)
+    published = compact(fakes, a_delta({"a": [1]}, collection="others"))
+    fakes.objects.calls.clear()
 
-    found = ask(cloud, reader)
+    found = ask(fakes, reader)
 
     assert found.snapshot_id == published.snapshot_id
-    assert not any(call == "download" for call, _ in cloud.objects.calls)
+    assert not any(call == "download" for call, _ in fakes.objects.calls)
 
 
-def test_a_query_under_way_keeps_what_it_began_with(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    with reader.reading(cloud.services, "docs") as begun:
-        compact(cloud, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
-        assert ask(cloud, reader).ids == [["b"]]
+def test_a_query_under_way_keeps_what_it_began_with(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    with reader.reading(fakes.services, "docs") as begun:
+        compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+        assert ask(fakes, reader).ids == [["b"]]
 
         assert begun.collection is not None
         assert begun.collection.query(query_embeddings=np.asarray([[1, 0]], np.float32))["ids"] == [["a"]]
-        assert len(private_copies(cloud)) == 2
-    assert len(private_copies(cloud)) == 1
+        assert len(private_copies(fakes)) == 2
+    assert len(private_copies(fakes)) == 1
 
 
-def test_queries_during_many_swaps_never_fail_and_never_go_back(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"0": [1, 0]}))
+def test_queries_during_many_swaps_never_fail_and_never_go_back(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"0": [1, 0]}))
     done = threading.Event()
 
     def keep_asking() -> list[QueryAnswer]:
         answers = []
         while not done.is_set():
-            answers.append(ask(cloud, reader))
+            answers.append(ask(fakes, reader))
         return answers
 
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(keep_asking) for _ in range(4)]
         try:
             for number in range(1, 6):
-                compact(cloud, a_delta({str(number): [1, 0]}, deletes=[str(number - 1)], at=NOW + number))
+                compact(fakes, a_delta({str(number): [1, 0]}, deletes=[str(number - 1)], at=NOW + number))
         finally:
             done.set()
         answers = [future.result() for future in asking]
@@ -284,57 +284,57 @@ def test_queries_during_many_swaps_never_fail_and_never_go_back(cloud: Cloud, re
         assert seen == sorted(seen)
         # The first snapshot's only record is "0", the second's "1": every answer fits its own snapshot.
         assert all(one.ids == [[str(int(one.snapshot_id[:10]) - 1)]] for one in series)
-    assert len(private_copies(cloud)) <= 1
+    assert len(private_copies(fakes)) <= 1
 
 
 def test_a_snapshot_that_is_pruned_while_it_is_read_gives_way_to_the_published_one(
-    cloud: Cloud, reader: SnapshotReader
+    fakes: Fakes, reader: SnapshotReader
 ) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
+    compact(fakes, a_delta({"a": [1, 0]}))
 
     def prune(call: str, key: str) -> None:
         if call == "download":
-            cloud.objects.before = lambda _call, _key: None
-            compact(cloud, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
-            cloud.objects.delete([key])
+            fakes.objects.before = lambda _call, _key: None
+            compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+            fakes.objects.delete([key])
 
-    cloud.objects.before = prune
+    fakes.objects.before = prune
 
-    assert ask(cloud, reader).ids == [["b"]]
+    assert ask(fakes, reader).ids == [["b"]]
 
 
-def test_a_published_snapshot_that_is_damaged_is_reported(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    victim = next(key for key in cloud.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
-    cloud.objects.delete([victim])
+def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    victim = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    fakes.objects.delete([victim])
 
     with pytest.raises(SnapshotCorruptError, match=victim):
-        ask(cloud, reader)
-    assert private_copies(cloud) == []
+        ask(fakes, reader)
+    assert private_copies(fakes) == []
 
 
-def test_a_pointer_that_has_gone_is_no_snapshot(cloud: Cloud, reader: SnapshotReader) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    ask(cloud, reader)
-    cloud.objects.delete([pointer_key()])
+def test_a_pointer_that_has_gone_is_no_snapshot(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    ask(fakes, reader)
+    fakes.objects.delete([pointer_key()])
 
     with pytest.raises(NoSnapshotError):
-        ask(cloud, reader)
-    assert private_copies(cloud) == []
+        ask(fakes, reader)
+    assert private_copies(fakes) == []
 
 
 def test_a_full_disk_is_freed_of_the_other_collections(
-    cloud: Cloud, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"x": [1, 0]}, collection="others"))
-    ask(cloud, reader)
+    compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1, 0]}, collection="others"))
+    ask(fakes, reader)
 
     def download_if_there_is_room(*arguments: Any) -> int:
-        if len(private_copies(cloud)) > 1:
+        if len(private_copies(fakes)) > 1:
             raise SnapshotTooLargeError("no room")
         return files.download(*arguments)
 
     monkeypatch.setattr(snapshot_reader, "download", download_if_there_is_room)
 
-    assert ask(cloud, reader, "others").ids == [["x"]]
-    assert len(private_copies(cloud)) == 1
+    assert ask(fakes, reader, "others").ids == [["x"]]
+    assert len(private_copies(fakes)) == 1

@@ -15,7 +15,7 @@ from chromadb_compaction.steps.query import answer, query
 from chromadb_compaction.steps.query_messages import Answer, CountAnswer, GetAnswer, QueryEvent
 from tasks.handling import parse
 from tests.builders import a_delta
-from tests.fakes.cloud import Cloud, a_cloud
+from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 FRUIT = a_delta(
@@ -28,10 +28,10 @@ FRUIT = a_delta(
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    cloud = a_cloud(chromadb_cache_dir=tmp_path_factory.mktemp("cache"))
-    compact(cloud, FRUIT, a_delta(deletes=["a"], collection="gone"))
-    return cloud
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Fakes:
+    fakes = new_fakes(chromadb_cache_dir=tmp_path_factory.mktemp("cache"))
+    compact(fakes, FRUIT, a_delta(deletes=["a"], collection="gone"))
+    return fakes
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def reader() -> Iterator[SnapshotReader]:
 
 
 @pytest.fixture
-def ask(cloud: Cloud, reader: SnapshotReader) -> Any:
+def ask(fakes: Fakes, reader: SnapshotReader) -> Any:
     """Ask as the function's event would."""
 
     def asked(**event: Any) -> Answer:
-        return answer(parse(QueryEvent, {"collection": "fruit", **event}).root, cloud.services, reader=reader)
+        return answer(parse(QueryEvent, {"collection": "fruit", **event}).root, fakes.services, reader=reader)
 
     return asked
 
@@ -180,10 +180,10 @@ def test_an_unknown_collection_is_named_by_every_action(ask: Any, action: str) -
 
 
 def test_an_answer_that_lambda_could_not_send_is_refused_saying_how_to_ask(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(query_step, "ANSWER_BYTES", 100)
 
     with pytest.raises(InvalidRequestError, match="ask for fewer records at once"):
-        query(parse(QueryEvent, {"collection": "fruit", "action": "get"}), cloud.services)
+        query(parse(QueryEvent, {"collection": "fruit", "action": "get"}), fakes.services)
     query_step._PROCESS_READER.close()

@@ -23,16 +23,16 @@ from chromadb_compaction.snapshots import pointer
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from tests.builders import NOW, BuiltDelta, a_delta
-from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 from tests.passes import Pass, compact
 
 OURS, THEIRS = EXECUTION + "-ours", EXECUTION + "-theirs"
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     monkeypatch.setattr(pointer, "SWAP_PAUSE_SECONDS", 0.0)
-    return a_cloud(chromadb_cache_dir=tmp_path / "cache")
+    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 class Record(NamedTuple):
@@ -40,17 +40,17 @@ class Record(NamedTuple):
     metadata: dict[str, object] | None
 
 
-def published(cloud: Cloud) -> Manifest:
-    standing = read_pointer(cloud.services)
+def published(fakes: Fakes) -> Manifest:
+    standing = read_pointer(fakes.services)
     assert standing is not None
-    return read_manifest(cloud.services, standing.pointer)
+    return read_manifest(fakes.services, standing.pointer)
 
 
-def contents(cloud: Cloud, place: Path, name: str = "docs") -> dict[str, Record]:
+def contents(fakes: Fakes, place: Path, name: str = "docs") -> dict[str, Record]:
     """Download the published collection and read it with ChromaDB."""
-    manifest = published(cloud)
+    manifest = published(fakes)
     directory = place / manifest.snapshot_id
-    download(cloud.services, manifest, [Wanted(name, manifest.collections[name].files, directory)])
+    download(fakes.services, manifest, [Wanted(name, manifest.collections[name].files, directory)])
     with open_collection(directory, name) as collection:
         got = collection.get()
     assert got["documents"] is not None
@@ -59,33 +59,33 @@ def contents(cloud: Cloud, place: Path, name: str = "docs") -> dict[str, Record]
     return {row_id: Record(document, dict(metadata) if metadata else None) for row_id, document, metadata in rows}
 
 
-def ready(cloud: Cloud, *deltas: BuiltDelta, execution: str = OURS) -> Pass:
+def ready(fakes: Fakes, *deltas: BuiltDelta, execution: str = OURS) -> Pass:
     for delta in deltas:
-        delta.put_into(cloud.objects)
-    return Pass(cloud, execution).up_to_upload()
+        delta.put_into(fakes.objects)
+    return Pass(fakes, execution).up_to_upload()
 
 
-def uploads(cloud: Cloud) -> list[str]:
+def uploads(fakes: Fakes) -> list[str]:
     """Return the files of snapshots that were uploaded; the runs are MergeBatch's."""
-    return [key for call, key in cloud.objects.calls if call == "upload" and snapshot_of_key(key)]
+    return [key for call, key in fakes.objects.calls if call == "upload" and snapshot_of_key(key)]
 
 
-def test_the_first_pass_publishes_the_first_snapshot(cloud: Cloud, tmp_path: Path) -> None:
-    answer = ready(cloud, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1}})).upload()
+def test_the_first_pass_publishes_the_first_snapshot(fakes: Fakes, tmp_path: Path) -> None:
+    answer = ready(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1}})).upload()
 
     assert answer.published
     assert answer.collections == [
         CollectionCounts(collection="docs", added=1, replaced=0, deleted=0, unchanged=0, records=1, loader="bulk")
     ]
-    assert contents(cloud, tmp_path) == {"a": Record("text", {"n": 1})}
+    assert contents(fakes, tmp_path) == {"a": Record("text", {"n": 1})}
 
 
-def test_the_manifest_says_where_it_comes_from_and_what_it_holds(cloud: Cloud) -> None:
-    first = compact(cloud, a_delta({"a": [1, 0]}))
-    one = ready(cloud, a_delta({"b": [0, 1]}, deletes=["a"], at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2))
+def test_the_manifest_says_where_it_comes_from_and_what_it_holds(fakes: Fakes) -> None:
+    first = compact(fakes, a_delta({"a": [1, 0]}))
+    one = ready(fakes, a_delta({"b": [0, 1]}, deletes=["a"], at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2))
     one.upload()
 
-    manifest = published(cloud)
+    manifest = published(fakes)
 
     assert manifest.parent == first.snapshot_id
     assert (manifest.execution, manifest.commit_id) == (OURS, commit_id(OURS, 1))
@@ -95,263 +95,265 @@ def test_the_manifest_says_where_it_comes_from_and_what_it_holds(cloud: Cloud) -
     assert docs.conservation.holds()
 
 
-def test_the_pointer_counts_every_swap(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    compact(cloud, a_delta({"b": [0, 1]}, at=NOW + 1))
+def test_the_pointer_counts_every_swap(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    compact(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
-    standing = read_pointer(cloud.services)
+    standing = read_pointer(fakes.services)
 
     assert standing is not None
     assert standing.pointer.sequence == 2
     assert standing.pointer.snapshot_id.startswith("0000000002-")
 
 
-def test_the_list_of_deltas_holds_what_became_of_each(cloud: Cloud) -> None:
+def test_the_list_of_deltas_holds_what_became_of_each(fakes: Fakes) -> None:
     good, bad = a_delta({"a": [1, 0]}), a_delta({"a": [1, 0, 0]}, at=NOW + 1)
 
-    answer = ready(cloud, good, bad).upload()
+    answer = ready(fakes, good, bad).upload()
 
-    outcomes = unpack_outcomes(cloud.objects.get(answer.outcome).body)
+    outcomes = unpack_outcomes(fakes.objects.get(answer.outcome).body)
     assert {outcome.key: outcome.status for outcome in outcomes} == {good.key: "merged", bad.key: "quarantined"}
 
 
-def test_a_file_that_did_not_change_keeps_its_object(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}, documents={"a": "text"}))
-    before = published(cloud).collections["docs"].files
-    cloud.objects.calls.clear()
+def test_a_file_that_did_not_change_keeps_its_object(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}))
+    before = published(fakes).collections["docs"].files
+    fakes.objects.calls.clear()
 
     # The same record again: only the ledger's version of it moves.
-    answer = compact(cloud, a_delta({"a": [1, 0]}, documents={"a": "text"}, at=NOW + 1))
+    answer = compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, at=NOW + 1))
 
-    after = published(cloud).collections["docs"].files
+    after = published(fakes).collections["docs"].files
     assert [path for path in after if after[path] != before.get(path)] == [LEDGER_FILE]
-    assert [key.rpartition("/")[2] for key in uploads(cloud)] == [LEDGER_FILE]
+    assert [key.rpartition("/")[2] for key in uploads(fakes)] == [LEDGER_FILE]
     assert answer.bytes_uploaded == after[LEDGER_FILE].bytes
 
 
-def test_a_collection_that_is_not_touched_is_carried_over_as_it_is(cloud: Cloud) -> None:
-    first = compact(cloud, a_delta({"a": [1, 0]}), a_delta({"x": [1]}, collection="others"))
-    before = published(cloud).collections["others"]
-    cloud.objects.calls.clear()
+def test_a_collection_that_is_not_touched_is_carried_over_as_it_is(fakes: Fakes) -> None:
+    first = compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1]}, collection="others"))
+    before = published(fakes).collections["others"]
+    fakes.objects.calls.clear()
 
-    compact(cloud, a_delta({"b": [0, 1]}, at=NOW + 1))
+    compact(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
-    assert published(cloud).collections["others"] == before
+    assert published(fakes).collections["others"] == before
     assert {snapshot_of_key(file.key) for file in before.files.values()} == {first.snapshot_id}
-    assert not any("/others/" in key for _, key in cloud.objects.calls)
+    assert not any("/others/" in key for _, key in fakes.objects.calls)
 
 
-def test_every_copy_serves_the_next_pass_without_a_transfer(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"x": [1]}, collection="others"))
-    compact(cloud, a_delta({"b": [0, 1]}, at=NOW + 1))
-    cloud.objects.calls.clear()
+def test_every_copy_serves_the_next_pass_without_a_transfer(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1]}, collection="others"))
+    compact(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
+    fakes.objects.calls.clear()
 
-    ready(cloud, a_delta({"c": [1, 1]}, at=NOW + 2), a_delta({"y": [1]}, at=NOW + 2, collection="others")).upload()
+    ready(fakes, a_delta({"c": [1, 1]}, at=NOW + 2), a_delta({"y": [1]}, at=NOW + 2, collection="others")).upload()
 
-    assert not any(call == "download" and key.startswith("snapshot/") for call, key in cloud.objects.calls)
+    assert not any(call == "download" and key.startswith("snapshot/") for call, key in fakes.objects.calls)
 
 
-def test_a_copy_that_was_lost_between_the_tasks_only_costs_a_download(cloud: Cloud, tmp_path: Path) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
-    one = ready(cloud, a_delta({"b": [0, 1]}, at=NOW + 1))
+def test_a_copy_that_was_lost_between_the_tasks_only_costs_a_download(fakes: Fakes, tmp_path: Path) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    one = ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     (tmp_path / "cache").rename(tmp_path / "lost")
 
     assert one.upload().published
-    assert contents(cloud, tmp_path).keys() == {"a", "b"}
+    assert contents(fakes, tmp_path).keys() == {"a", "b"}
 
 
-def test_a_file_damaged_in_the_bucket_stops_the_upload_and_publishes_nothing(cloud: Cloud, tmp_path: Path) -> None:
-    first = compact(cloud, a_delta({"a": [1, 0]}))
-    one = ready(cloud, a_delta({"b": [0, 1]}, at=NOW + 1))
+def test_a_file_damaged_in_the_bucket_stops_the_upload_and_publishes_nothing(fakes: Fakes, tmp_path: Path) -> None:
+    first = compact(fakes, a_delta({"a": [1, 0]}))
+    one = ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     (tmp_path / "cache").rename(tmp_path / "lost")
-    victim = next(key for key in cloud.objects.keys("snapshot/") if key.endswith("ledger.parquet"))
-    cloud.objects.delete([victim])
+    victim = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("ledger.parquet"))
+    fakes.objects.delete([victim])
 
     with pytest.raises(SnapshotCorruptError, match=victim):
         one.upload()
-    assert published(cloud).snapshot_id == first.snapshot_id
+    assert published(fakes).snapshot_id == first.snapshot_id
 
 
-def test_a_file_gone_from_the_bucket_is_not_published_again_though_the_compactor_has_a_copy(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}), a_delta({"b": [1, 0]}, collection="others"))
-    before = published(cloud)
+def test_a_file_gone_from_the_bucket_is_not_published_again_though_the_compactor_has_a_copy(
+    fakes: Fakes,
+) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}), a_delta({"b": [1, 0]}, collection="others"))
+    before = published(fakes)
     gone = before.collections["others"].files[LEDGER_FILE].key
-    del cloud.objects.objects[gone]
+    del fakes.objects.objects[gone]
     with pytest.raises(SnapshotCorruptError, match=f"{gone} is missing"):
-        ready(cloud, a_delta({"c": [0, 1]})).upload()
-    assert published(cloud) == before
+        ready(fakes, a_delta({"c": [0, 1]})).upload()
+    assert published(fakes) == before
 
 
-def test_a_second_run_of_the_same_pass_answers_what_the_first_published(cloud: Cloud) -> None:
-    one = ready(cloud, a_delta({"a": [1, 0]}))
+def test_a_second_run_of_the_same_pass_answers_what_the_first_published(fakes: Fakes) -> None:
+    one = ready(fakes, a_delta({"a": [1, 0]}))
     first = one.upload()
-    cloud.objects.calls.clear()
+    fakes.objects.calls.clear()
 
     second = one.upload()
 
     assert second.model_copy(update={"seconds": first.seconds}) == first
-    assert uploads(cloud) == []
+    assert uploads(fakes) == []
 
 
-def test_a_second_run_after_the_record_of_the_first_was_lost_says_so(cloud: Cloud) -> None:
-    one = ready(cloud, a_delta({"a": [1, 0]}))
+def test_a_second_run_after_the_record_of_the_first_was_lost_says_so(fakes: Fakes) -> None:
+    one = ready(fakes, a_delta({"a": [1, 0]}))
     first = one.upload()
-    cloud.objects.delete([result_key(str(first.snapshot_id))])
+    fakes.objects.delete([result_key(str(first.snapshot_id))])
 
     with pytest.raises(SnapshotCorruptError, match=r"result\.json is missing"):
         one.upload()
 
 
 @pytest.mark.parametrize("error", [TransientStorageError("lost response"), PreconditionFailedError("our own")])
-def test_a_swap_whose_response_was_lost_is_a_success(cloud: Cloud, error: Exception) -> None:
-    one = ready(cloud, a_delta({"a": [1, 0]}))
+def test_a_swap_whose_response_was_lost_is_a_success(fakes: Fakes, error: Exception) -> None:
+    one = ready(fakes, a_delta({"a": [1, 0]}))
 
     def lose(call: str, key: str) -> None:
         if call == "put_if":
             raise error
 
-    cloud.objects.after = lose
+    fakes.objects.after = lose
 
-    assert one.upload().snapshot_id == published(cloud).snapshot_id
+    assert one.upload().snapshot_id == published(fakes).snapshot_id
 
 
-def test_a_stalled_execution_cannot_overwrite_what_another_published(cloud: Cloud) -> None:
-    stalled = ready(cloud, a_delta({"a": [1, 0]}))
+def test_a_stalled_execution_cannot_overwrite_what_another_published(fakes: Fakes) -> None:
+    stalled = ready(fakes, a_delta({"a": [1, 0]}))
 
     def overtake(call: str, key: str) -> None:
         if call == "put_if":
-            cloud.objects.before = lambda _call, _key: None
+            fakes.objects.before = lambda _call, _key: None
             # The lock item was deleted, so that the other could take the lease and publish.
-            Pass(cloud, THEIRS).up_to_upload().upload()
+            Pass(fakes, THEIRS).up_to_upload().upload()
 
-    cloud.objects.before = overtake
+    fakes.objects.before = overtake
 
     with pytest.raises(SnapshotConflictError, match=THEIRS):
         stalled.upload()
-    assert published(cloud).execution == THEIRS
+    assert published(fakes).execution == THEIRS
 
 
-def test_a_base_that_is_no_longer_published_stops_the_upload_before_any_work(cloud: Cloud) -> None:
-    stalled = ready(cloud, a_delta({"a": [1, 0]}))
-    Pass(cloud, THEIRS).up_to_upload().upload()
+def test_a_base_that_is_no_longer_published_stops_the_upload_before_any_work(fakes: Fakes) -> None:
+    stalled = ready(fakes, a_delta({"a": [1, 0]}))
+    Pass(fakes, THEIRS).up_to_upload().upload()
     stalled.take_lease()
-    cloud.objects.calls.clear()
+    fakes.objects.calls.clear()
 
     with pytest.raises(SnapshotConflictError, match=THEIRS):
         stalled.upload()
-    assert cloud.objects.calls == [("get", pointer_key())] * 2
+    assert fakes.objects.calls == [("get", pointer_key())] * 2
 
 
-def test_an_execution_that_lost_its_lease_publishes_nothing(cloud: Cloud) -> None:
-    one = ready(cloud, a_delta({"a": [1, 0]}))
+def test_an_execution_that_lost_its_lease_publishes_nothing(fakes: Fakes) -> None:
+    one = ready(fakes, a_delta({"a": [1, 0]}))
 
     def let_the_lease_expire(call: str, key: str) -> None:
         if call == "put" and key.endswith("manifest.json"):
-            cloud.leases.release(cloud.settings.lock_id, OURS)
-            cloud.clock.tick(cloud.settings.lease_seconds + 1)
-            cloud.hold_lease(THEIRS)
+            fakes.leases.release(fakes.settings.lock_id, OURS)
+            fakes.clock.tick(fakes.settings.lease_seconds + 1)
+            fakes.hold_lease(THEIRS)
 
-    cloud.objects.after = let_the_lease_expire
+    fakes.objects.after = let_the_lease_expire
 
     with pytest.raises(LockLostError):
         one.upload()
-    assert cloud.objects.head(pointer_key()) is None
+    assert fakes.objects.head(pointer_key()) is None
 
 
-def test_a_crash_before_the_swap_leaves_the_base_published_and_the_retry_succeeds(cloud: Cloud, tmp_path: Path) -> None:
-    first = compact(cloud, a_delta({"a": [1, 0]}))
-    one = ready(cloud, a_delta({"b": [0, 1]}, at=NOW + 1))
+def test_a_crash_before_the_swap_leaves_the_base_published_and_the_retry_succeeds(fakes: Fakes, tmp_path: Path) -> None:
+    first = compact(fakes, a_delta({"a": [1, 0]}))
+    one = ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
     def crash(call: str, key: str) -> None:
         if call == "put" and key.endswith("manifest.json"):
             raise MemoryError
 
-    cloud.objects.before = crash
+    fakes.objects.before = crash
     with pytest.raises(MemoryError):
         one.upload()
-    assert published(cloud).snapshot_id == first.snapshot_id
-    cloud.objects.before = lambda _call, _key: None
+    assert published(fakes).snapshot_id == first.snapshot_id
+    fakes.objects.before = lambda _call, _key: None
 
     assert one.upload().published
-    assert contents(cloud, tmp_path).keys() == {"a", "b"}
+    assert contents(fakes, tmp_path).keys() == {"a", "b"}
 
 
-def test_a_pass_over_deltas_that_were_merged_before_publishes_nothing(cloud: Cloud) -> None:
+def test_a_pass_over_deltas_that_were_merged_before_publishes_nothing(fakes: Fakes) -> None:
     delta = a_delta({"a": [1, 0]}, deletes=["b"])
-    first = compact(cloud, delta)
+    first = compact(fakes, delta)
 
-    one = ready(cloud, delta)
+    one = ready(fakes, delta)
     again = one.upload()
 
     assert (again.published, again.snapshot_id) == (False, first.snapshot_id)
     assert again.outcome == outcome_key(OURS, 1)
-    assert [o.status for o in unpack_outcomes(cloud.objects.get(again.outcome).body)] == ["merged"]
-    assert published(cloud).snapshot_id == first.snapshot_id
+    assert [o.status for o in unpack_outcomes(fakes.objects.get(again.outcome).body)] == ["merged"]
+    assert published(fakes).snapshot_id == first.snapshot_id
 
 
-def test_a_pass_that_published_nothing_gives_its_copy_back(cloud: Cloud) -> None:
+def test_a_pass_that_published_nothing_gives_its_copy_back(fakes: Fakes) -> None:
     delta = a_delta({"a": [1, 0]})
-    compact(cloud, delta)
-    compact(cloud, delta)
-    cloud.objects.calls.clear()
+    compact(fakes, delta)
+    compact(fakes, delta)
+    fakes.objects.calls.clear()
 
-    ready(cloud, a_delta({"b": [0, 1]}, at=NOW + 1)).upload()
+    ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1)).upload()
 
-    assert not any(call == "download" and key.startswith("snapshot/") for call, key in cloud.objects.calls)
+    assert not any(call == "download" and key.startswith("snapshot/") for call, key in fakes.objects.calls)
 
 
-def test_a_pass_of_nothing_but_bad_deltas_publishes_nothing(cloud: Cloud) -> None:
-    answer = ready(cloud, a_delta({"a": [float("nan")]})).upload()
+def test_a_pass_of_nothing_but_bad_deltas_publishes_nothing(fakes: Fakes) -> None:
+    answer = ready(fakes, a_delta({"a": [float("nan")]})).upload()
 
     assert (answer.published, answer.snapshot_id, answer.collections) == (False, None, [])
-    assert [o.status for o in unpack_outcomes(cloud.objects.get(answer.outcome).body)] == ["quarantined"]
-    assert cloud.objects.head(pointer_key()) is None
+    assert [o.status for o in unpack_outcomes(fakes.objects.get(answer.outcome).body)] == ["quarantined"]
+    assert fakes.objects.head(pointer_key()) is None
 
 
-def test_tombstones_alone_are_published_without_a_chromadb_directory(cloud: Cloud) -> None:
-    assert ready(cloud, a_delta(deletes=["a"])).upload().published
+def test_tombstones_alone_are_published_without_a_chromadb_directory(fakes: Fakes) -> None:
+    assert ready(fakes, a_delta(deletes=["a"])).upload().published
 
-    docs = published(cloud).collections["docs"]
+    docs = published(fakes).collections["docs"]
     assert (docs.dimension, docs.records, docs.tombstones) == (None, 0, 1)
     assert docs.files.keys() == {LEDGER_FILE}
 
 
-def test_a_late_older_upsert_of_a_deleted_id_does_not_resurrect_it(cloud: Cloud) -> None:
-    compact(cloud, a_delta(deletes=["a"], at=NOW + 5))
+def test_a_late_older_upsert_of_a_deleted_id_does_not_resurrect_it(fakes: Fakes) -> None:
+    compact(fakes, a_delta(deletes=["a"], at=NOW + 5))
 
-    compact(cloud, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta(deletes=["b"], at=NOW + 6))
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta(deletes=["b"], at=NOW + 6))
 
-    docs = published(cloud).collections["docs"]
+    docs = published(fakes).collections["docs"]
     assert (docs.dimension, docs.records, docs.tombstones) == (None, 0, 2)
 
 
-def test_what_a_newer_upsert_lacks_is_gone(cloud: Cloud, tmp_path: Path) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1, "m": 2}}))
+def test_what_a_newer_upsert_lacks_is_gone(fakes: Fakes, tmp_path: Path) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1, "m": 2}}))
 
-    compact(cloud, a_delta({"a": [1, 0]}, metadatas={"a": {"n": 1}}, at=NOW + 1))
+    compact(fakes, a_delta({"a": [1, 0]}, metadatas={"a": {"n": 1}}, at=NOW + 1))
 
-    assert contents(cloud, tmp_path) == {"a": Record(None, {"n": 1})}
+    assert contents(fakes, tmp_path) == {"a": Record(None, {"n": 1})}
 
 
-def test_every_phase_is_timed(cloud: Cloud) -> None:
-    seconds = ready(cloud, a_delta({"a": [1, 0]})).upload().seconds
+def test_every_phase_is_timed(fakes: Fakes) -> None:
+    seconds = ready(fakes, a_delta({"a": [1, 0]})).upload().seconds
 
     assert {"download", "read_runs", "fold", "fold.load", "fold.verify", "upload", "publish"} <= seconds.keys()
 
 
-def test_the_answer_counts_the_passs_deltas_and_what_the_whole_snapshot_holds(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"p": [1, 0]}, collection="pages"))
+def test_the_answer_counts_the_passs_deltas_and_what_the_whole_snapshot_holds(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"p": [1, 0]}, collection="pages"))
 
-    answer = ready(cloud, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2)).upload()
+    answer = ready(fakes, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2)).upload()
 
     assert (answer.deltas_merged, answer.deltas_quarantined) == (1, 1)
-    assert (answer.records, answer.bytes) == (2, published(cloud).bytes)
+    assert (answer.records, answer.bytes) == (2, published(fakes).bytes)
 
 
-def test_an_answer_that_publishes_nothing_counts_what_stands(cloud: Cloud) -> None:
-    compact(cloud, a_delta({"a": [1, 0]}))
+def test_an_answer_that_publishes_nothing_counts_what_stands(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
 
-    answer = ready(cloud, a_delta({"c": [9]}, at=NOW + 1)).upload()
+    answer = ready(fakes, a_delta({"c": [9]}, at=NOW + 1)).upload()
 
     assert (answer.published, answer.deltas_merged, answer.deltas_quarantined) == (False, 0, 1)
-    assert (answer.records, answer.bytes) == (1, published(cloud).bytes)
+    assert (answer.records, answer.bytes) == (1, published(fakes).bytes)

@@ -10,21 +10,21 @@ from chromadb_compaction.aws import workflow
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 from tasks import compactor, handling
 from tests.builders import a_delta
-from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 from tests.passes import Pass
 
 STATE_MACHINE = "arn:aws:states:eu-west-1:000000000000:stateMachine:chromadb-compaction-dev"
 
 
-def in_cloud(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    monkeypatch.setattr(handling, "services", lambda: cloud.services)
-    return cloud
+def in_cloud(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    monkeypatch.setattr(handling, "services", lambda: fakes.services)
+    return fakes
 
 
 def test_each_state_gets_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud = in_cloud(a_cloud(chromadb_cache_dir=tmp_path), monkeypatch)
-    a_delta({"a": [1, 0]}).put_into(cloud.objects)
-    one = Pass(cloud)
+    fakes = in_cloud(new_fakes(chromadb_cache_dir=tmp_path), monkeypatch)
+    a_delta({"a": [1, 0]}).put_into(fakes.objects)
+    one = Pass(fakes)
     listing = one.find().model_dump(mode="json")
     common = {"execution": EXECUTION, "pass": 1, "base": listing["base"]}
 
@@ -37,7 +37,7 @@ def test_each_state_gets_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_empty_event_starts_an_execution(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_cloud(a_cloud(state_machine_arn=STATE_MACHINE), monkeypatch)
+    in_cloud(new_fakes(state_machine_arn=STATE_MACHINE), monkeypatch)
     started: list[str] = []
 
     def start(state_machine: str) -> str:
@@ -51,7 +51,7 @@ def test_an_empty_event_starts_an_execution(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_a_state_machine_the_variable_to_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_cloud(a_cloud(), monkeypatch)
+    in_cloud(new_fakes(), monkeypatch)
 
     with pytest.raises(ConfigurationError, match="STATE_MACHINE_ARN"):
         compactor.handler({}, None)
@@ -59,8 +59,8 @@ def test_without_a_state_machine_the_variable_to_set_is_named(monkeypatch: pytes
 
 @pytest.mark.parametrize("event", [{"task": "Upload"}, {"execution": EXECUTION}, {"task": "UploadSnapshot"}, ["a"]])
 def test_an_event_that_is_no_task_is_refused(event: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud = in_cloud(a_cloud(), monkeypatch)
+    fakes = in_cloud(new_fakes(), monkeypatch)
 
     with pytest.raises(InvalidRequestError):
         compactor.handler(event, None)
-    assert cloud.calls == 0
+    assert fakes.calls == 0

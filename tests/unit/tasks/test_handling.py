@@ -13,14 +13,14 @@ from chromadb_compaction.lease import Lease
 from chromadb_compaction.messages import AcquireLockRequest, ListDeltasRequest, MergeBatchRequest, ReleasedLock
 from chromadb_compaction.ports import Services
 from tasks import handling
-from tests.fakes.cloud import EXECUTION, a_cloud
+from tests.fakes.services import EXECUTION, new_fakes
 
 ARN = EXECUTION
 
 
 @pytest.fixture(autouse=True)
 def services(monkeypatch: pytest.MonkeyPatch) -> Services:
-    services = a_cloud().services
+    services = new_fakes().services
     monkeypatch.setattr(handling, "services", lambda: services)
     return services
 

@@ -12,7 +12,7 @@ from chromadb_compaction.cli.commands import lock as command
 from chromadb_compaction.cli.commands.lock import console_link
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.errors import LockHeldError
-from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 LATER = EXECUTION.replace("first", "second")
 OPERATOR = "operator:ada@laptop/1"
@@ -38,26 +38,26 @@ class Executions:
         return {"name": name, "status": self.statuses[name], "startDate": datetime(2026, 1, 1, tzinfo=UTC)}
 
 
-Given = Callable[..., Cloud]
+Given = Callable[..., Fakes]
 
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> Given:
-    """A cloud whose lock `owner` holds, beside executions of these statuses."""
+    """A fakes whose lock `owner` holds, beside executions of these statuses."""
 
-    def cloud(owner: str | None = EXECUTION, **statuses: str) -> Cloud:
-        made = a_cloud(dynamodb_table="table")
+    def fakes(owner: str | None = EXECUTION, **statuses: str) -> Fakes:
+        made = new_fakes(dynamodb_table="table")
         if owner:
             made.hold_lease(owner)
         monkeypatch.setattr(clients, "services", lambda: made.services)
         monkeypatch.setattr(clients, "step_functions", lambda: Executions(**statuses))
         return made
 
-    return cloud
+    return fakes
 
 
-def owner_of(cloud: Cloud) -> str | None:
-    lease = cloud.leases.read(cloud.settings.lock_id)
+def owner_of(fakes: Fakes) -> str | None:
+    lease = fakes.leases.read(fakes.settings.lock_id)
     return lease.owner if lease else None
 
 
@@ -95,66 +95,66 @@ def test_other_partitions_have_consoles_of_their_own(partition: str, endpoint: s
 
 
 def test_a_lock_whose_execution_runs_is_kept_and_the_risk_of_force_is_said(given: Given) -> None:
-    cloud = given(EXECUTION, first="RUNNING")
+    fakes = given(EXECUTION, first="RUNNING")
 
     with pytest.raises(LockHeldError, match=r"held by first, which is RUNNING.*--force: its owner will stop"):
         command.release()
 
-    assert owner_of(cloud) == EXECUTION
+    assert owner_of(fakes) == EXECUTION
 
 
 def test_force_takes_it_from_an_execution_that_runs(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
-    cloud = given(EXECUTION, first="RUNNING")
+    fakes = given(EXECUTION, first="RUNNING")
 
     command.release(force=True)
 
-    assert owner_of(cloud) is None
+    assert owner_of(fakes) is None
     assert "Mind: its owner will stop" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("statuses", [{"first": "FAILED"}, {"first": "ABORTED"}, {}])
 def test_a_lock_left_behind_is_released(given: Given, statuses: dict[str, str]) -> None:
-    cloud = given(EXECUTION, **statuses)
+    fakes = given(EXECUTION, **statuses)
 
     command.release()
 
-    assert owner_of(cloud) is None
+    assert owner_of(fakes) is None
 
 
 def test_a_dry_run_releases_nothing(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
-    cloud = given(EXECUTION, first="FAILED")
+    fakes = given(EXECUTION, first="FAILED")
 
     command.release(dry_run=True)
 
-    assert owner_of(cloud) == EXECUTION
+    assert owner_of(fakes) == EXECUTION
     assert "Would release" in capsys.readouterr().out
 
 
 def test_a_lock_that_somebody_else_has_taken_meanwhile_is_left_alone(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cloud = given(EXECUTION, first="FAILED")
+    fakes = given(EXECUTION, first="FAILED")
     executions: Any = Executions(first="FAILED")
-    looked = command.look(cloud.services, executions)
-    cloud.leases.release(cloud.settings.lock_id, EXECUTION)
-    cloud.hold_lease(LATER)
+    looked = command.look(fakes.services, executions)
+    fakes.leases.release(fakes.settings.lock_id, EXECUTION)
+    fakes.hold_lease(LATER)
     monkeypatch.setattr(command, "look", lambda *_: looked)
 
     with pytest.raises(LockHeldError, match="passed from first to second meanwhile"):
         command.release(force=True)
 
-    assert owner_of(cloud) == LATER
+    assert owner_of(fakes) == LATER
 
 
 def test_somebodys_command_keeps_its_lock_until_that_expires(given: Given) -> None:
-    cloud = given(OPERATOR)
+    fakes = given(OPERATOR)
 
     with pytest.raises(LockHeldError, match="a command that may still run; wait until it expires"):
         command.release()
-    cloud.clock.tick(16 * 60)
+    fakes.clock.tick(16 * 60)
     command.release()
 
-    assert owner_of(cloud) is None
+    assert owner_of(fakes) is None
 
 
 def test_releasing_a_free_lock_is_no_error(given: Given, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import uuid_utils
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import TransientStorageError
-from tests.fakes.cloud import Cloud
+from tests.fakes.services import Fakes
 from tests.puts import (
     ALL,
     DELTAS,
@@ -27,7 +27,7 @@ from tests.puts import (
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     return a_cloud_of_small_deltas(monkeypatch)
 
 
@@ -36,10 +36,10 @@ def source(tmp_path: Path) -> Path:
     return holding(tmp_path / "records.jsonl", RECORDS)
 
 
-def test_what_is_put_is_written_once_and_its_journal_goes(cloud: Cloud, source: Path) -> None:
-    done = put(cloud, source)
+def test_what_is_put_is_written_once_and_its_journal_goes(fakes: Fakes, source: Path) -> None:
+    done = put(fakes, source)
 
-    assert rows_of(cloud) == ALL
+    assert rows_of(fakes) == ALL
     assert (done.records, done.records_before, len(done.deltas)) == (40, 0, DELTAS)
     assert list(journals(source)) == []
 
@@ -47,7 +47,7 @@ def test_what_is_put_is_written_once_and_its_journal_goes(cloud: Cloud, source: 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(DELTAS))
 def test_killed_before_or_after_any_delta_is_stored_a_put_goes_on(
-    cloud: Cloud, source: Path, when: str, number: int
+    fakes: Fakes, source: Path, when: str, number: int
 ) -> None:
     stored = 0
 
@@ -57,75 +57,75 @@ def test_killed_before_or_after_any_delta_is_stored_a_put_goes_on(
         if call == "put" and stored == number + 1:
             raise KilledError
 
-    setattr(cloud.objects, when, kill)
+    setattr(fakes.objects, when, kill)
     with pytest.raises(KilledError):
-        put(cloud, source)
-    resumed = put(cloud, source)
+        put(fakes, source)
+    resumed = put(fakes, source)
 
-    assert rows_of(cloud) == ALL
-    assert len(cloud.objects.objects) == len(resumed.deltas) == DELTAS
+    assert rows_of(fakes) == ALL
+    assert len(fakes.objects.objects) == len(resumed.deltas) == DELTAS
     assert resumed.records + resumed.records_before == len(ALL)
 
 
-def test_a_lost_response_leaves_one_delta_and_not_two(cloud: Cloud, source: Path) -> None:
+def test_a_lost_response_leaves_one_delta_and_not_two(fakes: Fakes, source: Path) -> None:
     def lose(call: str, _key: str) -> None:
-        if call == "put" and len(cloud.objects.keys()) == 3:
+        if call == "put" and len(fakes.objects.keys()) == 3:
             raise TransientStorageError("the response was lost")
 
-    cloud.objects.after = lose
+    fakes.objects.after = lose
     with pytest.raises(TransientStorageError):
-        put(cloud, source)
-    cloud.objects.after = lambda _call, _key: None
-    put(cloud, source)
+        put(fakes, source)
+    fakes.objects.after = lambda _call, _key: None
+    put(fakes, source)
 
-    assert rows_of(cloud) == ALL
-    assert len(cloud.objects.objects) == DELTAS
+    assert rows_of(fakes) == ALL
+    assert len(fakes.objects.objects) == DELTAS
 
 
-def test_a_line_of_the_journal_that_a_crash_cut_off_does_not_count(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=4)
+def test_a_line_of_the_journal_that_a_crash_cut_off_does_not_count(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=4)
     (journal,) = journals(source)
     journal.write_bytes(journal.read_bytes()[:-10])
 
-    stop(cloud, source, stored=6)
-    resumed = put(cloud, source)
+    stop(fakes, source, stored=6)
+    resumed = put(fakes, source)
 
-    assert rows_of(cloud) == ALL
+    assert rows_of(fakes) == ALL
     assert (resumed.deltas_before, len(resumed.deltas)) == (5, DELTAS)
 
 
-def test_what_is_merged_meanwhile_is_not_written_again(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=4)
-    for number, key in enumerate(sorted(cloud.objects.keys(layout.DELTA_PREFIX))[:3]):
+def test_what_is_merged_meanwhile_is_not_written_again(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=4)
+    for number, key in enumerate(sorted(fakes.objects.keys(layout.DELTA_PREFIX))[:3]):
         moved = layout.quarantine_key(key) if number else layout.compacted_key(key)
-        cloud.objects.objects[moved] = cloud.objects.objects.pop(key)
-    cloud.objects.calls.clear()
+        fakes.objects.objects[moved] = fakes.objects.objects.pop(key)
+    fakes.objects.calls.clear()
 
-    put(cloud, source)
+    put(fakes, source)
 
-    assert rows_of(cloud) == ALL
-    assert len([call for call, _ in cloud.objects.calls if call == "put"]) == DELTAS - 3
+    assert rows_of(fakes) == ALL
+    assert len([call for call, _ in fakes.objects.calls if call == "put"]) == DELTAS - 3
 
 
-def test_however_late_it_is_finished_what_others_wrote_meanwhile_is_newer(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=2)
+def test_however_late_it_is_finished_what_others_wrote_meanwhile_is_newer(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=2)
     written_by_others = UUID(int=uuid_utils.uuid7().int)
 
-    put(cloud, source)
+    put(fakes, source)
 
-    assert max(deltas_of(cloud)) < str(written_by_others)
+    assert max(deltas_of(fakes)) < str(written_by_others)
 
 
-def test_a_put_that_has_stored_nothing_begins_when_it_is_given_again(cloud: Cloud, source: Path) -> None:
-    cloud.objects.before = killing_puts
+def test_a_put_that_has_stored_nothing_begins_when_it_is_given_again(fakes: Fakes, source: Path) -> None:
+    fakes.objects.before = killing_puts
     with pytest.raises(KilledError):
-        put(cloud, source)
-    cloud.objects.before = lambda _call, _key: None
+        put(fakes, source)
+    fakes.objects.before = lambda _call, _key: None
     written_by_others = UUID(int=uuid_utils.uuid7().int)
 
-    put(cloud, source)
+    put(fakes, source)
 
-    assert min(deltas_of(cloud)) > str(written_by_others)
+    assert min(deltas_of(fakes)) > str(written_by_others)
 
 
 def killing_puts(call: str, _key: str) -> None:

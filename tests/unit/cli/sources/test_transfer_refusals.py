@@ -15,7 +15,7 @@ from chromadb_compaction.cli.sources.chroma_places import ChromaCollection, chro
 from chromadb_compaction.cli.sources.files import RecordFiles
 from chromadb_compaction.cli.sources.transfer import How, Transfer
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
-from tests.fakes.cloud import Cloud
+from tests.fakes.services import Fakes
 from tests.puts import (
     ALL,
     DELTAS,
@@ -33,7 +33,7 @@ from tests.puts import (
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     return a_cloud_of_small_deltas(monkeypatch)
 
 
@@ -54,28 +54,28 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_source_whose_written_records_have_changed_is_refused(cloud: Cloud, source: Path, change: str) -> None:
-    stop(cloud, source, stored=3)
-    before = dict(cloud.objects.objects)
+def test_a_source_whose_written_records_have_changed_is_refused(fakes: Fakes, source: Path, change: str) -> None:
+    stop(fakes, source, stored=3)
+    before = dict(fakes.objects.objects)
     holding(source, CHANGES[change])
 
     with pytest.raises(InvalidRequestError, match=r"has changed since this put was stopped: .*--restart"):
-        put(cloud, source)
+        put(fakes, source)
 
-    assert cloud.objects.objects == before
+    assert fakes.objects.objects == before
 
 
-def test_records_that_come_after_the_written_ones_may_change(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=3)
+def test_records_that_come_after_the_written_ones_may_change(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=3)
     holding(source, [*RECORDS[:30], {"id": "new", "embedding": [1, 2]}])
 
-    put(cloud, source)
+    put(fakes, source)
 
-    assert rows_of(cloud) == [*ALL[:30], "new"]
+    assert rows_of(fakes) == [*ALL[:30], "new"]
 
 
 def test_a_chroma_directory_whose_written_records_have_changed_is_refused_and_one_that_was_only_read_is_not(
-    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = tmp_path / "theirs"
     with open_directory(theirs) as client:
@@ -84,11 +84,11 @@ def test_a_chroma_directory_whose_written_records_have_changed_is_refused_and_on
     monkeypatch.setattr(chroma_places, "PAGE_ROWS", 7)
 
     with chroma_directory(theirs, tmp_path) as place:
-        stop_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", stored=3)
+        stop_source(fakes, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", stored=3)
     with open_directory(theirs) as client:
         client.get_collection("docs", embedding_function=None).query(query_embeddings=np.ones((1, 2), np.float32))
     with chroma_directory(theirs, tmp_path) as place:
-        dry = put_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", dry_run=True)
+        dry = put_source(fakes, ChromaCollection(place, "docs", "docs"), tmp_path / "journals", dry_run=True)
     with open_directory(theirs) as client:
         client.get_collection("docs", embedding_function=None).update(ids=["id-00"], metadatas=[{"n": -1}])
 
@@ -97,98 +97,98 @@ def test_a_chroma_directory_whose_written_records_have_changed_is_refused_and_on
         chroma_directory(theirs, tmp_path) as place,
         pytest.raises(InvalidRequestError, match=r"the collection docs of .* has changed since"),
     ):
-        put_source(cloud, ChromaCollection(place, "docs", "docs"), tmp_path / "journals")
+        put_source(fakes, ChromaCollection(place, "docs", "docs"), tmp_path / "journals")
 
 
-def test_a_restart_puts_everything_again_as_newer(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=3)
-    first = set(deltas_of(cloud))
+def test_a_restart_puts_everything_again_as_newer(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=3)
+    first = set(deltas_of(fakes))
     holding(source, RECORDS[1:])
 
-    restarted = put(cloud, source, restart=True)
+    restarted = put(fakes, source, restart=True)
 
-    again = {name: rows for name, rows in deltas_of(cloud).items() if name not in first}
+    again = {name: rows for name, rows in deltas_of(fakes).items() if name not in first}
     assert [row for _, rows in sorted(again.items()) for row in rows] == ALL[1:]
     assert min(again) > max(first)
     assert restarted.records_before == 0
 
 
-def test_deltas_that_are_gone_from_the_bucket_stop_it(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=4)
-    del cloud.objects.objects[min(cloud.objects.objects)]
+def test_deltas_that_are_gone_from_the_bucket_stop_it(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=4)
+    del fakes.objects.objects[min(fakes.objects.objects)]
 
     with pytest.raises(InvalidRequestError, match=r"^1 delta that this put.* are not in the bucket.*--restart"):
-        put(cloud, source)
+        put(fakes, source)
 
 
 def test_whoever_may_only_write_deltas_can_go_on_too(
-    cloud: Cloud, source: Path, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def deny(_key: str) -> None:
         raise ConfigurationError("access denied")
 
-    monkeypatch.setattr(cloud.objects, "head", deny)
-    stop(cloud, source, stored=3)
+    monkeypatch.setattr(fakes.objects, "head", deny)
+    stop(fakes, source, stored=3)
 
-    put(cloud, source)
+    put(fakes, source)
 
-    assert rows_of(cloud) == ALL
+    assert rows_of(fakes) == ALL
 
 
-def test_two_of_the_same_put_do_not_run_at_once(cloud: Cloud, source: Path) -> None:
+def test_two_of_the_same_put_do_not_run_at_once(fakes: Fakes, source: Path) -> None:
     how = How(source.parent / "journals")
-    first = Transfer(RecordFiles([source], "docs"), cloud.services, how)
+    first = Transfer(RecordFiles([source], "docs"), fakes.services, how)
 
     with closing(first), pytest.raises(InvalidRequestError, match="under way already"):
-        put(cloud, source)
+        put(fakes, source)
 
 
-def test_a_dry_run_checks_everything_and_leaves_nothing(cloud: Cloud, source: Path) -> None:
-    dry = put(cloud, source, dry_run=True)
+def test_a_dry_run_checks_everything_and_leaves_nothing(fakes: Fakes, source: Path) -> None:
+    dry = put(fakes, source, dry_run=True)
 
     assert (dry.records, len(dry.deltas)) == (40, DELTAS)
-    assert cloud.objects.objects == {}
+    assert fakes.objects.objects == {}
     assert not (source.parent / "journals").exists()
 
 
-def test_a_dry_run_says_what_is_left_of_a_put_that_was_stopped(cloud: Cloud, source: Path) -> None:
-    stop(cloud, source, stored=4)
+def test_a_dry_run_says_what_is_left_of_a_put_that_was_stopped(fakes: Fakes, source: Path) -> None:
+    stop(fakes, source, stored=4)
     (journal,) = journals(source)
-    before = (journal.read_bytes(), dict(cloud.objects.objects))
+    before = (journal.read_bytes(), dict(fakes.objects.objects))
 
-    dry = put(cloud, source, dry_run=True)
+    dry = put(fakes, source, dry_run=True)
 
     assert (dry.deltas_before, len(dry.deltas)) == (3, DELTAS)
     assert dry.records == 40 - dry.records_before > 0
-    assert (journal.read_bytes(), cloud.objects.objects) == before
+    assert (journal.read_bytes(), fakes.objects.objects) == before
 
 
-def test_a_record_that_is_refused_is_named_and_once_mended_the_put_goes_on(cloud: Cloud, source: Path) -> None:
+def test_a_record_that_is_refused_is_named_and_once_mended_the_put_goes_on(fakes: Fakes, source: Path) -> None:
     holding(source, [*RECORDS[:30], {**RECORDS[30], "metadata": {"n": [1, "b"]}}, *RECORDS[31:]])
 
     with pytest.raises(InvalidRequestError, match=r"^records\.jsonl: record 31 \(id 'id-30'\): .*; \d deltas of") as no:
-        put(cloud, source)
+        put(fakes, source)
     holding(source, RECORDS)
-    resumed = put(cloud, source)
+    resumed = put(fakes, source)
 
     assert "of this call" not in str(no.value)
-    assert rows_of(cloud) == ALL
+    assert rows_of(fakes) == ALL
     assert resumed.deltas_before > 0
 
 
 def test_a_dimension_that_the_published_collection_has_not_is_refused_before_anything_is_written(
-    cloud: Cloud, source: Path, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "_published_dimension", lambda _services, _collection: 3)
 
     with pytest.raises(InvalidRequestError, match="embeddings have 2 dimensions, but the collection has 3; nothing"):
-        put(cloud, source)
+        put(fakes, source)
 
-    assert cloud.objects.objects == {}
+    assert fakes.objects.objects == {}
 
 
-def test_a_journal_that_cannot_be_kept_is_told_of(cloud: Cloud, source: Path) -> None:
+def test_a_journal_that_cannot_be_kept_is_told_of(fakes: Fakes, source: Path) -> None:
     (source.parent / "journals").write_text("in the way", encoding="utf-8")
 
     with pytest.raises(ConfigurationError, match="set XDG_STATE_HOME"):
-        put(cloud, source)
+        put(fakes, source)

@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from chromadb_compaction.cli.views.checks import (
-    Clouds,
+    CheckClients,
     check_identity,
     check_settings,
     check_snapshot,
@@ -17,7 +17,7 @@ from chromadb_compaction.cli.views.checks import (
     tried,
 )
 from chromadb_compaction.layout import pointer_key
-from tests.fakes.cloud import a_cloud
+from tests.fakes.services import new_fakes
 
 GOOD = {"CHROMADB_BUCKET": "bucket", "DYNAMODB_TABLE": "table"}
 
@@ -68,7 +68,7 @@ def test_an_endpoint_that_does_not_answer_is_told_from_bad_credentials() -> None
         def client(self, name: str, **options: object) -> Any:  # type: ignore[override] # one signature per service
             return session.client(name, endpoint_url="http://127.0.0.1:9", **options)
 
-    [finding] = check_identity(Clouds(Unreachable(), quick), now=0)
+    [finding] = check_identity(CheckClients(Unreachable(), quick), now=0)
 
     assert (finding.about, finding.verdict) == ("endpoint", "fail")
     assert "chromadb-compaction local up" in str(finding.mend)
@@ -94,11 +94,11 @@ def test_what_answers_with_a_complaint_is_a_warning() -> None:
 
 
 def test_a_snapshot_that_cannot_be_read_is_a_failure_and_none_at_all_is_not() -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
 
-    before = check_snapshot(cloud.services)
-    cloud.objects.put(pointer_key(), b"no pointer")
-    after = check_snapshot(cloud.services)
+    before = check_snapshot(fakes.services)
+    fakes.objects.put(pointer_key(), b"no pointer")
+    after = check_snapshot(fakes.services)
 
     assert (before.verdict, after.verdict) == ("ok", "fail")
     assert after.mend == "chromadb-compaction snapshots verify"

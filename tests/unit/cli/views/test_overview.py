@@ -9,7 +9,7 @@ from chromadb_compaction.cli.commands.status import screen
 from chromadb_compaction.cli.views.overview import Overview, look
 from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.layout import quarantine_key, reason_key
-from tests.fakes.cloud import EXECUTION, Cloud, a_cloud
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -24,8 +24,8 @@ class Queue:
         return {"Attributes": attributes}
 
 
-def overview_of(cloud: Cloud) -> Overview:
-    return look(cloud.services, cast("SQSClient", Queue()), cast("SFNClient", None))
+def overview_of(fakes: Fakes) -> Overview:
+    return look(fakes.services, cast("SQSClient", Queue()), cast("SFNClient", None))
 
 
 def text_of(overview: Overview) -> str:
@@ -35,78 +35,78 @@ def text_of(overview: Overview) -> str:
 
 
 def test_an_empty_system_says_so_in_every_line() -> None:
-    text = text_of(overview_of(a_cloud()))
+    text = text_of(overview_of(new_fakes()))
 
     for words in ("free", "nothing published yet", "none", "empty", "not configured"):
         assert words in text
 
 
 def test_the_holder_of_the_lock_is_named_with_its_times() -> None:
-    cloud = a_cloud(dynamodb_table="table")
-    cloud.hold_lease(EXECUTION)
-    cloud.clock.tick(65)
+    fakes = new_fakes(dynamodb_table="table")
+    fakes.hold_lease(EXECUTION)
+    fakes.clock.tick(65)
 
-    assert "held by first for 1 min 5 s, renewed 1 min 5 s ago, 13 min 55 s left" in text_of(overview_of(cloud))
+    assert "held by first for 1 min 5 s, renewed 1 min 5 s ago, 13 min 55 s left" in text_of(overview_of(fakes))
 
 
 def test_an_expired_lock_is_called_expired() -> None:
-    cloud = a_cloud(dynamodb_table="table")
-    cloud.hold_lease(EXECUTION)
-    cloud.clock.tick(16 * 60)
+    fakes = new_fakes(dynamodb_table="table")
+    fakes.hold_lease(EXECUTION)
+    fakes.clock.tick(16 * 60)
 
-    assert "expired: first held it and did not come back" in text_of(overview_of(cloud))
+    assert "expired: first held it and did not come back" in text_of(overview_of(fakes))
 
 
 def test_pending_deltas_are_counted_without_folder_markers() -> None:
-    cloud = a_cloud()
-    cloud.objects.put("delta/docs/", b"")
-    cloud.objects.put(DELTA, b"12345")
-    cloud.clock.tick(120)
+    fakes = new_fakes()
+    fakes.objects.put("delta/docs/", b"")
+    fakes.objects.put(DELTA, b"12345")
+    fakes.clock.tick(120)
 
-    pending = overview_of(cloud).pending
+    pending = overview_of(fakes).pending
 
     assert (pending.deltas, pending.bytes, pending.oldest_seconds) == (1, 5, 120)
 
 
 def test_a_quarantined_delta_is_shown_with_its_reason_under_the_name_it_had() -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
     kept = quarantine_key(DELTA)
     reason = QuarantineReason(
         delta=DELTA, reason="row 3: NaN in [embedding]", quarantined_at=0, execution=EXECUTION, etag="e"
     )
-    cloud.objects.put(kept, b"bad")
-    cloud.objects.put(reason_key(kept), reason.model_dump_json().encode())
+    fakes.objects.put(kept, b"bad")
+    fakes.objects.put(reason_key(kept), reason.model_dump_json().encode())
 
-    overview = overview_of(cloud)
+    overview = overview_of(fakes)
 
     assert overview.quarantine.deltas == 1
     assert f"{DELTA}: row 3: NaN in [embedding]" in text_of(overview)
 
 
 def test_a_quarantined_delta_that_had_to_be_renamed_is_shown_under_the_name_it_had() -> None:
-    cloud = a_cloud()
+    fakes = new_fakes()
     named = "delta/docs/" + "x" * 1000
     kept = quarantine_key(named)
     reason = QuarantineReason(delta=named, reason="no UUIDv7", quarantined_at=0, execution=EXECUTION, etag="e")
-    cloud.objects.put(kept, b"bad")
-    cloud.objects.put(reason_key(kept), reason.model_dump_json().encode())
+    fakes.objects.put(kept, b"bad")
+    fakes.objects.put(reason_key(kept), reason.model_dump_json().encode())
 
-    assert overview_of(cloud).quarantine.latest[0].delta == named
+    assert overview_of(fakes).quarantine.latest[0].delta == named
 
 
 def test_a_quarantined_delta_without_a_reason_is_shown_all_the_same() -> None:
-    cloud = a_cloud()
-    cloud.objects.put(quarantine_key(DELTA), b"bad")
+    fakes = new_fakes()
+    fakes.objects.put(quarantine_key(DELTA), b"bad")
 
-    assert "no reason was left beside it" in text_of(overview_of(cloud))
+    assert "no reason was left beside it" in text_of(overview_of(fakes))
 
 
 def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
-    cloud = a_cloud()
-    cloud.objects.put("snapshot/CURRENT", b"{}")
-    cloud.objects.put(DELTA, b"12345")
+    fakes = new_fakes()
+    fakes.objects.put("snapshot/CURRENT", b"{}")
+    fakes.objects.put(DELTA, b"12345")
 
-    overview = overview_of(cloud)
+    overview = overview_of(fakes)
 
     assert overview.snapshot_corrupt is not None
     assert overview.pending.deltas == 1
@@ -114,4 +114,4 @@ def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
 
 
 def test_queue_depths_are_told_with_what_is_in_flight() -> None:
-    assert "3 messages, 1 in flight" in text_of(overview_of(a_cloud(delta_queue_url="https://queue")))
+    assert "3 messages, 1 in flight" in text_of(overview_of(new_fakes(delta_queue_url="https://queue")))

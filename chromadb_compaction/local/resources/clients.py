@@ -25,7 +25,7 @@ class Created(NamedTuple):
     outputs: dict[str, Any]
 
 
-class Cloud:
+class AwsClients:
     """The admin's clients for one server. Thread-safe: Pulumi creates independent resources side by side."""
 
     account = ACCOUNT
@@ -67,16 +67,16 @@ class FunctionOptions(NamedTuple):
 class Target(NamedTuple):
     """Where a resource is made, and how functions are changed on the way."""
 
-    cloud: Cloud
+    aws: AwsClients
     functions: FunctionOptions
 
     def client(self, service: str) -> Any:
         """Return the admin's client for `service`."""
-        return self.cloud.client(service)
+        return self.aws.client(service)
 
     def arn(self, service: str, resource: str) -> str:
         """Return an ARN in this account and region."""
-        return f"arn:aws:{service}:{self.cloud.region}:{self.cloud.account}:{resource}"
+        return f"arn:aws:{service}:{self.aws.region}:{self.aws.account}:{resource}"
 
 
 Creator = Callable[[Target, Inputs], Created]

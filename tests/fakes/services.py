@@ -29,7 +29,7 @@ class FakeClock:
 
 
 @dataclass
-class Cloud:
+class Fakes:
     """The fakes behind one Services, and the count of calls to them."""
 
     settings: Settings
@@ -55,7 +55,7 @@ class Cloud:
         self.leases.acquire(self.settings.lock_id, execution, now=self.clock(), seconds=self.settings.lease_seconds)
 
 
-def a_cloud(**settings: object) -> Cloud:
-    """Return an empty cloud; settings as environment variables in lower case."""
+def new_fakes(**settings: object) -> Fakes:
+    """Return an empty fakes; settings as environment variables in lower case."""
     environment = {name.upper(): str(value) for name, value in settings.items()}
-    return Cloud(load_settings({"CHROMADB_BUCKET": "bucket", **environment}))
+    return Fakes(load_settings({"CHROMADB_BUCKET": "bucket", **environment}))
