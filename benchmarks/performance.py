@@ -37,7 +37,7 @@ wordllama of the docstrings of Python's standard library, and against vectors wi
 they share the cores with one another and with S3. So one line is computed, not measured: *if each were alone*, of what
 a batch takes that has the machine to itself, and of the fold.
 
-What is not kept, and why its limit stays: [decision 12](decisions/0012-limits-stay-where-they-cannot-be-shown.md).
+What is not kept, and why its limit stays: [decision 12](decisions/0012-missed-limits-are-reported.md).
 """
 _SWEEPS = """
 ## What grows with what
