@@ -83,7 +83,7 @@ class LeaseStore(Protocol):
         """Return the lease as it stands, expired or not."""
 
 
-class DeltaNotice(NamedTuple):
+class DeltaNotification(NamedTuple):
     """The bell: a delta has been written. Only `key` matters; the rest is for people who read the queue."""
 
     key: str
@@ -91,7 +91,7 @@ class DeltaNotice(NamedTuple):
     bytes: int
 
 
-class ReceivedNotice(NamedTuple):
+class ReceivedNotification(NamedTuple):
     """A message from the queue. `key` is None when its body is not a notice."""
 
     receipt: str
@@ -110,10 +110,10 @@ class DeadLetterMessage(NamedTuple):
 class DeltaQueue(Protocol):
     """The notification queue and its dead-letter queue."""
 
-    def notify(self, notices: Sequence[DeltaNotice]) -> None:
+    def notify(self, notices: Sequence[DeltaNotification]) -> None:
         """Ring the bell, in batches of ten."""
 
-    def receive(self, limit: int) -> Iterator[ReceivedNotice]:
+    def receive(self, limit: int) -> Iterator[ReceivedNotification]:
         """Yield at most `limit` messages, stopping early when the queue answers empty."""
 
     def delete(self, receipts: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.errors import TransientStorageError
-from chromadb_compaction.ports import DeadLetterMessage, DeltaNotice, ReceivedNotice
+from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
 from chromadb_compaction.settings import required
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class SqsDeltaQueue:
         self._queue_url = queue_url
         self._dlq_url = dlq_url
 
-    def notify(self, notices: Sequence[DeltaNotice]) -> None:
+    def notify(self, notices: Sequence[DeltaNotification]) -> None:
         """Send one message per notice. Raises TransientStorageError if SQS refused any: then some may be sent."""
         bodies = (NoticeBody(key=n.key, rows=n.rows, bytes=n.bytes).model_dump_json() for n in notices)
         self._send(required(self._queue_url, "DELTA_QUEUE_URL"), bodies)
 
-    def receive(self, limit: int) -> Iterator[ReceivedNotice]:
+    def receive(self, limit: int) -> Iterator[ReceivedNotification]:
         """Yield at most `limit` messages without waiting for more to arrive."""
         url = required(self._queue_url, "DELTA_QUEUE_URL")
         left = limit
@@ -62,7 +62,7 @@ class SqsDeltaQueue:
                 return
             left -= len(messages)
             for message in messages:
-                yield ReceivedNotice(message["ReceiptHandle"], notice_key(message["Body"]), message["Body"])
+                yield ReceivedNotification(message["ReceiptHandle"], notice_key(message["Body"]), message["Body"])
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages. One whose receipt has run out comes back, and is deleted next time."""

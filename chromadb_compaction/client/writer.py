@@ -22,7 +22,7 @@ from chromadb_compaction.deltas.row_buffer import RowBuffer, deletes_of, upserts
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key
 from chromadb_compaction.manifest import Space
-from chromadb_compaction.ports import DeltaNotice, DeltaQueue, ObjectStore
+from chromadb_compaction.ports import DeltaNotification, DeltaQueue, ObjectStore
 from chromadb_compaction.settings import Settings, load_settings
 
 MEBIBYTE = 1024 * 1024
@@ -91,7 +91,7 @@ class DeltaWriter:
         self._early = early
         self._buffers: dict[str, RowBuffer] = {}
         self._outbox: list[_Outgoing] = []
-        self._unannounced: list[DeltaNotice] = []
+        self._unannounced: list[DeltaNotification] = []
         self._last_id = UUID(int=0)
         self.written: list[str] = []
         """The keys of all deltas written so far, oldest first."""
@@ -167,11 +167,11 @@ class DeltaWriter:
                 self._objects.put(key, body)
                 self._outbox.pop(0)
                 self.written.append(key)
-                self._stored(DeltaNotice(key, rows, len(body)))
+                self._stored(DeltaNotification(key, rows, len(body)))
         finally:
             self._announce()
 
-    def _stored(self, notice: DeltaNotice) -> None:
+    def _stored(self, notice: DeltaNotification) -> None:
         """Take note of a file that is safe in the bucket from now on."""
         self._unannounced.append(notice)
 

@@ -19,7 +19,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
-from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotice, Services
+from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, Services
 
 SPARE_NOTICES = 1000
 """Received beyond one notice per delta: those of deltas that earlier passes moved before their notice came."""
@@ -139,20 +139,20 @@ def _answer_notices(moved: set[str], limit: int, services: Services) -> int:
     return deleted
 
 
-def _names_a_delta(notice: ReceivedNotice, services: Services) -> bool:
+def _names_a_delta(notice: ReceivedNotification, services: Services) -> bool:
     return notice.key is not None and notice.key.startswith(services.settings.delta_prefix)
 
 
-def _spent(notices: Sequence[ReceivedNotice], moved: set[str], services: Services) -> list[ReceivedNotice]:
+def _spent(notices: Sequence[ReceivedNotification], moved: set[str], services: Services) -> list[ReceivedNotification]:
     """Return the notices whose delta has gone from delta/, asking S3 about those that this pass did not move."""
 
-    def gone(notice: ReceivedNotice) -> bool:
+    def gone(notice: ReceivedNotification) -> bool:
         return notice.key in moved or services.objects.head(str(notice.key)) is None
 
     return [notice for notice, is_gone in zip(notices, in_threads(gone, notices), strict=True) if is_gone]
 
 
-def _in_parts(notices: Iterable[ReceivedNotice], size: int) -> Iterator[list[ReceivedNotice]]:
+def _in_parts(notices: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:
     rest = iter(notices)
     while part := list(islice(rest, size)):
         yield part

@@ -22,7 +22,7 @@ from chromadb_compaction.messages import (
     ListDeltasRequest,
     ReleaseLockRequest,
 )
-from chromadb_compaction.ports import DeltaNotice, Services
+from chromadb_compaction.ports import DeltaNotification, Services
 from chromadb_compaction.settings import load_settings
 from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.clean_up import clean_up
@@ -128,7 +128,7 @@ def test_deltas_are_listed_and_settled_in_the_real_bucket_and_queue(services: Se
     keys = [layout.delta_key("docs", f"{n:04d}") for n in range(120)]
     for key in keys:
         services.objects.put(key, key.encode())
-    services.queue.notify([DeltaNotice(key, 1, 1) for key in keys])
+    services.queue.notify([DeltaNotification(key, 1, 1) for key in keys])
     services.objects.put(layout.quarantine_key(keys[0]), keys[0].encode())
     acquire_lock(AcquireLockRequest(execution=EXECUTION), services)
 

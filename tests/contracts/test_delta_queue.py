@@ -14,7 +14,7 @@ from mypy_boto3_sqs import SQSClient
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.delta_queue import LETTER_TEXT, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
-from chromadb_compaction.ports import DeadLetterMessage, DeltaNotice, DeltaQueue, ReceivedNotice
+from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, DeltaQueue, ReceivedNotification
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.queue import InMemoryDeltaQueue
 
@@ -24,8 +24,8 @@ Letters = Callable[[], Sequence[dict[str, Any]]]
 _numbers = count()
 
 
-def a_notice(number: int = 1) -> DeltaNotice:
-    return DeltaNotice(f"delta/docs/{number:04d}.parquet", rows=number, bytes=100 * number)
+def a_notice(number: int = 1) -> DeltaNotification:
+    return DeltaNotification(f"delta/docs/{number:04d}.parquet", rows=number, bytes=100 * number)
 
 
 class DeltaQueueContract:
@@ -62,7 +62,7 @@ class DeltaQueueContract:
         assert list(queue.receive(10)) == []
 
     def test_deleted_messages_are_gone(
-        self, queue: DeltaQueue, let_visibility_time_out: Callable[[Sequence[ReceivedNotice]], None]
+        self, queue: DeltaQueue, let_visibility_time_out: Callable[[Sequence[ReceivedNotification]], None]
     ) -> None:
         queue.notify([a_notice(n) for n in range(12)])
         received = list(queue.receive(100))
@@ -146,7 +146,7 @@ class TestInMemoryDeltaQueue(DeltaQueueContract):
         return lambda: [json.loads(letter) for letter in queue.letters]
 
     @pytest.fixture
-    def let_visibility_time_out(self, queue: InMemoryDeltaQueue) -> Callable[[Sequence[ReceivedNotice]], None]:
+    def let_visibility_time_out(self, queue: InMemoryDeltaQueue) -> Callable[[Sequence[ReceivedNotification]], None]:
         return lambda _received: queue.make_visible_again()
 
 
@@ -187,8 +187,8 @@ class SqsDeltaQueueContract(DeltaQueueContract):
     @pytest.fixture
     def let_visibility_time_out(
         self, sqs: SQSClient, urls: tuple[str, str]
-    ) -> Callable[[Sequence[ReceivedNotice]], None]:
-        def let_time_out(received: Sequence[ReceivedNotice]) -> None:
+    ) -> Callable[[Sequence[ReceivedNotification]], None]:
+        def let_time_out(received: Sequence[ReceivedNotification]) -> None:
             for notice in received:
                 sqs.change_message_visibility(QueueUrl=urls[0], ReceiptHandle=notice.receipt, VisibilityTimeout=0)
 

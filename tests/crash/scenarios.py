@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from chromadb_compaction.ports import DeltaNotice
+from chromadb_compaction.ports import DeltaNotification
 from tests.builders import a_uuid7
 from tests.crash.determinism import LastFirst, OneByOne
 from tests.crash.faults import Absorbed
@@ -97,7 +97,7 @@ def put(world: World, *deltas: Delta, truth: Truth | None = None) -> None:
     objects, queue = world.services.objects, world.services.queue
     for delta in deltas:
         objects.put(delta.key, delta.body())
-    queue.notify([DeltaNotice(delta.key, len(delta.rows), len(delta.body())) for delta in deltas])
+    queue.notify([DeltaNotification(delta.key, len(delta.rows), len(delta.body())) for delta in deltas])
 
 
 def compacted(world: World, name: str, *deltas: Delta) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chromadb_compaction.operations.operator_lease import operator_lease
-from chromadb_compaction.ports import DeltaNotice
+from chromadb_compaction.ports import DeltaNotification
 from tests.crash.determinism import write_files
 from tests.crash.folds import FoldMemory
 from tests.crash.machine import TaskFailed
@@ -73,7 +73,7 @@ def test_every_part_of_the_world_shows_in_its_fingerprint(world: World) -> None:
         lambda: world.services.objects.put("a", b"one"),
         lambda: world.services.objects.put("a", b"two"),
         lambda: world.services.leases.acquire("lock", ME, now=1, seconds=2),
-        lambda: world.services.queue.notify([DeltaNotice("delta/docs/a.parquet", 1, 1)]),
+        lambda: world.services.queue.notify([DeltaNotification("delta/docs/a.parquet", 1, 1)]),
         lambda: world.clock.tick(1),
         lambda: write_files(Path(world.settings.chromadb_cache_dir), {"file": b""}),
     ]

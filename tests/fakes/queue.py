@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from chromadb_compaction.aws.delta_queue import NoticeBody, letter_body, notice_key
-from chromadb_compaction.ports import DeadLetterMessage, DeltaNotice, ReceivedNotice
+from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
 
 Hook = Callable[[str], None]
 """Called with the method's name; what it raises, the method raises."""
@@ -27,20 +27,20 @@ class InMemoryDeltaQueue:
         self._in_flight: set[str] = set()
         self._sent = 0
 
-    def notify(self, notices: Sequence[DeltaNotice]) -> None:
+    def notify(self, notices: Sequence[DeltaNotification]) -> None:
         """Send one message per notice."""
         self._begin("notify")
         for notice in notices:
             self.send(NoticeBody(key=notice.key, rows=notice.rows, bytes=notice.bytes).model_dump_json())
         self.after("notify")
 
-    def receive(self, limit: int) -> Iterator[ReceivedNotice]:
+    def receive(self, limit: int) -> Iterator[ReceivedNotification]:
         """Yield at most `limit` messages that nobody else is holding."""
         self._begin("receive")
         for receipt in [r for r in self.messages if r not in self._in_flight][:limit]:
             self._in_flight.add(receipt)
             body = self.messages[receipt]
-            yield ReceivedNotice(receipt, notice_key(body), body)
+            yield ReceivedNotification(receipt, notice_key(body), body)
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages."""

@@ -22,7 +22,7 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
-from chromadb_compaction.ports import DeltaNotice, Services
+from chromadb_compaction.ports import DeltaNotification, Services
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import a_uuid7
 from tests.interleavings.stage import START, Stage
@@ -95,7 +95,7 @@ def _plan(writing: Writing, chance: random.Random) -> Callable[[Services], None]
                 if deletes:
                     writer.delete(collection, deletes)
         if bell > 1:
-            services.queue.notify([DeltaNotice(key, 1, 1)])
+            services.queue.notify([DeltaNotification(key, 1, 1)])
 
     return write
 

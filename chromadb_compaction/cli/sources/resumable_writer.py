@@ -9,7 +9,7 @@ from uuid import UUID
 from chromadb_compaction.cli.sources.journal import Journal, Written
 from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.manifest import Space
-from chromadb_compaction.ports import DeltaNotice, Services
+from chromadb_compaction.ports import DeltaNotification, Services
 
 
 class ResumableWriter(DeltaWriter):
@@ -55,10 +55,10 @@ class ResumableWriter(DeltaWriter):
             super()._send()
             return
         for key, body, rows in self._outbox:
-            self._stored(DeltaNotice(key, rows, len(body)))
+            self._stored(DeltaNotification(key, rows, len(body)))
         self._outbox.clear()
 
-    def _stored(self, notice: DeltaNotice) -> None:
+    def _stored(self, notice: DeltaNotification) -> None:
         digest = [self._digests.popleft() for _ in range(notice.rows)][-1]
         self._journal.append(Written(key=notice.key, rows=notice.rows, digest=digest))
         super()._stored(notice)

@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from chromadb_compaction.errors import PreconditionFailedError, TransientStorageError
-from chromadb_compaction.ports import DeltaNotice, Services
+from chromadb_compaction.ports import DeltaNotification, Services
 from chromadb_compaction.settings import load_settings
 from tests.fakes.aws.in_process import InProcessAws, Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
@@ -43,7 +43,7 @@ def test_what_stood_when_it_was_saved_stands_again_in_every_service(aws: InProce
         services.objects.put("a", b"two")
         services.objects.put("b", b"")
         services.leases.acquire("lock", "me", now=1, seconds=2)
-        services.queue.notify([DeltaNotice("delta/docs/a.parquet", 1, 1)])
+        services.queue.notify([DeltaNotification("delta/docs/a.parquet", 1, 1)])
 
         aws.restore(saved)
 

@@ -11,7 +11,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
-from chromadb_compaction.ports import DeltaNotice
+from chromadb_compaction.ports import DeltaNotification
 from chromadb_compaction.steps.clean_up import clean_up
 from tests.fakes.published import a_snapshot_id, outcome_of, point_to, publish, put_delta, put_snapshot
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
@@ -38,7 +38,7 @@ def refuse(fakes: Fakes, number: int = 99, reason: str = "row 7 holds NaN") -> D
 
 
 def ring(fakes: Fakes, *keys: str) -> None:
-    fakes.queue.notify([DeltaNotice(key, 1, 1) for key in keys])
+    fakes.queue.notify([DeltaNotification(key, 1, 1) for key in keys])
 
 
 def when(fakes: Fakes, call: str, then: Callable[[], object]) -> None:
