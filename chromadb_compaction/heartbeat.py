@@ -79,7 +79,7 @@ class Heartbeat:
                 return
 
 
-def heartbeat(services: Services, execution: str) -> Heartbeat:
+def heartbeat_for(services: Services, execution: str) -> Heartbeat:
     """Return the heartbeat with which `execution` holds the compaction lock."""
     settings = services.settings
     return Heartbeat(services.leases, settings.lock_id, execution, services.clock, settings.lease_seconds)

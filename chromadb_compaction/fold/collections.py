@@ -39,7 +39,7 @@ def fold_pass(
     base: Manifest | None,
     scratch: Path,
     phases: Phases,
-    heart: Heartbeat,
+    heartbeat: Heartbeat,
 ) -> list[FoldedCollection]:
     """Fold the runs of every collection that has any, below `scratch`. The base's copies are consumed."""
     runs: dict[str, list[str]] = {}
@@ -54,16 +54,16 @@ def fold_pass(
     check_folds(sizes, services.settings)
     with phases("download"):
         directories = take_copies(services, base, runs, scratch / COPIES)
-    heart.check()
+    heartbeat.check()
     with phases("read_runs"):
         check_disk(scratch, sum(merged.bytes for merged in request.runs), "fetching the runs", MORE_DISK)
         local_runs = _download_runs(runs, services, scratch)
-    heart.check()
+    heartbeat.check()
     with phases("fold"):
         requests = [
             _fold_request(shapes[name], known.get(name), directories[name], paths) for name, paths in local_runs.items()
         ]
-        results = run_folds(requests, progress=heart.check, at_once=folds_at_once(sizes, services.settings))
+        results = run_folds(requests, progress=heartbeat.check, at_once=folds_at_once(sizes, services.settings))
     for result in results:
         phases.include(result.seconds, of="fold")
     return [FoldedCollection(result, shapes[result.collection], directories[result.collection]) for result in results]

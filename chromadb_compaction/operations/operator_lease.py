@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chromadb_compaction.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.ports import Services
 
 
@@ -18,7 +18,7 @@ def operator_lease(services: Services, owner: str) -> Iterator[Heartbeat]:
     settings = services.settings
     services.leases.acquire(settings.lock_id, owner, now=services.clock(), seconds=settings.lease_seconds)
     try:
-        with heartbeat(services, owner) as heart:
-            yield heart
+        with heartbeat_for(services, owner) as heartbeat:
+            yield heartbeat
     finally:
         services.leases.release(settings.lock_id, owner)

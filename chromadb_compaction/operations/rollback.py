@@ -96,13 +96,13 @@ def rollback(request: RollbackRequest, services: Services) -> RolledBack:
     """
     if request.dry_run:
         return _answer(request, _plan(request, services))
-    with operator_lease(services, request.operator) as heart:
+    with operator_lease(services, request.operator) as heartbeat:
         plan = _plan(request, services)
         with _claimed(plan, services):
             if request.replay:
-                _replay(request, plan, services, alive=heart.check)
+                _replay(request, plan, services, alive=heartbeat.check)
             if not _is_published(plan):
-                _swap(request, plan, services, before_swap=heart.check)
+                _swap(request, plan, services, before_swap=heartbeat.check)
             if request.replay:
                 _look_again(plan, services)
     return _answer(request, plan)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import unpack_outcomes
-from chromadb_compaction.heartbeat import heartbeat
+from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer
@@ -23,8 +23,8 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
 
     Otherwise nothing leaves delta/, and a later pass merges what is pending again: that changes nothing.
     """
-    with heartbeat(services, request.execution) as heart:
-        settled = archive_published(request.snapshot_id, request.outcome, services, alive=heart.check)
+    with heartbeat_for(services, request.execution) as heartbeat:
+        settled = archive_published(request.snapshot_id, request.outcome, services, alive=heartbeat.check)
         if settled is None:
             return CleanedUp(
                 archived=0,
@@ -34,7 +34,7 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
                 objects_pruned=0,
                 skipped=f"{request.snapshot_id or 'no snapshot'} is no longer what is published; nothing was moved",
             )
-        heart.check()
+        heartbeat.check()
         pruned = prune(request.snapshot_id, services) if request.snapshot_id else NOTHING
     return CleanedUp(**settled._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)
 

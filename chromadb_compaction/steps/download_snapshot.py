@@ -9,7 +9,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.formats import Delta, check_shape
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.heartbeat import heartbeat
+from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.messages import (
     BATCH_MANIFEST,
@@ -34,11 +34,11 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
     longer published.
     """
     phases = Phases()
-    with heartbeat(services, request.execution) as heart, phases("download"):
+    with heartbeat_for(services, request.execution) as heartbeat, phases("download"):
         base = read_base(services, request.base)
         touched = sorted({batch.collection for batch in request.batches})
         transferred = ensure_copies(services, base, touched)
-        heart.check()
+        heartbeat.check()
         known = base.collections if base else {}
         shapes = [_shape(name, known.get(name), request, services) for name in touched]
         key = layout.shapes_key(request.execution, request.pass_number)

@@ -7,7 +7,7 @@ import logging
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
 from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
 from chromadb_compaction.ports import Services
@@ -27,9 +27,9 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
     """
     number = request.previous_pass + 1
     settings = services.settings
-    with heartbeat(services, request.execution) as heart:
+    with heartbeat_for(services, request.execution) as heartbeat:
         base = _base(services)
-        finished = _finish_clean_up(base, services, heart)
+        finished = _finish_clean_up(base, services, heartbeat)
         pending = [d for d in services.objects.list(settings.delta_prefix) if not layout.is_folder_marker(d.key)]
         plan = plan_batches(
             pending,
@@ -81,14 +81,14 @@ def _refuse_a_lost_pointer(services: Services) -> None:
         )
 
 
-def _finish_clean_up(base: BaseRef, services: Services, heart: Heartbeat) -> str | None:
+def _finish_clean_up(base: BaseRef, services: Services, heartbeat: Heartbeat) -> str | None:
     """Settle the deltas of the published snapshot if nobody has, and return its id if so."""
     prefix = services.settings.snapshot_prefix
     if base.snapshot_id is None or services.objects.head(layout.cleaned_key(base.snapshot_id, prefix=prefix)):
         return None
     merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
     try:
-        settled = archive_published(base.snapshot_id, merged, services, alive=heart.check)
+        settled = archive_published(base.snapshot_id, merged, services, alive=heartbeat.check)
     except ObjectMissingError as error:
         # What is still pending is merged once more, which changes nothing, and is settled after that.
         log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)

@@ -20,7 +20,7 @@ from chromadb_compaction.deltas.outcomes import (
 )
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.fold.capacity import check_merge
-from chromadb_compaction.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, SHAPES, CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.native_memory import use_system_memory_pool
@@ -60,8 +60,8 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     cannot hold.
     """
     use_system_memory_pool()
-    with heartbeat(services, request.execution) as heart, cache_of(services).scratch() as scratch:
-        merged = _merge(request, services, scratch, heart)
+    with heartbeat_for(services, request.execution) as heartbeat, cache_of(services).scratch() as scratch:
+        merged = _merge(request, services, scratch, heartbeat)
         report = report_key(request.batch.key)
         services.objects.put(report, encode_outcomes(merged.outcomes))
         return MergedBatch(
@@ -76,7 +76,7 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
         )
 
 
-def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heart: Heartbeat) -> _Merged:
+def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _Merged:
     """Write the run, unless it has no rows, and return what became of each delta."""
     listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
     check_merge(listed, scratch, services.settings)
@@ -85,7 +85,7 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heart:
     outcomes: list[DeltaOutcome | None] = []
     bad: list[_ReadDelta] = []
     for read in _read_all(listed, shape, services):
-        heart.check()
+        heartbeat.check()
         if read.table is not None:
             merge.add(read.table)
             outcomes.append(_outcome(read.delta, "merged", rows=read.table.num_rows))
@@ -95,7 +95,7 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heart:
         else:
             outcomes.append(_outcome(read.delta, "missing"))
         del read  # or its rows would stay while the next delta's are decoded
-    heart.check()
+    heartbeat.check()
     refused = iter(in_threads(lambda each: _quarantine(each, services, request.execution), bad))
     settled = [outcome or next(refused) for outcome in outcomes]
     return _Merged(settled, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))

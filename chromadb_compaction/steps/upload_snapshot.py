@@ -10,7 +10,7 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection, fold_pass
-from chromadb_compaction.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
 from chromadb_compaction.ports import Services
@@ -30,7 +30,7 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
     execution has published since the pass began, VerificationError if the fold is not what the ledger says; in
     both cases nothing has been published, and the deltas are still pending.
     """
-    with heartbeat(services, request.execution) as heart:
+    with heartbeat_for(services, request.execution) as heartbeat:
         current = read_pointer(services)
         if current is not None and current.pointer.commit_id == commit_id(request.execution, request.pass_number):
             log.info("snapshot %s is this pass's own, published before", current.pointer.snapshot_id)
@@ -38,7 +38,9 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
         base = read_base(services, request.base)
         outcomes = _outcomes(request, services)
         with cache_of(services).scratch() as scratch:
-            return _fold_and_publish(request, services, base=base, outcomes=outcomes, scratch=scratch, heart=heart)
+            return _fold_and_publish(
+                request, services, base=base, outcomes=outcomes, scratch=scratch, heartbeat=heartbeat
+            )
 
 
 def _fold_and_publish(
@@ -48,15 +50,15 @@ def _fold_and_publish(
     base: Manifest | None,
     outcomes: list[DeltaOutcome],
     scratch: Path,
-    heart: Heartbeat,
+    heartbeat: Heartbeat,
 ) -> PublishedSnapshot:
     phases = Phases()
-    folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heart=heart)
+    folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
     changed = [collection for collection in folded if collection.result.ledger_changed]
     if not changed:
         return _nothing_new(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
     draft = Draft(request, base)
-    heart.check()
+    heartbeat.check()
     with phases("upload"):
         wanted = draft.upload(changed, services)
         uploaded = draft.bytes_of(wanted, prefix=services.settings.snapshot_prefix)
@@ -76,7 +78,7 @@ def _fold_and_publish(
         )
         pointer = write_objects(services, manifest, outcomes, answer)
     with phases("publish"):
-        current = publish(services, pointer, etag=request.base.etag, before_swap=heart.check)
+        current = publish(services, pointer, etag=request.base.etag, before_swap=heartbeat.check)
     if current.snapshot_id != draft.snapshot_id:
         log.info("snapshot %s is this pass's own, published by an earlier attempt", current.snapshot_id)
         return _recorded(current.snapshot_id, services)

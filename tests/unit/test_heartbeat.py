@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from chromadb_compaction.errors import ConfigurationError, LockLostError, TransientStorageError
-from chromadb_compaction.heartbeat import Heartbeat, heartbeat
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 PATIENCE_SECONDS = 5.0
@@ -39,9 +39,9 @@ def steal(fakes: Fakes) -> None:
 
 
 def test_a_short_task_costs_one_write(fakes: Fakes) -> None:
-    with heartbeat(fakes.services, EXECUTION) as heart:
-        heart.check()
-        heart.check()
+    with heartbeat_for(fakes.services, EXECUTION) as heartbeat:
+        heartbeat.check()
+        heartbeat.check()
 
     assert fakes.leases.calls == ["renew"]
 
@@ -50,7 +50,7 @@ def test_a_lost_lease_keeps_the_task_from_starting(fakes: Fakes) -> None:
     steal(fakes)
     started = False
 
-    with pytest.raises(LockLostError, match="first-other"), heartbeat(fakes.services, EXECUTION):
+    with pytest.raises(LockLostError, match="first-other"), heartbeat_for(fakes.services, EXECUTION):
         started = True
 
     assert not started
@@ -59,7 +59,7 @@ def test_a_lost_lease_keeps_the_task_from_starting(fakes: Fakes) -> None:
 def test_entering_extends_the_lease_by_its_whole_length(fakes: Fakes) -> None:
     fakes.clock.tick(600)
 
-    with heartbeat(fakes.services, EXECUTION):
+    with heartbeat_for(fakes.services, EXECUTION):
         lease = fakes.leases.read(fakes.settings.lock_id)
 
     assert lease is not None
@@ -83,13 +83,13 @@ def test_nothing_beats_after_the_task(fakes: Fakes) -> None:
 
 
 def test_a_lease_lost_in_mid_task_is_told_at_the_next_check(fakes: Fakes) -> None:
-    with a_fast_heartbeat(fakes) as heart:
+    with a_fast_heartbeat(fakes) as heartbeat:
         steal(fakes)
         before = len(fakes.leases.calls)
         wait_until(lambda: len(fakes.leases.calls) > before + 1 or heart_has_stopped())
 
         with pytest.raises(LockLostError, match="first-other"):
-            heart.check()
+            heartbeat.check()
 
 
 def heart_has_stopped() -> bool:
@@ -99,7 +99,7 @@ def heart_has_stopped() -> bool:
 def test_a_beat_that_fails_in_passing_is_tried_again(fakes: Fakes) -> None:
     failures = iter([TransientStorageError("throttled")] * 3)
 
-    with a_fast_heartbeat(fakes) as heart:
+    with a_fast_heartbeat(fakes) as heartbeat:
 
         def fail_three_times(_call: str) -> None:
             failure = next(failures, None)
@@ -108,23 +108,23 @@ def test_a_beat_that_fails_in_passing_is_tried_again(fakes: Fakes) -> None:
 
         fakes.leases.before = fail_three_times
         wait_until(lambda: fakes.leases.calls.count("renew") >= 6)
-        heart.check()
+        heartbeat.check()
 
 
 def test_when_no_beat_has_got_through_for_a_lease_long_the_check_asks_itself(fakes: Fakes) -> None:
-    with heartbeat(fakes.services, EXECUTION) as heart:
+    with heartbeat_for(fakes.services, EXECUTION) as heartbeat:
         fakes.clock.tick(fakes.settings.lease_seconds + 1)
-        heart.check()
+        heartbeat.check()
 
         assert fakes.leases.calls == ["renew", "renew"]
         steal(fakes)
         fakes.clock.tick(fakes.settings.lease_seconds + 1)
         with pytest.raises(LockLostError):
-            heart.check()
+            heartbeat.check()
 
 
 def test_a_beat_that_can_never_succeed_comes_out_of_the_check(fakes: Fakes) -> None:
-    with a_fast_heartbeat(fakes) as heart:
+    with a_fast_heartbeat(fakes) as heartbeat:
 
         def refuse(_call: str) -> None:
             raise ConfigurationError("access is denied")
@@ -133,4 +133,4 @@ def test_a_beat_that_can_never_succeed_comes_out_of_the_check(fakes: Fakes) -> N
         wait_until(heart_has_stopped)
 
         with pytest.raises(ConfigurationError, match="access is denied"):
-            heart.check()
+            heartbeat.check()
