@@ -33,7 +33,7 @@ class MergedHistory:
         self.fakes.clock.tick(60)
         if clean:
             archive_published(
-                snapshot_id, layout.merged_deltas_key(snapshot_id), self.fakes.services, alive=lambda: None
+                snapshot_id, layout.merged_deltas_key(snapshot_id), self.fakes.services, check_lease=lambda: None
             )
         return snapshot_id
 

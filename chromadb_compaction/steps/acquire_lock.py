@@ -1,4 +1,4 @@
-"""AcquireLock: one execution at a time, so that none does work that another would throw away."""
+"""AcquireLock: let one execution work at a time, so that no work is wasted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chromadb_compaction.ports import Services
 
 
 def acquire_lock(request: AcquireLockRequest, services: Services) -> Lease:
-    """Take the lease for this execution; taking it twice is no error. Raises LockHeldError naming the holder."""
+    """Acquire the lease for this execution. Acquiring it twice is not an error. Raises LockHeldError."""
     settings = services.settings
     return services.leases.acquire(
         settings.lock_id, request.execution, now=services.clock(), seconds=settings.lease_seconds

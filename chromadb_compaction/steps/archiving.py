@@ -1,11 +1,11 @@
-"""Carrying out what a pass decided about each delta, once what it merged is published.
+"""Archiving: move the deltas of a published pass out of delta/, and delete their notifications.
 
-Every move is copy, then delete, each only while the delta still has the ETag that was merged: a delta that was
-written again meanwhile stays pending, and a crash at any point leaves it pending or moved, never gone. What
-counts as done is what holds afterwards, so that a second run answers as the first did.
+Every move copies, then deletes. Each step runs only while the delta still has the ETag that was merged. So a delta
+that was written again stays pending, and after a crash each delta is pending or moved, never lost. Results describe
+the state afterwards, so a second run returns what the first returned.
 
-Nothing keeps a rollback from swapping the pointer between the last look at it and the deletes, if the lease is lost
-by then. So the pointer is looked at once more when they are done, and what was taken away wrongly is put back.
+A rollback can swap the pointer between the last check and the deletes if the lease is lost by then. So the pointer is
+checked once more after the deletes, and deltas that should have stayed are restored to delta/.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, Services
 
-SPARE_NOTICES = 1000
-"""Received beyond one notice per delta: those of deltas that earlier passes moved before their notice came."""
-NOTICES_AT_ONCE = 100
+EXTRA_NOTIFICATIONS = 1000
+"""Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
+NOTIFICATIONS_AT_ONCE = 100
 
 log = logging.getLogger(__name__)
 
 
 class ArchivedDeltas(NamedTuple):
-    """The deltas that are no longer pending, by where they are now, and how many notices were deleted."""
+    """The number of deltas that left delta/, by where they are now, and of notifications deleted."""
 
     archived: int
     quarantined: int
@@ -43,116 +43,122 @@ def archive(
     confirm: Callable[[], bool],
     still_published: Callable[[], bool],
 ) -> ArchivedDeltas | None:
-    """Move merged deltas to compacted/, take refused ones out of delta/, and empty the queue of their notices.
+    """Move merged deltas to compacted/, delete quarantined ones from delta/, and delete their notifications.
 
-    `confirm` is asked between copying and deleting, `still_published` after that; if either says no, no merged
-    delta has left delta/ or all are back, and None is returned.
+    Call `confirm` between copying and deleting, and `still_published` after deleting. If either returns False, return
+    None: then every merged delta is still, or again, in delta/.
     """
-    archived = _copied([o for o in outcomes if o.status == "merged"], services)
-    refused = _kept_in_quarantine([o for o in outcomes if o.status == "quarantined"], services)
+    archived = _copy_to_compacted([o for o in outcomes if o.status == "merged"], services)
+    quarantined = _with_quarantine_copy([o for o in outcomes if o.status == "quarantined"], services)
     if not confirm():
         return None
-    _report(refused, services)
-    rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *refused)})
+    _send_dead_letters(quarantined, services)
+    rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *quarantined)})
     for key in sorted(rewritten):
-        log.warning("%s was written again under the same name and stays pending", key)
+        _log_rewritten(key)
     if not still_published():
-        _put_back([o for o in archived if o.key not in rewritten], services)
+        _restore_to_pending([o for o in archived if o.key not in rewritten], services)
         return None
-    moved = {o.key for o in (*archived, *refused)} - rewritten
+    moved = {o.key for o in (*archived, *quarantined)} - rewritten
     return ArchivedDeltas(
         archived=sum(o.key in moved for o in archived),
-        quarantined=sum(o.key in moved for o in refused),
-        messages_deleted=_answer_notices(moved, len(outcomes) + SPARE_NOTICES, services),
+        quarantined=sum(o.key in moved for o in quarantined),
+        messages_deleted=_delete_notifications(moved, len(outcomes) + EXTRA_NOTIFICATIONS, services),
     )
 
 
-def _copied(merged: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:
-    """Return the merged deltas that stand in compacted/, all copied now unless an earlier run moved them."""
+def _copy_to_compacted(merged: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:
+    """Copy merged deltas to compacted/. Return those that are there now, by this run or an earlier one."""
 
-    def copied(delta: DeltaOutcome) -> bool:
+    def copy(delta: DeltaOutcome) -> bool:
         target = layout.compacted_key(delta.key, prefix=services.settings.delta_prefix)
         try:
             services.objects.copy(delta.key, target, etag=delta.etag)
         except ObjectMissingError:
             return True  # an earlier run of this clean-up moved it
         except PreconditionFailedError:
-            log.warning("%s was written again under the same name and stays pending", delta.key)
+            _log_rewritten(delta.key)
             return False
         return True
 
-    return [delta for delta, done in zip(merged, in_threads(copied, merged), strict=True) if done]
+    return [delta for delta, copied in zip(merged, in_threads(copy, merged), strict=True) if copied]
 
 
-def _put_back(archived: Sequence[DeltaOutcome], services: Services) -> None:
-    """Make merged deltas pending again: to merge one that was merged after all changes nothing."""
+def _log_rewritten(key: str) -> None:
+    log.warning("%s was written again after it was merged and stays pending", key)
 
-    def put_back(delta: DeltaOutcome) -> None:
+
+def _restore_to_pending(archived: Sequence[DeltaOutcome], services: Services) -> None:
+    """Copy merged deltas back to delta/. If the published snapshot does hold one, merging it again changes nothing."""
+
+    def restore(delta: DeltaOutcome) -> None:
         copy = services.objects.head(layout.compacted_key(delta.key, prefix=services.settings.delta_prefix))
         if copy is not None and services.objects.head(delta.key) is None:
             services.objects.copy(copy.key, delta.key, etag=copy.etag)
-            log.warning("%s is pending again: its snapshot was replaced while it was moved", delta.key)
+            log.warning("%s is pending again: its snapshot was replaced while the delta was archived", delta.key)
 
-    in_threads(put_back, archived)
+    in_threads(restore, archived)
 
 
-def _kept_in_quarantine(quarantined: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:
-    """Return the refused deltas whose copy in quarantine/ is there; only those may leave delta/."""
+def _with_quarantine_copy(quarantined: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:
+    """Return the deltas whose copy in quarantine/ exists. Only those may leave delta/."""
 
-    def kept(delta: DeltaOutcome) -> bool:
+    def has_copy(delta: DeltaOutcome) -> bool:
         key = layout.quarantine_key(delta.key, prefix=services.settings.delta_prefix)
         copy = services.objects.head(key)
         if copy is None or copy.bytes != delta.bytes:
-            log.warning("%s stays pending: its copy %s is not there", delta.key, key)
+            log.warning("%s stays pending: its copy %s is missing or incomplete", delta.key, key)
             return False
         return True
 
-    return [delta for delta, yes in zip(quarantined, in_threads(kept, quarantined), strict=True) if yes]
+    return [delta for delta, kept in zip(quarantined, in_threads(has_copy, quarantined), strict=True) if kept]
 
 
-def _report(refused: Sequence[DeltaOutcome], services: Services) -> None:
-    """Send a letter for each refused delta that is still pending: once, or again if a crash follows right away."""
-    pending = in_threads(lambda delta: services.objects.head(delta.key) is not None, refused)
-    letters = [
-        DeadLetterMessage(delta.key, delta.reason or "refused without a reason")
-        for delta, is_pending in zip(refused, pending, strict=True)
+def _send_dead_letters(quarantined: Sequence[DeltaOutcome], services: Services) -> None:
+    """Send one dead-letter message per quarantined delta that is still pending. A crash right after repeats them."""
+    pending = in_threads(lambda delta: services.objects.head(delta.key) is not None, quarantined)
+    messages = [
+        DeadLetterMessage(delta.key, delta.reason or "quarantined without a reason")
+        for delta, is_pending in zip(quarantined, pending, strict=True)
         if is_pending
     ]
-    if letters:
-        services.queue.dead_letter(letters)
+    if messages:
+        services.queue.dead_letter(messages)
 
 
-def _answer_notices(moved: set[str], limit: int, services: Services) -> int:
-    """Delete notices of deltas that are no longer pending, and hand messages that are no notices to the DLQ."""
+def _delete_notifications(moved: set[str], limit: int, services: Services) -> int:
+    """Delete notifications of deltas that left delta/. Move messages that are not notifications to the DLQ."""
     deleted = 0
-    for notices in _in_parts(services.queue.receive(limit), NOTICES_AT_ONCE):
-        ours = [notice for notice in notices if _names_a_delta(notice, services)]
-        foreign = [notice for notice in notices if not _names_a_delta(notice, services)]
+    for messages in _in_groups(services.queue.receive(limit), NOTIFICATIONS_AT_ONCE):
+        notifications = [message for message in messages if _names_a_delta(message, services)]
+        foreign = [message for message in messages if not _names_a_delta(message, services)]
         if foreign:
             services.queue.dead_letter(
-                [DeadLetterMessage(None, "the message is no notice of a delta", notice.body) for notice in foreign]
+                [DeadLetterMessage(None, "the message is not a delta notification", each.body) for each in foreign]
             )
-        spent = [*foreign, *_spent(ours, moved, services)]
-        if spent:
-            services.queue.delete([notice.receipt for notice in spent])
-        deleted += len(spent)
+        done = [*foreign, *_without_pending_delta(notifications, moved, services)]
+        if done:
+            services.queue.delete([message.receipt for message in done])
+        deleted += len(done)
     return deleted
 
 
-def _names_a_delta(notice: ReceivedNotification, services: Services) -> bool:
-    return notice.key is not None and notice.key.startswith(services.settings.delta_prefix)
+def _names_a_delta(message: ReceivedNotification, services: Services) -> bool:
+    return message.key is not None and message.key.startswith(services.settings.delta_prefix)
 
 
-def _spent(notices: Sequence[ReceivedNotification], moved: set[str], services: Services) -> list[ReceivedNotification]:
-    """Return the notices whose delta has gone from delta/, asking S3 about those that this pass did not move."""
+def _without_pending_delta(
+    notifications: Sequence[ReceivedNotification], moved: set[str], services: Services
+) -> list[ReceivedNotification]:
+    """Return the notifications whose delta is not in delta/. Ask S3 about deltas that this pass did not move."""
 
-    def gone(notice: ReceivedNotification) -> bool:
-        return notice.key in moved or services.objects.head(str(notice.key)) is None
+    def is_gone(notification: ReceivedNotification) -> bool:
+        return notification.key in moved or services.objects.head(str(notification.key)) is None
 
-    return [notice for notice, is_gone in zip(notices, in_threads(gone, notices), strict=True) if is_gone]
+    return [each for each, gone in zip(notifications, in_threads(is_gone, notifications), strict=True) if gone]
 
 
-def _in_parts(notices: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:
-    rest = iter(notices)
-    while part := list(islice(rest, size)):
-        yield part
+def _in_groups(messages: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:
+    remaining = iter(messages)
+    while group := list(islice(remaining, size)):
+        yield group

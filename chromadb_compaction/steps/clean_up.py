@@ -1,4 +1,4 @@
-"""CleanUp: what was merged and published leaves delta/, and old snapshots go."""
+"""CleanUp: archive the deltas that were merged and published, and prune old snapshots."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ log = logging.getLogger(__name__)
 
 
 def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
-    """Settle the deltas of the pass and prune, if the pass's snapshot is still the published one.
+    """Archive the deltas of the pass and prune old snapshots, if the pass's snapshot is still published.
 
-    Otherwise nothing leaves delta/, and a later pass merges what is pending again: that changes nothing.
+    Otherwise leave every delta in delta/: a later pass merges it again, which changes nothing.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
-        settled = archive_published(request.snapshot_id, request.outcome, services, alive=heartbeat.check)
-        if settled is None:
+        archived = archive_published(request.snapshot_id, request.outcome, services, check_lease=heartbeat.check)
+        if archived is None:
             return CleanedUp(
                 archived=0,
                 quarantined=0,
                 messages_deleted=0,
                 snapshots_pruned=0,
                 objects_pruned=0,
-                skipped=f"{request.snapshot_id or 'no snapshot'} is no longer what is published; nothing was moved",
+                skipped=f"{request.snapshot_id or 'no snapshot'} is no longer published; nothing was moved",
             )
         heartbeat.check()
         pruned = prune(request.snapshot_id, services) if request.snapshot_id else NOTHING
-    return CleanedUp(**settled._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)
+    return CleanedUp(**archived._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)
 
 
 def archive_published(
-    snapshot_id: str | None, outcome: str, services: Services, *, alive: Callable[[], None]
+    snapshot_id: str | None, outcome: str, services: Services, *, check_lease: Callable[[], None]
 ) -> ArchivedDeltas | None:
-    """Carry out the outcomes listed under `outcome`, and mark the snapshot that merged them as cleaned.
+    """Archive the deltas listed under the key `outcome`, and mark the snapshot that merged them as cleaned.
 
-    Returns None, with no merged delta gone from delta/, when `snapshot_id` is not or no longer published: a snapshot
-    that was rolled back may not hold what is pending.
+    `snapshot_id` None: nothing has been published yet. Return None, with every merged delta in delta/, if
+    `snapshot_id` is not published: a snapshot that was rolled back may not hold the pending deltas.
+    `check_lease` raises LockLostError if the lease is lost.
     """
 
     def still_published() -> bool:
@@ -53,20 +54,20 @@ def archive_published(
         return (found.pointer.snapshot_id if found else None) == snapshot_id
 
     def confirm() -> bool:
-        alive()
+        check_lease()
         return still_published()
 
     if not confirm():
-        log.warning("%s is not published: its deltas stay where they are", snapshot_id)
+        log.warning("%s is not published: its deltas stay pending", snapshot_id)
         return None
     outcomes = unpack_outcomes(services.objects.get(outcome).body)
-    settled = archive(outcomes, services, confirm=confirm, still_published=still_published)
-    if settled is None:
-        log.warning("%s was replaced or rolled back meanwhile: its deltas stay where they are", snapshot_id)
+    archived = archive(outcomes, services, confirm=confirm, still_published=still_published)
+    if archived is None:
+        log.warning("%s was replaced or rolled back during clean-up: its deltas stay pending", snapshot_id)
         return None
-    log.info("archived %d deltas, quarantined %d, deleted %d messages", *settled)
+    log.info("archived %d deltas, quarantined %d, deleted %d messages", *archived)
     prefix = services.settings.snapshot_prefix
     if snapshot_id and outcome == layout.merged_deltas_key(snapshot_id, prefix=prefix):
-        marker = {"format": 1, "cleaned_at": services.clock(), **settled._asdict()}
+        marker = {"format": 1, "cleaned_at": services.clock(), **archived._asdict()}
         services.objects.put(layout.cleaned_key(snapshot_id, prefix=prefix), json.dumps(marker).encode())
-    return settled
+    return archived

@@ -1,4 +1,4 @@
-"""DownloadSnapshot: a verified local copy of what the pass touches, and the shape that every delta must fit."""
+"""DownloadSnapshot: copy and verify the collections of the pass, and find the shape that their deltas must fit."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
-from chromadb_compaction.steps.merge_batch import decode, fetch
+from chromadb_compaction.steps.listed_deltas import fetch_delta, parse_delta
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
 
 
 def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> DownloadedSnapshot:
-    """Copy the collections that the batches touch, and write the shapes that MergeBatch reads.
+    """Download the collections of the batches, and write the shapes that MergeBatch reads.
 
-    Raises SnapshotCorruptError for a file that is missing or altered, SnapshotConflictError if the base is no
-    longer published.
+    Raises SnapshotCorruptError if a file is missing or altered, SnapshotConflictError if the base is no longer
+    published, SnapshotTooLargeError if the function's storage is too small.
     """
     phases = Phases()
     with heartbeat_for(services, request.execution) as heartbeat, phases("download"):
@@ -64,22 +64,22 @@ def _shape(
 
 
 def _shapes_of_deltas(name: str, request: DownloadSnapshotRequest, services: Services) -> Iterator[CollectionShape]:
-    """Yield the shape of each of the pass's valid deltas that has an upsert, oldest version first.
+    """Yield the shape of each valid delta of the pass that has an upsert, oldest version first.
 
-    The first decides for the collection: the oldest, so that batching does not matter.
+    The oldest decides the collection's shape, so that it does not depend on batching.
     """
     for listed in _pending(name, request, services):
         try:
-            delta = decode(listed, fetch(listed, services.objects, services.settings), services.settings)
+            delta = parse_delta(listed, fetch_delta(listed, services), services.settings)
             if delta is not None and delta.dimension is not None:
-                shape = _own_shape(name, delta)
+                shape = _shape_of_delta(name, delta)
                 check_shape(delta, shape)
                 yield shape
         except CorruptDeltaError as error:
-            log.info("%s has no say in its collection's shape: %s", listed.key, error)
+            log.info("%s is corrupt and does not decide its collection's shape: %s", listed.key, error)
 
 
-def _own_shape(name: str, delta: Delta) -> CollectionShape:
+def _shape_of_delta(name: str, delta: Delta) -> CollectionShape:
     return CollectionShape(
         collection=name,
         dimension=delta.dimension,
@@ -90,7 +90,7 @@ def _own_shape(name: str, delta: Delta) -> CollectionShape:
 
 
 def _pending(name: str, request: DownloadSnapshotRequest, services: Services) -> list[ObjectInfo]:
-    """Return the pass's deltas of one collection. Their names are versions, so key order is version order."""
+    """Return the pass's deltas of one collection, oldest version first: their names order as their versions do."""
     keys = [batch.key for batch in request.batches if batch.collection == name]
-    parts = in_threads(lambda key: BATCH_MANIFEST.validate_json(services.objects.get(key).body), keys)
-    return sorted((delta for part in parts for delta in part), key=lambda delta: delta.key)
+    manifests = in_threads(lambda key: BATCH_MANIFEST.validate_json(services.objects.get(key).body), keys)
+    return sorted((delta for manifest in manifests for delta in manifest), key=lambda delta: delta.key)

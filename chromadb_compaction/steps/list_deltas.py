@@ -1,4 +1,4 @@
-"""ListDeltas: what a pass will merge, and from which snapshot it starts."""
+"""ListDeltas: plan the batches of the next pass, and name the snapshot it starts from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
-    """Plan the next pass over what is pending, after any clean-up that an earlier execution left undone.
+    """Finish any clean-up that an earlier execution left undone, then plan the next pass over the pending deltas.
 
-    The batch manifests stand in S3 when this returns. The last pass that an execution may make never announces
-    more, so that no backlog keeps one running for ever.
+    Write the batch manifests to S3. In the last pass that an execution may make, `more` is False, so that no backlog
+    keeps one execution running forever.
     """
     number = request.previous_pass + 1
     settings = services.settings
@@ -47,7 +47,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         more=plan.more and number < settings.max_passes,
         base=base,
         pending=len(pending),
-        oldest_seconds=_age(pending, services.clock()),
+        oldest_seconds=_oldest_age(pending, services.clock()),
         finished_clean_up_of=finished,
     )
 
@@ -55,16 +55,16 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
 def _base(services: Services) -> BaseRef:
     found = read_pointer(services)
     if found is None:
-        _refuse_a_lost_pointer(services)
+        _check_never_published(services)
         return NOTHING_PUBLISHED
     return BaseRef(snapshot_id=found.pointer.snapshot_id, etag=found.etag, sequence=found.pointer.sequence)
 
 
-def _refuse_a_lost_pointer(services: Services) -> None:
-    """Raise SnapshotCorruptError if a snapshot has been published although there is no pointer.
+def _check_never_published(services: Services) -> None:
+    """Raise SnapshotCorruptError if there is no pointer although a snapshot has been published.
 
-    To start from nothing then would publish a snapshot without all that had been merged before. The remains of a
-    first upload that was given up carry no clean-up marker, and are no obstacle.
+    Starting from nothing would then publish a snapshot without any record merged before. A published snapshot has a
+    clean-up marker; an unfinished first upload has none.
     """
     prefix = services.settings.snapshot_prefix
     published = [
@@ -74,37 +74,39 @@ def _refuse_a_lost_pointer(services: Services) -> None:
         and info.key == layout.cleaned_key(snapshot_id, prefix=prefix)
     ]
     if published:
+        key = layout.pointer_key(prefix=prefix)
         raise SnapshotCorruptError(
-            f"{layout.pointer_key(prefix=prefix)} is missing, though snapshot {max(published)} has been published;"
-            " restore the pointer's previous version in the bucket, or run: chromadb-compaction snapshots rollback"
-            f" {max(published)} --replay"
+            f"{key} is missing, though snapshot {max(published)} has been published",
+            next_step="restore the pointer's previous version in the bucket, or run:"
+            f" chromadb-compaction snapshots rollback {max(published)} --replay",
+            key=key,
         )
 
 
 def _finish_clean_up(base: BaseRef, services: Services, heartbeat: Heartbeat) -> str | None:
-    """Settle the deltas of the published snapshot if nobody has, and return its id if so."""
+    """Archive the deltas of the published snapshot if no run has yet. Return its id if this call did it."""
     prefix = services.settings.snapshot_prefix
     if base.snapshot_id is None or services.objects.head(layout.cleaned_key(base.snapshot_id, prefix=prefix)):
         return None
     merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
     try:
-        settled = archive_published(base.snapshot_id, merged, services, alive=heartbeat.check)
+        archived = archive_published(base.snapshot_id, merged, services, check_lease=heartbeat.check)
     except ObjectMissingError as error:
-        # What is still pending is merged once more, which changes nothing, and is settled after that.
+        # The next pass merges the pending deltas again, which changes nothing, and archives them.
         log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)
         return None
-    return base.snapshot_id if settled else None
+    return base.snapshot_id if archived else None
 
 
 def _write_manifests(execution: str, number: int, plan: PassPlan, services: Services) -> list[BatchRef]:
     def write(numbered: tuple[int, PlannedBatch]) -> BatchRef:
-        key = layout.batch_key(execution, number, numbered[0])
-        batch = numbered[1]
+        batch_number, batch = numbered
+        key = layout.batch_key(execution, number, batch_number)
         services.objects.put(key, BATCH_MANIFEST.dump_json(list(batch.deltas)))
         return BatchRef(key=key, collection=batch.collection, deltas=len(batch.deltas), bytes=batch.bytes)
 
     return in_threads(write, enumerate(plan.batches))
 
 
-def _age(pending: list[ObjectInfo], now: float) -> float | None:
+def _oldest_age(pending: list[ObjectInfo], now: float) -> float | None:
     return max(0.0, now - min(delta.modified for delta in pending)) if pending else None

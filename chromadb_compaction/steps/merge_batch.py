@@ -1,4 +1,4 @@
-"""MergeBatch: the deltas of one batch become one run, and every one of them is accounted for."""
+"""MergeBatch: merge the deltas of one batch into one run, and report an outcome for each delta."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from chromadb_compaction.concurrency import ahead, in_threads
-from chromadb_compaction.deltas.formats import Delta, check_shape, read_delta
+from chromadb_compaction.deltas.formats import check_shape
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
@@ -29,17 +29,18 @@ from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.snapshots.base import cache_of
+from chromadb_compaction.steps.listed_deltas import fetch_delta, parse_delta
 
 READERS = 16
-"""Deltas fetched at once. Only one is decoded at a time: that is work, not waiting, and takes memory."""
+"""Deltas fetched at once. Only one is parsed at a time: parsing needs CPU and memory, fetching only waits."""
 FETCHED_BYTES = 32 * 1024 * 1024
-"""Fetched and not yet decoded."""
+"""The most that is fetched and not yet parsed."""
 
 log = logging.getLogger(__name__)
 
 
 class _ReadDelta(NamedTuple):
-    """A delta and its rows; without rows it is bad, for `reason`, or missing."""
+    """A delta with its rows, or without rows: to quarantine if it has a `reason`, else missing."""
 
     delta: ObjectInfo
     table: pa.Table | None = None
@@ -53,11 +54,11 @@ class _Merged(NamedTuple):
 
 
 def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
-    """Read the batch's deltas, quarantine the bad ones, write the newest version of each row and a report.
+    """Quarantine the batch's corrupt deltas. Write the newest version of each row as a run, and a report.
 
-    A second run over the same deltas writes the same objects. Only proven data errors quarantine; anything
-    unexpected fails the task and leaves every delta pending. Raises SnapshotTooLargeError for what the function
-    cannot hold.
+    A second run over the same deltas writes the same objects. Only CorruptDeltaError quarantines a delta; any other
+    error fails the task and leaves every delta pending. Raises SnapshotTooLargeError if the batch does not fit the
+    function's memory or disk.
     """
     use_system_memory_pool()
     with heartbeat_for(services, request.execution) as heartbeat, cache_of(services).scratch() as scratch:
@@ -77,28 +78,28 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
 
 
 def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _Merged:
-    """Write the run, unless it has no rows, and return what became of each delta."""
+    """Write the run, unless it has no rows, and return the outcome of each delta."""
     listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
     check_merge(listed, scratch, services.settings)
     shape = _shape_of(request.batch.collection, request, services.objects)
     merge = SpillingMerge(scratch)
     outcomes: list[DeltaOutcome | None] = []
-    bad: list[_ReadDelta] = []
+    corrupt: list[_ReadDelta] = []
     for read in _read_all(listed, shape, services):
         heartbeat.check()
         if read.table is not None:
             merge.add(read.table)
             outcomes.append(_outcome(read.delta, "merged", rows=read.table.num_rows))
         elif read.reason is not None:
-            bad.append(read)
+            corrupt.append(read)
             outcomes.append(None)
         else:
             outcomes.append(_outcome(read.delta, "missing"))
-        del read  # or its rows would stay while the next delta's are decoded
+        del read  # frees its rows before the next delta is parsed
     heartbeat.check()
-    refused = iter(in_threads(lambda each: _quarantine(each, services, request.execution), bad))
-    settled = [outcome or next(refused) for outcome in outcomes]
-    return _Merged(settled, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
+    quarantined = iter(in_threads(lambda each: _quarantine(each, services, request.execution), corrupt))
+    complete = [outcome or next(quarantined) for outcome in outcomes]
+    return _Merged(complete, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
 
 
 def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStore) -> tuple[int, int]:
@@ -111,68 +112,39 @@ def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStor
 
 
 def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services: Services) -> Iterator[_ReadDelta]:
-    """Yield the deltas in their order, each read once the one before it is done with."""
-    settings = services.settings
+    """Yield the deltas in order. Parse each one when the caller asks for it, while later ones are fetched."""
     fetched = ahead(
-        lambda delta: fetch(delta, services.objects, settings),
+        lambda delta: fetch_delta(delta, services),
         listed,
         weigh=lambda delta: delta.bytes,
         most=FETCHED_BYTES,
         threads=READERS,
     )
     for delta in listed:
-        yield _read(delta, next(fetched), shape, settings)
+        yield _check(delta, next(fetched), shape, services.settings)
 
 
-def _read(
+def _check(
     delta: ObjectInfo, stored: StoredObject | None, shape: CollectionShape | None, settings: Settings
 ) -> _ReadDelta:
-    """Check one delta.
+    """Parse one delta and check it against its collection's shape.
 
-    One that is gone or has changed since the listing is missing, and stays pending under its new content. So does
-    one whose collection has no dimension yet: the pass was planned without it.
+    A delta that was deleted or written again since the listing is missing, and what is there now stays pending. So is
+    a delta with upserts if the collection has no dimension yet: the pass was planned without it.
     """
     try:
-        found = decode(delta, stored, settings)
-        if found is None or (found.dimension is not None and (shape is None or shape.dimension is None)):
+        parsed = parse_delta(delta, stored, settings)
+        if parsed is None or (parsed.dimension is not None and (shape is None or shape.dimension is None)):
             return _ReadDelta(delta)
         if shape is not None:
-            check_shape(found, shape)
+            check_shape(parsed, shape)
     except CorruptDeltaError as error:
         return _ReadDelta(delta, reason=str(error)[:LONGEST_REASON])
-    return _ReadDelta(delta, found.table)
-
-
-def fetch(delta: ObjectInfo, objects: ObjectStore, settings: Settings) -> StoredObject | None:
-    """Return a listed delta as it is stored, or None if it is gone, has changed or is too large to be looked at."""
-    if delta.bytes > settings.max_delta_bytes:
-        return None
-    try:
-        stored = objects.get(delta.key)
-    except ObjectMissingError:
-        return None
-    return stored if stored.etag == delta.etag else None
-
-
-def decode(delta: ObjectInfo, stored: StoredObject | None, settings: Settings) -> Delta | None:
-    """Return what `fetch` found as a delta, or None if it found none. Raises CorruptDeltaError if it is proven bad."""
-    if delta.bytes > settings.max_delta_bytes:
-        raise CorruptDeltaError(
-            f"the file has {delta.bytes} bytes, more than {settings.max_delta_bytes}; write smaller deltas (1-5 MB)"
-        )
-    if stored is None:
-        return None
-    return read_delta(
-        delta.key,
-        stored.body,
-        now=stored.modified,
-        max_bytes=settings.max_delta_bytes,
-        prefix=settings.delta_prefix,
-    )
+    return _ReadDelta(delta, parsed.table)
 
 
 def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> CollectionShape | None:
-    """Return the collection's shape; None for a name that can be no collection's, so that all its deltas are bad."""
+    """Return the collection's shape. None for a name that no collection can have: all its deltas are corrupt."""
     shapes = SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
     return next((shape for shape in shapes if shape.collection == collection), None)
 

@@ -1,4 +1,4 @@
-"""The next snapshot's manifest, and the objects that must stand before the pointer may name it."""
+"""Publication: the next snapshot's manifest, and the objects that must exist before the pointer names it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from chromadb_compaction.snapshots.files import FoldedFile, Wanted, upload
 
 
 class Draft:
-    """A snapshot in the making, under a fresh id: the base's collections, with the folded ones in their place."""
+    """The next snapshot under a fresh id: the base's collections, of which `upload` replaces the folded ones.
+
+    Args:
+        request: The pass to publish.
+        base: The manifest of the snapshot that the pass started from. None: nothing is published yet.
+    """
 
     def __init__(self, request: UploadSnapshotRequest, base: Manifest | None) -> None:
         self.snapshot_id = layout.new_snapshot_id(request.base.sequence + 1, secrets.token_hex(4))
@@ -28,7 +33,7 @@ class Draft:
         self._collections = dict(base.collections) if base else {}
 
     def upload(self, folded: Sequence[FoldedCollection], services: Services) -> list[Wanted]:
-        """Put the changed collections in, their new files uploaded; return which files each has and where they are."""
+        """Upload the new files of changed collections. Return each collection's files and local directory."""
         files = [self._files(collection, services.settings.snapshot_prefix) for collection in folded]
         stored = iter(upload(services, [file for named in files for file in named.values()]))
         wanted = []
@@ -39,7 +44,7 @@ class Draft:
         return wanted
 
     def bytes_of(self, wanted: Sequence[Wanted], *, prefix: str) -> int:
-        """Return the bytes of those files that are this snapshot's own."""
+        """Return the total size of the files that this snapshot adds, in bytes."""
         files = [file for each in wanted for file in each.files.values()]
         return sum(f.bytes for f in files if layout.snapshot_of_key(f.key, prefix=prefix) == self.snapshot_id)
 
@@ -51,7 +56,7 @@ class Draft:
         return {path: FoldedFile(local, keys[path], before.get(path)) for path, local in found.items()}
 
     def manifest(self, outcomes: list[DeltaOutcome], *, now: float, seconds: float) -> Manifest:
-        """Return the manifest, made at `now` after `seconds` of work."""
+        """Return the manifest. `now` is its time in Unix seconds, `seconds` the work so far."""
         return Manifest(
             snapshot_id=self.snapshot_id,
             parent=self._base.snapshot_id if self._base else None,
@@ -66,9 +71,9 @@ class Draft:
 
 
 def check_kept_files(services: Services, manifest: Manifest) -> None:
-    """Raise SnapshotCorruptError unless every file taken over from earlier snapshots stands there, in its size.
+    """Raise SnapshotCorruptError if a file kept from an earlier snapshot is missing or has another size.
 
-    The compactor's own copy may outlive an object that somebody has deleted, and no reader has that copy.
+    The compactor's local copy can outlive an object that was deleted, and readers do not have that copy.
     """
     prefix = services.settings.snapshot_prefix
     kept = {
@@ -79,24 +84,25 @@ def check_kept_files(services: Services, manifest: Manifest) -> None:
     }
     folders = {layout.snapshot_of_key(key, prefix=prefix) for key in kept}
     listings = in_threads(lambda folder: list(services.objects.list(f"{prefix}{folder}/")), folders)
-    there = {info.key: info.bytes for listing in listings for info in listing}
-    absent = sorted(key for key, size in kept.items() if there.get(key) != size)
+    found = {info.key: info.bytes for listing in listings for info in listing}
+    absent = sorted(key for key, size in kept.items() if found.get(key) != size)
     if absent:
         raise SnapshotCorruptError(
-            f"{absent[0]} is missing or damaged ({len(absent)} such files), and the published snapshot needs it;"
-            " restore its previous version, or roll back: chromadb-compaction snapshots list"
+            f"{absent[0]} is missing or damaged ({len(absent)} such files), and the published snapshot needs it",
+            next_step="restore its previous version, or roll back: chromadb-compaction snapshots list",
+            key=absent[0],
         )
 
 
 def write_objects(
-    services: Services, manifest: Manifest, outcomes: list[DeltaOutcome], answer: PublishedSnapshot
+    services: Services, manifest: Manifest, outcomes: list[DeltaOutcome], result: PublishedSnapshot
 ) -> Pointer:
-    """Write the list of deltas, the answer and the manifest, and return the pointer that would publish them."""
+    """Write the list of outcomes, the result and the manifest. Return the pointer that publishes them."""
     prefix = services.settings.snapshot_prefix
     body = manifest.model_dump_json().encode()
     objects = {
         layout.merged_deltas_key(manifest.snapshot_id, prefix=prefix): pack_outcomes(outcomes),
-        layout.result_key(manifest.snapshot_id, prefix=prefix): answer.model_dump_json().encode(),
+        layout.result_key(manifest.snapshot_id, prefix=prefix): result.model_dump_json().encode(),
         layout.manifest_key(manifest.snapshot_id, prefix=prefix): body,
     }
     in_threads(lambda item: services.objects.put(*item), objects.items())
@@ -113,7 +119,7 @@ def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
     result = folded.result
     has_records = bool(files.keys() - {layout.LEDGER_FILE})
     return CollectionSnapshot(
-        # Late upserts of deleted ids have a dimension, but make no ChromaDB directory.
+        # Late upserts of deleted ids have a dimension, but no ChromaDB directory.
         dimension=result.dimension if has_records else None,
         space=folded.shape.space,
         embedding_function=folded.shape.embedding_function,

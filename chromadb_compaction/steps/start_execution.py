@@ -1,4 +1,4 @@
-"""StartExecution: what the compactor does when a person or a rule invokes it with an empty event."""
+"""StartExecution: the compactor's task for an empty event, which an operator or a rule sends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 
 
 class StartExecutionRequest(Message):
-    """There is nothing to choose: the execution finds out by itself what is pending."""
+    """An empty request: the execution finds the pending deltas itself."""
 
 
 class StartedExecution(Message):
-    """Spelt as the Step Functions API spells it."""
+    """The ARN of the started execution, in the JSON field name of the Step Functions API."""
 
     execution_arn: str = Field(alias="executionArn")
 
 
 def start_execution(_request: StartExecutionRequest, services: Services) -> StartedExecution:
-    """Start one execution. If another one holds the lock, it ends at once and says so."""
+    """Start one execution. It ends at once, naming the holder, if another execution holds the lock."""
     state_machine = required(services.settings.state_machine_arn, "STATE_MACHINE_ARN")
     started = StartedExecution(execution_arn=workflow.start(state_machine))
     log.info("started %s", started.execution_arn)

@@ -1,4 +1,4 @@
-"""UploadSnapshot: fold the runs into the base, verify, upload what changed, publish with one conditional write."""
+"""UploadSnapshot: fold the runs into the base, verify, upload changed files, publish with one conditional write."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> PublishedSnapshot:
-    """Publish the next snapshot, or say that the pass changed nothing.
+    """Publish the next snapshot, unless the pass changed nothing.
 
-    A second run of the same pass answers what the first published. Raises SnapshotConflictError if another
-    execution has published since the pass began, VerificationError if the fold is not what the ledger says; in
-    both cases nothing has been published, and the deltas are still pending.
+    A second run of the same pass returns the first run's result. Raises SnapshotConflictError if another execution
+    has published since the pass began, VerificationError if the folded collection differs from its ledger. In both
+    cases nothing is published and the deltas stay pending.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
         current = read_pointer(services)
         if current is not None and current.pointer.commit_id == commit_id(request.execution, request.pass_number):
-            log.info("snapshot %s is this pass's own, published before", current.pointer.snapshot_id)
-            return _recorded(current.pointer.snapshot_id, services)
+            log.info("this pass published snapshot %s in an earlier run", current.pointer.snapshot_id)
+            return _read_result(current.pointer.snapshot_id, services)
         base = read_base(services, request.base)
-        outcomes = _outcomes(request, services)
+        outcomes = _read_outcomes(request, services)
         with cache_of(services).scratch() as scratch:
             return _fold_and_publish(
                 request, services, base=base, outcomes=outcomes, scratch=scratch, heartbeat=heartbeat
@@ -56,7 +56,7 @@ def _fold_and_publish(
     folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
     changed = [collection for collection in folded if collection.result.ledger_changed]
     if not changed:
-        return _nothing_new(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
+        return _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
     draft = Draft(request, base)
     heartbeat.check()
     with phases("upload"):
@@ -64,7 +64,7 @@ def _fold_and_publish(
         uploaded = draft.bytes_of(wanted, prefix=services.settings.snapshot_prefix)
         manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
         check_kept_files(services, manifest)
-        answer = PublishedSnapshot(
+        result = PublishedSnapshot(
             published=True,
             snapshot_id=draft.snapshot_id,
             outcome=layout.merged_deltas_key(draft.snapshot_id, prefix=services.settings.snapshot_prefix),
@@ -76,32 +76,33 @@ def _fold_and_publish(
             bytes_uploaded=uploaded,
             seconds=phases.seconds,
         )
-        pointer = write_objects(services, manifest, outcomes, answer)
+        pointer = write_objects(services, manifest, outcomes, result)
     with phases("publish"):
         current = publish(services, pointer, etag=request.base.etag, before_swap=heartbeat.check)
     if current.snapshot_id != draft.snapshot_id:
-        log.info("snapshot %s is this pass's own, published by an earlier attempt", current.snapshot_id)
-        return _recorded(current.snapshot_id, services)
+        log.info("this pass published snapshot %s in an earlier run", current.snapshot_id)
+        return _read_result(current.snapshot_id, services)
     log.info("published snapshot %s: %d bytes uploaded", draft.snapshot_id, uploaded)
-    _keep_copies(services, base, folded, wanted, draft.snapshot_id)
-    return answer.model_copy(update={"seconds": phases.seconds})
+    _cache_copies(services, base, folded, wanted, draft.snapshot_id)
+    return result.model_copy(update={"seconds": phases.seconds})
 
 
-def _recorded(snapshot_id: str, services: Services) -> PublishedSnapshot:
-    """Return what the first run answered, which was written before the pointer was swapped."""
+def _read_result(snapshot_id: str, services: Services) -> PublishedSnapshot:
+    """Return the first run's result, which was written before the pointer was swapped."""
     key = layout.result_key(snapshot_id, prefix=services.settings.snapshot_prefix)
     try:
         return PublishedSnapshot.model_validate_json(services.objects.get(key).body)
     except ObjectMissingError as error:
-        raise SnapshotCorruptError(f"{key} is missing; restore its previous version, or run again") from error
+        next_step = "restore its previous version, or run again"
+        raise SnapshotCorruptError(f"{key} is missing", next_step=next_step, key=key) from error
 
 
-def _outcomes(request: UploadSnapshotRequest, services: Services) -> list[DeltaOutcome]:
+def _read_outcomes(request: UploadSnapshotRequest, services: Services) -> list[DeltaOutcome]:
     reports = in_threads(lambda run: decode_outcomes(services.objects.get(run.report).body), request.runs)
     return [outcome for report in reports for outcome in report]
 
 
-def _nothing_new(
+def _keep_base(
     request: UploadSnapshotRequest,
     services: Services,
     *,
@@ -110,12 +111,12 @@ def _nothing_new(
     folded: list[FoldedCollection],
     phases: Phases,
 ) -> PublishedSnapshot:
-    """Leave the base published; its copies, which no fold has changed, go back to the cache."""
+    """Leave the base published. Return its copies to the cache: no fold has changed them."""
     key = layout.outcome_key(request.execution, request.pass_number)
     services.objects.put(key, pack_outcomes(outcomes))
     if base is not None:
-        _give_back(services, base.snapshot_id, base, folded)
-    log.info("the pass changed nothing; %d deltas are accounted for", len(outcomes))
+        _cache_unchanged(services, base.snapshot_id, base, folded)
+    log.info("the pass changed nothing; it reports %d deltas", len(outcomes))
     return PublishedSnapshot(
         published=False,
         snapshot_id=base.snapshot_id if base else None,
@@ -130,21 +131,22 @@ def _nothing_new(
     )
 
 
-def _keep_copies(
+def _cache_copies(
     services: Services, base: Manifest | None, folded: list[FoldedCollection], wanted: list[Wanted], snapshot_id: str
 ) -> None:
-    """Make the folded directories, and the copies of collections that stayed as they were, the new snapshot's."""
+    """Cache the folded directories and the copies of unchanged collections as the new snapshot's."""
     cache = cache_of(services)
     for collection, files, directory in wanted:
         cache.keep(snapshot_id, collection, files, directory)
     if base is not None:
-        _give_back(services, snapshot_id, base, folded)
+        _cache_unchanged(services, snapshot_id, base, folded)
         for name in base.collections.keys() - {collection.result.collection for collection in folded}:
             cache.move(name, base.collections[name].files, old=base.snapshot_id, new=snapshot_id)
     cache.evict(keep=snapshot_id)
 
 
-def _give_back(services: Services, snapshot_id: str, base: Manifest, folded: list[FoldedCollection]) -> None:
+def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folded: list[FoldedCollection]) -> None:
+    """Return the copies of collections that the fold left unchanged to the cache."""
     cache = cache_of(services)
     for collection in folded:
         name = collection.result.collection

@@ -20,7 +20,7 @@ from chromadb_compaction.fold import fold
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import archiving, merge_batch, publication, upload_snapshot
+from chromadb_compaction.steps import archiving, listed_deltas, merge_batch, publication, upload_snapshot
 from tests.crash.faults import Kind
 from tests.fakes.aws.protocol import Call
 
@@ -122,7 +122,7 @@ def _files_go_by_age_alone() -> Iterator[None]:
 
 @contextmanager
 def _a_failed_delta_is_done() -> Iterator[None]:
-    fetch, outcome = merge_batch.fetch, merge_batch._outcome
+    fetch, outcome = listed_deltas.fetch_delta, merge_batch._outcome
 
     def wrong(*arguments: Any) -> Any:
         try:
@@ -133,7 +133,7 @@ def _a_failed_delta_is_done() -> Iterator[None]:
     def done(delta: Any, _status: Any, **options: Any) -> DeltaOutcome:
         return outcome(delta, "merged", **options)
 
-    with patch.object(merge_batch, "fetch", wrong), patch.object(merge_batch, "_outcome", done):
+    with patch.object(merge_batch, "fetch_delta", wrong), patch.object(merge_batch, "_outcome", done):
         yield
 
 
@@ -158,7 +158,7 @@ def _deltas_are_deleted_before_they_are_copied() -> AbstractContextManager[objec
             services.objects.put(layout.compacted_key(delta.key), body)
         return merged
 
-    return patch.object(archiving, "_copied", copied)
+    return patch.object(archiving, "_copy_to_compacted", copied)
 
 
 def _snapshots_share_one_name() -> AbstractContextManager[object]:
@@ -166,7 +166,7 @@ def _snapshots_share_one_name() -> AbstractContextManager[object]:
 
 
 def _nothing_is_told() -> AbstractContextManager[object]:
-    return patch.object(archiving, "_report", lambda _refused, _services: None)
+    return patch.object(archiving, "_send_dead_letters", lambda _refused, _services: None)
 
 
 def _overtaken(_state: str, call: Call, kind: Kind) -> bool:

@@ -231,9 +231,9 @@ def test_what_a_function_logs_can_be_read_in_a_file_and_in_cloudwatch(stack: Sta
     stack.invoke("release-lock", {"execution": "nobody"})
 
     name = stack.function_name("release-lock")
-    assert "was not ours to release" in stack.new_logs()[name]
+    assert "is not owned by this execution" in stack.new_logs()[name]
     events = stack.logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
-    assert any("was not ours to release" in event["message"] for event in events)
+    assert any("is not owned by this execution" in event["message"] for event in events)
 
 
 def test_a_role_may_do_its_tasks_calls_and_no_others(stack: Stack) -> None:

@@ -48,7 +48,7 @@ def clean_up_without_pointer_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clean_up_that_never_looks_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archiving, "_put_back", lambda *_: None)
+    monkeypatch.setattr(archiving, "_restore_to_pending", lambda *_: None)
 
 
 def prune_by_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:

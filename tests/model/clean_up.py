@@ -37,7 +37,7 @@ def _look(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "clean-up: its snapshot is published", moved(w, i, me, place)
 
 
-@EXECUTION.step("settle.copy", models="steps.archiving._copied", call="copy delta")
+@EXECUTION.step("settle.copy", models="steps.archiving._copy_to_compacted", call="copy delta")
 def _copy(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     left = (me.got | me.bad) & ~me.done
     number = first(left)
@@ -82,7 +82,7 @@ def _again(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield text, moved(w, i, me, "settle.restore") if me.done else _skip(w, i, me)[1]
 
 
-@EXECUTION.step("settle.restore", models="steps.archiving._put_back", call="copy delta")
+@EXECUTION.step("settle.restore", models="steps.archiving._restore_to_pending", call="copy delta")
 def _restore(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     number = first(me.done)
     me = me._replace(done=me.done & (me.done - 1))

@@ -148,7 +148,7 @@ def _download_files(rules: Rules, w: World, i: int, me: Execution) -> Moves:
         yield "download: copies the base's files", next_task(w, i, me, "merge.renew")
 
 
-@EXECUTION.step("merge.read", models="steps.merge_batch.fetch", call="get delta")
+@EXECUTION.step("merge.read", models="steps.listed_deltas.fetch_delta", call="get delta")
 def _merge(rules: Rules, w: World, i: int, me: Execution) -> Moves:
     left = me.todo & ~(me.got | me.bad | me.done)
     number = first(left)

@@ -93,5 +93,5 @@ def archive_finished(history: MergedHistory) -> MergedHistory:
     copy.fakes.objects.objects = {key: StoredObject(*stored) for key, stored in history.fakes.objects.objects.items()}
     current = copy.pointer.snapshot_id
     if layout.cleaned_key(current) not in copy.fakes.objects.objects:
-        archive_published(current, layout.merged_deltas_key(current), copy.fakes.services, alive=lambda: None)
+        archive_published(current, layout.merged_deltas_key(current), copy.fakes.services, check_lease=lambda: None)
     return copy

@@ -315,7 +315,7 @@ def test_an_unexpected_error_fails_the_task_and_quarantines_nothing(
 
     delta = a_delta({"a": [1, 1]})
     request = request_for(services, listed(services, [delta]))
-    monkeypatch.setattr("chromadb_compaction.steps.merge_batch.read_delta", broken)
+    monkeypatch.setattr("chromadb_compaction.steps.listed_deltas.read_delta", broken)
 
     with pytest.raises(MemoryError):
         merge_batch(request, services)
