@@ -1,6 +1,6 @@
-"""The compactor: DownloadSnapshot and UploadSnapshot in one function, so that the second finds the first's local copy.
+"""The compactor's Lambda function: DownloadSnapshot and UploadSnapshot, so that they share one local copy.
 
-An empty event starts an execution, as the runbook does by hand.
+An empty event starts an execution.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class UploadSnapshotTask(UploadSnapshotRequest):
 
 
 class CompactorTask(RootModel[Annotated[DownloadSnapshotTask | UploadSnapshotTask, Field(discriminator="task")]]):
-    """One of the two, told apart by `task`."""
+    """Either event. `task` names it."""
 
 
 _HANDLERS = {
     "DownloadSnapshot": lambda_task(DownloadSnapshotTask, download_snapshot),
     "UploadSnapshot": lambda_task(UploadSnapshotTask, upload_snapshot),
 }
-_start = lambda_task(StartExecutionRequest, start_execution)
+_start_handler = lambda_task(StartExecutionRequest, start_execution)
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Do the task that the event names. Raises InvalidRequestError for an unknown one."""
-    return _HANDLERS[parse(CompactorTask, event).root.task](event, context) if event else _start({}, context)
+    """Run the task that the event names. Raises InvalidRequestError for an unknown task."""
+    return _HANDLERS[parse(CompactorTask, event).root.task](event, context) if event else _start_handler({}, context)

@@ -1,4 +1,4 @@
-"""Metrics written to the log in CloudWatch's embedded metric format, which costs no call."""
+"""Emission: write metrics to the log in CloudWatch's embedded metric format, which needs no API call."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chromadb_compaction.metrics import NAMESPACE, PHASE, STACK, Metric
 
 
 def emit(metrics: Iterable[Metric], *, stack: str, properties: Mapping[str, object]) -> None:
-    """Print one line per set of dimensions: one for what only `stack` tells apart, and one for each phase.
+    """Print one line per set of dimensions: one with only `stack`, and one more for each phase.
 
-    `properties` stand in every line for whoever searches the log, and are no dimensions.
+    `properties` are added to every line for log searches. They are not dimensions.
     """
     for phase, group in groupby(metrics, key=lambda metric: metric.phase):
-        # Not the shared Metrics: what one invocation left behind would be printed with the next.
+        # The shared Metrics class would print what one invocation left behind with the next.
         line = EphemeralMetrics(namespace=NAMESPACE)
         line.add_dimension(STACK, stack)
         if phase is not None:

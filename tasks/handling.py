@@ -1,4 +1,4 @@
-"""What every Lambda handler does around its step: parse the event, log, emit metrics, report errors by name."""
+"""Handling: turn a step into a Lambda handler that parses its event, logs, emits metrics and reports errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Request = TypeVar("Request", bound=BaseModel)
 Handler = Callable[[object, object], dict[str, Any]]
 
 logger = Logger(service="chromadb_compaction")
-"""Named as the package is, so that what the domain logs through `logging` comes out in the same JSON."""
+"""Named as the package, so that its modules' `logging` lines come out in the same JSON."""
 
 
 def lambda_task(
@@ -29,13 +29,18 @@ def lambda_task(
     logs_result: bool = True,
     answers: tuple[type[CompactionError], ...] = (),
 ) -> Handler:
-    """Return the Lambda handler that parses an event as `request_model` and answers with what `step` returns.
+    """Return a Lambda handler that parses its event as `request_model`, runs `step` and returns its result as JSON.
 
-    `logs_result` False keeps the answer out of the log: for what is large, or other people's text.
-    Raises InvalidRequestError for an event that breaks the model. An error leaves the handler as it is, so that
-    Step Functions sees its class name. Those of `answers` do not: they are for a caller who is no workflow, and
-    come back as `{"error": {"kind": "NoSuchCollection", "message": ..., "next_step": ...}}`, with the error's fields.
-    `type` repeats the kind for callers of earlier versions.
+    An error leaves the handler unchanged, so that Step Functions matches its class name. An error in `answers` is
+    returned instead, for callers that are not workflows:
+    `{"error": {"type", "kind", "message", "next_step", ...fields}}`, from CompactionError.as_dict. `type` repeats
+    `kind` for callers of earlier versions.
+
+    Args:
+        request_model: The model of the event. An event that breaks it is an InvalidRequestError.
+        step: The function of `chromadb_compaction.steps` to run. Its name is the `service` of every log line.
+        logs_result: False keeps the result out of the log: it is large, or it is users' text.
+        answers: The errors to return instead of raising them.
     """
     task = step.__name__
 
@@ -43,13 +48,13 @@ def lambda_task(
         logger.structure_logs(append=False, service=task, function_request_id=getattr(context, "aws_request_id", None))
         try:
             request = parse(request_model, event)
-            logger.append_keys(**log_keys(request))
-            result = _measured(step, request)
+            logger.append_keys(**_log_keys(request))
+            result = _run_measured(step, request)
         except answers as error:
             logger.warning("%s: %s", type(error).__name__, error, extra={"error": error.as_dict()})
             return {"error": {"type": error.kind, **error.as_dict()}}
         except LockHeldError as error:
-            # An answer, no failure: the workflow ends well.
+            # The workflow catches it and succeeds.
             logger.info("%s: %s", type(error).__name__, error, extra={"error": error.as_dict()})
             raise
         except CompactionError as error:
@@ -62,34 +67,35 @@ def lambda_task(
     return handler
 
 
-def _measured(step: Callable[[Request, Services], BaseModel], request: Request) -> BaseModel:
-    """Return what the step returns, and emit the metrics that its result or its error stands for."""
-    known = services()
+def _run_measured(step: Callable[[Request, Services], BaseModel], request: Request) -> BaseModel:
+    """Run the step, and emit the metrics of its result or its error."""
+    connected = services()
     try:
-        result = step(request, known)
+        result = step(request, connected)
     except CompactionError as error:
-        _report(error, request, known)
+        _emit_metrics(error, request, connected)
         raise
-    _report(result, request, known)
+    _emit_metrics(result, request, connected)
     return result
 
 
-def _report(outcome: object, request: BaseModel, known: Services) -> None:
-    emit(metrics_of(outcome), stack=known.settings.chromadb_stack, properties=log_keys(request))
+def _emit_metrics(outcome: object, request: BaseModel, connected: Services) -> None:
+    emit(metrics_of(outcome), stack=connected.settings.chromadb_stack, properties=_log_keys(request))
 
 
 def parse(model: type[Request], event: object) -> Request:
-    """Return `event` as `model`. Raises InvalidRequestError naming the first field that is wrong."""
+    """Return `event` as `model`. Raises InvalidRequestError, which names the first invalid field."""
     try:
         return model.model_validate(event)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "the event"
-        raise InvalidRequestError(f"{model.__name__}: {field}: {problem['msg']}; mend the caller's payload") from error
+        message = f"{model.__name__}: {field}: {problem['msg']}"
+        raise InvalidRequestError(message, next_step="correct the event") from error
 
 
-def log_keys(request: BaseModel) -> dict[str, object]:
-    """Return what every log line of this invocation carries: the execution's name, the pass, the batch's key."""
+def _log_keys(request: BaseModel) -> dict[str, object]:
+    """Return the keys of every log line of this invocation: the execution's name, the pass, the batch's key."""
     fields = request.model_dump(include={"execution": True, "pass_number": True, "batch": {"key"}}, by_alias=True)
     if "execution" in fields:
         fields["execution"] = execution_name(fields["execution"])

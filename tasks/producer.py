@@ -1,4 +1,4 @@
-"""The producer function: writes records and deletes given in its event as deltas."""
+"""The producer's Lambda function: write the records and deletes of an event as deltas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query function: answers from the published snapshot."""
+"""The query's Lambda function: answer from the published snapshot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from chromadb_compaction.steps.query import query
 from chromadb_compaction.steps.query_messages import QueryEvent
 from tasks.handling import lambda_task
 
-CALLERS_MISTAKES = (InvalidRequestError, NoSnapshotError, NoSuchCollectionError)
+CALLER_ERRORS = (InvalidRequestError, NoSnapshotError, NoSuchCollectionError)
 
-handler = lambda_task(QueryEvent, query, logs_result=False, answers=CALLERS_MISTAKES)
+handler = lambda_task(QueryEvent, query, logs_result=False, answers=CALLER_ERRORS)

@@ -1,29 +1,33 @@
-"""Produce: records and deletes given in a request become deltas."""
+"""Produce: write the records and deletes of a request as deltas."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
 
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.deltas.records import Vector, check_embedding, row_error
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.messages import Message
 from chromadb_compaction.ports import Services
 
 Number = Annotated[float, Field(strict=True)]
 Value = TypeVar("Value")
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ProduceRecord(Message):
+    """One record to insert or replace, as a whole: what is not given here is gone afterwards.
 
-
-class ProduceRecord(_Request):
-    """One record to insert or replace. Without an embedding, its document is embedded."""
+    Attributes:
+        id: The id, not empty.
+        embedding: One finite float32 number per dimension. None: the document is embedded.
+        document: The text. Required without an embedding.
+        metadata: Keys with the values that ChromaDB accepts.
+    """
 
     id: str
     embedding: list[Number] | None = None
@@ -31,29 +35,34 @@ class ProduceRecord(_Request):
     metadata: dict[str, JsonValue] | None = None
 
 
-class ProduceRequest(_Request):
-    """What a caller wants written. Without `embedding_function`, CHROMADB_EMBEDDING_FUNCTION embeds documents.
+class ProduceRequest(Message):
+    """Records and deletes for one collection: at least one of the two, and no id in both.
 
-    `space` counts only when the collection is first made. `dimension` is what the collection has, as the query
-    function's `count` says: the producer may read no snapshot, so without it a vector of another dimension is
-    found out, and its delta quarantined, only when it is merged.
+    Attributes:
+        collection: The name: 3 to 255 characters, as ChromaDB's rule allows.
+        records: The records to insert or replace. Of two with one id, the later wins.
+        deletes: The ids to delete, not empty. An id need not exist.
+        embedding_function: The function that embeds documents. None: CHROMADB_EMBEDDING_FUNCTION.
+        space: The distance function of a new collection. An existing one keeps its own.
+        dimension: The dimension of the collection, as the query function's `count` returns it, at least 1. The
+            producer cannot read snapshots: without it, a delta of another dimension is quarantined by MergeBatch.
     """
 
     collection: str
-    records: list[ProduceRecord] = []
-    deletes: list[str] = []
+    records: list[ProduceRecord] = Field(default=[])
+    deletes: list[str] = Field(default=[])
     embedding_function: str | None = Field(default=None, min_length=1)
     space: Space | None = None
     dimension: int | None = Field(default=None, ge=1)
 
 
-class ProduceRequests(_Request):
-    """Many small requests, written together in as few deltas as they fit: all of them or, if one is bad, none."""
+class ProduceRequests(Message):
+    """One or more requests, written together in as few deltas as possible: all of them, or none if one is invalid."""
 
     requests: list[ProduceRequest] = Field(min_length=1)
 
 
-def _kind(event: object) -> str:
+def _tag(event: object) -> str:
     several = "requests" in event if isinstance(event, dict) else isinstance(event, ProduceRequests)
     return "several" if several else "one"
 
@@ -61,30 +70,30 @@ def _kind(event: object) -> str:
 class ProduceEvent(
     RootModel[
         Annotated[
-            Annotated[ProduceRequest, Tag("one")] | Annotated[ProduceRequests, Tag("several")], Discriminator(_kind)
+            Annotated[ProduceRequest, Tag("one")] | Annotated[ProduceRequests, Tag("several")], Discriminator(_tag)
         ]
     ]
 ):
-    """One request, or several under `requests`."""
+    """The event of the producer function: one request, or several under `requests`."""
 
     model_config = ConfigDict(frozen=True)
 
     @property
     def requests(self) -> list[ProduceRequest]:
-        """All requests, in their order: of two rows with one id the later wins."""
+        """All requests in order. Of two rows with one id, the later wins."""
         return self.root.requests if isinstance(self.root, ProduceRequests) else [self.root]
 
 
-class Produced(BaseModel):
-    """The keys of the deltas written, and what they hold, in rows."""
+class Produced(Message):
+    """The keys of the deltas written, and the number of rows in them."""
 
     deltas: list[str]
     upserts: int
     deletes: int
 
 
-class _Prepared(NamedTuple):
-    """A request with every record's vector, and the function that has made some of them."""
+class _EmbeddedRequest(NamedTuple):
+    """A request with every record's vector, and the function that embeds documents, if known."""
 
     request: ProduceRequest
     function: str | None
@@ -92,13 +101,13 @@ class _Prepared(NamedTuple):
 
 
 def produce(event: ProduceEvent, services: Services) -> Produced:
-    """Write the requests' rows as deltas of 1-5 MB, or one that is smaller, for each collection.
+    """Write the requests' rows as deltas of 1-5 MB, the last of each collection perhaps smaller.
 
-    Raises InvalidRequestError, and then nothing has been written.
+    Raises InvalidRequestError, before anything is written.
     """
-    prepared = [_prepared(request, services) for request in event.requests]
+    embedded = [_embed_request(request, services) for request in event.requests]
     collections = dict.fromkeys(request.collection for request in event.requests)
-    writers = [_filled([one for one in prepared if one.request.collection == name], services) for name in collections]
+    writers = [_fill_writer(name, embedded, services) for name in collections]
     for writer in writers:
         writer.flush()
     return Produced(
@@ -108,67 +117,73 @@ def produce(event: ProduceEvent, services: Services) -> Produced:
     )
 
 
-def _prepared(request: ProduceRequest, services: Services) -> _Prepared:
-    _refuse_contradictions(request)
+def _embed_request(request: ProduceRequest, services: Services) -> _EmbeddedRequest:
+    _check_ids(request)
     needs_embedding = any(record.embedding is None for record in request.records)
     function = request.embedding_function or (
         services.settings.chromadb_embedding_function if needs_embedding else None
     )
-    return _Prepared(request, function, _vectors(request.records, function))
+    return _EmbeddedRequest(request, function, _vectors(request.records, function))
 
 
-def _filled(prepared: list[_Prepared], services: Services) -> DeltaWriter:
+def _fill_writer(collection: str, embedded: list[_EmbeddedRequest], services: Services) -> DeltaWriter:
     """Return a writer that holds all rows of one collection, checked and not yet written."""
-    requests = [one.request for one in prepared]
+    own = [one for one in embedded if one.request.collection == collection]
+    requests = [one.request for one in own]
     writer = DeltaWriter(
         services.settings,
         objects=services.objects,
         queue=services.queue if services.settings.delta_queue_url else None,
-        space=_agreed("space", [request.space for request in requests]),
-        dimension=_agreed("dimension", [request.dimension for request in requests]),
-        embedding_function=_agreed("embedding_function", [one.function for one in prepared]),
+        space=_common_value("space", [request.space for request in requests]),
+        dimension=_common_value("dimension", [request.dimension for request in requests]),
+        embedding_function=_common_value("embedding_function", [one.function for one in own]),
         producer="producer function",
         early=False,
     )
-    for request, _, vectors in prepared:
+    for request, _, vectors in own:
         writer.upsert(
-            request.collection,
+            collection,
             [record.id for record in request.records],
             vectors,
             [record.document for record in request.records],
             [record.metadata for record in request.records],
         )
-        writer.delete(request.collection, request.deletes)
+        writer.delete(collection, request.deletes)
     return writer
 
 
-def _agreed(field: str, values: Sequence[Value | None]) -> Value | None:
-    """Return the one value that is given, if any."""
-    given = dict.fromkeys(value for value in values if value is not None)
-    if len(given) > 1:
-        named = " and ".join(repr(value) for value in given)
-        raise InvalidRequestError(f"requests for one collection differ in {field}: {named}; send them separately")
-    return next(iter(given), None)
+def _common_value(field: str, values: Sequence[Value | None]) -> Value | None:
+    """Return the value that all requests that set the field share. Raises InvalidRequestError if they differ."""
+    distinct = dict.fromkeys(value for value in values if value is not None)
+    if len(distinct) > 1:
+        named = " and ".join(repr(value) for value in distinct)
+        raise InvalidRequestError(
+            f"requests for one collection differ in {field}: {named}", next_step="send them separately"
+        )
+    return next(iter(distinct), None)
 
 
-def _refuse_contradictions(request: ProduceRequest) -> None:
+def _check_ids(request: ProduceRequest) -> None:
     if not request.records and not request.deletes:
-        raise InvalidRequestError("the request has neither records nor deletes; give at least one")
+        raise InvalidRequestError("the request has neither records nor deletes", next_step="give at least one")
     both = {record.id for record in request.records} & set(request.deletes)
     if both:
-        raise InvalidRequestError(f"the id {min(both)!r} stands both in records and in deletes; choose one")
+        raise InvalidRequestError(f"the id {min(both)!r} is both in records and in deletes", next_step="choose one")
     if "" in request.deletes:
         raise InvalidRequestError(f"deletes holds an empty id, at position {request.deletes.index('')}")
 
 
 def _vectors(records: list[ProduceRecord], function: str | None) -> list[Vector]:
-    """Return every record's embedding in order, made from its document where it has none."""
+    """Return every record's embedding in order. Embed the documents of records without one."""
     try:
-        missing = [_document_of(row, record) for row, record in enumerate(records) if record.embedding is None]
-        made = iter(embed(missing, function) if function else ())
-        return [next(made) if record.embedding is None else _given(row, record) for row, record in enumerate(records)]
+        documents = [_document_of(row, record) for row, record in enumerate(records) if record.embedding is None]
+        made = iter(embed(documents, function) if function else ())
+        return [
+            next(made) if record.embedding is None else _checked_embedding(row, record)
+            for row, record in enumerate(records)
+        ]
     except CorruptDeltaError as error:
-        raise InvalidRequestError(str(error)) from error
+        raise InvalidRequestError(error.message, next_step=error.next_step) from error
 
 
 def _document_of(row: int, record: ProduceRecord) -> str:
@@ -177,7 +192,7 @@ def _document_of(row: int, record: ProduceRecord) -> str:
     return record.document
 
 
-def _given(row: int, record: ProduceRecord) -> Vector:
+def _checked_embedding(row: int, record: ProduceRecord) -> Vector:
     try:
         return check_embedding(record.embedding)
     except CorruptDeltaError as error:

@@ -1,4 +1,4 @@
-"""Query: what a published collection holds, and which of its records are nearest to some vectors or texts."""
+"""Query: answer requests for records of a published collection, by id, by filter or by nearness."""
 
 from __future__ import annotations
 
@@ -14,81 +14,81 @@ from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
 from chromadb_compaction.steps.query_messages import (
-    Answer,
+    AnyRequest,
     CountAnswer,
     CountRequest,
-    FoundField,
     GetAnswer,
+    GetField,
     GetRequest,
     PeekRequest,
     QueryAnswer,
     QueryEvent,
     QueryRequest,
-    Question,
+    SnapshotAnswer,
 )
 
 ANSWER_BYTES: Final = 6 * 1024 * 1024 - 1024
-"""Lambda's own limit is 6 MB."""
+"""The largest answer, a little below Lambda's limit of 6 MB."""
 
-PEEK_FIELDS: Final[tuple[FoundField, ...]] = ("embeddings", "metadatas", "documents")
+PEEK_FIELDS: Final[tuple[GetField, ...]] = ("embeddings", "metadatas", "documents")
 
 _PROCESS_READER = SnapshotReader()
-"""Kept for as long as the process, so that the next query finds the collection open."""
+"""Kept as long as the process, so that the next query finds the collection open."""
 
 
-def query(event: QueryEvent, services: Services) -> Answer:
+def query(event: QueryEvent, services: Services) -> SnapshotAnswer:
     """Answer from the snapshot that is published when the query begins.
 
-    Raises NoSnapshotError, NoSuchCollectionError (naming those that there are) and InvalidRequestError: for what
-    breaks a rule, and for an answer too large to be given.
+    Raises NoSnapshotError, NoSuchCollectionError, which names the collections there are, and InvalidRequestError if
+    the request breaks a rule or its answer has more than ANSWER_BYTES.
     """
-    given = answer(event.root, services)
-    size = _bytes(given)
+    answered = answer(event.root, services)
+    size = _bytes_sent(answered)
     if size > ANSWER_BYTES:
         raise InvalidRequestError(
-            f"the answer has {size:,} bytes, and {ANSWER_BYTES:,} is the most that can be answered;"
-            " ask for fewer records at once (limit and offset, or n_results), or include less"
+            f"the answer has {size:,} bytes, more than the limit of {ANSWER_BYTES:,}",
+            next_step="ask for fewer records at once (limit and offset, or n_results), or include fewer fields",
         )
-    return given
+    return answered
 
 
-def _bytes(given: Answer) -> int:
-    """Return the size in which Lambda sends it: the blanks after commas count, where the limit is near."""
-    compact = len(given.model_dump_json())
+def _bytes_sent(answered: SnapshotAnswer) -> int:
+    """Return the size of the JSON that Lambda sends. Its spaces after commas matter only near the limit."""
+    compact = len(answered.model_dump_json())
     if 2 * compact < ANSWER_BYTES:
         return compact
-    return len(json.dumps(given.model_dump(mode="json"), ensure_ascii=False).encode())
+    return len(json.dumps(answered.model_dump(mode="json"), ensure_ascii=False).encode())
 
 
-def answer(question: Question, services: Services, *, reader: SnapshotReader = _PROCESS_READER) -> Answer:
-    """Answer one question of whatever size, from a reader that stays open."""
-    with reader.reading(services, question.collection) as readable:
-        match question:
+def answer(request: AnyRequest, services: Services, *, reader: SnapshotReader = _PROCESS_READER) -> SnapshotAnswer:
+    """Answer one request, without a limit of size. `reader` keeps the collection open for the next request."""
+    with reader.reading(services, request.collection) as readable:
+        match request:
             case QueryRequest():
-                return _nearest(question, readable)
+                return _query(request, readable)
             case GetRequest():
-                filters = Filters(question.ids, question.where, question.where_document)
-                return _found(filters, question.limit, question.offset, question.include, readable)
+                filters = Filters(request.ids, request.where, request.where_document)
+                return _get(filters, request.limit, request.offset, request.include, readable)
             case PeekRequest():
-                return _found(Filters(), question.limit, None, list(PEEK_FIELDS), readable)
+                return _get(Filters(), request.limit, None, list(PEEK_FIELDS), readable)
             case CountRequest():
-                return _counted(readable)
+                return _count(readable)
 
 
-def _nearest(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
-    if readable.collection is None:
-        return _nothing_near(request, readable)
-    found = nearest(
-        readable.collection,
-        _vectors(request, readable),
-        n_results=request.n_results,
-        filters=Filters(request.ids, request.where, request.where_document),
-        include=list(request.include),
-    )
-    embeddings = found["embeddings"]
+def _query(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
+    found: Any = {name: [[] for _ in range(request.question_count)] for name in ("ids", *request.include)}
+    if readable.collection is not None:
+        found = nearest(
+            readable.collection,
+            _question_vectors(request, readable),
+            n_results=request.n_results,
+            filters=Filters(request.ids, request.where, request.where_document),
+            include=list(request.include),
+        )
+    embeddings = found.get("embeddings")
     return QueryAnswer.model_validate(
         {
-            **{name: found[name] for name in ("ids", "documents", "metadatas", "distances")},
+            **{name: found.get(name) for name in ("ids", "documents", "metadatas", "distances")},
             "snapshot_id": readable.snapshot_id,
             "embeddings": None if embeddings is None else [np.asarray(each).tolist() for each in embeddings],
             "included": request.include,
@@ -96,8 +96,8 @@ def _nearest(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer
     )
 
 
-def _found(
-    filters: Filters, limit: int | None, offset: int | None, include: list[FoundField], readable: ReadableCollection
+def _get(
+    filters: Filters, limit: int | None, offset: int | None, include: list[GetField], readable: ReadableCollection
 ) -> GetAnswer:
     found: Any = {name: [] for name in ("ids", *include)}
     if readable.collection is not None:
@@ -113,7 +113,7 @@ def _found(
     )
 
 
-def _counted(readable: ReadableCollection) -> CountAnswer:
+def _count(readable: ReadableCollection) -> CountAnswer:
     described = readable.described
     return CountAnswer(
         snapshot_id=readable.snapshot_id,
@@ -124,39 +124,24 @@ def _counted(readable: ReadableCollection) -> CountAnswer:
     )
 
 
-def _vectors(request: QueryRequest, readable: ReadableCollection) -> Vector:
-    """Return one row per question, of the collection's dimension."""
+def _question_vectors(request: QueryRequest, readable: ReadableCollection) -> Vector:
+    """Return one row per question. Raises InvalidRequestError for another dimension than the collection's."""
     dimension = readable.described.dimension
     if request.query_texts is not None:
         function = readable.described.embedding_function
         if function is None:
             raise InvalidRequestError(
-                f"the collection {request.collection!r} names no embedding function; ask with query_embeddings"
-                f" of {dimension} dimensions"
+                f"the collection {request.collection!r} names no embedding function",
+                next_step=f"ask with query_embeddings of {dimension} dimensions",
             )
         rows = list(embed(request.query_texts, function))
-        asked = f"a text's embedding by {function!r}"
+        question = f"a text's embedding by {function!r}"
     else:
         rows = [np.asarray(vector, dtype=np.float32) for vector in request.query_embeddings or []]
-        asked = "a query embedding"
+        question = "a query embedding"
     for row in rows:
         if len(row) != dimension:
             raise InvalidRequestError(
-                f"{asked} has {len(row)} dimensions, but the collection {request.collection!r} has {dimension}"
+                f"{question} has {len(row)} dimensions, but the collection {request.collection!r} has {dimension}"
             )
     return np.stack(rows)
-
-
-def _nothing_near(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
-    """Return an empty list per question: the collection has only ever seen deletes."""
-    empty: dict[str, list[list[Any]]] = {
-        name: [[] for _ in range(request.questions)] for name in ("ids", *request.include)
-    }
-    fields = ("ids", "embeddings", "documents", "metadatas", "distances")
-    return QueryAnswer.model_validate(
-        {
-            **{name: empty.get(name) for name in fields},
-            "snapshot_id": readable.snapshot_id,
-            "included": request.include,
-        }
-    )

@@ -1,51 +1,70 @@
-"""What may be asked of a published collection, and how it is answered: ChromaDB's parameters and fields."""
+"""The requests and answers of the query function, with ChromaDB's parameters and fields.
+
+`collection` is always the name of a collection in the published snapshot.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag, model_validator
 
 from chromadb_compaction.manifest import Space
+from chromadb_compaction.messages import Message
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+FiniteNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Ids = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 Filter = dict[str, JsonValue]
-FoundField = Literal["documents", "metadatas", "embeddings"]
-NearField = Literal["documents", "metadatas", "distances", "embeddings"]
+GetField = Literal["documents", "metadatas", "embeddings"]
+QueryField = Literal["documents", "metadatas", "distances", "embeddings"]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class QueryRequest(Message):
+    """Ask for the records nearest to each question. Give the questions as embeddings or as texts, not both.
 
-
-class QueryRequest(_Message):
-    """The records nearest to each question. Texts are embedded as the collection's documents were."""
+    Attributes:
+        query_embeddings: One or more vectors of finite numbers, each of the collection's dimension.
+        query_texts: One or more texts. The collection's embedding function embeds them.
+        n_results: The most records per question, at least 1.
+        ids: Search only these records. Unknown and repeated ids are ignored. None: all records.
+        where: ChromaDB's metadata filter. None: all records.
+        where_document: ChromaDB's document filter. None: all records.
+        include: The fields to answer beside the ids.
+    """
 
     action: Literal["query"] = "query"
     collection: str
-    query_embeddings: Annotated[list[list[Number]], Field(min_length=1)] | None = None
+    query_embeddings: Annotated[list[list[FiniteNumber]], Field(min_length=1)] | None = None
     query_texts: Annotated[list[str], Field(min_length=1)] | None = None
     n_results: Annotated[int, Field(ge=1)] = 10
     ids: Ids | None = None
     where: Filter | None = None
     where_document: Filter | None = None
-    include: list[NearField] = ["metadatas", "documents", "distances"]
+    include: list[QueryField] = Field(default=["metadatas", "documents", "distances"])
 
     @model_validator(mode="after")
-    def _asks_in_one_way(self) -> Self:
+    def _check_one_kind_of_question(self) -> Self:
         if (self.query_embeddings is None) == (self.query_texts is None):
             raise ValueError("give either query_embeddings or query_texts")
         return self
 
     @property
-    def questions(self) -> int:
-        """How many questions there are, and so how many lists of answers."""
+    def question_count(self) -> int:
+        """The number of questions, and so of inner lists in the answer."""
         return len(self.query_texts or self.query_embeddings or [])
 
 
-class GetRequest(_Message):
-    """The records of these ids, or that pass these filters, or all: `limit` of them after the first `offset`."""
+class GetRequest(Message):
+    """Ask for the records that have one of the ids and pass both filters, in an order that a snapshot keeps.
+
+    Attributes:
+        ids: At least one id. Unknown and repeated ids are ignored. None: all records.
+        where: ChromaDB's metadata filter. None: all records.
+        where_document: ChromaDB's document filter. None: all records.
+        limit: The most records to answer, at least 1. None: no limit.
+        offset: The number of records to skip first, at least 0. None: 0.
+        include: The fields to answer beside the ids.
+    """
 
     action: Literal["get"]
     collection: str
@@ -54,25 +73,25 @@ class GetRequest(_Message):
     where_document: Filter | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     offset: Annotated[int, Field(ge=0)] | None = None
-    include: list[FoundField] = ["metadatas", "documents"]
+    include: list[GetField] = Field(default=["metadatas", "documents"])
 
 
-class PeekRequest(_Message):
-    """The first records, with everything."""
+class PeekRequest(Message):
+    """Ask for the first `limit` records (at least 1) with all fields."""
 
     action: Literal["peek"]
     collection: str
     limit: Annotated[int, Field(ge=1)] = 10
 
 
-class CountRequest(_Message):
-    """How many records there are, and what the collection is."""
+class CountRequest(Message):
+    """Ask for the number of records, and for the collection's dimension, distance and embedding function."""
 
     action: Literal["count"]
     collection: str
 
 
-Question = QueryRequest | GetRequest | PeekRequest | CountRequest
+AnyRequest = QueryRequest | GetRequest | PeekRequest | CountRequest
 ACTIONS = ("query", "get", "peek", "count")
 
 
@@ -97,19 +116,30 @@ class QueryEvent(
         ]
     ]
 ):
-    """One question; `action` says which, and is `query` when it is not there."""
+    """The event of the query function: one request. `action` names its kind; without it the request is a query."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class _Answer(_Message):
-    """`snapshot_id` names the snapshot that gave the answer."""
+class SnapshotAnswer(Message):
+    """The answer to any request. `snapshot_id` names the snapshot that it comes from."""
 
     snapshot_id: str
 
 
-class QueryAnswer(_Answer):
-    """The fields of ChromaDB's QueryResult, one inner list per question, None for what was not included."""
+class QueryAnswer(SnapshotAnswer):
+    """The fields of ChromaDB's QueryResult. Each has one inner list per question, nearest record first.
+
+    An inner list has at most `n_results` items, in the same order in every field. A field is None if the request did
+    not include it; `uris` and `data` always are.
+
+    Attributes:
+        embeddings: Vectors of the collection's dimension.
+        documents: Texts, None for a record without one.
+        metadatas: Metadata, None for a record without any.
+        distances: Distances to the question, by the collection's distance function.
+        included: The request's `include`.
+    """
 
     ids: list[list[str]]
     embeddings: list[list[list[float]]] | None
@@ -118,11 +148,11 @@ class QueryAnswer(_Answer):
     data: None = None
     metadatas: list[list[dict[str, Any] | None]] | None
     distances: list[list[float]] | None
-    included: list[NearField]
+    included: list[QueryField]
 
 
-class GetAnswer(_Answer):
-    """The fields of ChromaDB's GetResult, None for what was not included."""
+class GetAnswer(SnapshotAnswer):
+    """The fields of ChromaDB's GetResult: as in QueryAnswer, but one flat list each and no distances."""
 
     ids: list[str]
     embeddings: list[list[float]] | None
@@ -130,16 +160,20 @@ class GetAnswer(_Answer):
     uris: None = None
     data: None = None
     metadatas: list[dict[str, Any] | None] | None
-    included: list[FoundField]
+    included: list[GetField]
 
 
-class CountAnswer(_Answer):
-    """A producer can hold its `dimension` and `embedding_function` against these before it writes."""
+class CountAnswer(SnapshotAnswer):
+    """The size and shape of a collection. A producer can check its own settings against it before it writes.
+
+    Attributes:
+        count: The number of records.
+        dimension: The length of every embedding. None while it has only seen deletes.
+        space: The distance function.
+        embedding_function: The name of the function that embeds documents. None: the collection names none.
+    """
 
     count: int
     dimension: int | None
     space: Space
     embedding_function: str | None
-
-
-Answer = QueryAnswer | GetAnswer | CountAnswer

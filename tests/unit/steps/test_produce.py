@@ -90,7 +90,7 @@ def test_records_with_embeddings_claim_no_embedding_function(services: Services)
     [
         ({}, "neither records nor deletes"),
         ({"records": [{"id": "a"}]}, "row 0 (id 'a'): has neither an embedding nor a document to embed"),
-        ({"records": [{"id": "a", "embedding": [1]}], "deletes": ["a"]}, "'a' stands both in records and in deletes"),
+        ({"records": [{"id": "a", "embedding": [1]}], "deletes": ["a"]}, "'a' is both in records and in deletes"),
         ({"deletes": ["a", ""]}, "deletes holds an empty id, at position 1"),
         ({"records": [{"id": "", "embedding": [1]}]}, "row 0: id is empty"),
         (

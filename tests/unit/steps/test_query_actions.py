@@ -12,7 +12,7 @@ from chromadb_compaction.errors import InvalidRequestError, NoSuchCollectionErro
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer, query
-from chromadb_compaction.steps.query_messages import Answer, CountAnswer, GetAnswer, QueryEvent
+from chromadb_compaction.steps.query_messages import CountAnswer, GetAnswer, QueryEvent, SnapshotAnswer
 from tasks.handling import parse
 from tests.builders import a_delta
 from tests.fakes.services import Fakes, new_fakes
@@ -45,7 +45,7 @@ def reader() -> Iterator[SnapshotReader]:
 def ask(fakes: Fakes, reader: SnapshotReader) -> Any:
     """Ask as the function's event would."""
 
-    def asked(**event: Any) -> Answer:
+    def asked(**event: Any) -> SnapshotAnswer:
         return answer(parse(QueryEvent, {"collection": "fruit", **event}).root, fakes.services, reader=reader)
 
     return asked
