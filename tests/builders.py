@@ -18,19 +18,19 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore
 
 NOW = 1_760_000_000.0
-"""The present, in tests that need one: Unix seconds."""
+"""The present time in tests, in Unix seconds."""
 
 Embedding = Sequence[float] | None
 
 
 class BuiltDelta(NamedTuple):
-    """A delta that nobody's code but pyarrow's (or json's) has written."""
+    """A delta that only pyarrow or json has written, not the product."""
 
     key: str
     body: bytes
 
     def put_into(self, objects: ObjectStore) -> ObjectInfo:
-        """Store it and return what a listing would say of it."""
+        """Store it and return its entry in a listing."""
         objects.put(self.key, self.body)
         info = objects.head(self.key)
         assert info is not None
@@ -38,7 +38,7 @@ class BuiltDelta(NamedTuple):
 
 
 def a_uuid7(at: float = NOW, number: int | None = None) -> UUID:
-    """Return a UUIDv7 of the Unix time `at`; of one millisecond's, the greater `number` is the later."""
+    """Return a UUIDv7 of the Unix time `at`. Within one millisecond, `number` gives the order."""
     low = random.getrandbits(62) if number is None else number
     return UUID(int=int(at * 1000) << 80 | 7 << 76 | 2 << 62 | low)
 
@@ -54,7 +54,7 @@ def a_delta(
     name: UUID | str | None = None,
     at: float = NOW,
 ) -> BuiltDelta:
-    """Return a Parquet delta: first the upserts in their order, then the deletes sorted."""
+    """Return a Parquet delta: the upserts in order, then the sorted deletes."""
     rows = list(_rows(upserts or {}, deletes, documents or {}, metadatas or {}))
     table = pa.table(
         {
@@ -79,13 +79,13 @@ def a_jsonl_delta(
     name: UUID | str | None = None,
     at: float = NOW,
 ) -> BuiltDelta:
-    """Return a gzipped JSON Lines delta of `rows` as they are."""
+    """Return a gzipped JSON Lines delta of `rows`, valid or not."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     return BuiltDelta(delta_key(collection, str(name or a_uuid7(at)), ".jsonl.gz"), gzip.compress(text.encode()))
 
 
 def parquet(table: pa.Table) -> bytes:
-    """Return `table` as pyarrow writes it by default."""
+    """Return `table` in Parquet, with pyarrow's defaults."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()

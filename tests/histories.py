@@ -1,4 +1,4 @@
-"""Executions that have happened, as the command line reads them: `a_failed_execution(error="<b>")`."""
+"""Finished executions, as the command line reads them: `a_failed_execution(error="<b>")`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ARN = "arn:aws:states:eu-west-1:123456789012:execution:chromadb-compaction-dev:"
 BATCH = "work/the-one/1/batches/{:04d}.json"
 
 
-class Told(NamedTuple):
-    """An execution, and what its history tells."""
+class RecordedExecution(NamedTuple):
+    """An execution and the timeline of its history."""
 
     execution: Execution
     timeline: Timeline
@@ -23,43 +23,45 @@ class Told(NamedTuple):
 
 def a_failed_execution(
     *, name: str = "the-one", error: str = "TransientStorageError", message: str = "503 Slow Down", batches: int = 3
-) -> Told:
-    """Return an execution in which batch 0000 failed, was retried and failed again, as AWS tells it."""
-    story = _Story()
-    story.task("AcquireLock", {"lease": {}})
-    story.task("ListDeltas", {"work": {"batches": [_batch(number) for number in range(batches)]}})
+) -> RecordedExecution:
+    """Return an execution in which batch 0000 failed, was retried and failed again, with events as AWS returns them."""
+    history = _HistoryBuilder()
+    history.task("AcquireLock", {"lease": {}})
+    history.task("ListDeltas", {"work": {"batches": [_batch(number) for number in range(batches)]}})
     failure: dict[str, Any] = {"error": error, "cause": json.dumps({"errorMessage": message})}
-    entered = story.add("MapStateEntered", name="MergeBatches")
-    started = story.add("MapStateStarted", after=entered, length=batches)
+    entered = history.add("MapStateEntered", name="MergeBatches")
+    started = history.add("MapStateStarted", after=entered, length=batches)
     for number in range(batches):
-        story.add("MapIterationStarted", after=started, name="MergeBatches", index=number)
-        story.add("TaskStateEntered", name="MergeBatch")
-        story.add("TaskScheduled", parameters=_parameters(number))
+        history.add("MapIterationStarted", after=started, name="MergeBatches", index=number)
+        history.add("TaskStateEntered", name="MergeBatch")
+        history.add("TaskScheduled", parameters=_parameters(number))
         if number == 0:
-            story.add("TaskFailed", **failure)
-            story.add("TaskScheduled", parameters=_parameters(number))
-            story.add("TaskFailed", **failure)
+            history.add("TaskFailed", **failure)
+            history.add("TaskScheduled", parameters=_parameters(number))
+            history.add("TaskFailed", **failure)
             continue
-        story.add("TaskSucceeded")
-        story.add("TaskStateExited", name="MergeBatch", output="{}")
-        story.add("MapIterationSucceeded", name="MergeBatches", index=number)
-    story.add("MapStateExited", name="MergeBatches", output=json.dumps({"failure": {"Error": error}}))
-    story.task("ReleaseLock", {"release": {}})
-    story.add("FailStateEntered", name="CompactionFailed")
-    story.add("ExecutionFailed", **failure)
+        history.add("TaskSucceeded")
+        history.add("TaskStateExited", name="MergeBatch", output="{}")
+        history.add("MapIterationSucceeded", name="MergeBatches", index=number)
+    history.add("MapStateExited", name="MergeBatches", output=json.dumps({"failure": {"Error": error}}))
+    history.task("ReleaseLock", {"release": {}})
+    history.add("FailStateEntered", name="CompactionFailed")
+    history.add("ExecutionFailed", **failure)
     execution = Execution(
         arn=ARN + name,
         name=name,
         status="FAILED",
         started=STARTED,
-        stopped=story.now,
+        stopped=history.now,
         error=error,
         message=message,
     )
-    return Told(execution, read_timeline(story.events))
+    return RecordedExecution(execution, read_timeline(history.events))
 
 
-class _Story:
+class _HistoryBuilder:
+    """The events of an execution, one second apart."""
+
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.now = STARTED

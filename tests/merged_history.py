@@ -1,4 +1,4 @@
-"""Snapshots that merged one delta each, to roll back and forward between; no ChromaDB directory behind them."""
+"""A history of snapshots that merged one delta each, for rollback tests. They have no ChromaDB directories."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OPERATOR = "operator:me@here/1"
 
 @dataclass
 class MergedHistory:
-    """A bucket in which snapshot after snapshot merged one delta each; `merged[n]` is the key of snapshot n's."""
+    """A bucket with such snapshots. `merged[n]` is the key of the delta that snapshot n merged."""
 
     fakes: Fakes = field(default_factory=new_fakes)
     merged: dict[int, str] = field(default_factory=dict)
 
     def publish(self, number: int, *, parent: int | None = None, clean: bool = True) -> str:
-        """Publish snapshot `number`; without `clean`, its delta stays in delta/."""
+        """Publish snapshot `number`, by default as the child of the one before. `clean` archives its delta."""
         self.fakes.clock.tick(60)
         key = self.merged[number] = put_delta(self.fakes, number)
-        above = parent if parent is not None else number - 1
+        parent = number - 1 if parent is None else parent
         outcomes = [outcome_of(self.fakes, key)]
-        snapshot_id = publish(self.fakes, number, outcomes, parent=a_snapshot_id(above) if above else None)
+        snapshot_id = publish(self.fakes, number, outcomes, parent=a_snapshot_id(parent) if parent else None)
         self.fakes.clock.tick(60)
         if clean:
             archive_published(
@@ -52,9 +52,9 @@ class MergedHistory:
         return self.fakes.objects.keys("delta/")
 
     def accounted_for(self) -> set[str]:
-        """Return the deltas that are pending, or were merged by the published snapshot or its ancestors."""
+        """Return the deltas that are pending, or that the published snapshot or an ancestor merged."""
         catalogue = read_catalogue(self.fakes.services)
         assert catalogue.current is not None
         line = line_of(catalogue.current, catalogue.parents)
-        inside = {o.key for each in line.snapshots for o in read_list(self.fakes.services, each)}
-        return self.pending | inside
+        merged = {o.key for each in line.snapshots for o in read_list(self.fakes.services, each)}
+        return self.pending | merged

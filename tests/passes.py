@@ -1,4 +1,4 @@
-"""Passes of an execution over a fakes in memory, one step after the other as the state machine takes them."""
+"""Passes of an execution over in-memory fakes. The steps run in the state machine's order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _numbers = count()
 
 @dataclass
 class Pass:
-    """One pass; each step takes what the earlier ones gave. The lease is taken first, from whoever has it."""
+    """One pass. Each step takes the results of earlier steps."""
 
     fakes: Fakes
     execution: str = EXECUTION
@@ -39,21 +39,21 @@ class Pass:
     runs: list[MergedBatch] = field(init=False)
 
     def find(self) -> DeltaListing:
-        """AcquireLock and ListDeltas."""
+        """Run AcquireLock, which succeeds even if another execution owns the lease, and ListDeltas."""
         self.take_lease()
         request = ListDeltasRequest(execution=self.execution, previous_pass=self.number - 1)
         self.listing = list_deltas(request, self.fakes.services)
         return self.listing
 
     def download(self) -> DownloadedSnapshot:
-        """DownloadSnapshot."""
+        """Run DownloadSnapshot."""
         request = DownloadSnapshotRequest(
             execution=self.execution, pass_number=self.number, base=self.listing.base, batches=self.listing.batches
         )
         return download_snapshot(request, self.fakes.services)
 
     def merge(self) -> list[MergedBatch]:
-        """Every MergeBatch of the Map."""
+        """Run MergeBatch for every batch."""
         requests = [
             MergeBatchRequest(execution=self.execution, pass_number=self.number, batch=batch)
             for batch in self.listing.batches
@@ -62,14 +62,14 @@ class Pass:
         return self.runs
 
     def upload(self) -> PublishedSnapshot:
-        """UploadSnapshot."""
+        """Run UploadSnapshot."""
         request = UploadSnapshotRequest(
             execution=self.execution, pass_number=self.number, base=self.listing.base, runs=self.runs
         )
         return upload_snapshot(request, self.fakes.services)
 
     def clean_up(self, published: PublishedSnapshot) -> CleanedUp:
-        """CleanUp."""
+        """Run CleanUp."""
         request = CleanUpRequest(
             execution=self.execution,
             pass_number=self.number,
@@ -79,14 +79,14 @@ class Pass:
         return clean_up(request, self.fakes.services)
 
     def up_to_upload(self) -> Pass:
-        """Every step before UploadSnapshot."""
+        """Run every step before UploadSnapshot."""
         self.find()
         self.download()
         self.merge()
         return self
 
     def take_lease(self) -> None:
-        """Make this execution the lease's owner, as if an earlier one's had been released."""
+        """Release the lease of any other execution and acquire it for this one."""
         lease = self.fakes.leases.read(self.fakes.settings.lock_id)
         if lease is not None and lease.owner != self.execution:
             self.fakes.leases.release(self.fakes.settings.lock_id, lease.owner)
@@ -94,7 +94,7 @@ class Pass:
 
 
 def compact(fakes: Fakes, *deltas: BuiltDelta, execution: str | None = None) -> PublishedSnapshot:
-    """Put `deltas`, run one whole pass of a fresh execution, and return what UploadSnapshot answered."""
+    """Store `deltas`, run one whole pass of a new execution, and return UploadSnapshot's result."""
     for delta in deltas:
         delta.put_into(fakes.objects)
     one = Pass(fakes, execution or f"{EXECUTION}-{next(_numbers)}").up_to_upload()

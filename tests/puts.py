@@ -1,4 +1,4 @@
-"""Puts of forty records into a fakes of fakes, and how to kill them."""
+"""Run `put` with 40 records over in-memory fakes, and kill it at a chosen point."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.fakes.services import Fakes, new_fakes
 RECORDS: list[dict[str, Any]] = [{"id": f"id-{n:02}", "embedding": [n, 1], "metadata": {"n": n}} for n in range(40)]
 ALL = [record["id"] for record in RECORDS]
 DELTAS = 8
-"""What 40 records of 36 bytes make with the sizes below."""
+"""The deltas that 40 records of 36 bytes fill, with the sizes below."""
 
 
 class KilledError(BaseException):
-    """What nobody catches, as nobody catches SIGKILL."""
+    """A simulated SIGKILL: no code catches it."""
 
 
-def a_cloud_of_small_deltas(monkeypatch: pytest.MonkeyPatch) -> Fakes:
-    """Return a fakes into which files are put in pieces of 7 records, and in deltas of 5."""
+def fakes_with_small_deltas(monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    """Return fakes, and let `put` read chunks of 7 records and write deltas of 5."""
     monkeypatch.setattr(writer, "TARGET_BYTES", 200)
     monkeypatch.setattr(writer, "MOST_BYTES", 250)
     monkeypatch.setattr(files, "CHUNK", 7)
@@ -58,7 +58,7 @@ def stop(fakes: Fakes, source: Path, *, stored: int) -> None:
 
 
 def stop_source(fakes: Fakes, source: Source, journals: Path, *, stored: int) -> None:
-    """Let a put be killed when it has stored so many deltas, before it can note the last."""
+    """Start a put and kill it when it has stored `stored` deltas, before it records the last one."""
 
     def kill(call: str, _key: str) -> None:
         if call == "put" and len(fakes.objects.keys()) == stored:
@@ -71,7 +71,7 @@ def stop_source(fakes: Fakes, source: Source, journals: Path, *, stored: int) ->
 
 
 def rows_of(fakes: Fakes) -> list[str]:
-    """Return the ids of all deltas' rows, wherever the deltas are now, in the order of their versions."""
+    """Return the row ids of all stored deltas, under any prefix, in the order of their versions."""
     return [row for _, rows in sorted(deltas_of(fakes).items()) for row in rows]
 
 

@@ -1,7 +1,7 @@
-"""What the reliability tests counted: printed at the end, and with `--reliability-report FILE` written as JSON.
+"""The counts of the reliability tests: printed at the end, and written as JSON with `--reliability-report FILE`.
 
-A test hands its counts in with `record_property(RELIABILITY, {"part": ..., "name": ..., "runs": 7, ...})`, or by the
-fixture `count`. What is handed in under the same part and name is added up.
+A test reports counts with `record_property(RELIABILITY, {"part": ..., "name": ..., "runs": 7, ...})`, or with the
+fixture `count`. Counts with the same part and name are added up.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ OPTION = "--reliability-report"
 COUNTED = "counted"
 
 Count = Callable[[str, str, int], None]
-"""Adds a number to what is counted of a name, under a part."""
+"""Adds a number to the count of a name in a part of the report: `count(part, name, number)`."""
 
 
 @pytest.fixture
 def count(record_property: Callable[[str, object], None]) -> Count:
-    """Give what counts. It travels with the test's report, so that it arrives from other processes too."""
+    """Return a function that counts. Counts travel with the test's report, also from pytest-xdist's processes."""
     return lambda part, name, number: record_property(RELIABILITY, {"part": part, "name": name, COUNTED: number})
 
 
@@ -54,16 +54,16 @@ def _lines(counted: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _parts(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, Any]]]:
-    """Return what was handed in, by part, in the order of names; from other processes' tests too."""
+    """Return the reported counts by part, in the order of names."""
     parts: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for outcome in ("passed", "failed"):
         for report in reporter.stats.get(outcome, []):
             for name, value in report.user_properties:
                 if name == RELIABILITY and report.when == "call":
                     part = parts[value["part"]]
-                    handed_in = {key: each for key, each in value.items() if key != "part"}
+                    reported = {key: each for key, each in value.items() if key != "part"}
                     known = part.get(value["name"])
-                    part[value["name"]] = handed_in if known is None else _added(known, handed_in)
+                    part[value["name"]] = reported if known is None else _added(known, reported)
     return {part: [named[name] for name in sorted(named)] for part, named in parts.items()}
 
 

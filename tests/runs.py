@@ -1,4 +1,4 @@
-"""Run-shaped tables that show only what matters: `a_run({"a": [1, 0]}, deletes={"b"}, delta=7)`."""
+"""Builders of runs that show only what matters: `a_run({"a": [1, 0]}, deletes={"b"}, delta=7)`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def a_run(
     metadatas: Mapping[str, Mapping[str, Any]] | None = None,
     delta: int = 1,
 ) -> pa.Table:
-    """Return the run of one delta: its rows sorted by id, numbered in that order. `delta` stands for its UUIDv7."""
+    """Return the run of one delta: its rows sorted by id and numbered in that order. `delta` replaces its UUIDv7."""
     live = upserts or {}
     rows = [
         _live_row(row_id, live[row_id], (documents or {}).get(row_id), (metadatas or {}).get(row_id))
@@ -39,7 +39,7 @@ def a_run(
 
 
 def planned(ledger: pa.Table | None, run: pa.Table, *, base: str | None = None) -> FoldPlan:
-    """Plan the fold of a run that is in memory."""
+    """Plan the fold of an in-memory run."""
     piece = Piece(run.num_rows, run.nbytes, lambda columns: run.select(list(columns)))
     at = np.arange(run.num_rows, dtype=np.int64)
     return plan_fold(ledger, RunRows([piece], run.select(KEY_SCHEMA.names), at, run_dimension(run)), base=base)

@@ -1,4 +1,4 @@
-"""A stack as tests and benchmarks handle it: put objects in, run executions, look at what came of them."""
+"""A handle on a local stack for tests and benchmarks: write objects, run executions, read the results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DELETES_PER_CALL = 1000
 
 
 class ExecutionResult(NamedTuple):
-    """How an execution ended. `output` is {} unless it succeeded; `failed_state` is the state whose error ended it."""
+    """The end of an execution. `output` is {} unless it succeeded. `failed_state` is the state that failed last."""
 
     arn: str
     status: str
@@ -48,7 +48,7 @@ class ExecutionResult(NamedTuple):
 
 
 class FunctionError(Exception):
-    """A function raised. `error_type` is its exception's class name."""
+    """A function raised an exception. `error_type` is its class name."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         super().__init__(f"{answer.get('errorType')}: {answer.get('errorMessage')}")
@@ -56,7 +56,12 @@ class FunctionError(Exception):
 
 
 class Stack:
-    """One deployed stack, handled as its admin."""
+    """One deployed stack, with an administrator's permissions.
+
+    Args:
+        deployed: The stack.
+        home: The directory of its server's state and logs.
+    """
 
     def __init__(self, deployed: LocalStack, home: StackHome) -> None:
         self.deployed = deployed
@@ -66,7 +71,7 @@ class Stack:
 
     @cached_property
     def settings(self) -> Settings:
-        """What the functions are told, but with a cache of this process's own."""
+        """The functions' settings, but with this process's own cache."""
         return self.deployed.settings()
 
     @cached_property
@@ -76,42 +81,42 @@ class Stack:
 
     @cached_property
     def s3(self) -> S3Client:
-        """The admin's client."""
+        """The S3 client."""
         client: S3Client = self.deployed.client("s3", client_config())
         return client
 
     @cached_property
     def sqs(self) -> SQSClient:
-        """The admin's client."""
+        """The SQS client."""
         client: SQSClient = self.deployed.client("sqs", client_config())
         return client
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
-        """The admin's client."""
+        """The DynamoDB client."""
         client: DynamoDBClient = self.deployed.client("dynamodb", client_config())
         return client
 
     @cached_property
     def sfn(self) -> SFNClient:
-        """The admin's client."""
+        """The Step Functions client."""
         client: SFNClient = self.deployed.client("stepfunctions", client_config())
         return client
 
     @cached_property
     def functions(self) -> LambdaClient:
-        """The admin's Lambda client."""
+        """The Lambda client."""
         client: LambdaClient = self.deployed.client("lambda", client_config())
         return client
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:
-        """The admin's client."""
+        """The CloudWatch Logs client."""
         client: CloudWatchLogsClient = self.deployed.client("logs", client_config())
         return client
 
     def services(self, *, cache_dir: Path) -> Services:
-        """Return what the steps work with, to run them in this process with a cache in `cache_dir`."""
+        """Return the services that run steps in this process, with a cache in `cache_dir`."""
         settings = self.settings.model_copy(update={"chromadb_cache_dir": str(cache_dir)})
         return Services(
             settings=settings,
@@ -124,7 +129,7 @@ class Stack:
     # Objects.
 
     def put_objects(self, objects: Mapping[str, bytes]) -> None:
-        """Write objects, several at once."""
+        """Write objects in parallel."""
 
         def put(entry: tuple[str, bytes]) -> None:
             self.s3.put_object(Bucket=self.bucket, Key=entry[0], Body=entry[1])
@@ -150,7 +155,7 @@ class Stack:
         return started["executionArn"]
 
     def wait(self, arn: str, *, seconds: float = 120) -> ExecutionResult:
-        """Return how an execution ended. Raises AssertionError when it has not after `seconds`."""
+        """Wait until an execution ends. Raises AssertionError if it still runs after `seconds`."""
         deadline = time.monotonic() + seconds
         while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
             if time.monotonic() > deadline:
@@ -159,7 +164,7 @@ class Stack:
         return self._result(described)
 
     def compact(self, *, seconds: float = 120) -> ExecutionResult:
-        """Run one execution to its end."""
+        """Run one execution until it ends."""
         return self.wait(self.start_execution(), seconds=seconds)
 
     def history(self, arn: str) -> list[HistoryEventTypeDef]:
@@ -191,7 +196,7 @@ class Stack:
     # Functions.
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
-        """Invoke e.g. `query` and return its answer. Raises FunctionError."""
+        """Invoke a function, such as `query`, and return its answer. Raises FunctionError."""
         answer = self.functions.invoke(FunctionName=self.function_name(function), Payload=json.dumps(event).encode())
         payload = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
@@ -199,11 +204,11 @@ class Stack:
         return payload
 
     def function_name(self, function: str) -> str:
-        """Return e.g. chromadb-query-local for `query`."""
+        """Return the full name of a function: chromadb-query-local for `query`."""
         return f"chromadb-{function}-{self.deployed.name}"
 
     def forget_cached_snapshots(self, *functions: str) -> None:
-        """Make functions (default: all that keep snapshots) start anew, as when Lambda has recycled them."""
+        """Restart functions (default: those that cache snapshots), as Lambda does when it replaces their instances."""
         for function in functions or ("compactor", "query"):
             package = bootstrap_zip(str(time.time_ns()))
             self.functions.update_function_code(FunctionName=self.function_name(function), ZipFile=package)
@@ -211,28 +216,28 @@ class Stack:
     # Lease and queues.
 
     def lease(self) -> Lease | None:
-        """Return the lease as it stands."""
+        """Return the lease, expired or not. None: there is no lock item."""
         return DynamoDBLeaseStore(self.dynamodb, self.settings.dynamodb_table).read(self.settings.lock_id)
 
     def delete_lock_item(self) -> None:
-        """Delete the lock item, whoever owns it."""
+        """Delete the lock item of any owner."""
         key = {"S": f"LOCK#{self.settings.lock_id}"}
         table = required(self.settings.dynamodb_table, "DYNAMODB_TABLE")
         self.dynamodb.delete_item(TableName=table, Key={"PK": key, "SK": key})
 
     def dead_letters(self) -> list[dict[str, Any]]:
-        """Take every visible message off the dead-letter queue."""
-        url, letters = required(self.settings.delta_dlq_url, "DELTA_DLQ_URL"), []
+        """Delete and return every visible message of the dead-letter queue."""
+        url, bodies = required(self.settings.delta_dlq_url, "DELTA_DLQ_URL"), []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             for message in messages:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-                letters.append(json.loads(message["Body"]))
-        return letters
+                bodies.append(json.loads(message["Body"]))
+        return bodies
 
     # For tests.
 
     def eventually(self, holds: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-        """Wait until `holds()`. Raises AssertionError that names `what` when it does not within `seconds`."""
+        """Wait until `holds()` is true. Raises AssertionError naming `what` if it is not within `seconds`."""
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
@@ -240,13 +245,13 @@ class Stack:
             time.sleep(POLL_SECONDS)
 
     def running_executions(self) -> list[str]:
-        """Return the ARNs of the executions that have not ended."""
+        """Return the ARNs of running executions."""
         machine = required(self.settings.state_machine_arn, "STATE_MACHINE_ARN")
         listed = self.sfn.list_executions(stateMachineArn=machine, statusFilter="RUNNING")
         return [execution["executionArn"] for execution in listed["executions"]]
 
     def empty(self) -> None:
-        """Remove every object with all its versions, every message and the lock. Ended executions stay listed."""
+        """Delete every object version, every message and the lock item. Ended executions stay listed."""
         pages = self.s3.get_paginator("list_object_versions").paginate(
             Bucket=self.bucket, PaginationConfig={"PageSize": DELETES_PER_CALL}
         )
@@ -260,18 +265,18 @@ class Stack:
         self.delete_lock_item()
 
     def mark_logs(self) -> None:
-        """Remember where the logs end now, for `new_logs`."""
+        """Remember the present end of every log, for `new_logs`."""
         self._log_marks = {file: file.stat().st_size for file in self._log_files()}
 
     def new_logs(self) -> dict[str, str]:
-        """Return what the server and this stack's functions have logged since `mark_logs`, by file name."""
-        fresh = {}
+        """Return the server's and the functions' log text since `mark_logs`, by file name."""
+        texts = {}
         for file in self._log_files():
             with file.open(encoding="utf-8", errors="replace") as log:
                 log.seek(self._log_marks.get(file, 0))
                 if text := log.read():
-                    fresh[file.stem] = text
-        return fresh
+                    texts[file.stem] = text
+        return texts
 
     def _log_files(self) -> list[Path]:
         functions = sorted(self.home.function_logs.glob(f"*-{self.deployed.name}.log"))

@@ -143,7 +143,7 @@ class TestInMemoryDeltaQueue(DeltaQueueContract):
 
     @pytest.fixture
     def letters(self, queue: InMemoryDeltaQueue) -> Letters:
-        return lambda: [json.loads(letter) for letter in queue.letters]
+        return lambda: [json.loads(letter) for letter in queue.dead_letters]
 
     @pytest.fixture
     def let_visibility_time_out(self, queue: InMemoryDeltaQueue) -> Callable[[Sequence[ReceivedNotification]], None]:

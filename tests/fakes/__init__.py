@@ -1,1 +1,1 @@
-"""In-memory stand-ins that pass the same contracts as the real adapters."""
+"""In-memory fakes that pass the same contracts as the real adapters."""

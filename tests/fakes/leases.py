@@ -1,4 +1,4 @@
-"""The lock item in memory, under the same rules as the one in DynamoDB."""
+"""The lock item in memory, with the same rules as in DynamoDB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chromadb_compaction.aws.lease_store import held, lost
 from chromadb_compaction.lease import Lease
 
 Hook = Callable[[str], None]
-"""Called with the method's name; what it raises, the method raises."""
+"""Called with the method's name. The method raises whatever the hook raises."""
 
 
 def _nothing(_call: str) -> None:
@@ -17,7 +17,7 @@ def _nothing(_call: str) -> None:
 
 
 class InMemoryLeaseStore:
-    """Leases in a dict. `calls` names every call; a fault raised by `after` is a lost response."""
+    """Leases in a dict. `calls` lists the methods called. An error raised by `after` simulates a lost response."""
 
     def __init__(self) -> None:
         self.leases: dict[str, Lease] = {}
@@ -27,7 +27,7 @@ class InMemoryLeaseStore:
         self._lock = threading.Lock()
 
     def acquire(self, lock_id: str, owner: str, *, now: float, seconds: int) -> Lease:
-        """Take the lease if it is free, expired or already ours. Raises LockHeldError."""
+        """Acquire the lease if it is free, expired or already `owner`'s. Raises LockHeldError."""
         self._begin("acquire")
         with self._lock:
             present = self.leases.get(lock_id)
@@ -38,7 +38,7 @@ class InMemoryLeaseStore:
         return lease
 
     def renew(self, lock_id: str, owner: str, *, now: float, seconds: int) -> Lease:
-        """Extend our lease. Raises LockLostError."""
+        """Extend the lease. Raises LockLostError if `owner` no longer owns it."""
         self._begin("renew")
         with self._lock:
             present = self.leases.get(lock_id)
@@ -50,15 +50,15 @@ class InMemoryLeaseStore:
         return lease
 
     def release(self, lock_id: str, owner: str) -> bool:
-        """Give up our lease; another's stays."""
+        """Release the lease and return True, if `owner` owns it."""
         self._begin("release")
         with self._lock:
             present = self.leases.get(lock_id)
-            ours = present is not None and present.owner == owner
-            if ours:
+            owned = present is not None and present.owner == owner
+            if owned:
                 del self.leases[lock_id]
         self.after("release")
-        return ours
+        return owned
 
     def read(self, lock_id: str) -> Lease | None:
         """Return the lease, expired or not."""

@@ -1,4 +1,4 @@
-"""A bucket in memory that passes the same contract as the one on S3."""
+"""A bucket in memory that passes the same contract as the S3 adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chromadb_compaction.ports import Clock, StoredObject
 LONGEST_KEY = 1024
 
 Hook = Callable[[str, str], None]
-"""Called with the method's name and the key; what it raises, the method raises."""
+"""Called with the method's name and the key. The method raises whatever the hook raises."""
 
 
 def _nothing(_call: str, _key: str) -> None:
@@ -23,9 +23,9 @@ def _nothing(_call: str, _key: str) -> None:
 
 
 class InMemoryObjectStore:
-    """Objects in a dict. `calls` records (method, key); `before` and `after` force faults.
+    """Objects in a dict. `calls` lists (method, key). The hooks `before` and `after` inject errors.
 
-    A fault raised by `after` is a lost response: the write has happened, and its caller does not know.
+    An error raised by `after` simulates a lost response: the write has happened, but its caller does not know.
     """
 
     def __init__(self, clock: Clock = time.time) -> None:
@@ -84,14 +84,14 @@ class InMemoryObjectStore:
             self._write("copy", target, found.body)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete in bulk; a missing key is no error."""
+        """Delete objects. A missing key is not an error."""
         for key in keys:
             self._begin("delete", key)
             self.objects.pop(key, None)
             self.after("delete", key)
 
     def delete_if(self, etags: Mapping[str, str]) -> frozenset[str]:
-        """Delete each key that still has its ETag, and return the keys that were rewritten and so stay."""
+        """Delete each key that still has its ETag. Return the keys that were rewritten, which stay."""
         rewritten: set[str] = set()
         for key, etag in etags.items():
             self._begin("delete_if", key)
@@ -104,7 +104,7 @@ class InMemoryObjectStore:
         return frozenset(rewritten)
 
     def download(self, key: str, target: Path) -> str:
-        """Write an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
+        """Write an object to a file and return its SHA-256. Raises ObjectMissingError."""
         self._begin("download", key)
         body = self._find(key).body
         target.write_bytes(body)
@@ -116,7 +116,7 @@ class InMemoryObjectStore:
         self._write("upload", key, source.read_bytes())
 
     def keys(self, prefix: str = "") -> set[str]:
-        """Return the keys under `prefix`, uncounted."""
+        """Return the keys under `prefix`. Not listed in `calls`."""
         return {key for key in self.objects if key.startswith(prefix)}
 
     def _begin(self, call: str, key: str) -> None:
@@ -132,7 +132,7 @@ class InMemoryObjectStore:
     def _write(self, call: str, key: str, body: bytes) -> str:
         if len(key.encode()) > LONGEST_KEY:
             raise ValueError(f"S3 refuses keys of more than {LONGEST_KEY} bytes, such as {key!r}")
-        # S3's ETag of an object written in one part.
+        # S3 uses this ETag for an object written in one part.
         etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
         with self._lock:
             self.objects[key] = StoredObject(bytes(body), etag, self._clock())

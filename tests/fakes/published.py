@@ -1,4 +1,4 @@
-"""A published snapshot and the deltas it merged, without any ChromaDB directory behind it."""
+"""Builders of published snapshots and the deltas they merged, without ChromaDB directories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ZERO = "0" * 32
 
 
 def a_snapshot_id(sequence: int) -> str:
-    """Return the id of the snapshot of that number."""
+    """Return the id of the snapshot with that number."""
     return layout.new_snapshot_id(sequence, f"{sequence:08x}")
 
 
@@ -25,13 +25,13 @@ def put_delta(fakes: Fakes, number: int, *, collection: str = "docs", body: byte
 
 
 def outcome_of(fakes: Fakes, key: str, status: DeltaStatus = "merged", reason: str | None = None) -> DeltaOutcome:
-    """Return what MergeBatch reports of the delta as it stands."""
+    """Return the outcome that MergeBatch reports for the stored delta."""
     found = fakes.objects.objects[key]
     return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason)
 
 
 def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None, parent: str | None = None) -> str:
-    """Store the objects of a snapshot, whose manifest names `files` (default: one of its own); return its id."""
+    """Store the objects of a snapshot and return its id. Its manifest names `files` (default: one of its own)."""
     snapshot_id = a_snapshot_id(sequence)
     own = layout.snapshot_file_key(snapshot_id, "docs", "chroma.sqlite3")
     if files is None:
@@ -67,7 +67,7 @@ def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None,
 
 
 def point_to(fakes: Fakes, sequence: int, *, swap: int | None = None) -> str:
-    """Let the pointer name the snapshot of that number, as its publication (or, with `swap`, a rollback) would."""
+    """Write a pointer to that snapshot, as publishing it does. `swap` is the sequence if a rollback does it."""
     snapshot_id = a_snapshot_id(sequence)
     manifest = fakes.objects.objects.get(layout.manifest_key(snapshot_id))
     pointer = Pointer(
@@ -82,7 +82,7 @@ def point_to(fakes: Fakes, sequence: int, *, swap: int | None = None) -> str:
 
 
 def publish(fakes: Fakes, sequence: int, outcomes: list[DeltaOutcome], *, parent: str | None = None) -> str:
-    """Publish a snapshot that merged `outcomes`, and return its id."""
+    """Publish a snapshot that merged `outcomes` and return its id."""
     snapshot_id = put_snapshot(fakes, sequence, parent=parent)
     fakes.objects.put(layout.merged_deltas_key(snapshot_id), pack_outcomes(outcomes))
     return point_to(fakes, sequence)

@@ -1,4 +1,4 @@
-"""The notification queue and its dead-letter queue in memory, under the same rules as those in SQS."""
+"""The notification queue and its dead-letter queue in memory, with the same rules as in SQS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chromadb_compaction.aws.delta_queue import NoticeBody, letter_body, notice_
 from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
 
 Hook = Callable[[str], None]
-"""Called with the method's name; what it raises, the method raises."""
+"""Called with the method's name. The method raises whatever the hook raises."""
 
 
 def _nothing(_call: str) -> None:
@@ -16,26 +16,26 @@ def _nothing(_call: str) -> None:
 
 
 class InMemoryDeltaQueue:
-    """Messages in a dict, by receipt. A received one is not received again until `make_visible_again`."""
+    """Messages in a dict by receipt. A received message is hidden until `make_visible_again`."""
 
     def __init__(self) -> None:
         self.messages: dict[str, str] = {}
-        self.letters: list[str] = []
+        self.dead_letters: list[str] = []
         self.calls: list[str] = []
         self.before: Hook = _nothing
         self.after: Hook = _nothing
         self._in_flight: set[str] = set()
         self._sent = 0
 
-    def notify(self, notices: Sequence[DeltaNotification]) -> None:
-        """Send one message per notice."""
+    def notify(self, notifications: Sequence[DeltaNotification]) -> None:
+        """Send one message per notification."""
         self._begin("notify")
-        for notice in notices:
-            self.send(NoticeBody(key=notice.key, rows=notice.rows, bytes=notice.bytes).model_dump_json())
+        for each in notifications:
+            self.send(NoticeBody(key=each.key, rows=each.rows, bytes=each.bytes).model_dump_json())
         self.after("notify")
 
     def receive(self, limit: int) -> Iterator[ReceivedNotification]:
-        """Yield at most `limit` messages that nobody else is holding."""
+        """Yield at most `limit` visible messages."""
         self._begin("receive")
         for receipt in [r for r in self.messages if r not in self._in_flight][:limit]:
             self._in_flight.add(receipt)
@@ -49,19 +49,19 @@ class InMemoryDeltaQueue:
             self.messages.pop(receipt, None)
         self.after("delete")
 
-    def dead_letter(self, letters: Sequence[DeadLetterMessage]) -> None:
+    def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
         """Send to the dead-letter queue."""
         self._begin("dead_letter")
-        self.letters.extend(letter_body(letter) for letter in letters)
+        self.dead_letters.extend(letter_body(message) for message in messages)
         self.after("dead_letter")
 
     def send(self, body: str) -> None:
-        """Put a message of any content into the queue, as a stranger might."""
+        """Send a message with any body, as other programs might."""
         self._sent += 1
         self.messages[f"receipt-{self._sent}"] = body
 
     def make_visible_again(self) -> None:
-        """Let the visibility timeout pass."""
+        """Make received messages visible, as after their visibility timeout."""
         self._in_flight.clear()
 
     def _begin(self, call: str) -> None:

@@ -1,4 +1,4 @@
-"""Everything a step may touch, in memory, with a clock that stands still until it is told."""
+"""Every service that a step uses, in memory, and a clock that moves only by `tick`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction
 
 
 class FakeClock:
-    """Unix seconds; `tick` moves them."""
+    """A clock in Unix seconds."""
 
     def __init__(self, now: float = START) -> None:
         self.now = now
@@ -24,13 +24,13 @@ class FakeClock:
         return self.now
 
     def tick(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Move the clock forward."""
         self.now += seconds
 
 
 @dataclass
 class Fakes:
-    """The fakes behind one Services, and the count of calls to them."""
+    """The fakes behind one Services object."""
 
     settings: Settings
     clock: FakeClock = field(default_factory=FakeClock)
@@ -42,20 +42,20 @@ class Fakes:
 
     @property
     def services(self) -> Services:
-        """What a step is given."""
+        """The argument that a step takes."""
         return Services(self.settings, self.objects, self.leases, self.queue, self.clock)
 
     @property
     def calls(self) -> int:
-        """How many calls AWS would have seen."""
+        """The number of calls to all fakes."""
         return len(self.objects.calls) + len(self.leases.calls) + len(self.queue.calls)
 
     def hold_lease(self, execution: str = EXECUTION) -> None:
-        """Let `execution` own the lease, as AcquireLock would."""
+        """Acquire the lease for `execution`, as AcquireLock does."""
         self.leases.acquire(self.settings.lock_id, execution, now=self.clock(), seconds=self.settings.lease_seconds)
 
 
 def new_fakes(**settings: object) -> Fakes:
-    """Return an empty fakes; settings as environment variables in lower case."""
+    """Return fakes without any content. `settings` are environment variables in lower case."""
     environment = {name.upper(): str(value) for name, value in settings.items()}
     return Fakes(load_settings({"CHROMADB_BUCKET": "bucket", **environment}))

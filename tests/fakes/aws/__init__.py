@@ -1,1 +1,1 @@
-"""AWS within this process: real boto3 clients, whose requests are answered before they would be sent."""
+"""AWS in this process: real boto3 clients whose requests are answered instead of sent."""

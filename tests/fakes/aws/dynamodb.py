@@ -1,4 +1,4 @@
-"""The operations of DynamoDB that the product and its tests use, with their conditions."""
+"""The DynamoDB operations that the product and its tests use, with their conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.aws.expressions import Item, Names, assigned, holds
+from tests.fakes.aws.expressions import Item, Names, assignments, holds
 from tests.fakes.aws.protocol import Answer, Refusal, answer_json
 
 Table = dict[tuple[str, ...], Item]
@@ -14,23 +14,23 @@ Table = dict[tuple[str, ...], Item]
 
 @dataclass
 class Tables:
-    """All tables: an item is never changed, only replaced."""
+    """All tables. An item is never changed, only replaced."""
 
     items: dict[str, Table] = field(default_factory=dict)
 
     def copy(self) -> Tables:
-        """Return what stands now; later writes do not reach it."""
+        """Return a copy that later writes do not change."""
         return Tables({name: dict(table) for name, table in self.items.items()})
 
 
 class DynamoDB:
-    """Answers DynamoDB's requests from `tables`, whose key is PK and SK."""
+    """A fake DynamoDB. The key of every table is PK and SK."""
 
     def __init__(self) -> None:
         self.tables = Tables()
 
     def answer(self, operation: str, asked: Mapping[str, Any]) -> Answer:
-        """Do what the request asks. Raises Refusal."""
+        """Carry out one request. Raises Refusal."""
         name = asked["TableName"]
         if operation == "CreateTable":
             self.tables.items[name] = {}
@@ -54,8 +54,8 @@ class DynamoDB:
         names = Names(asked.get("ExpressionAttributeNames", {}), asked.get("ExpressionAttributeValues", {}))
         condition = asked.get("ConditionExpression")
         if condition and not holds(condition, present or {}, names):
-            shows = asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and present is not None
-            raise Refusal(400, "ConditionalCheckFailedException", {"Item": present} if shows else {})
+            returns_item = asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and present is not None
+            raise Refusal(400, "ConditionalCheckFailedException", {"Item": present} if returns_item else {})
         if operation == "DeleteItem":
             table.pop(key, None)
             return answer_json({})
@@ -64,7 +64,7 @@ class DynamoDB:
             return answer_json({})
         if operation != "UpdateItem":
             raise NotImplementedError(operation)
-        table[key] = {**(present or asked["Key"]), **assigned(asked["UpdateExpression"], names)}
+        table[key] = {**(present or asked["Key"]), **assignments(asked["UpdateExpression"], names)}
         return answer_json({"Attributes": table[key]} if asked.get("ReturnValues") == "ALL_NEW" else {})
 
 

@@ -1,4 +1,4 @@
-"""DynamoDB's condition and update expressions, as far as the product writes them."""
+"""The parts of DynamoDB's condition and update expressions that the product uses."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class Names(NamedTuple):
-    """What stands for `#name` and `:value` in an expression."""
+    """The meanings of `#name` and `:value` in an expression."""
 
     names: Mapping[str, str]
     values: Mapping[str, Value]
 
     def attribute(self, token: str) -> str:
-        """Return the attribute that the token names."""
+        """Return the name of the attribute."""
         return self.names[token] if token.startswith("#") else token
 
     def value(self, token: str, item: Item) -> Value | None:
-        """Return the value that the token stands for, None for an attribute that the item lacks."""
+        """Return the value of the token. None: the item does not have that attribute."""
         return self.values[token] if token.startswith(":") else item.get(self.attribute(token))
 
 
 def holds(condition: str, item: Item, names: Names) -> bool:
-    """Say whether the condition holds of the item (empty: there is none). AND binds closer than OR."""
+    """Return whether the item meets the condition. An empty item means that there is none. AND binds before OR."""
     return any(
         all(_term(term.strip(), item, names) for term in each.split(" AND ")) for each in condition.split(" OR ")
     )
 
 
-def assigned(update: str, names: Names) -> dict[str, Value]:
+def assignments(update: str, names: Names) -> dict[str, Value]:
     """Return what `SET a = :x, #b = :y` assigns."""
-    word, _, assignments = update.partition(" ")
+    word, _, pairs = update.partition(" ")
     if word != "SET":
         raise NotImplementedError(update)
-    pairs = [each.split("=") for each in assignments.split(",")]
-    return {names.attribute(left.strip()): names.values[right.strip()] for left, right in pairs}
+    sides = [pair.split("=") for pair in pairs.split(",")]
+    return {names.attribute(left.strip()): names.values[right.strip()] for left, right in sides}
 
 
 def _term(term: str, item: Item, names: Names) -> bool:
@@ -63,7 +63,7 @@ def _term(term: str, item: Item, names: Names) -> bool:
     if comparison is None:
         raise NotImplementedError(term)
     left, right = names.value(comparison[1], item), names.value(comparison[3], item)
-    # Values of different types are different, and neither is the smaller.
+    # Values of different types are unequal, and neither is smaller.
     if left is None or right is None or left.keys() != right.keys():
         return comparison[2] == "<>"
     return _OPERATORS[comparison[2]](_plain(left), _plain(right))

@@ -1,4 +1,4 @@
-"""All services together, behind real boto3 clients. State is saved and restored in microseconds."""
+"""All fake services behind real boto3 clients. Their state is saved and restored in microseconds."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from tests.fakes.aws.stepfunctions import Executions, StepFunctions
 REGION = "eu-west-1"
 Perform = Callable[[], Answer]
 Interceptor = Callable[[Call, Perform], Answer]
-"""Is given every HTTP request and what would carry it out, and returns the answer.
+"""Called with every HTTP request and a function that performs it. Returns the answer.
 
-It may call `perform` or not, once or twice, wait before or after, return another answer (`refused(call, Refusal(503,
-"SlowDown"))`), or raise: an Exception reaches botocore as a failed connection does, and is retried if it is one of
-those (`ReadTimeoutError(endpoint_url=call.request.url)`); a BaseException tears down whoever called.
+It may call `perform` any number of times, wait before or after, or return another answer, such as
+`refused(call, Refusal(503, "SlowDown"))`. It may also raise. botocore treats an Exception as a failed connection, and
+retries a connection error such as `ReadTimeoutError(endpoint_url=call.request.url)`. A BaseException reaches the
+caller.
 """
 
 
 class Saved(NamedTuple):
-    """All that stands in every service."""
+    """The saved state of every service."""
 
     buckets: Buckets
     tables: Tables
@@ -45,12 +46,12 @@ class Saved(NamedTuple):
 
 
 def carry_out(_call: Call, perform: Perform) -> Answer:
-    """Intercept nothing."""
+    """Perform the request unchanged."""
     return perform()
 
 
 class InProcessAws:
-    """S3, DynamoDB, SQS and Step Functions. Thread-safe: each request takes effect at one instant, under a lock."""
+    """S3, DynamoDB, SQS and Step Functions. Thread-safe: each request takes effect at once, under a lock."""
 
     def __init__(self, clock: Clock = time.time) -> None:
         self.clock = clock
@@ -62,7 +63,7 @@ class InProcessAws:
         self._lock = threading.RLock()
 
     def session(self) -> boto3.Session:
-        """Return a session whose clients all end here."""
+        """Return a session whose clients send all requests to these fakes."""
         inner = botocore.session.Session()
         inner.register_component("data_loader", _models())
         inner.get_component("event_emitter").register("before-send", self._before_send)
@@ -71,12 +72,12 @@ class InProcessAws:
         )
 
     def services(self, settings: Settings) -> Services:
-        """Return the product's own adapters, made as the product makes them, on this cloud and its clock."""
+        """Return the product's adapters, built as the product builds them, over these fakes and their clock."""
         with patch.object(boto3, "Session", return_value=self.session()):
             return connect(settings)._replace(clock=self.clock)
 
     def create(self, settings: Settings) -> None:
-        """Create the bucket, the table and the queues that the settings name, empty."""
+        """Create the empty bucket, table and queues that the settings name."""
         self.s3.buckets.objects[settings.chromadb_bucket] = {}
         if settings.dynamodb_table:
             self.dynamodb.tables.items[settings.dynamodb_table] = {}
@@ -85,7 +86,7 @@ class InProcessAws:
                 self.sqs.queues.messages[url.rpartition("/")[2]] = {}
 
     def save(self) -> Saved:
-        """Return all that stands now."""
+        """Return the present state."""
         with self._lock:
             return Saved(
                 self.s3.buckets.copy(),
@@ -95,7 +96,7 @@ class InProcessAws:
             )
 
     def restore(self, saved: Saved) -> None:
-        """Let everything stand as it was saved. The same state may be restored again."""
+        """Restore a saved state. It may be restored again later."""
         with self._lock:
             self.s3.buckets = saved.buckets.copy()
             self.dynamodb.tables = saved.tables.copy()
@@ -128,7 +129,7 @@ class InProcessAws:
 
 @lru_cache(maxsize=1)
 def _models() -> Loader:
-    """Return botocore's descriptions of the services, read once for all sessions: they take most of a client's time."""
+    """Return botocore's service descriptions, read once: reading them takes most of the time of making a client."""
     return Loader()
 
 

@@ -1,4 +1,4 @@
-"""A request on its way to AWS, and the answer that AWS gives it."""
+"""A request to AWS, and the answer to it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ READS = frozenset(
         "Scan",
     }
 )
-"""The operations that change nothing. ReceiveMessage is none: it hides what it gives."""
+"""The operations that change nothing. ReceiveMessage is not one: it hides the messages that it returns."""
 
 
 class Call(NamedTuple):
-    """One HTTP request: a call that botocore repeats is several. `target` is its key, table or queue."""
+    """One HTTP request; every retry by botocore is another. `target` is its key, table, queue or execution."""
 
     service: str
     operation: str
@@ -34,7 +34,7 @@ class Call(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Say whether the call may change anything."""
+        """Return whether the call may change anything."""
         return self.operation not in READS
 
     def __str__(self) -> str:
@@ -42,15 +42,15 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What comes back over the wire."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, raised where the operation notices
-    """An error that the service answers with. `extra` goes into the body of a JSON protocol's answer."""
+class Refusal(Exception):  # noqa: N818 - an answer that an operation raises
+    """An error answer of a service. `extra` is added to the body of a JSON answer."""
 
     def __init__(self, status: int, code: str, extra: Mapping[str, object] | None = None) -> None:
         super().__init__(code)
@@ -60,13 +60,13 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, raised where the oper
 
 
 def refused(call: Call, refusal: Refusal) -> Answer:
-    """Return the refusal as the call's service words it."""
+    """Return the refusal in the format of the call's service."""
     if call.service == "s3":
         if call.request.method == "HEAD":
             return Answer(refusal.status, {}, b"")
-        body = f"<Error><Code>{escape(refusal.code)}</Code><Message>as told</Message></Error>"
+        body = f"<Error><Code>{escape(refusal.code)}</Code><Message>simulated</Message></Error>"
         return Answer(refusal.status, {"content-type": "application/xml"}, body.encode())
-    return answer_json({"__type": refusal.code, "message": "as told", **refusal.extra}, status=refusal.status)
+    return answer_json({"__type": refusal.code, "message": "simulated", **refusal.extra}, status=refusal.status)
 
 
 def answer_json(body: Mapping[str, object], *, status: int = 200) -> Answer:
@@ -80,7 +80,7 @@ def answer_xml(body: str, headers: Mapping[str, str] | None = None) -> Answer:
 
 
 def sent_body(request: AWSPreparedRequest) -> bytes:
-    """Return the request's body, whether it was given as bytes or as a file, plain or in AWS's chunks."""
+    """Return the body of a request, which may be bytes or a file, plain or in AWS's chunks."""
     body: str | bytes | bytearray | IO[bytes] | IO[str] | None = request.body
     if body is None:
         content = b""
@@ -89,26 +89,26 @@ def sent_body(request: AWSPreparedRequest) -> bytes:
     elif isinstance(body, bytes | bytearray):
         content = bytes(body)
     else:
-        # botocore rewinds it before it sends the request again.
+        # botocore rewinds the file before a retry.
         read = body.read()
         content = read.encode() if isinstance(read, str) else read
     return _unchunked(content) if "aws-chunked" in text_header(request, "content-encoding") else content
 
 
 def text_header(request: AWSPreparedRequest, name: str) -> str:
-    """Return a header's text; empty if it was not sent."""
+    """Return the text of a header, or "" if it was not sent."""
     value: str | bytes = request.headers.get(name, "")
     return value.decode() if isinstance(value, bytes) else value
 
 
 def http_response(url: str, answer: Answer) -> AWSResponse:
-    """Return the answer as botocore takes it from a connection."""
+    """Return the answer as botocore reads it from a connection."""
     headers = {"content-length": str(len(answer.body)), **answer.headers}
-    return AWSResponse(url, answer.status, headers, _Wire(answer.body))  # type: ignore[arg-type, no-untyped-call, unused-ignore] # it reads of a wire no more than this
+    return AWSResponse(url, answer.status, headers, _Wire(answer.body))  # type: ignore[arg-type, no-untyped-call, unused-ignore] # botocore reads only this much of it
 
 
 class _Wire(BytesIO):
-    """What urllib3 would hand over: a file that can also be streamed."""
+    """A response body as urllib3 returns it: a file that can also be streamed."""
 
     def stream(self, amount: int = 65536, **_: object) -> Iterator[bytes]:
         while chunk := self.read(amount):

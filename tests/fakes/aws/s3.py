@@ -1,4 +1,4 @@
-"""The operations of S3 that the product and its tests use, with their conditions."""
+"""The S3 operations that the product and its tests use, with their conditions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
 class StoredBytes(NamedTuple):
-    """An object: never changed, only replaced."""
+    """An object. It is never changed, only replaced."""
 
     body: bytes
     etag: str
@@ -33,13 +33,13 @@ class StoredBytes(NamedTuple):
 
 @dataclass
 class Buckets:
-    """All buckets, and the uploads in parts that are under way."""
+    """All buckets, and unfinished multipart uploads."""
 
     objects: dict[str, dict[str, StoredBytes]] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
 
     def copy(self) -> Buckets:
-        """Return what stands now; later writes do not reach it."""
+        """Return a copy that later writes do not change."""
         return Buckets(
             {name: dict(held) for name, held in self.objects.items()},
             {name: dict(parts) for name, parts in self.uploads.items()},
@@ -47,7 +47,7 @@ class Buckets:
 
 
 class Address(NamedTuple):
-    """What a request's URL names."""
+    """The bucket, key and query of a request's URL."""
 
     bucket: str
     key: str
@@ -55,7 +55,7 @@ class Address(NamedTuple):
 
 
 def address(request: AWSPreparedRequest) -> Address:
-    """Return the bucket and key of a request, whether the bucket stands in the host's name or in the path."""
+    """Parse a request's URL. The bucket is in the host name or in the path."""
     url = urlsplit(request.url)
     query = dict(parse_qsl(url.query, keep_blank_values=True))
     host, path = url.netloc, unquote(url.path.removeprefix("/"))
@@ -66,7 +66,7 @@ def address(request: AWSPreparedRequest) -> Address:
 
 
 class S3:
-    """Answers S3's requests from `buckets`, at the time of `clock`."""
+    """A fake S3. `clock` gives the time of every write."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.buckets = Buckets()
@@ -74,7 +74,7 @@ class S3:
         self._upload_numbers = count(1)
 
     def answer(self, call: Call) -> Answer:
-        """Do what the request asks. Raises Refusal."""
+        """Carry out one request. Raises Refusal."""
         at = address(call.request)
         if call.operation == "CreateBucket":
             self.buckets.objects.setdefault(at.bucket, {})
@@ -225,11 +225,11 @@ def _listed(key: str, stored: StoredBytes) -> str:
 
 
 def keys_to_delete(call: Call) -> dict[str, str | None]:
-    """Return the keys that a DeleteObjects names, each with the ETag on which it depends."""
+    """Return the keys of a DeleteObjects request, each with the ETag it must have. None: any."""
     items = ET.fromstring(call.body).iter(f"{NAMESPACE}Object")
     return {item.findtext(f"{NAMESPACE}Key", ""): item.findtext(f"{NAMESPACE}ETag") for item in items}
 
 
 def refused_key(key: str, code: str = "InternalError") -> bytes:
-    """Return how a DeleteObjects' answer says of one key that it was not deleted."""
-    return f"<Error><Key>{escape(key)}</Key><Code>{code}</Code><Message>as told</Message></Error>".encode()
+    """Return the part of a DeleteObjects answer for a key that was not deleted."""
+    return f"<Error><Key>{escape(key)}</Key><Code>{code}</Code><Message>simulated</Message></Error>".encode()

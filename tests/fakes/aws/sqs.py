@@ -1,4 +1,4 @@
-"""The operations of SQS that the product and its tests use: standard queues, with their visibility timeout."""
+"""The SQS operations that the product and its tests use, for standard queues with a visibility timeout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VISIBILITY_SECONDS = 30
 
 
 class Message(NamedTuple):
-    """A message: never changed, only replaced. It can be received from `visible_at` on."""
+    """A message. It is never changed, only replaced, and can be received from `visible_at` on."""
 
     body: str
     visible_at: float
@@ -22,25 +22,25 @@ class Message(NamedTuple):
 
 @dataclass
 class Queues:
-    """All queues by name, each with its messages by id, oldest first."""
+    """All queues by name. Each has its messages by id, oldest first."""
 
     messages: dict[str, dict[str, Message]] = field(default_factory=dict)
     sent: int = 0
 
     def copy(self) -> Queues:
-        """Return what stands now; later writes do not reach it."""
+        """Return a copy that later writes do not change."""
         return Queues({name: dict(held) for name, held in self.messages.items()}, self.sent)
 
 
 class Sqs:
-    """Answers SQS's requests from `queues`, at the time of `clock`."""
+    """A fake SQS. `clock` decides which messages are visible."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.queues = Queues()
         self._clock = clock
 
     def answer(self, operation: str, asked: Mapping[str, Any]) -> Answer:
-        """Do what the request asks. Raises Refusal."""
+        """Carry out one request. Raises Refusal."""
         name = queue_name(asked)
         if operation == "CreateQueue":
             self.queues.messages.setdefault(name, {})
@@ -54,26 +54,26 @@ class Sqs:
 
     def _on_messages(self, operation: str, asked: Mapping[str, Any], held: dict[str, Message]) -> Mapping[str, Any]:
         if operation == "SendMessage":
-            return self._sent(asked["MessageBody"], held)
+            return self._send(asked["MessageBody"], held)
         if operation == "SendMessageBatch":
-            sent = [{"Id": entry["Id"], **self._sent(entry["MessageBody"], held)} for entry in asked["Entries"]]
+            sent = [{"Id": entry["Id"], **self._send(entry["MessageBody"], held)} for entry in asked["Entries"]]
             return {"Successful": sent, "Failed": []}
         if operation == "ReceiveMessage":
-            return {"Messages": self._received(held, asked.get("MaxNumberOfMessages", 1))}
+            return {"Messages": self._receive(held, asked.get("MaxNumberOfMessages", 1))}
         if operation == "DeleteMessageBatch":
-            return {"Successful": _deleted(asked["Entries"], held), "Failed": []}
+            return {"Successful": _delete(asked["Entries"], held), "Failed": []}
         if operation == "ChangeMessageVisibility":
             self._hide(held, asked["ReceiptHandle"], asked["VisibilityTimeout"])
             return {}
         raise NotImplementedError(operation)
 
-    def _sent(self, body: str, held: dict[str, Message]) -> dict[str, str]:
+    def _send(self, body: str, held: dict[str, Message]) -> dict[str, str]:
         self.queues.sent += 1
         message = f"message-{self.queues.sent:06d}"
         held[message] = Message(body, self._clock())
         return {"MessageId": message, "MD5OfMessageBody": _md5(body)}
 
-    def _received(self, held: dict[str, Message], limit: int) -> list[dict[str, str]]:
+    def _receive(self, held: dict[str, Message], limit: int) -> list[dict[str, str]]:
         now = self._clock()
         received: list[dict[str, str]] = []
         for name in [name for name, message in held.items() if message.visible_at <= now][:limit]:
@@ -84,22 +84,22 @@ class Sqs:
         return received
 
     def _hide(self, held: dict[str, Message], receipt: str, seconds: float) -> None:
-        name = _message(receipt)
+        name = _message_of(receipt)
         held[name] = held[name]._replace(visible_at=self._clock() + seconds)
 
 
 def queue_name(asked: Mapping[str, Any]) -> str:
-    """Return the name of the queue that the request is for."""
+    """Return the name of the request's queue."""
     return str(asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2])
 
 
-def _deleted(entries: Sequence[Mapping[str, str]], held: dict[str, Message]) -> list[dict[str, str]]:
+def _delete(entries: Sequence[Mapping[str, str]], held: dict[str, Message]) -> list[dict[str, str]]:
     for entry in entries:
-        held.pop(_message(entry["ReceiptHandle"]), None)
+        held.pop(_message_of(entry["ReceiptHandle"]), None)
     return [{"Id": entry["Id"]} for entry in entries]
 
 
-def _message(receipt: str) -> str:
+def _message_of(receipt: str) -> str:
     return receipt.partition("/")[0]
 
 

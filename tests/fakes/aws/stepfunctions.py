@@ -1,4 +1,4 @@
-"""The operations of Step Functions that the product's tasks use. It runs nothing: a test does."""
+"""The Step Functions operations that the product's tasks use. No state machine runs: tests call the tasks."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tests.fakes.aws.protocol import Answer, Refusal, answer_json
 
 @dataclass
 class Executions:
-    """The executions that were started, by ARN: what DescribeExecution says of them."""
+    """The started executions by ARN, as DescribeExecution returns them."""
 
     started: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def copy(self) -> Executions:
-        """Return what stands now; later starts do not reach it."""
+        """Return a copy that later starts do not change."""
         return Executions(dict(self.started))
 
 
 class StepFunctions:
-    """Answers the requests of Step Functions from `executions`, at the time of `clock`."""
+    """A fake Step Functions. `clock` gives the start time of every execution."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.executions = Executions()
         self._clock = clock
 
     def answer(self, operation: str, asked: Mapping[str, Any]) -> Answer:
-        """Do what the request asks. Raises Refusal."""
+        """Carry out one request. Raises Refusal."""
         if operation == "StartExecution":
             return self._start(asked)
         if operation == "DescribeExecution":

@@ -85,7 +85,7 @@ class TestArchiving:
 
         assert run(fakes, snapshot_id) == first
         assert fakes.objects.objects == standing
-        assert len(fakes.queue.letters) == 1
+        assert len(fakes.queue.dead_letters) == 1
 
     def test_a_delta_that_is_already_gone_is_no_trouble(self) -> None:
         fakes = new_fakes()
@@ -184,7 +184,7 @@ class TestAnotherSnapshotPublished:
         assert cleaned.skipped
         assert fakes.objects.keys("delta/") == {o.key for o in outcomes}
         assert layout.cleaned_key(snapshot_id) not in fakes.objects.objects
-        assert fakes.queue.letters == []
+        assert fakes.queue.dead_letters == []
 
     def test_a_snapshot_that_another_replaced_leaves_its_deltas_to_the_next_pass(self) -> None:
         fakes = new_fakes()
@@ -212,7 +212,7 @@ class TestQuarantine:
 
         assert cleaned.quarantined == 1
         assert fakes.objects.keys("delta/") == set()
-        assert [json.loads(letter) for letter in fakes.queue.letters] == [
+        assert [json.loads(letter) for letter in fakes.queue.dead_letters] == [
             {"format": 1, "key": refused.key, "reason": "row 7 holds NaN"}
         ]
 
@@ -229,7 +229,7 @@ class TestQuarantine:
 
         assert cleaned.quarantined == 0
         assert fakes.objects.keys("delta/") == {refused.key}
-        assert fakes.queue.letters == []
+        assert fakes.queue.dead_letters == []
 
     def test_a_refused_delta_rewritten_meanwhile_stays_pending(self) -> None:
         fakes = new_fakes()
@@ -269,7 +269,7 @@ class TestNotices:
         fakes.queue.send(body)
 
         assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 1
-        (letter,) = (json.loads(letter) for letter in fakes.queue.letters)
+        (letter,) = (json.loads(letter) for letter in fakes.queue.dead_letters)
         assert (letter["key"], letter["body"]) == (None, body)
         assert fakes.queue.messages == {}
 
@@ -315,7 +315,7 @@ class TestCrashes:
         assert (cleaned.archived, cleaned.quarantined) == (MERGED, 1)
         assert fakes.objects.keys("delta/") == set()
         assert fakes.queue.messages == {}
-        assert {json.loads(letter)["key"] for letter in fakes.queue.letters} == {outcomes[-1].key}
+        assert {json.loads(letter)["key"] for letter in fakes.queue.dead_letters} == {outcomes[-1].key}
         self.expect_every_delta_somewhere(fakes, bodies)
 
     def expect_every_delta_somewhere(self, fakes: Fakes, bodies: dict[str, bytes]) -> None:

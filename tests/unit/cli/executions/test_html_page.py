@@ -9,7 +9,7 @@ import pytest
 from chromadb_compaction.cli.executions.chart import draw
 from chromadb_compaction.cli.executions.failure_report import tell_failure
 from chromadb_compaction.cli.executions.html_page import page
-from tests.histories import BATCH, Told, a_failed_execution
+from tests.histories import BATCH, RecordedExecution, a_failed_execution
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 VOID = {"meta", "br"}
@@ -40,7 +40,7 @@ class Parsed(HTMLParser):
         self.text += data
 
 
-def html_of(told: Told) -> str:
+def html_of(told: RecordedExecution) -> str:
     return page(told.execution, told.timeline, tell_failure(told.execution, told.timeline, None))
 
 

@@ -16,8 +16,8 @@ from tests.puts import (
     DELTAS,
     RECORDS,
     KilledError,
-    a_cloud_of_small_deltas,
     deltas_of,
+    fakes_with_small_deltas,
     holding,
     journals,
     put,
@@ -28,7 +28,7 @@ from tests.puts import (
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
-    return a_cloud_of_small_deltas(monkeypatch)
+    return fakes_with_small_deltas(monkeypatch)
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from tests.puts import (
     ALL,
     DELTAS,
     RECORDS,
-    a_cloud_of_small_deltas,
     deltas_of,
+    fakes_with_small_deltas,
     holding,
     journals,
     put,
@@ -34,7 +34,7 @@ from tests.puts import (
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
-    return a_cloud_of_small_deltas(monkeypatch)
+    return fakes_with_small_deltas(monkeypatch)
 
 
 @pytest.fixture
