@@ -119,6 +119,16 @@ class InMemoryObjectStore:
         """Return the keys under `prefix`. Not listed in `calls`."""
         return {key for key in self.objects if key.startswith(prefix)}
 
+    def run_before_next(self, call: str, action: Callable[[str], object]) -> None:
+        """Run `action` with the key once, just before the next `call`. It replaces the hook `before`."""
+
+        def run_once(name: str, key: str) -> None:
+            if name == call:
+                self.before = _nothing
+                action(key)
+
+        self.before = run_once
+
     def _begin(self, call: str, key: str) -> None:
         self.calls.append((call, key))
         self.before(call, key)

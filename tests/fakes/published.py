@@ -24,6 +24,13 @@ def put_delta(fakes: Fakes, number: int, *, collection: str = "docs", body: byte
     return key
 
 
+def put_quarantined(fakes: Fakes, number: int, *, reason: str = "row 7 holds NaN") -> DeltaOutcome:
+    """Store a pending delta and its copy in quarantine/, as MergeBatch does, and return its outcome."""
+    key = put_delta(fakes, number)
+    fakes.objects.put(layout.quarantine_key(key), fakes.objects.objects[key].body)
+    return outcome_of(fakes, key, "quarantined", reason)
+
+
 def outcome_of(fakes: Fakes, key: str, status: DeltaStatus = "merged", reason: str | None = None) -> DeltaOutcome:
     """Return the outcome that MergeBatch reports for the stored delta."""
     found = fakes.objects.objects[key]

@@ -1,4 +1,4 @@
-"""The fakes within this process, beyond the contracts that its stores pass: faults, and state that can be restored."""
+"""The in-process AWS, beyond the contracts that its stores pass: faults, and saved state."""
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -20,7 +20,7 @@ SETTINGS = load_settings(
 
 
 class Killed(BaseException):
-    """What ends a process."""
+    """A simulated end of the process."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def services(aws: InProcessAws) -> Services:
     return aws.services(SETTINGS)
 
 
-def test_what_stood_when_it_was_saved_stands_again_in_every_service(aws: InProcessAws, services: Services) -> None:
+def test_restore_brings_back_the_saved_state_of_every_service(aws: InProcessAws, services: Services) -> None:
     services.objects.put("a", b"one")
     saved = aws.save()
     for _ in range(2):
@@ -53,19 +53,17 @@ def test_what_stood_when_it_was_saved_stands_again_in_every_service(aws: InProce
         assert list(services.queue.receive(1)) == []
 
 
-def test_a_response_that_is_lost_once_makes_the_client_repeat_what_took_effect(
-    aws: InProcessAws, services: Services
-) -> None:
+def test_the_client_repeats_a_request_whose_response_was_lost(aws: InProcessAws, services: Services) -> None:
     calls: list[str] = []
 
-    def lose_the_first(call: Call, perform: Perform) -> Answer:
+    def lose_the_first_response(call: Call, perform: Perform) -> Answer:
         calls.append(str(call))
         answer = perform()
         if len(calls) == 1:
             raise ReadTimeoutError(endpoint_url=call.request.url)
         return answer
 
-    aws.intercept = lose_the_first
+    aws.intercept = lose_the_first_response
 
     with pytest.raises(PreconditionFailedError):
         services.objects.put_if("CURRENT", b"one", etag=None)
@@ -73,7 +71,7 @@ def test_a_response_that_is_lost_once_makes_the_client_repeat_what_took_effect(
     assert aws.s3.buckets.objects["bucket"]["CURRENT"].body == b"one"
 
 
-def test_throttling_that_lasts_is_given_up_after_five_repetitions(aws: InProcessAws, services: Services) -> None:
+def test_lasting_throttling_fails_after_five_retries(aws: InProcessAws, services: Services) -> None:
     calls: list[str] = []
 
     def throttle(call: Call, perform: Perform) -> Answer:
@@ -87,7 +85,7 @@ def test_throttling_that_lasts_is_given_up_after_five_repetitions(aws: InProcess
     assert calls == ["dynamodb.PutItem table"] * 6
 
 
-def test_what_ends_a_process_is_caught_by_no_client(aws: InProcessAws, services: Services) -> None:
+def test_a_base_exception_is_not_caught_by_any_client(aws: InProcessAws, services: Services) -> None:
     def kill(call: Call, perform: Perform) -> Answer:
         perform()
         raise Killed

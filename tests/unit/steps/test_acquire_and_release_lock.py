@@ -1,4 +1,4 @@
-"""AcquireLock and ReleaseLock: one execution at a time, and only the owner lets go."""
+"""AcquireLock and ReleaseLock: one execution at a time, and only the owner releases the lease."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.fakes.services import EXECUTION, new_fakes
 OTHER = EXECUTION + "-other"
 
 
-def test_the_lease_is_taken_for_the_configured_time() -> None:
+def test_the_lease_is_acquired_for_the_configured_time() -> None:
     fakes = new_fakes(lock_timeout_minutes=20)
 
     lease = acquire_lock(AcquireLockRequest(execution=EXECUTION), fakes.services)
@@ -19,7 +19,7 @@ def test_the_lease_is_taken_for_the_configured_time() -> None:
     assert (lease.owner, lease.expires_at - lease.acquired_at) == (EXECUTION, 1200)
 
 
-def test_a_second_execution_is_told_who_works() -> None:
+def test_a_second_execution_learns_the_holder() -> None:
     fakes = new_fakes()
     acquire_lock(AcquireLockRequest(execution=EXECUTION), fakes.services)
 
@@ -52,7 +52,7 @@ def test_the_owner_releases_in_one_call() -> None:
     assert fakes.leases.calls == ["release"]
 
 
-def test_whoever_is_not_the_owner_learns_who_is() -> None:
+def test_releasing_another_owners_lease_returns_the_holder() -> None:
     fakes = new_fakes()
     fakes.hold_lease(OTHER)
 
@@ -61,7 +61,7 @@ def test_whoever_is_not_the_owner_learns_who_is() -> None:
     assert released == ReleasedLock(released=False, holder=OTHER)
 
 
-def test_releasing_again_finds_nobody() -> None:
+def test_releasing_again_finds_no_holder() -> None:
     fakes = new_fakes()
     fakes.hold_lease()
     release_lock(ReleaseLockRequest(execution=EXECUTION), fakes.services)

@@ -1,25 +1,23 @@
-"""A clean-up that is overtaken by a rollback between its last look at the pointer and its deletes."""
+"""A rollback between the last pointer check of a clean-up and its deletes."""
 
 from tests.fakes.published import a_snapshot_id
 from tests.merged_history import MergedHistory
 
 
-def overtaken(history: MergedHistory) -> None:
-    """Let the next clean-up stand still at its first delete while an operator rolls back to snapshot 1."""
+def roll_back_during_the_next_clean_up(history: MergedHistory) -> None:
+    """Let an operator roll back to snapshot 1 just before the first delete of the next clean-up."""
 
-    def roll_back(call: str, key: str) -> None:
-        if call == "delete_if":
-            history.fakes.objects.before = lambda _call, _key: None
-            history.fakes.leases.leases.clear()
-            history.roll_back(1, replay=True)
+    def roll_back(_key: str) -> None:
+        history.fakes.leases.leases.clear()
+        history.roll_back(1, replay=True)
 
-    history.fakes.objects.before = roll_back
+    history.fakes.objects.run_before_next("delete_if", roll_back)
 
 
-def test_what_was_replayed_meanwhile_is_pending_again() -> None:
+def test_deltas_replayed_during_clean_up_are_pending_again() -> None:
     history = MergedHistory()
     history.publish(1)
-    overtaken(history)
+    roll_back_during_the_next_clean_up(history)
 
     history.publish(2)
 
@@ -27,10 +25,10 @@ def test_what_was_replayed_meanwhile_is_pending_again() -> None:
     assert history.pending == {history.merged[2]}
 
 
-def test_what_was_written_again_under_the_same_name_stays_as_it_is() -> None:
+def test_a_delta_rewritten_during_clean_up_is_not_overwritten() -> None:
     history = MergedHistory()
     history.publish(1)
-    overtaken(history)
+    roll_back_during_the_next_clean_up(history)
 
     def write_again(call: str, key: str) -> None:
         if call == "delete_if":

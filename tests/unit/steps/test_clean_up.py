@@ -1,7 +1,6 @@
-"""What was merged leaves delta/ only while it is published, only as it was merged, and never without a copy."""
+"""CleanUp: a delta leaves delta/ only while its snapshot is published, unchanged, and after it was copied."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
 from chromadb_compaction.ports import DeltaNotification
 from chromadb_compaction.steps.clean_up import clean_up
-from tests.fakes.published import a_snapshot_id, outcome_of, point_to, publish, put_delta, put_snapshot
+from tests.fakes.published import a_snapshot_id, outcome_of, point_to, publish, put_delta, put_quarantined, put_snapshot
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 MERGED = 3
@@ -31,26 +30,8 @@ def merge(fakes: Fakes, count: int = MERGED) -> list[DeltaOutcome]:
     return [outcome_of(fakes, put_delta(fakes, n)) for n in range(count)]
 
 
-def refuse(fakes: Fakes, number: int = 99, reason: str = "row 7 holds NaN") -> DeltaOutcome:
-    key = put_delta(fakes, number)
-    fakes.objects.put(layout.quarantine_key(key), fakes.objects.objects[key].body)
-    return outcome_of(fakes, key, "quarantined", reason)
-
-
-def ring(fakes: Fakes, *keys: str) -> None:
+def notify(fakes: Fakes, *keys: str) -> None:
     fakes.queue.notify([DeltaNotification(key, 1, 1) for key in keys])
-
-
-def when(fakes: Fakes, call: str, then: Callable[[], object]) -> None:
-    """Run `then` once, just before the store's next `call`."""
-    waiting = [True]
-
-    def hook(name: str, _key: str) -> None:
-        if name == call and waiting:
-            waiting.clear()
-            then()
-
-    fakes.objects.before = hook
 
 
 class TestArchiving:
@@ -67,7 +48,7 @@ class TestArchiving:
             layout.pending_key(key): fakes.objects.objects[key].body for key in fakes.objects.keys("compacted/")
         } == bodies
 
-    def test_what_the_pass_did_not_merge_stays_pending(self) -> None:
+    def test_deltas_that_the_pass_did_not_merge_stay_pending(self) -> None:
         fakes = new_fakes()
         outcomes = merge(fakes)
         late = put_delta(fakes, 50)
@@ -77,17 +58,17 @@ class TestArchiving:
 
         assert fakes.objects.keys("delta/") == {late, missing.key}
 
-    def test_a_second_run_answers_as_the_first_and_changes_nothing(self) -> None:
+    def test_a_second_run_returns_the_first_result_and_changes_nothing(self) -> None:
         fakes = new_fakes()
-        snapshot_id = publish(fakes, 1, [*merge(fakes), refuse(fakes)])
+        snapshot_id = publish(fakes, 1, [*merge(fakes), put_quarantined(fakes, 99)])
         first = run(fakes, snapshot_id)
-        standing = dict(fakes.objects.objects)
+        before = dict(fakes.objects.objects)
 
         assert run(fakes, snapshot_id) == first
-        assert fakes.objects.objects == standing
+        assert fakes.objects.objects == before
         assert len(fakes.queue.dead_letters) == 1
 
-    def test_a_delta_that_is_already_gone_is_no_trouble(self) -> None:
+    def test_a_delta_that_was_already_deleted_counts_as_archived(self) -> None:
         fakes = new_fakes()
         outcomes = merge(fakes)
         snapshot_id = publish(fakes, 1, outcomes)
@@ -108,7 +89,7 @@ class TestArchiving:
         fakes = new_fakes()
         outcomes = merge(fakes)
         snapshot_id = publish(fakes, 1, outcomes)
-        when(fakes, "delete_if", lambda: fakes.objects.put(outcomes[1].key, b"other content"))
+        fakes.objects.run_before_next("delete_if", lambda _key: fakes.objects.put(outcomes[1].key, b"other content"))
 
         assert run(fakes, snapshot_id).archived == MERGED - 1
         assert fakes.objects.objects[outcomes[1].key].body == b"other content"
@@ -138,7 +119,7 @@ class TestArchiving:
 
 
 class TestPassesThatPublishedNothing:
-    def test_deltas_that_changed_nothing_are_archived_under_the_standing_snapshot(self) -> None:
+    def test_deltas_that_changed_nothing_are_archived_under_the_published_snapshot(self) -> None:
         fakes = new_fakes()
         snapshot_id = publish(fakes, 1, [])
         outcome = layout.outcome_key(EXECUTION, 1)
@@ -147,10 +128,10 @@ class TestPassesThatPublishedNothing:
         assert run(fakes, snapshot_id, outcome).archived == MERGED
         assert layout.cleaned_key(snapshot_id) not in fakes.objects.objects
 
-    def test_before_the_first_snapshot_empty_and_refused_deltas_go_too(self) -> None:
+    def test_empty_and_quarantined_deltas_are_archived_before_the_first_snapshot(self) -> None:
         fakes = new_fakes()
         outcome = layout.outcome_key(EXECUTION, 1)
-        fakes.objects.put(outcome, pack_outcomes([*merge(fakes), refuse(fakes)]))
+        fakes.objects.put(outcome, pack_outcomes([*merge(fakes), put_quarantined(fakes, 99)]))
 
         cleaned = run(fakes, None, outcome)
 
@@ -159,7 +140,7 @@ class TestPassesThatPublishedNothing:
 
 
 class TestAnotherSnapshotPublished:
-    def test_a_snapshot_rolled_back_before_keeps_its_deltas_pending(self) -> None:
+    def test_deltas_of_a_rolled_back_snapshot_stay_pending(self) -> None:
         fakes = new_fakes()
         put_snapshot(fakes, 1)
         outcomes = merge(fakes)
@@ -172,12 +153,12 @@ class TestAnotherSnapshotPublished:
         assert fakes.objects.keys("compacted/") == set()
         assert fakes.objects.keys("delta/") == {o.key for o in outcomes}
 
-    def test_a_snapshot_rolled_back_while_its_deltas_are_copied_keeps_them_pending(self) -> None:
+    def test_deltas_of_a_snapshot_rolled_back_during_the_copies_stay_pending(self) -> None:
         fakes = new_fakes()
         put_snapshot(fakes, 1)
-        outcomes = [*merge(fakes), refuse(fakes)]
+        outcomes = [*merge(fakes), put_quarantined(fakes, 99)]
         snapshot_id = publish(fakes, 2, outcomes)
-        when(fakes, "copy", lambda: point_to(fakes, 1, swap=3))
+        fakes.objects.run_before_next("copy", lambda _key: point_to(fakes, 1, swap=3))
 
         cleaned = run(fakes, snapshot_id)
 
@@ -186,7 +167,7 @@ class TestAnotherSnapshotPublished:
         assert layout.cleaned_key(snapshot_id) not in fakes.objects.objects
         assert fakes.queue.dead_letters == []
 
-    def test_a_snapshot_that_another_replaced_leaves_its_deltas_to_the_next_pass(self) -> None:
+    def test_deltas_of_a_replaced_snapshot_stay_pending(self) -> None:
         fakes = new_fakes()
         outcomes = merge(fakes)
         snapshot_id = publish(fakes, 1, outcomes)
@@ -195,7 +176,7 @@ class TestAnotherSnapshotPublished:
         assert run(fakes, snapshot_id).skipped
         assert fakes.objects.keys("delta/") == {o.key for o in outcomes}
 
-    def test_a_snapshot_whose_pointer_is_gone_is_not_published(self) -> None:
+    def test_a_snapshot_without_a_pointer_is_not_published(self) -> None:
         fakes = new_fakes()
         snapshot_id = publish(fakes, 1, merge(fakes))
         fakes.objects.delete(["snapshot/CURRENT"])
@@ -204,78 +185,78 @@ class TestAnotherSnapshotPublished:
 
 
 class TestQuarantine:
-    def test_a_refused_delta_leaves_delta_and_its_reason_reaches_the_dead_letters(self) -> None:
+    def test_a_quarantined_delta_leaves_delta_and_its_reason_is_dead_lettered(self) -> None:
         fakes = new_fakes()
-        refused = refuse(fakes)
+        quarantined = put_quarantined(fakes, 99)
 
-        cleaned = run(fakes, publish(fakes, 1, [refused]))
+        cleaned = run(fakes, publish(fakes, 1, [quarantined]))
 
         assert cleaned.quarantined == 1
         assert fakes.objects.keys("delta/") == set()
-        assert [json.loads(letter) for letter in fakes.queue.dead_letters] == [
-            {"format": 1, "key": refused.key, "reason": "row 7 holds NaN"}
+        assert [json.loads(message) for message in fakes.queue.dead_letters] == [
+            {"format": 1, "key": quarantined.key, "reason": "row 7 holds NaN"}
         ]
 
     @pytest.mark.parametrize("copy", [None, b"cut"])
-    def test_a_refused_delta_without_a_whole_copy_stays_pending(self, copy: bytes | None) -> None:
+    def test_a_quarantined_delta_without_a_complete_copy_stays_pending(self, copy: bytes | None) -> None:
         fakes = new_fakes()
-        refused = refuse(fakes)
-        quarantined = layout.quarantine_key(refused.key)
-        fakes.objects.delete([quarantined])
+        quarantined = put_quarantined(fakes, 99)
+        key = layout.quarantine_key(quarantined.key)
+        fakes.objects.delete([key])
         if copy is not None:
-            fakes.objects.put(quarantined, copy)
+            fakes.objects.put(key, copy)
 
-        cleaned = run(fakes, publish(fakes, 1, [refused]))
+        cleaned = run(fakes, publish(fakes, 1, [quarantined]))
 
         assert cleaned.quarantined == 0
-        assert fakes.objects.keys("delta/") == {refused.key}
+        assert fakes.objects.keys("delta/") == {quarantined.key}
         assert fakes.queue.dead_letters == []
 
-    def test_a_refused_delta_rewritten_meanwhile_stays_pending(self) -> None:
+    def test_a_quarantined_delta_that_was_rewritten_stays_pending(self) -> None:
         fakes = new_fakes()
-        refused = refuse(fakes)
-        snapshot_id = publish(fakes, 1, [refused])
-        fakes.objects.put(refused.key, b"mended")
+        quarantined = put_quarantined(fakes, 99)
+        snapshot_id = publish(fakes, 1, [quarantined])
+        fakes.objects.put(quarantined.key, b"fixed")
 
         assert run(fakes, snapshot_id).quarantined == 0
-        assert fakes.objects.objects[refused.key].body == b"mended"
+        assert fakes.objects.objects[quarantined.key].body == b"fixed"
 
 
-class TestNotices:
-    def test_notices_of_moved_deltas_are_deleted(self) -> None:
+class TestNotifications:
+    def test_notifications_of_moved_deltas_are_deleted(self) -> None:
         fakes = new_fakes()
-        outcomes = [*merge(fakes), refuse(fakes)]
-        ring(fakes, *(o.key for o in outcomes), outcomes[0].key)
+        outcomes = [*merge(fakes), put_quarantined(fakes, 99)]
+        notify(fakes, *(o.key for o in outcomes), outcomes[0].key)
 
         assert run(fakes, publish(fakes, 1, outcomes)).messages_deleted == 5
         assert fakes.queue.messages == {}
 
-    def test_a_notice_that_came_late_goes_once_its_delta_is_gone(self) -> None:
+    def test_a_late_notification_is_deleted_if_its_delta_is_gone(self) -> None:
         fakes = new_fakes()
-        ring(fakes, "delta/docs/merged-an-hour-ago.parquet")
+        notify(fakes, "delta/docs/merged-an-hour-ago.parquet")
 
         assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 1
 
-    def test_the_notice_of_a_pending_delta_stays(self) -> None:
+    def test_the_notification_of_a_pending_delta_stays(self) -> None:
         fakes = new_fakes()
-        ring(fakes, put_delta(fakes, 50))
+        notify(fakes, put_delta(fakes, 50))
 
         assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 0
         assert len(fakes.queue.messages) == 1
 
     @pytest.mark.parametrize("body", ["hello", '{"format": 1, "key": "elsewhere/x.parquet", "rows": 1, "bytes": 1}'])
-    def test_a_message_that_is_no_notice_goes_to_the_dead_letters(self, body: str) -> None:
+    def test_a_message_that_is_not_a_notification_is_dead_lettered(self, body: str) -> None:
         fakes = new_fakes()
         fakes.queue.send(body)
 
         assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 1
-        (letter,) = (json.loads(letter) for letter in fakes.queue.dead_letters)
-        assert (letter["key"], letter["body"]) == (None, body)
+        (message,) = (json.loads(message) for message in fakes.queue.dead_letters)
+        assert (message["key"], message["body"]) == (None, body)
         assert fakes.queue.messages == {}
 
-    def test_a_flood_of_messages_is_emptied_over_several_clean_ups(self) -> None:
+    def test_one_clean_up_deletes_a_bounded_number_of_messages(self) -> None:
         fakes = new_fakes()
-        ring(fakes, *(f"delta/docs/{n}-gone.parquet" for n in range(1500)))
+        notify(fakes, *(f"delta/docs/{n}-gone.parquet" for n in range(1500)))
 
         first = run(fakes, publish(fakes, 1, merge(fakes)))
 
@@ -285,11 +266,11 @@ class TestNotices:
 class TestCrashes:
     @given(data=st.data())
     @settings(max_examples=60, deadline=None)
-    def test_whatever_call_fails_nothing_is_lost_and_a_retry_finishes(self, data: st.DataObject) -> None:
+    def test_nothing_is_lost_whichever_call_fails_and_a_retry_finishes(self, data: st.DataObject) -> None:
         fakes = new_fakes()
-        outcomes = [*merge(fakes), refuse(fakes)]
+        outcomes = [*merge(fakes), put_quarantined(fakes, 99)]
         bodies = {o.key: fakes.objects.objects[o.key].body for o in outcomes}
-        ring(fakes, *bodies)
+        notify(fakes, *bodies)
         snapshot_id = publish(fakes, 1, outcomes)
         fakes.objects.calls.clear()
         left = data.draw(st.integers(0, 25))
@@ -306,7 +287,7 @@ class TestCrashes:
         try:
             run(fakes, snapshot_id)
         except TransientStorageError:
-            self.expect_every_delta_somewhere(fakes, bodies)
+            self.assert_every_delta_is_stored(fakes, bodies)
         left = 10**9
         fakes.queue.make_visible_again()
 
@@ -315,17 +296,17 @@ class TestCrashes:
         assert (cleaned.archived, cleaned.quarantined) == (MERGED, 1)
         assert fakes.objects.keys("delta/") == set()
         assert fakes.queue.messages == {}
-        assert {json.loads(letter)["key"] for letter in fakes.queue.dead_letters} == {outcomes[-1].key}
-        self.expect_every_delta_somewhere(fakes, bodies)
+        assert {json.loads(message)["key"] for message in fakes.queue.dead_letters} == {outcomes[-1].key}
+        self.assert_every_delta_is_stored(fakes, bodies)
 
-    def expect_every_delta_somewhere(self, fakes: Fakes, bodies: dict[str, bytes]) -> None:
+    def assert_every_delta_is_stored(self, fakes: Fakes, bodies: dict[str, bytes]) -> None:
         for key, body in bodies.items():
             places = (key, layout.compacted_key(key), layout.quarantine_key(key))
             assert body in {fakes.objects.objects[place].body for place in places if place in fakes.objects.objects}
 
 
 class TestPruningAfterwards:
-    def test_snapshots_past_their_retention_go(self) -> None:
+    def test_snapshots_past_their_retention_are_pruned(self) -> None:
         fakes = new_fakes(snapshot_retention_count=1)
         put_snapshot(fakes, 1)
         fakes.clock.tick(3 * 86_400)

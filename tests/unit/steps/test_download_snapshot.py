@@ -1,4 +1,4 @@
-"""DownloadSnapshot: a verified copy of what the pass touches, and the shape that every delta must fit."""
+"""DownloadSnapshot: a verified copy of the pass's collections, and the shape that their deltas must fit."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def downloads(fakes: Fakes) -> set[str]:
     return {key.rpartition("/")[2] for call, key in fakes.objects.calls if call == "download"}
 
 
-def forget_copies(fakes: Fakes) -> None:
-    """Leave the cache as a fresh process on another machine would find it."""
-    Path(fakes.settings.chromadb_cache_dir).rename(fakes.settings.chromadb_cache_dir + "-forgotten")
+def lose_copies(fakes: Fakes) -> None:
+    """Remove the cache, as if the next task ran on another machine."""
+    Path(fakes.settings.chromadb_cache_dir).rename(fakes.settings.chromadb_cache_dir + "-lost")
 
 
 def test_a_new_collection_takes_the_shape_of_its_oldest_upsert(fakes: Fakes) -> None:
@@ -71,13 +71,13 @@ def test_a_new_collection_takes_the_shape_of_its_oldest_upsert(fakes: Fakes) -> 
     assert one.download().collections == [shape(2, space="cosine", function="wordllama")]
 
 
-def test_json_lines_have_a_shape_too(fakes: Fakes) -> None:
+def test_a_json_lines_delta_gives_a_shape(fakes: Fakes) -> None:
     one = a_pass(fakes, a_jsonl_delta([{"id": "a", "embedding": [1, 0, 0]}]))
 
     assert one.download().collections == [shape(3)]
 
 
-def test_a_bad_delta_has_no_say_in_the_shape(fakes: Fakes) -> None:
+def test_a_corrupt_delta_does_not_decide_the_shape(fakes: Fakes) -> None:
     one = a_pass(
         fakes,
         a_delta({"a": [float("nan"), 0]}, at=NOW),
@@ -88,7 +88,7 @@ def test_a_bad_delta_has_no_say_in_the_shape(fakes: Fakes) -> None:
     assert one.download().collections == [shape(3)]
 
 
-def test_a_delta_that_changed_since_the_listing_has_no_say_in_the_shape(fakes: Fakes) -> None:
+def test_a_delta_rewritten_since_the_listing_does_not_decide_the_shape(fakes: Fakes) -> None:
     changed = a_delta({"a": [1, 0]}, at=NOW)
     one = a_pass(fakes, changed, a_delta({"a": [1, 0, 0]}, at=NOW + 1))
     fakes.objects.put(changed.key, a_delta({"a": [1, 0, 0, 0]}).body)
@@ -96,7 +96,7 @@ def test_a_delta_that_changed_since_the_listing_has_no_say_in_the_shape(fakes: F
     assert one.download().collections == [shape(3)]
 
 
-def test_a_collection_that_only_saw_deletes_has_no_dimension(fakes: Fakes) -> None:
+def test_a_collection_with_only_deletes_has_no_dimension(fakes: Fakes) -> None:
     assert a_pass(fakes, a_delta(deletes=["a"])).download().collections == [shape(None)]
 
 
@@ -108,7 +108,7 @@ def test_the_first_upsert_after_deletes_gives_the_shape(fakes: Fakes) -> None:
     assert one.download().collections == [shape(2, space="ip")]
 
 
-def test_an_existing_collection_keeps_its_shape_and_no_delta_is_read_for_it(fakes: Fakes) -> None:
+def test_an_existing_collection_keeps_its_shape_and_no_delta_is_read(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, header={"format": 1, "space": "cosine"}))
     one = a_pass(fakes, a_delta({"b": [1, 0, 0]}, at=NOW + 1, header={"format": 1, "space": "ip"}))
 
@@ -116,7 +116,7 @@ def test_an_existing_collection_keeps_its_shape_and_no_delta_is_read_for_it(fake
     assert not any(key.startswith("delta/") for _, key in fakes.objects.calls)
 
 
-def test_the_shapes_stand_where_merge_batch_reads_them(fakes: Fakes) -> None:
+def test_the_shapes_are_written_where_merge_batch_reads_them(fakes: Fakes) -> None:
     one = a_pass(fakes, a_delta({"a": [1, 0]}))
 
     answer = one.download()
@@ -124,7 +124,7 @@ def test_the_shapes_stand_where_merge_batch_reads_them(fakes: Fakes) -> None:
     assert SHAPES.validate_json(fakes.objects.get(shapes_key(one.execution, 1)).body) == answer.collections
 
 
-def test_the_copy_of_the_last_publication_is_still_here(fakes: Fakes) -> None:
+def test_the_copy_of_the_last_published_snapshot_is_cached(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     one = a_pass(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
@@ -134,9 +134,9 @@ def test_the_copy_of_the_last_publication_is_still_here(fakes: Fakes) -> None:
     assert downloads(fakes) == set()
 
 
-def test_a_fresh_process_downloads_the_collections_that_are_touched_and_no_others(fakes: Fakes) -> None:
+def test_a_new_process_downloads_only_the_collections_of_the_pass(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
-    forget_copies(fakes)
+    lose_copies(fakes)
     one = a_pass(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
     answer = one.download()
@@ -147,9 +147,9 @@ def test_a_fresh_process_downloads_the_collections_that_are_touched_and_no_other
     assert not any("/others/" in key for _, key in fakes.objects.calls)
 
 
-def test_a_retry_finds_what_the_first_run_downloaded(fakes: Fakes) -> None:
+def test_a_retry_uses_the_download_of_the_first_run(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    forget_copies(fakes)
+    lose_copies(fakes)
     one = a_pass(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     first = one.download()
 
@@ -158,34 +158,34 @@ def test_a_retry_finds_what_the_first_run_downloaded(fakes: Fakes) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "shortened", "altered"])
-def test_a_damaged_file_is_named_with_the_way_back(fakes: Fakes, damage: str) -> None:
+def test_a_damaged_file_is_named_with_the_rollback_command(fakes: Fakes, damage: str) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1))
-    forget_copies(fakes)
-    victim = max(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
-    body = fakes.objects.get(victim).body
-    fakes.objects.delete([victim])
+    lose_copies(fakes)
+    damaged = max(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    body = fakes.objects.get(damaged).body
+    fakes.objects.delete([damaged])
     if damage != "missing":
-        fakes.objects.put(victim, body[:-1] if damage == "shortened" else body[:-1] + b"\xff")
+        fakes.objects.put(damaged, body[:-1] if damage == "shortened" else body[:-1] + b"\xff")
     one = a_pass(fakes, a_delta({"c": [1, 0]}, at=NOW + 2))
 
-    with pytest.raises(SnapshotCorruptError, match=f"{victim} .*snapshots rollback {first.snapshot_id}"):
+    with pytest.raises(SnapshotCorruptError, match=f"{damaged} .*snapshots rollback {first.snapshot_id}"):
         one.download()
 
 
-def test_an_ancestor_that_shares_the_damaged_file_is_no_way_back(fakes: Fakes) -> None:
+def test_an_ancestor_that_shares_the_damaged_file_is_not_suggested(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1, collection="others"))
-    forget_copies(fakes)
-    victim = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("docs/chroma.sqlite3"))
-    fakes.objects.delete([victim])
+    lose_copies(fakes)
+    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("docs/chroma.sqlite3"))
+    fakes.objects.delete([damaged])
     one = a_pass(fakes, a_delta({"c": [1, 0]}, at=NOW + 2))
 
     with pytest.raises(SnapshotCorruptError, match="no ancestor of this snapshot does without it"):
         one.download()
 
 
-def test_a_base_that_is_no_longer_published_stops_the_pass_early(fakes: Fakes) -> None:
+def test_a_base_that_is_no_longer_published_stops_the_pass(fakes: Fakes) -> None:
     one = a_pass(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1))
     one.take_lease()
@@ -194,11 +194,11 @@ def test_a_base_that_is_no_longer_published_stops_the_pass_early(fakes: Fakes) -
         one.download()
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_transferred(
+def test_a_disk_that_is_too_small_is_reported_before_any_transfer(
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    forget_copies(fakes)
+    lose_copies(fakes)
     one = a_pass(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(total=9, used=8, free=1))
 

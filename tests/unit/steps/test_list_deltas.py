@@ -1,4 +1,4 @@
-"""What a pass takes, from where it starts, and what it costs when there is nothing or very much to do."""
+"""ListDeltas: the plan of a pass, its base, and its cost without deltas and with a huge backlog."""
 
 import json
 import tracemalloc
@@ -18,7 +18,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.release_lock import release_lock
-from tests.fakes.published import outcome_of, point_to, publish, put_delta, put_snapshot
+from tests.fakes.published import outcome_of, point_to, publish, put_delta, put_quarantined, put_snapshot
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 STATE_LIMIT = 256 * 1024
@@ -35,7 +35,7 @@ def listed(fakes: Fakes, listing: DeltaListing) -> list[ObjectInfo]:
     return [delta for manifest in manifests for delta in manifest]
 
 
-def test_the_first_pass_starts_from_nothing_and_takes_what_is_pending() -> None:
+def test_the_first_pass_starts_without_a_base_and_takes_the_pending_deltas() -> None:
     fakes = new_fakes()
     keys = [put_delta(fakes, n) for n in range(3)]
     fakes.clock.tick(60)
@@ -67,7 +67,7 @@ def test_the_pass_starts_from_the_published_snapshot() -> None:
     assert base.etag == fakes.objects.objects["snapshot/CURRENT"].etag
 
 
-def test_an_idle_execution_makes_at_most_eight_calls_from_all_its_tasks() -> None:
+def test_an_idle_execution_makes_at_most_eight_calls() -> None:
     fakes = new_fakes()
     snapshot_id = publish(fakes, 1, [])
     fakes.objects.put(layout.cleaned_key(snapshot_id), b"{}")
@@ -82,7 +82,7 @@ def test_an_idle_execution_makes_at_most_eight_calls_from_all_its_tasks() -> Non
     assert fakes.calls <= 8
 
 
-def test_what_is_no_delta_at_all_is_still_taken_so_that_it_can_be_refused_with_a_reason() -> None:
+def test_an_object_that_is_not_a_delta_is_listed_so_that_it_is_quarantined() -> None:
     fakes = new_fakes()
     fakes.objects.put("delta/notes.txt", b"hello")
     fakes.objects.put("delta/docs/", b"")
@@ -93,7 +93,7 @@ def test_what_is_no_delta_at_all_is_still_taken_so_that_it_can_be_refused_with_a
     assert listing.pending == 1
 
 
-def test_a_pass_is_numbered_after_the_one_before() -> None:
+def test_a_pass_has_the_number_after_the_previous_one() -> None:
     fakes = new_fakes()
     put_delta(fakes, 1)
 
@@ -103,7 +103,7 @@ def test_a_pass_is_numbered_after_the_one_before() -> None:
     assert listing.batches[0].key == "work/first/5/batches/0000.json"
 
 
-def test_the_last_pass_of_an_execution_announces_no_more() -> None:
+def test_the_last_pass_of_an_execution_does_not_report_more() -> None:
     fakes = new_fakes(max_passes=3, compaction_batch_size=1, max_batches_per_pass=1)
     put_delta(fakes, 1)
     put_delta(fakes, 2)
@@ -128,7 +128,7 @@ def test_without_the_lease_nothing_is_listed() -> None:
     assert fakes.objects.calls == []
 
 
-def test_a_pointer_that_cannot_be_read_stops_the_pass_and_names_it() -> None:
+def test_an_unreadable_pointer_stops_the_pass_and_is_named() -> None:
     fakes = new_fakes()
     fakes.objects.put("snapshot/CURRENT", b"garbage")
 
@@ -136,7 +136,7 @@ def test_a_pointer_that_cannot_be_read_stops_the_pass_and_names_it() -> None:
         list_pass(fakes)
 
 
-def test_a_lost_pointer_stops_the_pass_and_names_the_newest_snapshot_that_was_published() -> None:
+def test_a_lost_pointer_stops_the_pass_and_the_newest_published_snapshot_is_named() -> None:
     fakes = new_fakes()
     for number in (1, 2, 3):
         fakes.objects.put(layout.cleaned_key(put_snapshot(fakes, number)), b"{}")
@@ -146,7 +146,7 @@ def test_a_lost_pointer_stops_the_pass_and_names_the_newest_snapshot_that_was_pu
 
 
 @pytest.mark.parametrize(("deltas", "most_megabytes"), [(10_000, 32), (100_000, 256)])
-def test_a_huge_backlog_costs_bounded_memory_and_state(deltas: int, most_megabytes: int) -> None:
+def test_a_huge_backlog_needs_bounded_memory_and_state(deltas: int, most_megabytes: int) -> None:
     fakes = new_fakes()
     for n in range(deltas):
         put_delta(fakes, n, body=b"x", collection=f"a-collection-with-a-name-of-some-length-{n % 3}")
@@ -163,23 +163,20 @@ def test_a_huge_backlog_costs_bounded_memory_and_state(deltas: int, most_megabyt
     assert peak < most_megabytes * MEBIBYTE
 
 
-def test_a_clean_up_that_was_left_undone_is_finished_before_anything_is_listed() -> None:
+def test_an_unfinished_clean_up_is_finished_before_the_listing() -> None:
     fakes = new_fakes()
-    merged, refused, fresh = (put_delta(fakes, n) for n in range(3))
-    fakes.objects.put(layout.quarantine_key(refused), fakes.objects.objects[refused].body)
-    snapshot_id = publish(
-        fakes, 1, [outcome_of(fakes, merged), outcome_of(fakes, refused, "quarantined", "row 1 holds NaN")]
-    )
+    merged, pending = put_delta(fakes, 1), put_delta(fakes, 2)
+    snapshot_id = publish(fakes, 1, [outcome_of(fakes, merged), put_quarantined(fakes, 3)])
 
     listing = list_pass(fakes)
 
     assert listing.finished_clean_up_of == snapshot_id
-    assert [delta.key for delta in listed(fakes, listing)] == [fresh]
+    assert [delta.key for delta in listed(fakes, listing)] == [pending]
     assert layout.compacted_key(merged) in fakes.objects.objects
     assert layout.cleaned_key(snapshot_id) in fakes.objects.objects
 
 
-def test_a_finished_clean_up_is_not_done_again() -> None:
+def test_a_finished_clean_up_is_not_repeated() -> None:
     fakes = new_fakes()
     publish(fakes, 1, [outcome_of(fakes, put_delta(fakes, 1))])
     list_pass(fakes)
@@ -189,7 +186,7 @@ def test_a_finished_clean_up_is_not_done_again() -> None:
     assert {call for call, _ in fakes.objects.calls} == {"get", "head", "list"}
 
 
-def test_a_clean_up_whose_list_is_gone_does_not_stop_the_pass() -> None:
+def test_a_clean_up_without_its_list_does_not_stop_the_pass() -> None:
     fakes = new_fakes()
     key = put_delta(fakes, 1)
     snapshot_id = publish(fakes, 1, [outcome_of(fakes, key)])
@@ -200,7 +197,7 @@ def test_a_clean_up_whose_list_is_gone_does_not_stop_the_pass() -> None:
     assert (listing.finished_clean_up_of, listing.deltas) == (None, 1)
 
 
-def test_a_clean_up_that_fails_in_passing_fails_the_pass_for_a_retry() -> None:
+def test_a_transient_error_of_the_clean_up_fails_the_pass_for_a_retry() -> None:
     fakes = new_fakes()
     publish(fakes, 1, [outcome_of(fakes, put_delta(fakes, 1))])
 

@@ -1,4 +1,4 @@
-"""MergeBatch: every delta of a batch is merged, quarantined or missing, and a second run does the same."""
+"""MergeBatch: every delta of a batch is merged, quarantined or missing, and a second run has the same result."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ BATCH = batch_key(EXECUTION, 1, 0)
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    made = Services(
+    services = Services(
         settings=Settings(chromadb_bucket="a-bucket", chromadb_cache_dir=str(tmp_path)),
         objects=InMemoryObjectStore(clock=lambda: NOW),
         leases=InMemoryLeaseStore(),
         queue=InMemoryDeltaQueue(),
         clock=lambda: NOW,
     )
-    made.leases.acquire(made.settings.lock_id, EXECUTION, now=NOW, seconds=900)
-    return made
+    services.leases.acquire(services.settings.lock_id, EXECUTION, now=NOW, seconds=900)
+    return services
 
 
 def with_settings(services: Services, **changed: object) -> Services:
@@ -127,31 +127,31 @@ def test_the_run_holds_the_newest_version_of_each_id(services: Services) -> None
 
 
 def test_the_report_accounts_for_every_delta(services: Services) -> None:
-    good, bad = a_delta({"a": [1, 1], "b": [2, 2]}), a_delta({"a": [float("nan"), 1]})
-    infos = listed(services, [good, bad])
+    valid, corrupt = a_delta({"a": [1, 1], "b": [2, 2]}), a_delta({"a": [float("nan"), 1]})
+    infos = listed(services, [valid, corrupt])
     gone = ObjectInfo(key=a_delta().key, bytes=5, etag="gone", modified=NOW)
 
     merge_batch(request_for(services, [*infos, gone]), services)
 
     reason = "row 0 (id 'a'): embedding holds NaN"
     assert outcomes(services) == [
-        DeltaOutcome(key=good.key, etag=infos[0].etag, bytes=infos[0].bytes, status="merged", rows=2),
-        DeltaOutcome(key=bad.key, etag=infos[1].etag, bytes=infos[1].bytes, status="quarantined", reason=reason),
+        DeltaOutcome(key=valid.key, etag=infos[0].etag, bytes=infos[0].bytes, status="merged", rows=2),
+        DeltaOutcome(key=corrupt.key, etag=infos[1].etag, bytes=infos[1].bytes, status="quarantined", reason=reason),
         DeltaOutcome(key=gone.key, etag="gone", bytes=5, status="missing"),
     ]
 
 
-def test_a_bad_delta_is_quarantined_whole_with_its_reason_and_stays_pending(services: Services) -> None:
-    bad = a_delta({"a": [1, 1], "b": [1, 2, 3]})
+def test_a_corrupt_delta_is_quarantined_whole_with_its_reason_and_stays_pending(services: Services) -> None:
+    corrupt = a_delta({"a": [1, 1], "b": [1, 2, 3]})
 
-    result = merge(services, bad)
+    result = merge(services, corrupt)
 
     assert (result.quarantined, result.run) == (1, None)
-    assert services.objects.get(quarantine_key(bad.key)).body == bad.body
-    assert services.objects.get(bad.key).body == bad.body
-    assert json.loads(services.objects.get(reason_key(quarantine_key(bad.key))).body) == {
+    assert services.objects.get(quarantine_key(corrupt.key)).body == corrupt.body
+    assert services.objects.get(corrupt.key).body == corrupt.body
+    assert json.loads(services.objects.get(reason_key(quarantine_key(corrupt.key))).body) == {
         "format": 1,
-        "delta": bad.key,
+        "delta": corrupt.key,
         "reason": "row 1 (id 'b'): embedding has 3 dimensions, but that of row 0 has 2",
         "quarantined_at": NOW,
         "execution": EXECUTION,
@@ -160,7 +160,7 @@ def test_a_bad_delta_is_quarantined_whole_with_its_reason_and_stays_pending(serv
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"),
+    ("corrupt", "reason"),
     [
         (a_delta({"a": [1, 1, 1]}), "its embeddings have 3 dimensions, but the collection 'docs' has 2"),
         (a_delta({"a": [1, 1]}, name="not-a-uuid"), "is not a UUIDv7"),
@@ -170,16 +170,18 @@ def test_a_bad_delta_is_quarantined_whole_with_its_reason_and_stays_pending(serv
         (a_delta({"a": [1, 1]})._replace(key="delta/docs/readme.txt"), "has not the form"),
     ],
 )
-def test_ninety_nine_good_deltas_are_merged_beside_a_bad_one(services: Services, bad: BuiltDelta, reason: str) -> None:
-    good = [a_delta({f"id-{number}": [number, 0]}) for number in range(99)]
+def test_ninety_nine_valid_deltas_are_merged_beside_a_corrupt_one(
+    services: Services, corrupt: BuiltDelta, reason: str
+) -> None:
+    valid = [a_delta({f"id-{number}": [number, 0]}) for number in range(99)]
 
-    result = merge(services, *good, bad)
+    result = merge(services, *valid, corrupt)
 
     assert (result.merged, result.quarantined, result.rows) == (99, 1, 99)
-    assert reason in reason_for(services, bad)
+    assert reason in reason_for(services, corrupt)
 
 
-def test_the_reason_stays_short_however_much_it_quotes(services: Services) -> None:
+def test_the_reason_is_short_even_if_it_quotes_long_values(services: Services) -> None:
     key = "é" * 500_000
     hostile = a_jsonl_delta(
         [{"id": "a", "embedding": [1, 2], "metadata": {key: "x" * 100_000, "n": [[]], "\0" * 9_000: 1}}]
@@ -199,7 +201,7 @@ def test_a_vector_that_cosine_would_turn_into_nan_is_quarantined(services: Servi
     assert reason_for(services, far).startswith("row 1 (id 'b'): embedding is too long a vector for cosine")
 
 
-def test_the_same_vector_is_fine_with_other_distances(services: Services) -> None:
+def test_the_same_vector_is_merged_for_other_distances(services: Services) -> None:
     assert merge(services, a_delta({"a": [1e30, 1]}), space="ip").merged == 1
 
 
@@ -211,7 +213,7 @@ def test_a_file_over_the_limit_is_quarantined_unread(services: Services) -> None
     assert f"the file has {len(large.body)} bytes, more than 100" in reason_for(services, large)
 
 
-def test_a_batch_beyond_the_disk_is_refused_before_any_delta_is_read(
+def test_a_batch_larger_than_the_disk_fails_before_any_delta_is_read(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_for(services, listed(services, [a_delta({"a": [1, 1]})]))
@@ -223,7 +225,7 @@ def test_a_batch_beyond_the_disk_is_refused_before_any_delta_is_read(
     assert not any(key.startswith("delta/") for call, key in calls(services) if call == "get")
 
 
-def test_a_delta_that_the_functions_memory_cannot_hold_is_refused_before_it_is_read(services: Services) -> None:
+def test_a_delta_larger_than_the_memory_fails_the_task_before_it_is_read(services: Services) -> None:
     small = with_settings(services, aws_lambda_function_memory_size=350)
     request = request_for(small, listed(small, [a_delta({"a": [1, 1]})]))
 
@@ -231,13 +233,13 @@ def test_a_delta_that_the_functions_memory_cannot_hold_is_refused_before_it_is_r
         merge_batch(request, small)
 
 
-def test_a_delta_that_is_refused_unread_needs_no_memory(services: Services) -> None:
+def test_a_delta_that_is_quarantined_unread_needs_no_memory(services: Services) -> None:
     small = with_settings(services, aws_lambda_function_memory_size=351, max_delta_bytes=100)
 
     assert merge(small, a_delta({"a": [1, 1]})).quarantined == 1
 
 
-def test_deltas_are_merged_by_way_of_the_disk_when_memory_holds_but_few(
+def test_deltas_are_merged_on_disk_if_memory_holds_only_a_few(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SpillingMerge.__init__, "__kwdefaults__", {"held_bytes": 200, "piece_bytes": 100})
@@ -271,40 +273,40 @@ def test_a_delta_changed_since_the_listing_stays_pending(services: Services) -> 
     assert (result.missing, result.run) == (1, None)
 
 
-def test_a_bad_delta_that_vanishes_before_its_quarantine_is_missing(services: Services) -> None:
-    bad = a_delta({"a": [1]})
-    request = request_for(services, listed(services, [bad]))
+def test_a_corrupt_delta_deleted_before_its_quarantine_is_missing(services: Services) -> None:
+    corrupt = a_delta({"a": [1]})
+    request = request_for(services, listed(services, [corrupt]))
 
-    def vanish(call: str, key: str) -> None:
+    def delete_it(call: str, key: str) -> None:
         if call == "copy":
-            stored(services).pop(bad.key, None)
+            stored(services).pop(corrupt.key, None)
 
     assert isinstance(services.objects, InMemoryObjectStore)
-    services.objects.before = vanish
+    services.objects.before = delete_it
 
     assert merge_batch(request, services).missing == 1
-    assert quarantine_key(bad.key) not in stored(services)
+    assert quarantine_key(corrupt.key) not in stored(services)
 
 
-def test_deltas_of_deletes_alone_need_no_dimension(services: Services) -> None:
+def test_deltas_with_only_deletes_need_no_dimension(services: Services) -> None:
     result = merge(services, a_delta(deletes={"a"}), a_delta(), dimension=None)
 
     assert (result.merged, result.rows) == (2, 1)
 
 
-def test_an_upsert_that_the_pass_was_planned_without_waits_for_the_next(services: Services) -> None:
+def test_an_upsert_that_the_pass_was_planned_without_is_missing(services: Services) -> None:
     assert merge(services, a_delta({"a": [1, 1]}), dimension=None).missing == 1
 
 
-def test_a_name_that_can_be_no_collection_has_no_shape_and_all_its_deltas_are_bad(services: Services) -> None:
-    bad = a_delta({"a": [1, 1]}, collection="x")
-    request = request_for(services, listed(services, [bad]))
+def test_all_deltas_under_an_invalid_collection_name_are_quarantined(services: Services) -> None:
+    corrupt = a_delta({"a": [1, 1]}, collection="x")
+    request = request_for(services, listed(services, [corrupt]))
     batch = request.batch.model_copy(update={"collection": "x"})
 
     result = merge_batch(request.model_copy(update={"batch": batch}), services)
 
     assert result.quarantined == 1
-    assert "breaks the rule" in reason_for(services, bad)
+    assert "breaks the rule" in reason_for(services, corrupt)
 
 
 def test_an_unexpected_error_fails_the_task_and_quarantines_nothing(
@@ -339,7 +341,7 @@ def test_without_the_lease_nothing_is_read(services: Services) -> None:
     assert run_key(BATCH) not in stored(services)
 
 
-def test_a_hundred_deltas_merge_to_the_model(services: Services) -> None:
+def test_a_hundred_deltas_merge_to_the_state_of_a_model(services: Services) -> None:
     chance = np.random.default_rng(7)
     deltas: list[BuiltDelta] = []
     model: dict[str, list[float] | None] = {}

@@ -1,4 +1,4 @@
-"""The producer function's step."""
+"""Produce: records and deletes of a request become deltas."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def test_records_and_deletes_become_one_delta(services: Services) -> None:
     ]
 
 
-def test_the_queue_is_told(services: Services) -> None:
+def test_a_notification_is_sent_for_each_delta(services: Services) -> None:
     result = ask(services, deletes=["a"])
 
-    assert [notice.key for notice in services.queue.receive(10)] == result.deltas
+    assert [notification.key for notification in services.queue.receive(10)] == result.deltas
 
 
 def test_documents_without_embeddings_are_embedded(services: Services) -> None:
@@ -79,7 +79,7 @@ def test_documents_without_embeddings_are_embedded(services: Services) -> None:
     assert delta.header.embedding_function == "wordllama"
 
 
-def test_records_with_embeddings_claim_no_embedding_function(services: Services) -> None:
+def test_records_with_embeddings_name_no_embedding_function(services: Services) -> None:
     result = ask(services, records=[{"id": "a", "embedding": [1]}], space="cosine")
 
     assert only_delta(services, result).header == DeltaHeader(space="cosine", producer="producer function")
@@ -138,7 +138,7 @@ def test_records_with_embeddings_claim_no_embedding_function(services: Services)
         ),
     ],
 )
-def test_a_bad_request_is_refused_and_nothing_is_written(
+def test_an_invalid_request_is_refused_and_nothing_is_written(
     services: Services, event: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -149,7 +149,7 @@ def test_a_bad_request_is_refused_and_nothing_is_written(
     assert not services.objects.objects
 
 
-def test_many_small_requests_become_one_delta_a_collection_the_later_row_winning(services: Services) -> None:
+def test_many_small_requests_become_one_delta_per_collection_and_the_later_row_wins(services: Services) -> None:
     result = ask(
         services,
         requests=[

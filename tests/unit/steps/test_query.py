@@ -1,4 +1,4 @@
-"""Queries: right answers from what is published, whatever is published meanwhile."""
+"""Queries: correct answers from the published snapshot, also while others are published."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def reader() -> Iterator[SnapshotReader]:
 
 def ask(fakes: Fakes, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
     asked = {"query_embeddings": [[1, 0]], **request} if "query_texts" not in request else request
-    given = answer(QueryRequest(collection=collection, **asked), fakes.services, reader=reader)
-    assert isinstance(given, QueryAnswer)
-    return given
+    answered = answer(QueryRequest(collection=collection, **asked), fakes.services, reader=reader)
+    assert isinstance(answered, QueryAnswer)
+    return answered
 
 
 def private_copies(fakes: Fakes) -> list[Path]:
@@ -55,7 +55,7 @@ def private_copies(fakes: Fakes) -> list[Path]:
     return [path for path in scratch.iterdir() if path.is_dir()]
 
 
-def test_the_nearest_records_come_first_with_all_that_was_asked_for(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_the_nearest_records_come_first_with_all_included_fields(fakes: Fakes, reader: SnapshotReader) -> None:
     published = compact(
         fakes,
         a_delta({"far": [0, 2], "near": [1, 0]}, documents={"near": "text"}, metadatas={"near": {"n": 1}}),
@@ -85,7 +85,7 @@ def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(fakes: Fakes, rea
     assert found["embeddings"] is found["uris"] is found["data"] is None
 
 
-def test_each_question_has_its_own_answers_and_no_more_than_asked_for(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_each_question_has_its_own_list_of_at_most_n_results(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0], "b": [0, 1], "c": [9, 9]}))
 
     assert ask(fakes, reader, query_embeddings=[[1, 0], [0, 1]], n_results=1).ids == [["a"], ["b"]]
@@ -105,7 +105,7 @@ def test_filters_are_those_of_chromadb(fakes: Fakes, reader: SnapshotReader) -> 
     assert ask(fakes, reader, where_document={"$contains": "apple"}).ids == [["a"]]
 
 
-def test_texts_are_embedded_as_the_collections_documents_were(
+def test_texts_are_embedded_with_the_collections_embedding_function(
     fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0], "b": [0, 1]}, header={"format": 1, "embedding_function": "letters"}))
@@ -128,7 +128,7 @@ def test_texts_need_a_collection_that_names_its_embedding_function(fakes: Fakes,
         ask(fakes, reader, query_texts=["what?"])
 
 
-def test_a_wrong_dimension_is_answered_with_both_numbers(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_wrong_dimension_is_reported_with_both_numbers(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
     with pytest.raises(InvalidRequestError, match=r"3 dimensions.*'docs' has 2"):
@@ -146,7 +146,7 @@ def test_a_wrong_dimension_is_answered_with_both_numbers(fakes: Fakes, reader: S
     ],
     ids=str,
 )
-def test_a_filter_that_chromadb_refuses_is_the_callers_mistake(
+def test_a_filter_that_chromadb_refuses_is_an_invalid_request(
     fakes: Fakes, reader: SnapshotReader, filters: dict[str, Any]
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
@@ -156,7 +156,7 @@ def test_a_filter_that_chromadb_refuses_is_the_callers_mistake(
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "payload",
     [
         {},
         {"query_embeddings": [[1, 0]], "query_texts": ["a"]},
@@ -171,24 +171,24 @@ def test_a_filter_that_chromadb_refuses_is_the_callers_mistake(
     ],
     ids=str,
 )
-def test_a_request_that_breaks_a_rule_is_refused(request_: dict[str, Any]) -> None:
+def test_a_request_that_breaks_a_rule_is_refused(payload: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        QueryRequest.model_validate({"collection": "docs", **request_})
+        QueryRequest.model_validate({"collection": "docs", **payload})
 
 
-def test_before_the_first_snapshot_there_is_nothing_to_ask(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_before_the_first_snapshot_fails(fakes: Fakes, reader: SnapshotReader) -> None:
     with pytest.raises(NoSnapshotError, match="compact"):
         ask(fakes, reader)
 
 
-def test_an_unknown_collection_is_answered_with_the_known_ones(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_an_unknown_collection_is_reported_with_the_known_ones(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
 
     with pytest.raises(NoSuchCollectionError, match=r"'dogs'; it has: docs, others"):
         ask(fakes, reader, "dogs")
 
 
-def test_a_collection_of_nothing_but_deletes_answers_emptily(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_collection_with_only_deletes_gives_empty_lists(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta(deletes=["a"]))
 
     found = ask(fakes, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
@@ -196,7 +196,7 @@ def test_a_collection_of_nothing_but_deletes_answers_emptily(fakes: Fakes, reade
     assert (found.ids, found.documents, found.distances) == ([[], []], [[], []], None)
 
 
-def test_a_collection_whose_records_were_all_deleted_answers_emptily(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_collection_whose_records_were_all_deleted_gives_empty_lists(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta(deletes=["a"], at=NOW + 1))
 
@@ -213,7 +213,7 @@ def test_the_next_query_costs_one_conditional_get(fakes: Fakes, reader: Snapshot
     assert fakes.objects.calls == [("get_if_changed", pointer_key())]
 
 
-def test_only_the_collection_asked_for_is_downloaded_and_not_its_ledger(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_only_the_queried_collection_is_downloaded_without_its_ledger(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
     fakes.objects.calls.clear()
 
@@ -224,7 +224,7 @@ def test_only_the_collection_asked_for_is_downloaded_and_not_its_ledger(fakes: F
     assert not any("/others/" in key or key.endswith("ledger.parquet") for key in downloaded)
 
 
-def test_a_query_sees_what_has_been_published_since_the_last_one(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_reads_the_snapshot_published_since_the_last_one(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     before = ask(fakes, reader)
     published = compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
@@ -236,7 +236,7 @@ def test_a_query_sees_what_has_been_published_since_the_last_one(fakes: Fakes, r
     assert len(private_copies(fakes)) == 1
 
 
-def test_a_collection_that_a_new_snapshot_left_alone_stays_open(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_collection_that_a_new_snapshot_did_not_change_stays_open(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     ask(fakes, reader)
     published = compact(fakes, a_delta({"a": [1]}, collection="others"))
@@ -248,36 +248,38 @@ def test_a_collection_that_a_new_snapshot_left_alone_stays_open(fakes: Fakes, re
     assert not any(call == "download" for call, _ in fakes.objects.calls)
 
 
-def test_a_query_under_way_keeps_what_it_began_with(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_running_query_keeps_its_snapshot(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    with reader.reading(fakes.services, "docs") as begun:
+    with reader.reading(fakes.services, "docs") as running:
         compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
         assert ask(fakes, reader).ids == [["b"]]
 
-        assert begun.collection is not None
-        assert begun.collection.query(query_embeddings=np.asarray([[1, 0]], np.float32))["ids"] == [["a"]]
+        assert running.collection is not None
+        assert running.collection.query(query_embeddings=np.asarray([[1, 0]], np.float32))["ids"] == [["a"]]
         assert len(private_copies(fakes)) == 2
     assert len(private_copies(fakes)) == 1
 
 
-def test_queries_during_many_swaps_never_fail_and_never_go_back(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_queries_during_many_swaps_never_fail_and_never_see_an_older_snapshot(
+    fakes: Fakes, reader: SnapshotReader
+) -> None:
     compact(fakes, a_delta({"0": [1, 0]}))
     done = threading.Event()
 
-    def keep_asking() -> list[QueryAnswer]:
+    def query_repeatedly() -> list[QueryAnswer]:
         answers = []
         while not done.is_set():
             answers.append(ask(fakes, reader))
         return answers
 
     with ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(keep_asking) for _ in range(4)]
+        queries = [pool.submit(query_repeatedly) for _ in range(4)]
         try:
             for number in range(1, 6):
                 compact(fakes, a_delta({str(number): [1, 0]}, deletes=[str(number - 1)], at=NOW + number))
         finally:
             done.set()
-        answers = [future.result() for future in asking]
+        answers = [future.result() for future in queries]
 
     for series in answers:
         seen = [one.snapshot_id for one in series]
@@ -287,33 +289,29 @@ def test_queries_during_many_swaps_never_fail_and_never_go_back(fakes: Fakes, re
     assert len(private_copies(fakes)) <= 1
 
 
-def test_a_snapshot_that_is_pruned_while_it_is_read_gives_way_to_the_published_one(
-    fakes: Fakes, reader: SnapshotReader
-) -> None:
+def test_a_query_whose_snapshot_is_pruned_reads_the_published_one(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
-    def prune(call: str, key: str) -> None:
-        if call == "download":
-            fakes.objects.before = lambda _call, _key: None
-            compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
-            fakes.objects.delete([key])
+    def prune(key: str) -> None:
+        compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
+        fakes.objects.delete([key])
 
-    fakes.objects.before = prune
+    fakes.objects.run_before_next("download", prune)
 
     assert ask(fakes, reader).ids == [["b"]]
 
 
 def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    victim = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
-    fakes.objects.delete([victim])
+    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    fakes.objects.delete([damaged])
 
-    with pytest.raises(SnapshotCorruptError, match=victim):
+    with pytest.raises(SnapshotCorruptError, match=damaged):
         ask(fakes, reader)
     assert private_copies(fakes) == []
 
 
-def test_a_pointer_that_has_gone_is_no_snapshot(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_without_a_pointer_fails(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     ask(fakes, reader)
     fakes.objects.delete([pointer_key()])
@@ -323,18 +321,18 @@ def test_a_pointer_that_has_gone_is_no_snapshot(fakes: Fakes, reader: SnapshotRe
     assert private_copies(fakes) == []
 
 
-def test_a_full_disk_is_freed_of_the_other_collections(
+def test_other_collections_are_removed_from_a_full_disk(
     fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1, 0]}, collection="others"))
     ask(fakes, reader)
 
-    def download_if_there_is_room(*arguments: Any) -> int:
+    def download_if_there_is_space(*arguments: Any) -> int:
         if len(private_copies(fakes)) > 1:
-            raise SnapshotTooLargeError("no room")
+            raise SnapshotTooLargeError("no space")
         return files.download(*arguments)
 
-    monkeypatch.setattr(snapshot_reader, "download", download_if_there_is_room)
+    monkeypatch.setattr(snapshot_reader, "download", download_if_there_is_space)
 
     assert ask(fakes, reader, "others").ids == [["x"]]
     assert len(private_copies(fakes)) == 1

@@ -1,4 +1,4 @@
-"""get, peek and count, and the ids that a query is kept to: ChromaDB's own answers, from what is published."""
+"""Get, peek, count, and a query limited to ids: ChromaDB's own answers from the published snapshot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reader() -> Iterator[SnapshotReader]:
 
 @pytest.fixture
 def ask(fakes: Fakes, reader: SnapshotReader) -> Any:
-    """Ask as the function's event would."""
+    """Return a function that answers an event."""
 
     def asked(**event: Any) -> SnapshotAnswer:
         return answer(parse(QueryEvent, {"collection": "fruit", **event}).root, fakes.services, reader=reader)
@@ -93,19 +93,19 @@ def test_get_is_paged_by_limit_and_offset(ask: Any) -> None:
     assert {id_ for page in pages for id_ in page} == {"apple", "pear", "plum"}
 
 
-def test_get_includes_what_is_asked_for(ask: Any) -> None:
+def test_get_includes_the_requested_fields(ask: Any) -> None:
     found = ask(action="get", ids=["plum"], include=["embeddings", "documents"])
 
     assert (found.embeddings, found.documents, found.metadatas) == ([[5.0, 5.0]], [None], None)
 
 
-def test_peek_shows_the_first_records_with_everything(ask: Any) -> None:
+def test_peek_answers_the_first_records_with_all_fields(ask: Any) -> None:
     found = ask(action="peek", limit=2)
 
     assert len(found.ids) == len(found.embeddings) == len(found.documents) == len(found.metadatas) == 2
 
 
-def test_count_says_what_the_collection_is(ask: Any) -> None:
+def test_count_answers_the_size_and_shape_of_the_collection(ask: Any) -> None:
     assert ask(action="count").model_dump(exclude={"snapshot_id"}) == {
         "count": 3,
         "dimension": 2,
@@ -114,7 +114,7 @@ def test_count_says_what_the_collection_is(ask: Any) -> None:
     }
 
 
-def test_a_collection_that_has_only_seen_deletes_holds_nothing(ask: Any) -> None:
+def test_a_collection_with_only_deletes_is_empty(ask: Any) -> None:
     assert ask(collection="gone", action="get", include=["embeddings", "documents"]).embeddings == []
     assert ask(collection="gone", action="peek").ids == []
     counted = ask(collection="gone", action="count")
@@ -122,18 +122,18 @@ def test_a_collection_that_has_only_seen_deletes_holds_nothing(ask: Any) -> None
     assert (counted.count, counted.dimension) == (0, None)
 
 
-def test_every_action_names_the_snapshot_that_answered(ask: Any) -> None:
+def test_every_action_names_the_snapshot_of_its_answer(ask: Any) -> None:
     questions = ({"query_embeddings": [[1, 0]]}, {"action": "get"}, {"action": "peek"}, {"action": "count"})
 
     assert len({ask(**question).snapshot_id for question in questions}) == 1
 
 
 @pytest.mark.parametrize("ids", [["apple", "plum"], ["apple", "nothing", "plum", "plum"]], ids=str)
-def test_a_query_can_be_kept_to_some_ids_whether_they_exist_or_not(ask: Any, ids: list[str]) -> None:
+def test_a_query_can_be_limited_to_ids_whether_they_exist_or_not(ask: Any, ids: list[str]) -> None:
     assert set(ask(query_embeddings=[[1, 0]], ids=ids).ids[0]) == {"apple", "plum"}
 
 
-def test_a_query_kept_to_ids_that_do_not_exist_finds_nothing(ask: Any) -> None:
+def test_a_query_limited_to_ids_that_do_not_exist_finds_nothing(ask: Any) -> None:
     assert ask(query_embeddings=[[1, 0], [0, 1]], ids=["nothing"]).ids == [[], []]
 
 
@@ -147,7 +147,7 @@ def test_a_query_kept_to_ids_that_do_not_exist_finds_nothing(ask: Any) -> None:
     ],
     ids=str,
 )
-def test_what_chromadb_refuses_is_the_callers_mistake(ask: Any, refused: dict[str, Any]) -> None:
+def test_what_chromadb_refuses_is_an_invalid_request(ask: Any, refused: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="ChromaDB refuses"):
         ask(**refused)
 
@@ -168,18 +168,18 @@ def test_what_chromadb_refuses_is_the_callers_mistake(ask: Any, refused: dict[st
     ],
     ids=str,
 )
-def test_a_question_that_breaks_a_rule_is_refused(ask: Any, event: dict[str, Any], complaint: str) -> None:
+def test_an_event_that_breaks_a_rule_is_refused(ask: Any, event: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InvalidRequestError, match=complaint):
         ask(**event)
 
 
 @pytest.mark.parametrize("action", ["get", "peek", "count"])
-def test_an_unknown_collection_is_named_by_every_action(ask: Any, action: str) -> None:
+def test_every_action_reports_an_unknown_collection_with_the_known_ones(ask: Any, action: str) -> None:
     with pytest.raises(NoSuchCollectionError, match="it has: fruit, gone"):
         ask(collection="vegetables", action=action)
 
 
-def test_an_answer_that_lambda_could_not_send_is_refused_saying_how_to_ask(
+def test_an_answer_too_large_for_lambda_is_refused_with_a_next_step(
     fakes: Fakes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(query_step, "ANSWER_BYTES", 100)

@@ -26,7 +26,7 @@ from tests.builders import NOW, BuiltDelta, a_delta
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 from tests.passes import Pass, compact
 
-OURS, THEIRS = EXECUTION + "-ours", EXECUTION + "-theirs"
+OWN, OTHER = EXECUTION + "-own", EXECUTION + "-other"
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ class Record(NamedTuple):
 
 
 def published(fakes: Fakes) -> Manifest:
-    standing = read_pointer(fakes.services)
-    assert standing is not None
-    return read_manifest(fakes.services, standing.pointer)
+    current = read_pointer(fakes.services)
+    assert current is not None
+    return read_manifest(fakes.services, current.pointer)
 
 
-def contents(fakes: Fakes, place: Path, name: str = "docs") -> dict[str, Record]:
+def contents(fakes: Fakes, parent: Path, name: str = "docs") -> dict[str, Record]:
     """Download the published collection and read it with ChromaDB."""
     manifest = published(fakes)
-    directory = place / manifest.snapshot_id
+    directory = parent / manifest.snapshot_id
     download(fakes.services, manifest, [Wanted(name, manifest.collections[name].files, directory)])
     with open_collection(directory, name) as collection:
         got = collection.get()
@@ -59,19 +59,19 @@ def contents(fakes: Fakes, place: Path, name: str = "docs") -> dict[str, Record]
     return {row_id: Record(document, dict(metadata) if metadata else None) for row_id, document, metadata in rows}
 
 
-def ready(fakes: Fakes, *deltas: BuiltDelta, execution: str = OURS) -> Pass:
+def prepare(fakes: Fakes, *deltas: BuiltDelta, execution: str = OWN) -> Pass:
     for delta in deltas:
         delta.put_into(fakes.objects)
     return Pass(fakes, execution).up_to_upload()
 
 
 def uploads(fakes: Fakes) -> list[str]:
-    """Return the files of snapshots that were uploaded; the runs are MergeBatch's."""
+    """Return the uploaded keys of snapshots, without MergeBatch's runs."""
     return [key for call, key in fakes.objects.calls if call == "upload" and snapshot_of_key(key)]
 
 
 def test_the_first_pass_publishes_the_first_snapshot(fakes: Fakes, tmp_path: Path) -> None:
-    answer = ready(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1}})).upload()
+    answer = prepare(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1}})).upload()
 
     assert answer.published
     assert answer.collections == [
@@ -80,15 +80,15 @@ def test_the_first_pass_publishes_the_first_snapshot(fakes: Fakes, tmp_path: Pat
     assert contents(fakes, tmp_path) == {"a": Record("text", {"n": 1})}
 
 
-def test_the_manifest_says_where_it_comes_from_and_what_it_holds(fakes: Fakes) -> None:
+def test_the_manifest_names_its_origin_and_its_content(fakes: Fakes) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}))
-    one = ready(fakes, a_delta({"b": [0, 1]}, deletes=["a"], at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2))
+    one = prepare(fakes, a_delta({"b": [0, 1]}, deletes=["a"], at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2))
     one.upload()
 
     manifest = published(fakes)
 
     assert manifest.parent == first.snapshot_id
-    assert (manifest.execution, manifest.commit_id) == (OURS, commit_id(OURS, 1))
+    assert (manifest.execution, manifest.commit_id) == (OWN, commit_id(OWN, 1))
     assert (manifest.deltas_merged, manifest.deltas_quarantined) == (1, 1)
     docs = manifest.collections["docs"]
     assert (docs.dimension, docs.records, docs.tombstones) == (2, 1, 1)
@@ -99,20 +99,20 @@ def test_the_pointer_counts_every_swap(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
-    standing = read_pointer(fakes.services)
+    current = read_pointer(fakes.services)
 
-    assert standing is not None
-    assert standing.pointer.sequence == 2
-    assert standing.pointer.snapshot_id.startswith("0000000002-")
+    assert current is not None
+    assert current.pointer.sequence == 2
+    assert current.pointer.snapshot_id.startswith("0000000002-")
 
 
-def test_the_list_of_deltas_holds_what_became_of_each(fakes: Fakes) -> None:
-    good, bad = a_delta({"a": [1, 0]}), a_delta({"a": [1, 0, 0]}, at=NOW + 1)
+def test_the_list_of_deltas_holds_the_outcome_of_each(fakes: Fakes) -> None:
+    valid, corrupt = a_delta({"a": [1, 0]}), a_delta({"a": [1, 0, 0]}, at=NOW + 1)
 
-    answer = ready(fakes, good, bad).upload()
+    answer = prepare(fakes, valid, corrupt).upload()
 
     outcomes = unpack_outcomes(fakes.objects.get(answer.outcome).body)
-    assert {outcome.key: outcome.status for outcome in outcomes} == {good.key: "merged", bad.key: "quarantined"}
+    assert {outcome.key: outcome.status for outcome in outcomes} == {valid.key: "merged", corrupt.key: "quarantined"}
 
 
 def test_a_file_that_did_not_change_keeps_its_object(fakes: Fakes) -> None:
@@ -120,7 +120,7 @@ def test_a_file_that_did_not_change_keeps_its_object(fakes: Fakes) -> None:
     before = published(fakes).collections["docs"].files
     fakes.objects.calls.clear()
 
-    # The same record again: only the ledger's version of it moves.
+    # The same record again changes only its version in the ledger.
     answer = compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, at=NOW + 1))
 
     after = published(fakes).collections["docs"].files
@@ -129,7 +129,7 @@ def test_a_file_that_did_not_change_keeps_its_object(fakes: Fakes) -> None:
     assert answer.bytes_uploaded == after[LEDGER_FILE].bytes
 
 
-def test_a_collection_that_is_not_touched_is_carried_over_as_it_is(fakes: Fakes) -> None:
+def test_a_collection_without_deltas_is_kept_unchanged(fakes: Fakes) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1]}, collection="others"))
     before = published(fakes).collections["others"]
     fakes.objects.calls.clear()
@@ -141,19 +141,19 @@ def test_a_collection_that_is_not_touched_is_carried_over_as_it_is(fakes: Fakes)
     assert not any("/others/" in key for _, key in fakes.objects.calls)
 
 
-def test_every_copy_serves_the_next_pass_without_a_transfer(fakes: Fakes) -> None:
+def test_the_next_pass_uses_every_copy_without_a_transfer(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1]}, collection="others"))
     compact(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     fakes.objects.calls.clear()
 
-    ready(fakes, a_delta({"c": [1, 1]}, at=NOW + 2), a_delta({"y": [1]}, at=NOW + 2, collection="others")).upload()
+    prepare(fakes, a_delta({"c": [1, 1]}, at=NOW + 2), a_delta({"y": [1]}, at=NOW + 2, collection="others")).upload()
 
     assert not any(call == "download" and key.startswith("snapshot/") for call, key in fakes.objects.calls)
 
 
-def test_a_copy_that_was_lost_between_the_tasks_only_costs_a_download(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_copy_lost_between_the_tasks_is_downloaded_again(fakes: Fakes, tmp_path: Path) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    one = ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
+    one = prepare(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     (tmp_path / "cache").rename(tmp_path / "lost")
 
     assert one.upload().published
@@ -162,17 +162,17 @@ def test_a_copy_that_was_lost_between_the_tasks_only_costs_a_download(fakes: Fak
 
 def test_a_file_damaged_in_the_bucket_stops_the_upload_and_publishes_nothing(fakes: Fakes, tmp_path: Path) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}))
-    one = ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
+    one = prepare(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
     (tmp_path / "cache").rename(tmp_path / "lost")
-    victim = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("ledger.parquet"))
-    fakes.objects.delete([victim])
+    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("ledger.parquet"))
+    fakes.objects.delete([damaged])
 
-    with pytest.raises(SnapshotCorruptError, match=victim):
+    with pytest.raises(SnapshotCorruptError, match=damaged):
         one.upload()
     assert published(fakes).snapshot_id == first.snapshot_id
 
 
-def test_a_file_gone_from_the_bucket_is_not_published_again_though_the_compactor_has_a_copy(
+def test_a_file_deleted_from_the_bucket_is_not_published_even_if_the_compactor_has_a_copy(
     fakes: Fakes,
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"b": [1, 0]}, collection="others"))
@@ -180,12 +180,12 @@ def test_a_file_gone_from_the_bucket_is_not_published_again_though_the_compactor
     gone = before.collections["others"].files[LEDGER_FILE].key
     del fakes.objects.objects[gone]
     with pytest.raises(SnapshotCorruptError, match=f"{gone} is missing"):
-        ready(fakes, a_delta({"c": [0, 1]})).upload()
+        prepare(fakes, a_delta({"c": [0, 1]})).upload()
     assert published(fakes) == before
 
 
-def test_a_second_run_of_the_same_pass_answers_what_the_first_published(fakes: Fakes) -> None:
-    one = ready(fakes, a_delta({"a": [1, 0]}))
+def test_a_second_run_of_the_same_pass_returns_the_first_result(fakes: Fakes) -> None:
+    one = prepare(fakes, a_delta({"a": [1, 0]}))
     first = one.upload()
     fakes.objects.calls.clear()
 
@@ -195,8 +195,8 @@ def test_a_second_run_of_the_same_pass_answers_what_the_first_published(fakes: F
     assert uploads(fakes) == []
 
 
-def test_a_second_run_after_the_record_of_the_first_was_lost_says_so(fakes: Fakes) -> None:
-    one = ready(fakes, a_delta({"a": [1, 0]}))
+def test_a_second_run_reports_that_the_first_result_is_missing(fakes: Fakes) -> None:
+    one = prepare(fakes, a_delta({"a": [1, 0]}))
     first = one.upload()
     fakes.objects.delete([result_key(str(first.snapshot_id))])
 
@@ -206,7 +206,7 @@ def test_a_second_run_after_the_record_of_the_first_was_lost_says_so(fakes: Fake
 
 @pytest.mark.parametrize("error", [TransientStorageError("lost response"), PreconditionFailedError("our own")])
 def test_a_swap_whose_response_was_lost_is_a_success(fakes: Fakes, error: Exception) -> None:
-    one = ready(fakes, a_delta({"a": [1, 0]}))
+    one = prepare(fakes, a_delta({"a": [1, 0]}))
 
     def lose(call: str, key: str) -> None:
         if call == "put_if":
@@ -218,40 +218,38 @@ def test_a_swap_whose_response_was_lost_is_a_success(fakes: Fakes, error: Except
 
 
 def test_a_stalled_execution_cannot_overwrite_what_another_published(fakes: Fakes) -> None:
-    stalled = ready(fakes, a_delta({"a": [1, 0]}))
+    stalled = prepare(fakes, a_delta({"a": [1, 0]}))
 
-    def overtake(call: str, key: str) -> None:
-        if call == "put_if":
-            fakes.objects.before = lambda _call, _key: None
-            # The lock item was deleted, so that the other could take the lease and publish.
-            Pass(fakes, THEIRS).up_to_upload().upload()
+    def publish_other(_key: str) -> None:
+        # Somebody deleted the lock item, so that the other execution can acquire the lease and publish.
+        Pass(fakes, OTHER).up_to_upload().upload()
 
-    fakes.objects.before = overtake
+    fakes.objects.run_before_next("put_if", publish_other)
 
-    with pytest.raises(SnapshotConflictError, match=THEIRS):
+    with pytest.raises(SnapshotConflictError, match=OTHER):
         stalled.upload()
-    assert published(fakes).execution == THEIRS
+    assert published(fakes).execution == OTHER
 
 
 def test_a_base_that_is_no_longer_published_stops_the_upload_before_any_work(fakes: Fakes) -> None:
-    stalled = ready(fakes, a_delta({"a": [1, 0]}))
-    Pass(fakes, THEIRS).up_to_upload().upload()
+    stalled = prepare(fakes, a_delta({"a": [1, 0]}))
+    Pass(fakes, OTHER).up_to_upload().upload()
     stalled.take_lease()
     fakes.objects.calls.clear()
 
-    with pytest.raises(SnapshotConflictError, match=THEIRS):
+    with pytest.raises(SnapshotConflictError, match=OTHER):
         stalled.upload()
     assert fakes.objects.calls == [("get", pointer_key())] * 2
 
 
 def test_an_execution_that_lost_its_lease_publishes_nothing(fakes: Fakes) -> None:
-    one = ready(fakes, a_delta({"a": [1, 0]}))
+    one = prepare(fakes, a_delta({"a": [1, 0]}))
 
     def let_the_lease_expire(call: str, key: str) -> None:
         if call == "put" and key.endswith("manifest.json"):
-            fakes.leases.release(fakes.settings.lock_id, OURS)
+            fakes.leases.release(fakes.settings.lock_id, OWN)
             fakes.clock.tick(fakes.settings.lease_seconds + 1)
-            fakes.hold_lease(THEIRS)
+            fakes.hold_lease(OTHER)
 
     fakes.objects.after = let_the_lease_expire
 
@@ -262,7 +260,7 @@ def test_an_execution_that_lost_its_lease_publishes_nothing(fakes: Fakes) -> Non
 
 def test_a_crash_before_the_swap_leaves_the_base_published_and_the_retry_succeeds(fakes: Fakes, tmp_path: Path) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}))
-    one = ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
+    one = prepare(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
     def crash(call: str, key: str) -> None:
         if call == "put" and key.endswith("manifest.json"):
@@ -278,32 +276,32 @@ def test_a_crash_before_the_swap_leaves_the_base_published_and_the_retry_succeed
     assert contents(fakes, tmp_path).keys() == {"a", "b"}
 
 
-def test_a_pass_over_deltas_that_were_merged_before_publishes_nothing(fakes: Fakes) -> None:
+def test_a_pass_over_merged_deltas_publishes_nothing(fakes: Fakes) -> None:
     delta = a_delta({"a": [1, 0]}, deletes=["b"])
     first = compact(fakes, delta)
 
-    one = ready(fakes, delta)
+    one = prepare(fakes, delta)
     again = one.upload()
 
     assert (again.published, again.snapshot_id) == (False, first.snapshot_id)
-    assert again.outcome == outcome_key(OURS, 1)
+    assert again.outcome == outcome_key(OWN, 1)
     assert [o.status for o in unpack_outcomes(fakes.objects.get(again.outcome).body)] == ["merged"]
     assert published(fakes).snapshot_id == first.snapshot_id
 
 
-def test_a_pass_that_published_nothing_gives_its_copy_back(fakes: Fakes) -> None:
+def test_a_pass_that_published_nothing_returns_its_copy_to_the_cache(fakes: Fakes) -> None:
     delta = a_delta({"a": [1, 0]})
     compact(fakes, delta)
     compact(fakes, delta)
     fakes.objects.calls.clear()
 
-    ready(fakes, a_delta({"b": [0, 1]}, at=NOW + 1)).upload()
+    prepare(fakes, a_delta({"b": [0, 1]}, at=NOW + 1)).upload()
 
     assert not any(call == "download" and key.startswith("snapshot/") for call, key in fakes.objects.calls)
 
 
-def test_a_pass_of_nothing_but_bad_deltas_publishes_nothing(fakes: Fakes) -> None:
-    answer = ready(fakes, a_delta({"a": [float("nan")]})).upload()
+def test_a_pass_with_only_corrupt_deltas_publishes_nothing(fakes: Fakes) -> None:
+    answer = prepare(fakes, a_delta({"a": [float("nan")]})).upload()
 
     assert (answer.published, answer.snapshot_id, answer.collections) == (False, None, [])
     assert [o.status for o in unpack_outcomes(fakes.objects.get(answer.outcome).body)] == ["quarantined"]
@@ -311,7 +309,7 @@ def test_a_pass_of_nothing_but_bad_deltas_publishes_nothing(fakes: Fakes) -> Non
 
 
 def test_tombstones_alone_are_published_without_a_chromadb_directory(fakes: Fakes) -> None:
-    assert ready(fakes, a_delta(deletes=["a"])).upload().published
+    assert prepare(fakes, a_delta(deletes=["a"])).upload().published
 
     docs = published(fakes).collections["docs"]
     assert (docs.dimension, docs.records, docs.tombstones) == (None, 0, 1)
@@ -327,7 +325,7 @@ def test_a_late_older_upsert_of_a_deleted_id_does_not_resurrect_it(fakes: Fakes)
     assert (docs.dimension, docs.records, docs.tombstones) == (None, 0, 2)
 
 
-def test_what_a_newer_upsert_lacks_is_gone(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_newer_upsert_replaces_the_whole_record(fakes: Fakes, tmp_path: Path) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}, metadatas={"a": {"n": 1, "m": 2}}))
 
     compact(fakes, a_delta({"a": [1, 0]}, metadatas={"a": {"n": 1}}, at=NOW + 1))
@@ -336,24 +334,24 @@ def test_what_a_newer_upsert_lacks_is_gone(fakes: Fakes, tmp_path: Path) -> None
 
 
 def test_every_phase_is_timed(fakes: Fakes) -> None:
-    seconds = ready(fakes, a_delta({"a": [1, 0]})).upload().seconds
+    seconds = prepare(fakes, a_delta({"a": [1, 0]})).upload().seconds
 
     assert {"download", "read_runs", "fold", "fold.load", "fold.verify", "upload", "publish"} <= seconds.keys()
 
 
-def test_the_answer_counts_the_passs_deltas_and_what_the_whole_snapshot_holds(fakes: Fakes) -> None:
+def test_the_result_counts_the_deltas_of_the_pass_and_the_records_of_the_snapshot(fakes: Fakes) -> None:
     compact(fakes, a_delta({"p": [1, 0]}, collection="pages"))
 
-    answer = ready(fakes, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2)).upload()
+    answer = prepare(fakes, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2)).upload()
 
     assert (answer.deltas_merged, answer.deltas_quarantined) == (1, 1)
     assert (answer.records, answer.bytes) == (2, published(fakes).bytes)
 
 
-def test_an_answer_that_publishes_nothing_counts_what_stands(fakes: Fakes) -> None:
+def test_a_result_that_publishes_nothing_counts_the_published_snapshot(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
-    answer = ready(fakes, a_delta({"c": [9]}, at=NOW + 1)).upload()
+    answer = prepare(fakes, a_delta({"c": [9]}, at=NOW + 1)).upload()
 
     assert (answer.published, answer.deltas_merged, answer.deltas_quarantined) == (False, 0, 1)
     assert (answer.records, answer.bytes) == (1, published(fakes).bytes)

@@ -1,4 +1,4 @@
-"""The compactor's one handler: two tasks of the workflow, and the runbook's empty event."""
+"""The compactor's handler: two tasks of the workflow, and the empty event that starts an execution."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.passes import Pass
 STATE_MACHINE = "arn:aws:states:eu-west-1:000000000000:stateMachine:chromadb-compaction-dev"
 
 
-def in_cloud(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+def use_fakes(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     monkeypatch.setattr(handling, "services", lambda: fakes.services)
     return fakes
 
 
-def test_each_state_gets_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fakes = in_cloud(new_fakes(chromadb_cache_dir=tmp_path), monkeypatch)
+def test_each_state_runs_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes = use_fakes(new_fakes(chromadb_cache_dir=tmp_path), monkeypatch)
     a_delta({"a": [1, 0]}).put_into(fakes.objects)
     one = Pass(fakes)
     listing = one.find().model_dump(mode="json")
@@ -37,7 +37,7 @@ def test_each_state_gets_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_empty_event_starts_an_execution(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_cloud(new_fakes(state_machine_arn=STATE_MACHINE), monkeypatch)
+    use_fakes(new_fakes(state_machine_arn=STATE_MACHINE), monkeypatch)
     started: list[str] = []
 
     def start(state_machine: str) -> str:
@@ -50,16 +50,16 @@ def test_an_empty_event_starts_an_execution(monkeypatch: pytest.MonkeyPatch) -> 
     assert started == [STATE_MACHINE]
 
 
-def test_without_a_state_machine_the_variable_to_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_cloud(new_fakes(), monkeypatch)
+def test_a_missing_state_machine_is_reported_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fakes(new_fakes(), monkeypatch)
 
     with pytest.raises(ConfigurationError, match="STATE_MACHINE_ARN"):
         compactor.handler({}, None)
 
 
 @pytest.mark.parametrize("event", [{"task": "Upload"}, {"execution": EXECUTION}, {"task": "UploadSnapshot"}, ["a"]])
-def test_an_event_that_is_no_task_is_refused(event: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    fakes = in_cloud(new_fakes(), monkeypatch)
+def test_an_event_without_a_valid_task_is_refused(event: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes = use_fakes(new_fakes(), monkeypatch)
 
     with pytest.raises(InvalidRequestError):
         compactor.handler(event, None)

@@ -1,4 +1,4 @@
-"""Metrics leave as lines in CloudWatch's embedded metric format."""
+"""Metrics are printed as lines in CloudWatch's embedded metric format."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_a_phase_has_a_line_and_a_dimension_of_its_own(capsys: pytest.CaptureFix
         properties={},
     )
 
-    told = lines(capsys)
-    assert [line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] for line in told] == [[["stack", "phase"]]] * 2
-    assert {line["phase"]: line["PhaseSeconds"] for line in told} == {"fold": [1], "upload": [2]}
+    printed = lines(capsys)
+    assert [line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] for line in printed] == [[["stack", "phase"]]] * 2
+    assert {line["phase"]: line["PhaseSeconds"] for line in printed} == {"fold": [1], "upload": [2]}
 
 
-def test_nothing_is_printed_when_there_is_nothing_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_without_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     emit([], stack="prod", properties={})
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""The lock, listing and clean-up functions start without the libraries that only the fold needs."""
+"""The lock, listing and clean-up functions start without the libraries that only other functions need."""
 
 import json
 import subprocess
@@ -8,20 +8,20 @@ import pytest
 
 HEAVY = ("chromadb", "numpy", "pandas", "pyarrow")
 MOST_SECONDS = 3.0
-"""Of processor time, generously: half a second is usual, and `import chromadb` alone would add 1.6."""
+"""Processor time. Half a second is usual, and `import chromadb` alone would add 1.6."""
 
 PROGRAM = """
 import json, sys, time
-began = time.process_time()
+start = time.process_time()
 import tasks.{task}
-seconds = time.process_time() - began
+seconds = time.process_time() - start
 print(json.dumps({{"heavy": [name for name in {heavy} if name in sys.modules], "seconds": seconds,
                    "handler": callable(tasks.{task}.handler)}}))
 """
 
 
 @pytest.mark.parametrize("task", ["acquire_lock", "list_deltas", "clean_up", "release_lock"])
-def test_a_small_function_imports_nothing_heavy(task: str) -> None:
+def test_a_small_function_imports_no_heavy_library(task: str) -> None:
     program = PROGRAM.format(task=task, heavy=HEAVY)
 
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
