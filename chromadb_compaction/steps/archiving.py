@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
@@ -24,6 +24,8 @@ from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, S
 EXTRA_NOTIFICATIONS = 1000
 """Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
 NOTIFICATIONS_AT_ONCE = 100
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ def _copy_to_compacted(merged: Sequence[DeltaOutcome], services: Services) -> li
             return False
         return True
 
-    return [delta for delta, copied in zip(merged, in_threads(copy, merged), strict=True) if copied]
+    return _filter_in_threads(copy, merged)
 
 
 def _log_rewritten(key: str) -> None:
@@ -111,19 +113,15 @@ def _with_quarantine_copy(quarantined: Sequence[DeltaOutcome], services: Service
             return False
         return True
 
-    return [delta for delta, kept in zip(quarantined, in_threads(has_copy, quarantined), strict=True) if kept]
+    return _filter_in_threads(has_copy, quarantined)
 
 
 def _send_dead_letters(quarantined: Sequence[DeltaOutcome], services: Services) -> None:
     """Send one dead-letter message per quarantined delta that is still pending. A crash right after repeats them."""
-    pending = in_threads(lambda delta: services.objects.head(delta.key) is not None, quarantined)
-    messages = [
-        DeadLetterMessage(delta.key, delta.reason or "quarantined without a reason")
-        for delta, is_pending in zip(quarantined, pending, strict=True)
-        if is_pending
-    ]
-    if messages:
-        services.queue.dead_letter(messages)
+    pending = _filter_in_threads(lambda delta: services.objects.head(delta.key) is not None, quarantined)
+    if pending:
+        reason = "quarantined without a reason"
+        services.queue.dead_letter([DeadLetterMessage(delta.key, delta.reason or reason) for delta in pending])
 
 
 def _delete_notifications(moved: set[str], limit: int, services: Services) -> int:
@@ -155,7 +153,12 @@ def _without_pending_delta(
     def is_gone(notification: ReceivedNotification) -> bool:
         return notification.key in moved or services.objects.head(str(notification.key)) is None
 
-    return [each for each, gone in zip(notifications, in_threads(is_gone, notifications), strict=True) if gone]
+    return _filter_in_threads(is_gone, notifications)
+
+
+def _filter_in_threads(keep: Callable[[Item], bool], items: Sequence[Item]) -> list[Item]:
+    """Return the items for which `keep` returns True, in order."""
+    return [item for item, kept in zip(items, in_threads(keep, items), strict=True) if kept]
 
 
 def _in_groups(messages: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:

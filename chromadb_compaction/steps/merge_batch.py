@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -64,14 +65,15 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     with heartbeat_for(services, request.execution) as heartbeat, cache_of(services).scratch() as scratch:
         merged = _merge(request, services, scratch, heartbeat)
         report = report_key(request.batch.key)
+        count = Counter(outcome.status for outcome in merged.outcomes)
         services.objects.put(report, encode_outcomes(merged.outcomes))
         return MergedBatch(
             collection=request.batch.collection,
             run=run_key(request.batch.key) if merged.rows else None,
             report=report,
-            merged=_count(merged.outcomes, "merged"),
-            quarantined=_count(merged.outcomes, "quarantined"),
-            missing=_count(merged.outcomes, "missing"),
+            merged=count["merged"],
+            quarantined=count["quarantined"],
+            missing=count["missing"],
             rows=merged.rows,
             bytes=merged.bytes,
         )
@@ -170,7 +172,3 @@ def _quarantine(bad: _ReadDelta, services: Services, execution: str) -> DeltaOut
 
 def _outcome(delta: ObjectInfo, status: DeltaStatus, *, rows: int = 0, reason: str | None = None) -> DeltaOutcome:
     return DeltaOutcome(key=delta.key, etag=delta.etag, bytes=delta.bytes, status=status, rows=rows, reason=reason)
-
-
-def _count(outcomes: list[DeltaOutcome], status: DeltaStatus) -> int:
-    return sum(outcome.status == status for outcome in outcomes)

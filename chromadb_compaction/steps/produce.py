@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
 
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.client.writer import DeltaWriter
-from chromadb_compaction.deltas.records import Vector, check_embedding, row_error
-from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
+from chromadb_compaction.deltas.records import Vector, row_error
+from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.messages import Message
 from chromadb_compaction.ports import Services
@@ -97,7 +97,7 @@ class _EmbeddedRequest(NamedTuple):
 
     request: ProduceRequest
     function: str | None
-    vectors: list[Vector]
+    vectors: list[Vector | list[float]]
 
 
 def produce(event: ProduceEvent, services: Services) -> Produced:
@@ -173,27 +173,15 @@ def _check_ids(request: ProduceRequest) -> None:
         raise InvalidRequestError(f"deletes holds an empty id, at position {request.deletes.index('')}")
 
 
-def _vectors(records: list[ProduceRecord], function: str | None) -> list[Vector]:
+def _vectors(records: list[ProduceRecord], function: str | None) -> list[Vector | list[float]]:
     """Return every record's embedding in order. Embed the documents of records without one."""
-    try:
-        documents = [_document_of(row, record) for row, record in enumerate(records) if record.embedding is None]
-        made = iter(embed(documents, function) if function else ())
-        return [
-            next(made) if record.embedding is None else _checked_embedding(row, record)
-            for row, record in enumerate(records)
-        ]
-    except CorruptDeltaError as error:
-        raise InvalidRequestError(error.message, next_step=error.next_step) from error
+    documents = [_document_of(row, record) for row, record in enumerate(records) if record.embedding is None]
+    made = iter(embed(documents, function) if function else ())
+    return [next(made) if record.embedding is None else record.embedding for record in records]
 
 
 def _document_of(row: int, record: ProduceRecord) -> str:
     if record.document is None:
-        raise row_error(row, record.id, "has neither an embedding nor a document to embed")
+        error = row_error(row, record.id, "has neither an embedding nor a document to embed")
+        raise InvalidRequestError(error.message)
     return record.document
-
-
-def _checked_embedding(row: int, record: ProduceRecord) -> Vector:
-    try:
-        return check_embedding(record.embedding)
-    except CorruptDeltaError as error:
-        raise row_error(row, record.id, str(error)) from error

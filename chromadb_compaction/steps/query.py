@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from chromadb_compaction.steps.query_messages import (
     PeekRequest,
     QueryAnswer,
     QueryEvent,
+    QueryField,
     QueryRequest,
     SnapshotAnswer,
 )
@@ -85,15 +87,8 @@ def _query(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
             filters=Filters(request.ids, request.where, request.where_document),
             include=list(request.include),
         )
-    embeddings = found.get("embeddings")
-    return QueryAnswer.model_validate(
-        {
-            **{name: found.get(name) for name in ("ids", "documents", "metadatas", "distances")},
-            "snapshot_id": readable.snapshot_id,
-            "embeddings": None if embeddings is None else [np.asarray(each).tolist() for each in embeddings],
-            "included": request.include,
-        }
-    )
+    fields = _answer_fields(found, request.include, readable)
+    return QueryAnswer.model_validate({**fields, "distances": found.get("distances")})
 
 
 def _get(
@@ -102,15 +97,20 @@ def _get(
     found: Any = {name: [] for name in ("ids", *include)}
     if readable.collection is not None:
         found = matching(readable.collection, filters, limit=limit, offset=offset, include=list(include))
+    return GetAnswer.model_validate(_answer_fields(found, include, readable))
+
+
+def _answer_fields(
+    found: Mapping[str, Any], include: Sequence[QueryField], readable: ReadableCollection
+) -> dict[str, Any]:
+    """Return the fields that both answers have. Embeddings become lists of numbers."""
     embeddings = found.get("embeddings")
-    return GetAnswer.model_validate(
-        {
-            **{name: found.get(name) for name in ("ids", "documents", "metadatas")},
-            "snapshot_id": readable.snapshot_id,
-            "embeddings": None if embeddings is None else np.asarray(embeddings).tolist(),
-            "included": include,
-        }
-    )
+    return {
+        **{name: found.get(name) for name in ("ids", "documents", "metadatas")},
+        "snapshot_id": readable.snapshot_id,
+        "embeddings": None if embeddings is None else [np.asarray(each).tolist() for each in embeddings],
+        "included": include,
+    }
 
 
 def _count(readable: ReadableCollection) -> CountAnswer:

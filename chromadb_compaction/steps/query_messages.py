@@ -27,8 +27,7 @@ class QueryRequest(Message):
         query_texts: One or more texts. The collection's embedding function embeds them.
         n_results: The most records per question, at least 1.
         ids: Search only these records. Unknown and repeated ids are ignored. None: all records.
-        where: ChromaDB's metadata filter. None: all records.
-        where_document: ChromaDB's document filter. None: all records.
+        where, where_document: ChromaDB's filters by metadata and by document. None: all records.
         include: The fields to answer beside the ids.
     """
 
@@ -59,8 +58,7 @@ class GetRequest(Message):
 
     Attributes:
         ids: At least one id. Unknown and repeated ids are ignored. None: all records.
-        where: ChromaDB's metadata filter. None: all records.
-        where_document: ChromaDB's document filter. None: all records.
+        where, where_document: ChromaDB's filters by metadata and by document. None: all records.
         limit: The most records to answer, at least 1. None: no limit.
         offset: The number of records to skip first, at least 0. None: 0.
         include: The fields to answer beside the ids.
@@ -92,7 +90,6 @@ class CountRequest(Message):
 
 
 AnyRequest = QueryRequest | GetRequest | PeekRequest | CountRequest
-ACTIONS = ("query", "get", "peek", "count")
 
 
 def _action(event: object) -> object:
@@ -111,7 +108,7 @@ class QueryEvent(
             Discriminator(
                 _action,
                 custom_error_type="unknown_action",
-                custom_error_message=f"action must be one of {', '.join(ACTIONS)}, in an object",
+                custom_error_message="action must be one of query, get, peek, count, in an object",
             ),
         ]
     ]

@@ -35,23 +35,15 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
         if current is not None and current.pointer.commit_id == commit_id(request.execution, request.pass_number):
             log.info("this pass published snapshot %s in an earlier run", current.pointer.snapshot_id)
             return _read_result(current.pointer.snapshot_id, services)
-        base = read_base(services, request.base)
-        outcomes = _read_outcomes(request, services)
         with cache_of(services).scratch() as scratch:
-            return _fold_and_publish(
-                request, services, base=base, outcomes=outcomes, scratch=scratch, heartbeat=heartbeat
-            )
+            return _fold_and_publish(request, services, scratch, heartbeat)
 
 
 def _fold_and_publish(
-    request: UploadSnapshotRequest,
-    services: Services,
-    *,
-    base: Manifest | None,
-    outcomes: list[DeltaOutcome],
-    scratch: Path,
-    heartbeat: Heartbeat,
+    request: UploadSnapshotRequest, services: Services, scratch: Path, heartbeat: Heartbeat
 ) -> PublishedSnapshot:
+    base = read_base(services, request.base)
+    outcomes = _read_outcomes(request, services)
     phases = Phases()
     folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
     changed = [collection for collection in folded if collection.result.ledger_changed]
