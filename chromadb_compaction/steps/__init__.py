@@ -1,1 +1,1 @@
-"""The workflow's tasks and the functions beside it (query, produce, start), one module each."""
+"""The workflow's tasks, the functions beside it (query, produce, start), and the parts that they are made of."""

@@ -61,9 +61,9 @@ def _base(services: Services) -> BaseRef:
 
 
 def _check_never_published(services: Services) -> None:
-    """Raise SnapshotCorruptError if there is no pointer although a snapshot has been published.
+    """Raise SnapshotCorruptError if a snapshot was published before: then its pointer was lost.
 
-    Starting from nothing would then publish a snapshot without any record merged before. A published snapshot has a
+    Starting without a base would publish a snapshot without any record merged before. A published snapshot has a
     clean-up marker; an unfinished first upload has none.
     """
     prefix = services.settings.snapshot_prefix

@@ -48,7 +48,7 @@ class _ReadDelta(NamedTuple):
     reason: str | None = None
 
 
-class _Merged(NamedTuple):
+class _MergeResult(NamedTuple):
     outcomes: list[DeltaOutcome]
     rows: int
     bytes: int
@@ -79,7 +79,7 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
         )
 
 
-def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _Merged:
+def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _MergeResult:
     """Write the run, unless it has no rows, and return the outcome of each delta."""
     listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
     check_merge(listed, scratch, services.settings)
@@ -101,7 +101,7 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartb
     heartbeat.check()
     quarantined = iter(in_threads(lambda each: _quarantine(each, services, request.execution), corrupt))
     complete = [outcome or next(quarantined) for outcome in outcomes]
-    return _Merged(complete, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
+    return _MergeResult(complete, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
 
 
 def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStore) -> tuple[int, int]:

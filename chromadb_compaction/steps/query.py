@@ -44,22 +44,22 @@ def query(event: QueryEvent, services: Services) -> SnapshotAnswer:
     Raises NoSnapshotError, NoSuchCollectionError, which names the collections there are, and InvalidRequestError if
     the request breaks a rule or its answer has more than ANSWER_BYTES.
     """
-    answered = answer(event.root, services)
-    size = _bytes_sent(answered)
+    result = answer(event.root, services)
+    size = _bytes_sent(result)
     if size > ANSWER_BYTES:
         raise InvalidRequestError(
             f"the answer has {size:,} bytes, more than the limit of {ANSWER_BYTES:,}",
             next_step="ask for fewer records at once (limit and offset, or n_results), or include fewer fields",
         )
-    return answered
+    return result
 
 
-def _bytes_sent(answered: SnapshotAnswer) -> int:
+def _bytes_sent(result: SnapshotAnswer) -> int:
     """Return the size of the JSON that Lambda sends. Its spaces after commas matter only near the limit."""
-    compact = len(answered.model_dump_json())
+    compact = len(result.model_dump_json())
     if 2 * compact < ANSWER_BYTES:
         return compact
-    return len(json.dumps(answered.model_dump(mode="json"), ensure_ascii=False).encode())
+    return len(json.dumps(result.model_dump(mode="json"), ensure_ascii=False).encode())
 
 
 def answer(request: AnyRequest, services: Services, *, reader: SnapshotReader = _PROCESS_READER) -> SnapshotAnswer:
