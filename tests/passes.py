@@ -30,7 +30,13 @@ _numbers = count()
 
 @dataclass
 class Pass:
-    """One pass. Each step takes the results of earlier steps."""
+    """One pass. Each step takes the results of earlier steps.
+
+    Args:
+        fakes: The services that the steps use.
+        execution: The ARN of the execution, which owns the lease.
+        number: The number of the pass, from 1.
+    """
 
     fakes: Fakes
     execution: str = EXECUTION

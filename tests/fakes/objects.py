@@ -26,6 +26,9 @@ class InMemoryObjectStore:
     """Objects in a dict. `calls` lists (method, key). The hooks `before` and `after` inject errors.
 
     An error raised by `after` simulates a lost response: the write has happened, but its caller does not know.
+
+    Args:
+        clock: The time of every write, in Unix seconds.
     """
 
     def __init__(self, clock: Clock = time.time) -> None:

@@ -30,7 +30,11 @@ class FakeClock:
 
 @dataclass
 class Fakes:
-    """The fakes behind one Services object."""
+    """The fakes behind one Services object.
+
+    Args:
+        settings: The settings of the services. The bucket and the queues need not exist.
+    """
 
     settings: Settings
     clock: FakeClock = field(default_factory=FakeClock)

@@ -51,7 +51,14 @@ def carry_out(_call: Call, perform: Perform) -> Answer:
 
 
 class InProcessAws:
-    """S3, DynamoDB, SQS and Step Functions. Thread-safe: each request takes effect at once, under a lock."""
+    """S3, DynamoDB, SQS and Step Functions. Thread-safe: each request takes effect at once, under a lock.
+
+    Args:
+        clock: The time of every write and of message visibility, in Unix seconds.
+
+    Attributes:
+        intercept: Called with every request. By default it performs the request unchanged.
+    """
 
     def __init__(self, clock: Clock = time.time) -> None:
         self.clock = clock
