@@ -1,4 +1,4 @@
-"""Every error that this system raises by name. Each is named for its remedy.
+"""Every error that this package raises by name. Each is named for its remedy.
 
 Step Functions matches these class names in its Retry and Catch fields, so renaming one changes the state machine.
 A test compares the two.
@@ -7,7 +7,7 @@ A test compares the two.
 from __future__ import annotations
 
 import sys
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from chromadb_compaction.times import iso_time
 
@@ -105,6 +105,20 @@ class SnapshotConflictError(CompactionError):
 class SnapshotCorruptError(_ObjectError):
     """An object of a published snapshot is missing or differs from its manifest. Roll back, or restore the object."""
 
+    @classmethod
+    def damaged(cls, key: str, problem: str, *, roll_back_to: str = "") -> Self:
+        """Return the error for the object `key`, whose `problem` continues the sentence, with the remedy.
+
+        `roll_back_to` is the snapshot that can be published instead, if one is known.
+        """
+        target = f"{roll_back_to} --replay" if roll_back_to else "ID --replay (for the IDs: snapshots list)"
+        return cls(
+            f"{key} {problem}",
+            next_step="restore its previous version in the bucket, or run:"
+            f" chromadb-compaction snapshots rollback {target}",
+            key=key,
+        )
+
 
 class SnapshotTooLargeError(CompactionError):
     """A batch or a fold cannot fit the memory or disk of its function. Raise that limit; nothing was changed."""
@@ -115,11 +129,16 @@ class VerificationError(CompactionError):
 
 
 class CorruptDeltaError(_ObjectError):
-    """A delta is proven bad. It goes to quarantine whole, with `str(error)` as the reason."""
+    """A delta breaks a rule. It goes to quarantine whole, with `str(error)` as the reason."""
 
 
 class NoSnapshotError(CompactionError):
     """Nothing has been published yet. Run a compaction first."""
+
+    @classmethod
+    def nothing_published(cls) -> Self:
+        """Return the error for a bucket without a published snapshot."""
+        return cls("nothing has been published yet", next_step="run: chromadb-compaction compact --wait")
 
 
 class NoSuchCollectionError(CompactionError):
@@ -135,17 +154,17 @@ class ObjectMissingError(_ObjectError):
 
 
 class TransientStorageError(CompactionError):
-    """S3, DynamoDB or SQS failed in a way that passes: throttling, a 5xx, a broken connection. Retry."""
+    """S3, DynamoDB or SQS failed temporarily: throttling, a 5xx, a broken connection. Retry."""
 
 
 class PreconditionFailedError(_ObjectError):
-    """A conditional write failed: the object is not what the caller last read."""
+    """A conditional write failed because the object is not what the caller last read. Read it again."""
 
 
 def error_named(name: str, message: str, *, next_step: str | None = None, **fields: object) -> CompactionError:
-    """Return the error of that class name or kind, as another process or a function reported it.
+    """Return the error with that class name or kind, as another process or a function reported it.
 
-    A name that is not in this module gives a CompactionError whose message starts with it.
+    For a name that is not in this module, return a CompactionError whose message starts with the name.
     """
     module = vars(sys.modules[__name__])
     found = module.get(name) or module.get(f"{name}Error")

@@ -1,4 +1,4 @@
-"""Where everything stands in the bucket. All keys are built and parsed here and nowhere else."""
+"""The keys of the bucket. All of them are built and parsed here and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
 LEDGER_FILE = "ledger.parquet"
 REASON_SUFFIX = ".reason.json"
 RENAMED_PREFIX = f"{QUARANTINE_PREFIX}_renamed/"
-"""No collection's folder, since a collection's name begins with a letter or digit."""
+"""Never a collection's folder, since a collection's name begins with a letter or digit."""
 LONGEST_KEY = 1024
-"""Bytes of UTF-8 that S3 takes."""
+"""The longest key that S3 accepts, in bytes of UTF-8."""
 NO_COLLECTION = "(no collection)"
-"""Stands for every folder whose name no collection can have."""
+"""The name used for every folder that is not a valid collection name."""
 
 _COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,253}[a-zA-Z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
@@ -30,7 +30,13 @@ _SNAPSHOT_ID = re.compile(r"([0-9]{10})-([0-9a-f]{8})")
 
 
 class DeltaName(NamedTuple):
-    """What a delta's key says: its collection, its name without suffix, and its format's suffix."""
+    """The parts of a delta's key.
+
+    Attributes:
+        collection: The collection that the delta changes.
+        stem: The file name without its suffix: a UUIDv7.
+        suffix: One of DELTA_SUFFIXES.
+    """
 
     collection: str
     stem: str
@@ -38,9 +44,10 @@ class DeltaName(NamedTuple):
 
 
 def check_collection_name(name: str) -> str:
-    """Return `name` if ChromaDB 1.5.9 accepts it for a collection, else raise CorruptDeltaError saying its rule.
+    """Return `name` if it is a valid collection name. Raises CorruptDeltaError with the rule.
 
-    ChromaDB takes up to 512 characters, but ours are the names of directories too, and those end at 255.
+    The rule is ChromaDB 1.5.9's, except for the length: ChromaDB allows 512 characters, but the name is also a
+    directory's, and those have at most 255.
     """
     if not _COLLECTION.fullmatch(name) or ".." in name or _IPV4.fullmatch(name):
         raise CorruptDeltaError(
@@ -51,61 +58,75 @@ def check_collection_name(name: str) -> str:
 
 
 def collection_of_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
-    """Return the collection that a pending delta is meant for; NO_COLLECTION if its folder can be none's."""
+    """Return the collection of a pending delta. NO_COLLECTION if its folder is not a valid collection name."""
     try:
         return check_collection_name(key.removeprefix(prefix).rpartition("/")[0])
     except CorruptDeltaError:
         return NO_COLLECTION
 
 
+def collection_prefix(collection: str, *, prefix: str = DELTA_PREFIX) -> str:
+    """Return the folder of a collection's pending deltas: delta/{collection}/."""
+    return f"{prefix}{collection}/"
+
+
 def delta_key(collection: str, stem: str, suffix: str = ".parquet", *, prefix: str = DELTA_PREFIX) -> str:
     """Return the key of a pending delta."""
-    return f"{prefix}{collection}/{stem}{suffix}"
+    return f"{collection_prefix(collection, prefix=prefix)}{stem}{suffix}"
 
 
 def parse_delta_key(key: str, *, prefix: str = DELTA_PREFIX) -> DeltaName:
-    """Split a pending delta's key. Raises CorruptDeltaError when it has not the form {collection}/{uuid7}{suffix}."""
+    """Split a pending delta's key. Raises CorruptDeltaError if it is not {prefix}{collection}/{uuid7}{suffix}."""
     collection, slash, name = key.removeprefix(prefix).partition("/")
-    suffix = next((s for s in DELTA_SUFFIXES if name.endswith(s)), "")
+    suffix = _delta_suffix(name)
     if not key.startswith(prefix) or not slash or "/" in name or not suffix:
         raise CorruptDeltaError(
-            f"the key {key!r} has not the form {prefix}{{collection}}/{{uuid7}}.parquet (or .jsonl.gz)"
+            f"the key {key!r} does not have the form {prefix}{{collection}}/{{uuid7}}.parquet (or .jsonl.gz)", key=key
         )
     return DeltaName(check_collection_name(collection), name.removesuffix(suffix), suffix)
 
 
 def delta_stem(key: str) -> str:
-    """Return a delta's name without its suffix, wherever it stands and however it is called."""
+    """Return the file name without suffix of a pending, compacted or quarantined delta, valid or not."""
     name = key.rpartition("/")[2]
-    return name.removesuffix(next((s for s in DELTA_SUFFIXES if name.endswith(s)), ""))
+    return name.removesuffix(_delta_suffix(name))
+
+
+def _delta_suffix(name: str) -> str:
+    return next((suffix for suffix in DELTA_SUFFIXES if name.endswith(suffix)), "")
 
 
 def is_folder_marker(key: str) -> bool:
-    """Say whether `key` is one of the empty objects with which consoles draw folders."""
+    """Return whether `key` is one of the empty objects that S3 consoles create for a folder."""
     return key.endswith("/")
 
 
+def is_delta(key: str) -> bool:
+    """Return whether `key`, pending, compacted or quarantined, is a delta's: not a folder marker or a reason."""
+    return not is_folder_marker(key) and not is_reason_key(key)
+
+
 def compacted_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
-    """Return where a merged delta goes."""
+    """Return the key to which CleanUp moves a merged delta."""
     return COMPACTED_PREFIX + key.removeprefix(prefix)
 
 
-def pending_key(compacted: str, *, prefix: str = DELTA_PREFIX) -> str:
-    """Return where a merged or quarantined delta came from: the inverse of compacted_key and quarantine_key.
+def pending_key(moved: str, *, prefix: str = DELTA_PREFIX) -> str:
+    """Return the pending key of a merged or quarantined delta: the inverse of compacted_key and quarantine_key.
 
-    Of one that was renamed this is no key that it had.
+    For a delta that quarantine_key renamed, the result is not the key that it had. Its reason has that key.
     """
-    for moved in (COMPACTED_PREFIX, QUARANTINE_PREFIX):
-        if compacted.startswith(moved):
-            return prefix + compacted.removeprefix(moved)
-    raise ValueError(f"{compacted!r} is neither a compacted nor a quarantined delta")
+    for folder in (COMPACTED_PREFIX, QUARANTINE_PREFIX):
+        if moved.startswith(folder):
+            return prefix + moved.removeprefix(folder)
+    raise ValueError(f"{moved!r} is neither a compacted nor a quarantined delta")
 
 
 def quarantine_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
-    """Return where a refused delta goes, byte for byte.
+    """Return the key in quarantine for a delta.
 
-    One whose place would pass for a reason's, or leave no room for its own reason's key, gets a digest for a name: the
-    reason beside it tells the key that it had.
+    A delta is renamed to a digest of its key if it would look like a reason there, or if its reason's key would be
+    too long for S3. The reason beside it has the original key.
     """
     kept = QUARANTINE_PREFIX + key.removeprefix(prefix)
     if (
@@ -119,12 +140,11 @@ def quarantine_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
 
 def reason_key(quarantined: str) -> str:
     """Return the key of the reason beside a quarantined delta, e.g. quarantine/docs/{uuid7}.reason.json."""
-    suffix = next((s for s in DELTA_SUFFIXES if quarantined.endswith(s)), "")
-    return f"{quarantined.removesuffix(suffix)}{REASON_SUFFIX}"
+    return f"{quarantined.removesuffix(_delta_suffix(quarantined))}{REASON_SUFFIX}"
 
 
 def is_reason_key(key: str) -> bool:
-    """Say whether `key` is a reason's, and not a delta's."""
+    """Return whether `key` is the key of a reason."""
     return key.endswith(REASON_SUFFIX)
 
 
@@ -139,42 +159,42 @@ def work_prefix(execution: str, pass_number: int) -> str:
 
 
 def batch_key(execution: str, pass_number: int, number: int) -> str:
-    """Return the key of a batch's manifest: which deltas it holds."""
+    """Return the key of a batch's manifest: the list of its deltas."""
     return f"{work_prefix(execution, pass_number)}batches/{number:04d}.json"
 
 
 def run_key(batch: str) -> str:
-    """Return the key of the run that MergeBatch makes of the batch under `batch`."""
+    """Return the key of the run that MergeBatch makes of `batch`, a batch_key."""
     return batch.replace("/batches/", "/runs/").removesuffix(".json") + ".parquet"
 
 
 def report_key(batch: str) -> str:
-    """Return the key of the report that MergeBatch writes of the batch under `batch`."""
+    """Return the key of the report that MergeBatch writes about `batch`, a batch_key."""
     return batch.replace("/batches/", "/reports/")
 
 
 def batch_of_report(report: str) -> str:
-    """Return the key of the batch that the report under `report` tells of: the inverse of report_key."""
+    """Return the key of the batch of a report: the inverse of report_key."""
     return report.replace("/reports/", "/batches/")
 
 
 def batch_number(batch: str) -> str:
-    """Return how people tell a pass's batches apart: the last part of the key, e.g. 0007."""
+    """Return the number of a batch within its pass, as people read it, e.g. 0007."""
     return batch.rpartition("/")[2].removesuffix(".json")
 
 
 def shapes_key(execution: str, pass_number: int) -> str:
-    """Return the key of the collections' shapes (dimension, space) that every batch of a pass must fit."""
+    """Return the key of the collections' shapes (dimension, space) for the batches of a pass."""
     return f"{work_prefix(execution, pass_number)}collections.json"
 
 
 def outcome_key(execution: str, pass_number: int) -> str:
-    """Return the key of what became of each delta of a pass that had nothing to publish."""
+    """Return the key of the delta outcomes of a pass that had nothing to publish."""
     return f"{work_prefix(execution, pass_number)}deltas.json.gz"
 
 
 def new_snapshot_id(sequence: int, token: str) -> str:
-    """Return e.g. 0000000042-3f2a9c1b: 10-digit sequence, then `token`, 8 hexadecimal digits that make it fresh."""
+    """Return e.g. 0000000042-3f2a9c1b: 10-digit sequence, then `token`, 8 hexadecimal digits that make it unique."""
     return f"{sequence:010d}-{token}"
 
 
@@ -187,7 +207,7 @@ def snapshot_sequence(snapshot_id: str) -> int:
 
 
 def pointer_key(*, prefix: str = SNAPSHOT_PREFIX) -> str:
-    """Return the key of the one object that says which snapshot is published."""
+    """Return the key of the pointer, the one object that names the published snapshot."""
     return f"{prefix}CURRENT"
 
 
@@ -202,23 +222,28 @@ def merged_deltas_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str
 
 
 def result_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
-    """Return the key of what UploadSnapshot answered for this snapshot, for a retry whose first answer was lost."""
+    """Return the key of UploadSnapshot's result for this snapshot, for a retry after a lost response."""
     return f"{prefix}{snapshot_id}/result.json"
 
 
 def cleaned_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
-    """Return the key of the marker that says this snapshot's clean-up is finished."""
+    """Return the key of the marker that this snapshot's clean-up is finished."""
     return f"{prefix}{snapshot_id}/cleaned.json"
 
 
 def pruning_prefix(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
-    """Return what the keys begin with by which clean-ups say that they are about to delete this snapshot."""
+    """Return the prefix of the marks of clean-ups that are about to delete this snapshot."""
     return f"{prefix}{snapshot_id}/pruning-"
 
 
 def claim_prefix(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
-    """Return what the keys begin with by which rollbacks say that they are about to publish this snapshot."""
+    """Return the prefix of the marks of rollbacks that are about to publish this snapshot."""
     return f"{prefix}{snapshot_id}/claim-"
+
+
+def mark_key(marks: str, token: str) -> str:
+    """Return the key of one mark under `marks`, a pruning_prefix or claim_prefix. `token` makes it unique."""
+    return f"{marks}{token}.json"
 
 
 def snapshot_file_key(snapshot_id: str, collection: str, path: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
@@ -227,6 +252,6 @@ def snapshot_file_key(snapshot_id: str, collection: str, path: str, *, prefix: s
 
 
 def snapshot_of_key(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str | None:
-    """Return the snapshot id that `key` stands under, or None for the pointer and foreign objects."""
+    """Return the snapshot id in `key`, or None for the pointer and foreign objects."""
     head = key.removeprefix(prefix).partition("/")[0]
     return head if key.startswith(prefix) and _SNAPSHOT_ID.fullmatch(head) else None

@@ -1,17 +1,17 @@
-"""What a snapshot is made of, and the pointer that publishes it. Both are stored formats (JSON, format 1)."""
+"""The manifest of a snapshot, and the pointer that publishes it. Both are stored formats (JSON, format 1)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.layout import LONGEST_KEY, check_collection_name
+from chromadb_compaction.errors import CorruptDeltaError, NoSuchCollectionError
+from chromadb_compaction.layout import LEDGER_FILE, LONGEST_KEY, check_collection_name
 
 Space = Literal["l2", "cosine", "ip"]
-
 
 Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A sum modulo 2^128, as 32 hexadecimal digits: JSON numbers stop being exact at 2^53."""
@@ -20,7 +20,7 @@ Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 def _inside(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
-        raise ValueError(f"the file path {path[:60]!r} does not lie within its collection's directory")
+        raise ValueError(f"the file path {path[:60]!r} is not inside its collection's directory")
     return path
 
 
@@ -28,10 +28,10 @@ def _collection(name: str) -> str:
     try:
         return check_collection_name(name)
     except CorruptDeltaError as error:
-        raise ValueError("the collection name is none that ChromaDB accepts") from error
+        raise ValueError("the collection name is not one that ChromaDB accepts") from error
 
 
-# Both become paths on the reader's disk, who may have fetched the snapshot from anywhere.
+# Both become paths on a reader's disk, and a manifest may come from anywhere.
 LocalPath = Annotated[str, AfterValidator(_inside)]
 CollectionName = Annotated[str, AfterValidator(_collection)]
 
@@ -41,7 +41,13 @@ class _Stored(BaseModel):
 
 
 class StoredFile(_Stored):
-    """One file of a snapshot: where it stands (perhaps under an older snapshot), its bytes and its SHA-256."""
+    """One file of a snapshot.
+
+    Attributes:
+        key: The key of its object, which may belong to an older snapshot.
+        bytes: The size of the file.
+        sha256: The SHA-256 of the file, in hexadecimal.
+    """
 
     key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
     bytes: Annotated[int, Field(ge=0)]
@@ -51,8 +57,15 @@ class StoredFile(_Stored):
 class Conservation(_Stored):
     """The conservation proof: next = base - replaced - deleted + added, modulo 2^128.
 
-    Each term is the sum of the fingerprints of the rows it names; `next` is recomputed from the whole new
-    ledger, never derived from the others, so that the equation can fail.
+    Each term is the sum of the fingerprints of the rows it names. `next` is computed from the whole new ledger,
+    never from the other terms, so that the equation can fail.
+
+    Attributes:
+        base: All live rows of the base.
+        replaced: The rows of the base that newer versions replaced.
+        deleted: The rows of the base that were deleted.
+        added: The new rows, and the new versions of replaced ones.
+        next: All live rows of the new snapshot.
     """
 
     base: Fingerprint128
@@ -62,7 +75,7 @@ class Conservation(_Stored):
     next: Fingerprint128
 
     def holds(self) -> bool:
-        """Say whether the equation is true."""
+        """Return whether the equation is true."""
         base, replaced, deleted, added, following = (
             int(term, 16) for term in (self.base, self.replaced, self.deleted, self.added, self.next)
         )
@@ -72,9 +85,14 @@ class Conservation(_Stored):
 class CollectionSnapshot(_Stored):
     """One collection of a snapshot.
 
-    `files` maps a path inside the collection's directory to its object; `ledger.parquet` is one of them and
-    not part of the ChromaDB directory. `dimension` is None while only deletes have been seen: then there is
-    no ChromaDB directory yet. `records` counts live rows, `tombstones` deleted ids still remembered.
+    Attributes:
+        dimension: The length of its vectors. None while it has only seen deletes: it has no ChromaDB directory then.
+        space: The distance function.
+        embedding_function: The name of the function that embeds its texts, if known.
+        records: The number of live rows.
+        tombstones: The number of deleted ids in the ledger.
+        conservation: The proof that the fold lost no row.
+        files: The files, by path inside the collection's directory, and the ledger.
     """
 
     dimension: Annotated[int, Field(ge=1)] | None
@@ -90,9 +108,27 @@ class CollectionSnapshot(_Stored):
         """The size of all files."""
         return sum(file.bytes for file in self.files.values())
 
+    @property
+    def chroma_files(self) -> dict[str, StoredFile]:
+        """The files of the ChromaDB directory: all except the ledger."""
+        return {path: file for path, file in self.files.items() if path != LEDGER_FILE}
+
 
 class Manifest(_Stored):
-    """Everything about one snapshot. `parent` is the base it was folded from; times are Unix seconds."""
+    """Everything about one snapshot.
+
+    Attributes:
+        format: The version of this format.
+        snapshot_id: The id of the snapshot.
+        parent: The id of the snapshot it was folded from. None for the first.
+        execution: The ARN of the execution that made it.
+        commit_id: The identity of the pass that made it.
+        created_at: When it was made, in Unix seconds.
+        seconds: How long that took.
+        deltas_merged: The number of deltas that its pass merged.
+        deltas_quarantined: The number of deltas that its pass quarantined.
+        collections: The collections, by name.
+    """
 
     format: Literal[1] = 1
     snapshot_id: str
@@ -105,6 +141,18 @@ class Manifest(_Stored):
     deltas_quarantined: Annotated[int, Field(ge=0)]
     collections: dict[CollectionName, CollectionSnapshot]
 
+    def collection(self, name: str) -> CollectionSnapshot:
+        """Return a collection by its name. Raises NoSuchCollectionError with the names that exist."""
+        if name not in self.collections:
+            names = ", ".join(self.collections) or "none"
+            raise NoSuchCollectionError(f"snapshot {self.snapshot_id} has no collection {name!r}; it has: {names}")
+        return self.collections[name]
+
+    @property
+    def files(self) -> Iterator[StoredFile]:
+        """The files of all collections."""
+        return (file for collection in self.collections.values() for file in collection.files.values())
+
     @property
     def records(self) -> int:
         """Live rows of all collections."""
@@ -112,15 +160,20 @@ class Manifest(_Stored):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all files, shared ones included."""
+        """The size of all files, including those shared with older snapshots."""
         return sum(collection.bytes for collection in self.collections.values())
 
 
 class Pointer(_Stored):
     """The content of snapshot/CURRENT.
 
-    `sequence` grows with every swap, a rollback included; the next snapshot's id takes sequence + 1.
-    `commit_id` is execution ARN + "/" + pass: after a lost response the writer recognises its own commit.
+    Attributes:
+        format: The version of this format.
+        snapshot_id: The id of the published snapshot.
+        sequence: A number that grows with every swap, including rollbacks. The next snapshot's id has sequence + 1.
+        manifest_sha256: The SHA-256 of the published manifest, in hexadecimal.
+        commit_id: Execution ARN + "/" + pass, so that after a lost response the writer recognises its own commit.
+        published_at: When the pointer was swapped, in Unix seconds.
     """
 
     format: Literal[1] = 1

@@ -8,7 +8,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.rollback import RollbackRequest, RolledBack, rollback
 from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
-from chromadb_compaction.snapshots.lineage import line_of
+from chromadb_compaction.snapshots.lineage import lineage_of
 from chromadb_compaction.steps.clean_up import archive_published
 from tests.fakes.published import a_snapshot_id, outcome_of, publish, put_delta
 from tests.fakes.services import Fakes, new_fakes
@@ -55,6 +55,6 @@ class MergedHistory:
         """Return the deltas that are pending, or that the published snapshot or an ancestor merged."""
         catalogue = read_catalogue(self.fakes.services)
         assert catalogue.current is not None
-        line = line_of(catalogue.current, catalogue.parents)
-        merged = {o.key for each in line.snapshots for o in read_list(self.fakes.services, each)}
-        return self.pending | merged
+        lineage = lineage_of(catalogue.current, catalogue.parents)
+        inside = {o.key for each in lineage.snapshots for o in read_list(self.fakes.services, each)}
+        return self.pending | inside

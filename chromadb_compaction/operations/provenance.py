@@ -1,4 +1,4 @@
-"""Where the current version of one record comes from."""
+"""The origin of the current version of one record."""
 
 from __future__ import annotations
 
@@ -14,23 +14,35 @@ from pydantic import BaseModel, ConfigDict
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.versions import uuid7_seconds
-from chromadb_compaction.errors import NoSuchCollectionError, SnapshotCorruptError
+from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
 from chromadb_compaction.snapshots.files import Wanted, download
-from chromadb_compaction.snapshots.lineage import line_of
+from chromadb_compaction.snapshots.lineage import lineage_of
+from chromadb_compaction.times import Moment
 
-Place = Literal["pending", "compacted", "quarantined", "expired"]
+DeltaState = Literal["pending", "compacted", "quarantined", "expired"]
 
 
 class Provenance(BaseModel):
-    """Which delta wrote a record's current version, and since when it has been published.
+    """The delta that wrote a record's current version, and the snapshot that first published it.
 
-    `written_at` is the time in the delta's name, Unix seconds. `key` is where the delta is now, None if it has
-    expired. `first_snapshot` merged it; None if that is no longer known, and `no_later_than` is then the oldest
-    snapshot that is known to hold it. `pending_deltas` of the collection may bring a newer version.
+    Attributes:
+        collection: The collection of the record.
+        id: The id of the record.
+        snapshot_id: The published snapshot.
+        deleted: Whether the current version is a delete.
+        delta: The UUIDv7 of the delta.
+        row: The number of the row within the delta, from 0.
+        written_at: The time in the delta's name.
+        place: Where the delta is now.
+        key: The key of the delta. None if it has expired.
+        first_snapshot: The snapshot that merged the delta. None if that is no longer known.
+        first_published_at: When `first_snapshot` was made.
+        no_later_than: The oldest snapshot that is known to hold the version, if `first_snapshot` is None.
+        pending_deltas: The number of the collection's pending deltas, which may have a newer version.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,11 +53,11 @@ class Provenance(BaseModel):
     deleted: bool
     delta: str
     row: int
-    written_at: float
-    place: Place
+    written_at: Moment
+    place: DeltaState
     key: str | None
     first_snapshot: str | None
-    first_published_at: float | None
+    first_published_at: Moment | None
     no_later_than: str | None
     pending_deltas: int
 
@@ -57,23 +69,23 @@ class _Version(NamedTuple):
 
 
 def find_provenance(services: Services, collection: str, record_id: str) -> Provenance | None:
-    """Return where the published version of the id comes from; None if the collection has never seen it.
+    """Return the origin of the published version of the id, None if the collection has never seen it.
 
-    Downloads the collection's ledger and nothing else of it. Raises NoSnapshotError, NoSuchCollectionError and
+    Of the collection only its ledger is downloaded. Raises NoSnapshotError, NoSuchCollectionError and
     SnapshotCorruptError.
     """
     catalogue = read_catalogue(services)
     manifest = catalogue.find(None).manifest
-    version = _version(services, manifest, collection, record_id)
+    version = _read_version(services, manifest, collection, record_id)
     if version is None:
         return None
     names = {
         layout.delta_key(collection, str(version.delta), suffix, prefix=services.settings.delta_prefix)
         for suffix in layout.DELTA_SUFFIXES
     }
-    place, key = _whereabouts(names, services)
+    place, key = _locate(names, services)
     first, bound = _first_snapshot(names, manifest.snapshot_id, catalogue, services)
-    pending = services.objects.list(f"{services.settings.delta_prefix}{collection}/")
+    pending = services.objects.list(layout.collection_prefix(collection, prefix=services.settings.delta_prefix))
     return Provenance(
         collection=collection,
         id=record_id,
@@ -91,13 +103,8 @@ def find_provenance(services: Services, collection: str, record_id: str) -> Prov
     )
 
 
-def _version(services: Services, manifest: Manifest, collection: str, record_id: str) -> _Version | None:
-    if collection not in manifest.collections:
-        there = ", ".join(manifest.collections) or "none"
-        raise NoSuchCollectionError(
-            f"snapshot {manifest.snapshot_id} has no collection {collection!r}; it has: {there}"
-        )
-    files = {layout.LEDGER_FILE: manifest.collections[collection].files[layout.LEDGER_FILE]}
+def _read_version(services: Services, manifest: Manifest, collection: str, record_id: str) -> _Version | None:
+    files = {layout.LEDGER_FILE: manifest.collection(collection).files[layout.LEDGER_FILE]}
     with tempfile.TemporaryDirectory(prefix="chromadb-compaction-") as scratch:
         download(services, manifest, [Wanted(collection, files, Path(scratch))])
         ledger = decode_ledger((Path(scratch) / layout.LEDGER_FILE).read_bytes())
@@ -105,28 +112,32 @@ def _version(services: Services, manifest: Manifest, collection: str, record_id:
     return _Version(UUID(bytes=rows[0]["delta"]), rows[0]["row"], rows[0]["deleted"]) if rows else None
 
 
-def _whereabouts(names: set[str], services: Services) -> tuple[Place, str | None]:
+def _locate(names: set[str], services: Services) -> tuple[DeltaState, str | None]:
+    """Return the state and the key of the delta. `names` are the pending keys that it may have had."""
     prefix = services.settings.delta_prefix
     for name in sorted(names):
-        compacted, refused = layout.compacted_key(name, prefix=prefix), layout.quarantine_key(name, prefix=prefix)
-        places: list[tuple[Place, str]] = [("pending", name), ("compacted", compacted), ("quarantined", refused)]
-        for place, key in places:
+        keys: dict[DeltaState, str] = {
+            "pending": name,
+            "compacted": layout.compacted_key(name, prefix=prefix),
+            "quarantined": layout.quarantine_key(name, prefix=prefix),
+        }
+        for state, key in keys.items():
             if services.objects.head(key) is not None:
-                return place, key
+                return state, key
     return "expired", None
 
 
 def _first_snapshot(
     names: set[str], current: str, catalogue: Catalogue, services: Services
 ) -> tuple[str | None, str | None]:
-    """Return the oldest snapshot of the line that merged the delta, or else the oldest that is known to hold it."""
-    line = line_of(current, catalogue.parents)
+    """Return the oldest snapshot of the lineage that merged the delta, or else the oldest that is known to hold it."""
+    snapshots = lineage_of(current, catalogue.parents).snapshots
 
-    def merged_it(snapshot_id: str) -> bool:
+    def merged_delta(snapshot_id: str) -> bool:
         try:
             return any(o.key in names and o.status == "merged" for o in read_list(services, snapshot_id))
         except SnapshotCorruptError:
             return False
 
-    found = [each for each, yes in zip(line.snapshots, in_threads(merged_it, line.snapshots), strict=True) if yes]
-    return (found[-1], None) if found else (None, line.snapshots[-1])
+    found = [each for each, merged in zip(snapshots, in_threads(merged_delta, snapshots), strict=True) if merged]
+    return (found[-1], None) if found else (None, snapshots[-1])

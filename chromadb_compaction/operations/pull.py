@@ -1,4 +1,4 @@
-"""A local copy of a snapshot, for whoever wants to open it with ChromaDB alone."""
+"""A local copy of a snapshot, which ChromaDB opens by itself."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction import layout
-from chromadb_compaction.errors import InvalidRequestError, NoSuchCollectionError
+from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.cache import Files
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from chromadb_compaction.snapshots.files import Wanted, download
 
 
 class PulledCollection(BaseModel):
-    """One ChromaDB directory. `directory` None: the collection has only ever seen deletes, and has none."""
+    """One collection of the copy.
+
+    Attributes:
+        collection: The name of the collection.
+        directory: Its ChromaDB directory. None if the collection has only ever seen deletes.
+        records: The number of records.
+        dimension: The length of its vectors, None if there is no directory.
+        space: The distance function.
+        bytes: The size of the directory.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,7 +39,15 @@ class PulledCollection(BaseModel):
 
 
 class Pulled(BaseModel):
-    """What was copied; with `dry_run`, what would be."""
+    """The result of a copy.
+
+    Attributes:
+        snapshot_id: The snapshot.
+        directory: The directory that holds one directory per collection.
+        bytes: The size of all of them.
+        collections: The collections, by name.
+        dry_run: Whether nothing was copied.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,14 +68,21 @@ def pull_snapshot(
 ) -> Pulled:
     """Copy a snapshot (None: the published one) to {into}/{collection}/, every file checked.
 
-    `into` must be empty or missing, and stays so until all has arrived. Raises SnapshotCorruptError, NoSnapshotError,
-    NoSuchCollectionError for a name in `only`, InvalidRequestError for a directory in use.
+    Args:
+        services: The bucket and the settings.
+        snapshot_id: The snapshot.
+        into: A directory that is empty or missing. It stays so until all files have arrived.
+        only: The collections to copy. Empty for all.
+        dry_run: Copy nothing.
+
+    Raises SnapshotCorruptError, NoSnapshotError, NoSuchCollectionError for a name in `only`, InvalidRequestError for
+    a directory that is not empty.
     """
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise InvalidRequestError(f"{into} is not empty: give a directory that is, or that does not exist yet")
+        raise InvalidRequestError(f"{into} is not empty", next_step="give a directory that is, or that does not exist")
     into = into.resolve()
     manifest = read_catalogue(services).find(snapshot_id).manifest
-    chosen = _chosen(manifest, only)
+    chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections)
     if not dry_run:
         _copy(services, manifest, chosen, into)
     collections = [_pulled(name, each, into) for name, each in sorted(chosen.items())]
@@ -73,19 +95,11 @@ def pull_snapshot(
     )
 
 
-def _chosen(manifest: Manifest, only: Collection[str]) -> dict[str, CollectionSnapshot]:
-    for name in only:
-        if name not in manifest.collections:
-            there = ", ".join(manifest.collections) or "none"
-            raise NoSuchCollectionError(f"snapshot {manifest.snapshot_id} has no collection {name!r}; it has: {there}")
-    return {name: each for name, each in manifest.collections.items() if not only or name in only}
-
-
 def _copy(services: Services, manifest: Manifest, chosen: dict[str, CollectionSnapshot], into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     unfinished = into.parent / f".{into.name}-{secrets.token_hex(4)}"
     wanted = [
-        Wanted(name, _readers_files(each), unfinished / name)
+        Wanted(name, each.chroma_files, unfinished / name)
         for name, each in chosen.items()
         if each.dimension is not None
     ]
@@ -98,17 +112,13 @@ def _copy(services: Services, manifest: Manifest, chosen: dict[str, CollectionSn
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _readers_files(each: CollectionSnapshot) -> Files:
-    return {path: file for path, file in each.files.items() if path != layout.LEDGER_FILE}
-
-
 def _pulled(name: str, each: CollectionSnapshot, into: Path) -> PulledCollection:
-    there = each.dimension is not None
+    has_directory = each.dimension is not None
     return PulledCollection(
         collection=name,
-        directory=str(into / name) if there else None,
+        directory=str(into / name) if has_directory else None,
         records=each.records,
         dimension=each.dimension,
         space=each.space,
-        bytes=sum(file.bytes for path, file in each.files.items() if path != layout.LEDGER_FILE) if there else 0,
+        bytes=sum(file.bytes for file in each.chroma_files.values()) if has_directory else 0,
     )

@@ -1,4 +1,4 @@
-"""Deltas out of the workflow's way and back again: what a person decides about single ones."""
+"""Single deltas that an operator puts into quarantine, or makes pending again."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.outcomes import QuarantineReason
+from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import DeltaLocations, locate_deltas, put_into_quarantine
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
+from chromadb_compaction.times import Moment
 
-_SEE = {"pending": "list", "quarantined": "quarantined"}
+_LIST_COMMANDS = {"pending": "deltas list", "quarantined": "deltas quarantined"}
 
 
 class QuarantinedDelta(BaseModel):
-    """A delta in quarantine. `delta` is the key under which it was pending, `at` when it was refused, Unix seconds.
+    """A delta in quarantine.
 
-    `reason` None: none was left beside it, or it cannot be read.
+    Attributes:
+        delta: The key under which it was pending.
+        key: The key in quarantine.
+        bytes: Its size.
+        at: When it was quarantined.
+        reason: Why. None if there is no reason beside it, or if that cannot be read.
+        execution: The ARN of the execution, or the name of the operator. None if `reason` is None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,13 +38,19 @@ class QuarantinedDelta(BaseModel):
     delta: str
     key: str
     bytes: int
-    at: float
+    at: Moment
     reason: str | None
     execution: str | None
 
 
 class Moved(BaseModel):
-    """The deltas moved (with `dry_run`: that would be), by pending key, and those left alone, with the reason."""
+    """The result of moving deltas.
+
+    Attributes:
+        moved: The pending keys of the deltas that were moved.
+        refused: Why each of the other deltas was not moved, by pending key.
+        dry_run: Whether nothing was moved.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,17 +60,27 @@ class Moved(BaseModel):
 
 
 class Selection(NamedTuple):
-    """Which deltas are meant: by key or UUID, or all of them, perhaps of one collection."""
+    """The deltas that the operator means.
+
+    Attributes:
+        names: Their keys or UUIDs.
+        everything: Select all deltas instead.
+        collection: Select only deltas of this collection.
+    """
 
     names: Sequence[str]
     everything: bool = False
     collection: str | None = None
 
-    def of(self, there: Sequence[str], *, what: str, prefix: str) -> list[str]:
-        """Return the selected keys among `there`. Raises InvalidRequestError; ObjectMissingError if unknown."""
+    def of(self, keys: Sequence[str], *, state: str, prefix: str) -> list[str]:
+        """Return the selected keys among `keys`, the pending keys of all deltas in `state`.
+
+        Raises InvalidRequestError, and ObjectMissingError for an unknown name.
+        """
         if self.everything == bool(self.names):
             raise InvalidRequestError("name deltas by ID, or give --all, but not both")
-        inside = [k for k in there if not self.collection or k.startswith(f"{prefix}{self.collection}/")]
+        folder = layout.collection_prefix(self.collection, prefix=prefix) if self.collection else ""
+        inside = [key for key in keys if key.startswith(folder)]
         if self.everything:
             return inside
         chosen: list[str] = []
@@ -65,42 +88,43 @@ class Selection(NamedTuple):
             found = [key for key in inside if name in (key, layout.delta_stem(key))]
             if not found:
                 raise ObjectMissingError(
-                    f"there is no {what} delta {name}; see: chromadb-compaction deltas {_SEE[what]}"
+                    f"there is no {state} delta {name}",
+                    next_step=f"see: chromadb-compaction {_LIST_COMMANDS[state]}",
                 )
             chosen += [key for key in found if key not in chosen]
         return chosen
 
 
 def list_quarantined(services: Services) -> list[QuarantinedDelta]:
-    """Return everything in quarantine, the newest first."""
-    at = locate_deltas(services, archived=False).quarantined
-    found = in_threads(lambda pair: _refused(pair[0], pair[1], services), at.items())
+    """Return all quarantined deltas, newest first."""
+    quarantined = locate_deltas(services, archived=False).quarantined
+    found = in_threads(lambda pair: _describe(pair[0], pair[1], services), quarantined.items())
     return sorted(found, key=lambda each: (each.at, each.delta), reverse=True)
 
 
 def requeue(services: Services, selection: Selection, *, operator: str, dry_run: bool) -> Moved:
-    """Move deltas from quarantine back to delta/, and remove their reasons.
+    """Move deltas from quarantine back to delta/, and delete their reasons.
 
-    One whose name can never be a version is left where it is, and so is one whose name is pending with other content.
+    A delta stays in quarantine if its name can never be a version, or if its name is pending with other content.
     Raises LockHeldError while an execution works.
     """
 
-    def move(keys: Sequence[str], at: DeltaLocations) -> None:
-        in_threads(lambda key: _requeue(key, at.quarantined[key], services), keys)
+    def move(keys: Sequence[str], locations: DeltaLocations) -> None:
+        in_threads(lambda key: _requeue(key, locations.quarantined[key], services), keys)
 
-    def fits(key: str, at: DeltaLocations) -> str | None:
+    def obstacle(key: str, locations: DeltaLocations) -> str | None:
         try:
             parse_delta_id(
                 layout.parse_delta_key(key, prefix=services.settings.delta_prefix).stem, now=services.clock()
             )
         except CorruptDeltaError as error:
             return str(error)
-        pending = at.pending.get(key)
-        if pending is not None and pending.bytes != at.quarantined[key].bytes:
+        pending = locations.pending.get(key)
+        if pending is not None and pending.bytes != locations.quarantined[key].bytes:
             return "a delta of that name is pending with other content; move one of them away"
         return None
 
-    return _move(services, selection, operator, move, fits, quarantined=True, dry_run=dry_run)
+    return _move(services, selection, operator, move, obstacle, state="quarantined", dry_run=dry_run)
 
 
 def quarantine(services: Services, selection: Selection, *, reason: str, operator: str, dry_run: bool) -> Moved:
@@ -109,10 +133,12 @@ def quarantine(services: Services, selection: Selection, *, reason: str, operato
     Raises LockHeldError while an execution works.
     """
 
-    def move(keys: Sequence[str], at: DeltaLocations) -> None:
-        in_threads(lambda key: put_into_quarantine(key, at.pending[key], services, owner=operator, reason=reason), keys)
+    def move(keys: Sequence[str], locations: DeltaLocations) -> None:
+        in_threads(
+            lambda key: put_into_quarantine(key, locations.pending[key], services, owner=operator, reason=reason), keys
+        )
 
-    return _move(services, selection, operator, move, lambda _key, _at: None, quarantined=False, dry_run=dry_run)
+    return _move(services, selection, operator, move, lambda _key, _at: None, state="pending", dry_run=dry_run)
 
 
 def _move(
@@ -120,39 +146,46 @@ def _move(
     selection: Selection,
     operator: str,
     move: Callable[[Sequence[str], DeltaLocations], None],
-    fits: Callable[[str, DeltaLocations], str | None],
+    obstacle: Callable[[str, DeltaLocations], str | None],
     *,
-    quarantined: bool,
+    state: str,
     dry_run: bool,
 ) -> Moved:
+    """Move the selected deltas of `state`, except those that have an obstacle."""
+
     def plan() -> tuple[Moved, DeltaLocations]:
-        at = locate_deltas(services, archived=False)
-        there, what = (at.quarantined, "quarantined") if quarantined else (at.pending, "pending")
-        chosen = selection.of(list(there), what=what, prefix=services.settings.delta_prefix)
-        verdicts = {key: fits(key, at) for key in chosen}
-        moved = [key for key, why_not in verdicts.items() if why_not is None]
-        refused = {key: why_not for key, why_not in verdicts.items() if why_not is not None}
+        locations = locate_deltas(services, archived=False)
+        keys = list(locations.quarantined if state == "quarantined" else locations.pending)
+        obstacles = {
+            key: obstacle(key, locations)
+            for key in selection.of(keys, state=state, prefix=services.settings.delta_prefix)
+        }
+        moved = [key for key, why_not in obstacles.items() if why_not is None]
+        refused = {key: why_not for key, why_not in obstacles.items() if why_not is not None}
         if selection.names and refused:
             key, why_not = next(iter(refused.items()))
-            raise InvalidRequestError(f"{key} stays where it is, and so do the others: {why_not}")
-        return Moved(moved=moved, refused=refused, dry_run=dry_run), at
+            raise InvalidRequestError(f"{key} cannot be moved, so no delta was moved: {why_not}")
+        return Moved(moved=moved, refused=refused, dry_run=dry_run), locations
 
     if dry_run:
         return plan()[0]
     with operator_lease(services, operator):
-        moved, at = plan()
-        move(moved.moved, at)
+        moved, locations = plan()
+        move(moved.moved, locations)
     return moved
 
 
 def _requeue(key: str, found: ObjectInfo, services: Services) -> None:
-    # The copy first: a crash leaves the delta in both places, pending and harmless.
+    # The copy comes first, so that a crash leaves the delta in both places, which is harmless.
     services.objects.copy(found.key, key, etag=found.etag)
     services.objects.delete([found.key, layout.reason_key(found.key)])
 
 
-def _refused(delta: str, found: ObjectInfo, services: Services) -> QuarantinedDelta:
-    note = _reason(found.key, services)
+def _describe(delta: str, found: ObjectInfo, services: Services) -> QuarantinedDelta:
+    try:
+        note = read_reason(found.key, services)
+    except (ObjectMissingError, ValidationError):
+        note = None
     return QuarantinedDelta(
         delta=note.delta if note else delta,
         key=found.key,
@@ -161,10 +194,3 @@ def _refused(delta: str, found: ObjectInfo, services: Services) -> QuarantinedDe
         reason=note.reason if note else None,
         execution=note.execution if note else None,
     )
-
-
-def _reason(key: str, services: Services) -> QuarantineReason | None:
-    try:
-        return QuarantineReason.model_validate_json(services.objects.get(layout.reason_key(key)).body)
-    except (ObjectMissingError, ValidationError):
-        return None

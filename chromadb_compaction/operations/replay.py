@@ -1,4 +1,4 @@
-"""Making deltas that were merged pending again: which, from where, and what stands in the way."""
+"""The replay of deltas: merged deltas become pending again."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.outcomes import QuarantineReason
+from chromadb_compaction.deltas.quarantine import copy_into_quarantine
 from chromadb_compaction.errors import InvalidRequestError, ObjectMissingError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 
 COPIES_AT_ONCE = 500
-"""Between two looks at the lease."""
+"""Deltas copied between two checks of the lease."""
 
 Sizes = Mapping[str, int]
+"""Bytes of deltas, by pending key."""
 
 
 class DeltaLocations(NamedTuple):
-    """Where deltas stand, each by the key under which it was or would be pending."""
+    """All deltas in the bucket, by the key under which each is or was pending.
+
+    Attributes:
+        pending: Those in delta/.
+        compacted: Those in compacted/.
+        quarantined: Those in quarantine/.
+    """
 
     pending: Mapping[str, ObjectInfo]
     compacted: Mapping[str, ObjectInfo]
@@ -27,11 +34,15 @@ class DeltaLocations(NamedTuple):
 
 
 class ReplayPlan(NamedTuple):
-    """What becomes of each delta to replay; all are keys of delta/.
+    """The deltas to replay, by what is done with each. All are pending keys.
 
-    `copies` come from compacted/. `kept_out` were put into quarantine after they had been merged, which only a person
-    does. `gone` are in none of the places, or there in another size: overwritten, or expired from compacted/.
-    `rewritten` are pending in another size, so that the replay would overwrite what somebody has written since.
+    Attributes:
+        copies: Those to copy from compacted/.
+        pending: Those that are pending already.
+        left_out: Those that the operator leaves out.
+        kept_out: Those that an operator put into quarantine after they had been merged.
+        gone: Those found nowhere, or with another size: overwritten, or expired from compacted/.
+        rewritten: Those pending with another size, which the replay would overwrite.
     """
 
     copies: tuple[str, ...]
@@ -42,37 +53,38 @@ class ReplayPlan(NamedTuple):
     rewritten: tuple[str, ...]
 
 
-def plan_replay(wanted: Sizes, at: DeltaLocations, *, without: Collection[str] = ()) -> ReplayPlan:
-    """Say what it takes to have every delta of `wanted` (key -> bytes) pending, except those of `without`.
+def plan_replay(wanted: Sizes, locations: DeltaLocations, *, without: Collection[str] = ()) -> ReplayPlan:
+    """Plan how every delta of `wanted`, except those of `without`, becomes pending.
 
-    A delta is known by its key and its size: a copy's ETag differs from the original's where the bucket encrypts
-    with a key of its own, or the original was written in parts.
+    A delta is identified by its key and size. ETags do not help: a copy's ETag differs from the original's if the
+    bucket encrypts with its own key, or if the original was written in parts.
     """
     found: dict[str, list[str]] = {name: [] for name in ReplayPlan._fields}
     for key in sorted(wanted):
-        found[_fate(key, wanted[key], at, without)].append(key)
+        found[_classify(key, wanted[key], locations, without)].append(key)
     return ReplayPlan(**{name: tuple(keys) for name, keys in found.items()})
 
 
-def _fate(key: str, size: int, at: DeltaLocations, without: Collection[str]) -> str:
+def _classify(key: str, size: int, locations: DeltaLocations, without: Collection[str]) -> str:
+    """Return the field of ReplayPlan for a delta."""
     if key in without:
         return "left_out"
-    if key in at.pending:
-        return "pending" if at.pending[key].bytes == size else "rewritten"
-    archived = at.compacted.get(key)
-    if key in at.quarantined and (archived is None or at.quarantined[key].modified >= archived.modified):
+    if key in locations.pending:
+        return "pending" if locations.pending[key].bytes == size else "rewritten"
+    archived, quarantined = locations.compacted.get(key), locations.quarantined.get(key)
+    if quarantined is not None and (archived is None or quarantined.modified >= archived.modified):
         return "kept_out"
     return "copies" if archived is not None and archived.bytes == size else "gone"
 
 
 def locate_deltas(services: Services, *, archived: bool = True) -> DeltaLocations:
-    """List delta/, quarantine/ and, unless they do not matter, the many of compacted/."""
+    """List delta/ and quarantine/ and, if `archived`, also compacted/, which may hold many."""
     prefix = services.settings.delta_prefix
     listings = in_threads(
         lambda each: list(services.objects.list(each)) if each else [],
         (prefix, layout.COMPACTED_PREFIX if archived else None, layout.QUARANTINE_PREFIX),
     )
-    pending, compacted, quarantined = ([d for d in listed if _is_delta(d.key)] for listed in listings)
+    pending, compacted, quarantined = ([d for d in listed if layout.is_delta(d.key)] for listed in listings)
     return DeltaLocations(
         {info.key: info for info in pending},
         {layout.pending_key(info.key, prefix=prefix): info for info in compacted},
@@ -81,36 +93,41 @@ def locate_deltas(services: Services, *, archived: bool = True) -> DeltaLocation
 
 
 def check_possible(plan: ReplayPlan) -> None:
-    """Raise ObjectMissingError or InvalidRequestError if the replay would lose what was merged."""
+    """Raise ObjectMissingError or InvalidRequestError if the replay would lose rows."""
     if plan.gone:
         raise ObjectMissingError(
-            f"{len(plan.gone)} of the deltas merged since, {plan.gone[0]} among them, are neither pending nor in"
-            f" {layout.COMPACTED_PREFIX} (they expire there): restore their previous versions in the bucket, or roll"
-            " back without --replay, which gives their rows up"
+            f"{len(plan.gone)} of the deltas merged since, such as {plan.gone[0]}, are neither pending nor in"
+            f" {layout.COMPACTED_PREFIX}, where they expire",
+            next_step="restore their previous versions in the bucket, or roll back without --replay, which gives up"
+            " their rows",
+            key=plan.gone[0],
         )
     if plan.rewritten:
         raise InvalidRequestError(
-            f"{plan.rewritten[0]} was merged, and has been written again since with other content: the replay would"
-            " overwrite that; copy it to a fresh UUIDv7 name, delete it, and type the command again"
+            f"{plan.rewritten[0]} was merged, and has been written again with other content, which the replay would"
+            " overwrite",
+            next_step="copy it to a new UUIDv7 name, delete it, and run the command again",
         )
 
 
-def carry_out(plan: ReplayPlan, at: DeltaLocations, services: Services, *, alive: Callable[[], None]) -> None:
-    """Copy from compacted/ to delta/. A second run finds done what the first did."""
+def carry_out(
+    plan: ReplayPlan, locations: DeltaLocations, services: Services, *, check_lease: Callable[[], None]
+) -> None:
+    """Copy the plan's deltas from compacted/ to delta/. It can be repeated."""
 
     def copy(key: str) -> None:
-        services.objects.copy(at.compacted[key].key, key, etag=at.compacted[key].etag)
+        services.objects.copy(locations.compacted[key].key, key, etag=locations.compacted[key].etag)
 
     for start in range(0, len(plan.copies), COPIES_AT_ONCE):
-        alive()
+        check_lease()
         in_threads(copy, plan.copies[start : start + COPIES_AT_ONCE])
 
 
-def leave_out(keys: Iterable[str], at: DeltaLocations, services: Services, *, owner: str, reason: str) -> None:
-    """Move deltas into quarantine with a reason, from wherever they stand; the copy in compacted/ stays."""
+def leave_out(keys: Iterable[str], locations: DeltaLocations, services: Services, *, owner: str, reason: str) -> None:
+    """Put deltas into quarantine from delta/ or compacted/. Copies in compacted/ stay."""
 
     def move(key: str) -> None:
-        source = at.pending.get(key) or at.compacted.get(key)
+        source = locations.pending.get(key) or locations.compacted.get(key)
         if source is not None:
             put_into_quarantine(key, source, services, owner=owner, reason=reason)
 
@@ -118,16 +135,10 @@ def leave_out(keys: Iterable[str], at: DeltaLocations, services: Services, *, ow
 
 
 def put_into_quarantine(key: str, source: ObjectInfo, services: Services, *, owner: str, reason: str) -> None:
-    """Copy, write the reason, then take it out of delta/: a crash leaves it pending or in quarantine, or both."""
-    target = layout.quarantine_key(key, prefix=services.settings.delta_prefix)
-    services.objects.copy(source.key, target, etag=source.etag)
-    note = QuarantineReason(
-        delta=key, reason=reason, quarantined_at=services.clock(), execution=owner, etag=source.etag
-    )
-    services.objects.put(layout.reason_key(target), note.model_dump_json().encode())
+    """Copy a delta into quarantine and, if it is pending, delete it from delta/.
+
+    The delete comes last, so that a crash leaves it pending, in quarantine, or both.
+    """
+    copy_into_quarantine(key, source, services, reason=reason, execution=owner)
     if source.key == key:
         services.objects.delete_if({key: source.etag})
-
-
-def _is_delta(key: str) -> bool:
-    return not layout.is_folder_marker(key) and not layout.is_reason_key(key)

@@ -1,10 +1,10 @@
-"""Publishing an older snapshot again and, if asked, making what was merged since pending again.
+"""Rollback: an older snapshot is published again and, with replay, the deltas merged since become pending again.
 
-The order of effects is what keeps data safe. The deltas are copied to delta/ first: until the swap they are pending
-beside a snapshot that holds them, and merging them again would change nothing. Then the pointer is swapped. The other
-way round, a crash in between would leave a snapshot without their rows, and nobody to remember that they were
-missing. After the swap they are looked for once more, should a CleanUp have taken one away: one that had lost its
-lease, or that of a pass which took over ours while we stood still, and found nothing new in them.
+The order of the effects keeps data safe. First the deltas are copied to delta/. Until the swap they are pending beside
+a snapshot that holds them, and merging them again would change nothing. Then the pointer is swapped. In the other
+order, a crash in between would leave a snapshot without their rows, and no record that they are missing. After the
+swap the deltas are checked again, because a CleanUp may have archived one: a CleanUp that had lost its lease, or one of
+a pass that took over the lease of a stalled rollback and found nothing new in the deltas.
 """
 
 from __future__ import annotations
@@ -33,14 +33,22 @@ from chromadb_compaction.operations.replay import (
     plan_replay,
 )
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.catalogue import Catalogue, Readable, read_catalogue, read_list
-from chromadb_compaction.snapshots.lineage import Line, line_of, not_before, undone
-from chromadb_compaction.snapshots.pointer import publish
+from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
+from chromadb_compaction.snapshots.lineage import Lineage, as_new_as, lineage_of, lineage_since
+from chromadb_compaction.snapshots.pointer import StoredManifest, publish
 from chromadb_compaction.snapshots.pruning import is_being_pruned
 
 
 class RollbackRequest(BaseModel):
-    """`without` names deltas by UUID or key: they go to quarantine instead of being replayed."""
+    """A rollback as the operator asks for it.
+
+    Attributes:
+        snapshot_id: The snapshot to publish.
+        operator: The owner of the lock while the rollback works, unique to the command.
+        replay: Make the deltas that were merged since pending again.
+        without: The UUIDs or keys of deltas that go to quarantine instead.
+        dry_run: Change nothing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,11 +60,24 @@ class RollbackRequest(BaseModel):
 
 
 class RolledBack(BaseModel):
-    """What was done, or with `dry_run` would be.
+    """The result of a rollback. All deltas are pending keys.
 
-    `undone` names the snapshots whose deltas the target does not hold; `lineage_known` False says that the published
-    snapshot could not be read, so that this is every snapshot as new as the target. Of their deltas, `still_pending`
-    were never archived. All deltas are keys of delta/.
+    Attributes:
+        snapshot_id: The target, which is published now.
+        previous: The snapshot that was published before. None if the pointer could not be read.
+        previous_problem: What is wrong with the pointer or the manifest of `previous`.
+        sequence: The sequence of the pointer.
+        swapped: Whether the pointer was swapped. It is not if the target was published already.
+        dry_run: Whether nothing was changed.
+        replay: Whether a replay was asked for.
+        undone: The snapshots whose deltas the target does not hold.
+        lineage_known: Whether the published snapshot could be read. If not, `undone` is every snapshot as new as the
+            target.
+        deltas_undone: The number of deltas that those snapshots merged.
+        replayed: The deltas that are pending again.
+        still_pending: The deltas that were never archived.
+        left_out: The deltas that went to quarantine instead.
+        kept_in_quarantine: The deltas that were in quarantine, and stay there.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,125 +99,132 @@ class RolledBack(BaseModel):
 
 
 class _Plan(NamedTuple):
-    target: Readable
+    target: StoredManifest
     catalogue: Catalogue
-    undone: Line
+    undone: Lineage
     wanted: Sizes
     without: frozenset[str]
-    at: DeltaLocations
+    locations: DeltaLocations
     replay: ReplayPlan
 
 
 def rollback(request: RollbackRequest, services: Services) -> RolledBack:
     """Publish the snapshot again, by compare-and-swap and under the lock.
 
-    Refuses a snapshot of which anything is missing (SnapshotCorruptError), and a replay that cannot bring back
-    every delta (ObjectMissingError): then nothing has changed. Raises LockHeldError while an execution works. Run
-    again after a crash, it does what is left to do.
+    Raises SnapshotCorruptError if anything of the snapshot is missing, ObjectMissingError if the replay cannot find
+    every delta, and LockHeldError while an execution works. Nothing has changed then. If it crashes, a second run
+    does the rest.
     """
     if request.dry_run:
-        return _answer(request, _plan(request, services))
-    with operator_lease(services, request.operator) as heartbeat:
+        return _result(request, _plan(request, services))
+    with operator_lease(services, request.operator) as lease:
         plan = _plan(request, services)
         with _claimed(plan, services):
             if request.replay:
-                _replay(request, plan, services, alive=heartbeat.check)
+                _replay(request, plan, services, check_lease=lease.check)
             if not _is_published(plan):
-                _swap(request, plan, services, before_swap=heartbeat.check)
+                _swap(request, plan, services, before_swap=lease.check)
             if request.replay:
-                _look_again(plan, services)
-    return _answer(request, plan)
+                _replay_archived_since(plan, services)
+    return _result(request, plan)
 
 
 def _plan(request: RollbackRequest, services: Services) -> _Plan:
     if request.without and not request.replay:
-        raise InvalidRequestError("--without says what not to replay: give --replay too")
+        raise InvalidRequestError("--without names deltas not to replay", next_step="give --replay too")
     catalogue = read_catalogue(services)
     target = catalogue.find(request.snapshot_id)
     _check_complete(target, catalogue)
-    line = _undone(request.snapshot_id, catalogue)
+    undone = _undone(request.snapshot_id, catalogue)
     if request.replay:
-        _check_known(line)
-    at = locate_deltas(services)
-    lists = _lists(catalogue, set(line.snapshots) if request.replay else set(), services)
-    wanted = _wanted(target, line, lists, at)
-    without = _named(request.without, wanted)
-    plan = plan_replay(wanted, at, without=without)
+        _check_known(undone)
+    locations = locate_deltas(services)
+    lists = _read_lists(catalogue, set(undone.snapshots) if request.replay else set(), services)
+    wanted = _merged_since(target, undone, lists, locations)
+    without = _keys_of(request.without, wanted)
+    plan = plan_replay(wanted, locations, without=without)
     if request.replay:
         check_possible(plan)
-    return _Plan(target, catalogue, line, wanted, without, at, plan)
+    return _Plan(target, catalogue, undone, wanted, without, locations, plan)
 
 
 @contextmanager
 def _claimed(plan: _Plan, services: Services) -> Iterator[None]:
-    """Keep clean-ups that have lost their lease from pruning the snapshot before it is published."""
+    """Claim the snapshot, so that no clean-up without its lease prunes it before it is published."""
     if _is_published(plan):
         yield
         return
     prefix, wanted = services.settings.snapshot_prefix, plan.target.manifest.snapshot_id
-    claim = f"{layout.claim_prefix(wanted, prefix=prefix)}{secrets.token_hex(8)}.json"
+    claim = layout.mark_key(layout.claim_prefix(wanted, prefix=prefix), secrets.token_hex(8))
     services.objects.put(claim, b"{}")
     try:
-        # In this order: a prune takes its mark away after the manifest.
+        # The mark is checked first, because a prune deletes its mark after the manifest.
         if is_being_pruned(wanted, services) or not services.objects.head(layout.manifest_key(wanted, prefix=prefix)):
             raise SnapshotCorruptError(
-                f"snapshot {wanted} is past its retention, and a clean-up is deleting it or has been stopped while it"
-                " did; nothing was changed; choose another: chromadb-compaction snapshots list"
+                f"snapshot {wanted} is past its retention, and a clean-up is deleting it or was stopped while deleting"
+                " it; nothing was changed",
+                next_step="choose another: chromadb-compaction snapshots list",
             )
         yield
     finally:
         services.objects.delete([claim])
 
 
-def _check_complete(target: Readable, catalogue: Catalogue) -> None:
+def _check_complete(target: StoredManifest, catalogue: Catalogue) -> None:
     absent = catalogue.absent(target.manifest)
     if absent:
         raise SnapshotCorruptError(
             f"snapshot {target.manifest.snapshot_id} cannot be published: {absent[0].key} and {len(absent) - 1} more of"
-            " its files are missing or have another size; restore their previous versions in the bucket, or choose"
-            " another: chromadb-compaction snapshots list"
+            " its files are missing or have another size",
+            next_step="restore their previous versions in the bucket, or choose another:"
+            " chromadb-compaction snapshots list",
+            key=absent[0].key,
         )
 
 
-def _undone(target: str, catalogue: Catalogue) -> Line:
-    """Return the snapshots that hold deltas which the target does not.
+def _undone(target: str, catalogue: Catalogue) -> Lineage:
+    """Return the snapshots with deltas that the target does not hold.
 
-    If what is published cannot be read, or is the target itself, these are all that are as new as the target: a delta
-    too many does no harm, for the target already holds it or it was merged after all; one too few would be lost.
+    If the published snapshot cannot be read, or is the target itself, return all snapshots as new as the target. Their
+    deltas may include some that the target holds already, which is harmless: none is left out.
     """
     current = catalogue.current
     if current in catalogue.readable and current not in (None, target):
-        return undone(str(current), target, catalogue.parents)
-    newer = not_before(target, catalogue.ever_published)
-    return Line(tuple(each for each in newer if each not in line_of(target, catalogue.parents).snapshots), None)
+        return lineage_since(target, str(current), catalogue.parents)
+    ancestors = lineage_of(target, catalogue.parents).snapshots
+    newer = as_new_as(target, catalogue.ever_published)
+    return Lineage(tuple(each for each in newer if each not in ancestors), None)
 
 
-def _check_known(line: Line) -> None:
-    if line.cut:
+def _check_known(undone: Lineage) -> None:
+    if undone.unknown_parent:
         raise SnapshotCorruptError(
-            f"snapshot {line.cut}, which was published in between, is gone, so nobody knows which deltas it merged;"
-            " choose a newer snapshot, or roll back without --replay"
+            f"snapshot {undone.unknown_parent}, which was published in between, is missing, so the deltas that it"
+            " merged are not known",
+            next_step="choose a newer snapshot, or roll back without --replay",
         )
 
 
-def _wanted(target: Readable, line: Line, lists: Mapping[str, list[DeltaOutcome]], at: DeltaLocations) -> Sizes:
-    """Return what was merged since the target, key -> bytes.
+def _merged_since(
+    target: StoredManifest, undone: Lineage, lists: Mapping[str, list[DeltaOutcome]], locations: DeltaLocations
+) -> Sizes:
+    """Return the deltas that were merged since the target.
 
-    That is what the undone snapshots merged; and what was archived since though no snapshot lists it: passes that
-    changed nothing, because newer rows were there already. Without those newer rows they may count.
+    Those are the deltas that the undone snapshots merged, and those archived since that no snapshot lists. The latter
+    come from passes that changed nothing, because newer rows existed. Without the newer rows they may count.
     """
-    wanted = {o.key: o.bytes for each in line.snapshots for o in lists.get(each, []) if o.status == "merged"}
-    if not line.snapshots:
-        return wanted
+    merged = {o.key: o.bytes for each in undone.snapshots for o in lists.get(each, []) if o.status == "merged"}
+    if not undone.snapshots:
+        return merged
     listed = {outcome.key for outcomes in lists.values() for outcome in outcomes}
     since = min(target.written, target.manifest.created_at)
-    unlisted = {key: i.bytes for key, i in at.compacted.items() if i.modified >= since and key not in listed}
-    # A rewritten one would stop the replay, though what it was had no effect.
-    return wanted | {key: size for key, size in unlisted.items() if key not in at.pending}
+    unlisted = {k: i.bytes for k, i in locations.compacted.items() if i.modified >= since and k not in listed}
+    # One that is pending with other content would stop the replay, although the archived one had no effect.
+    return merged | {key: size for key, size in unlisted.items() if key not in locations.pending}
 
 
-def _lists(catalogue: Catalogue, needed: set[str], services: Services) -> Mapping[str, list[DeltaOutcome]]:
-    """Return the lists of all snapshots; one that cannot be read is left out unless it is needed."""
+def _read_lists(catalogue: Catalogue, needed: set[str], services: Services) -> Mapping[str, list[DeltaOutcome]]:
+    """Return the delta lists of all snapshots. One that cannot be read is empty, unless it is needed."""
 
     def read(snapshot_id: str) -> list[DeltaOutcome]:
         try:
@@ -210,36 +238,36 @@ def _lists(catalogue: Catalogue, needed: set[str], services: Services) -> Mappin
     return dict(zip(ids, in_threads(read, ids), strict=True))
 
 
-def _named(without: tuple[str, ...], wanted: Sizes) -> frozenset[str]:
-    """Return the keys of the deltas that are to be left out, each given by its key or its UUID."""
+def _keys_of(without: tuple[str, ...], wanted: Sizes) -> frozenset[str]:
+    """Return the keys of the deltas to leave out, each named by its key or its UUID."""
     keys: set[str] = set()
     for name in without:
         found = {key for key in wanted if name in (key, layout.delta_stem(key))}
         if not found:
             raise InvalidRequestError(
-                f"--without {name}: no delta of that name has been merged since; with --dry-run --json the command"
-                " lists those that have"
+                f"--without {name}: no delta of that name has been merged since",
+                next_step="for a list of those that have, add --dry-run --json",
             )
         keys |= found
     return frozenset(keys)
 
 
-def _replay(request: RollbackRequest, plan: _Plan, services: Services, *, alive: Callable[[], None]) -> None:
-    carry_out(plan.replay, plan.at, services, alive=alive)
-    alive()
+def _replay(request: RollbackRequest, plan: _Plan, services: Services, *, check_lease: Callable[[], None]) -> None:
+    carry_out(plan.replay, plan.locations, services, check_lease=check_lease)
+    check_lease()
     reason = f"left out of the replay when {request.operator} rolled back to snapshot {request.snapshot_id}"
-    leave_out(plan.replay.left_out, plan.at, services, owner=request.operator, reason=reason)
+    leave_out(plan.replay.left_out, plan.locations, services, owner=request.operator, reason=reason)
 
 
-def _look_again(plan: _Plan, services: Services) -> None:
-    """Bring back what has been archived since, above all by whoever took over a lock that ran out before the swap.
+def _replay_archived_since(plan: _Plan, services: Services) -> None:
+    """Replay the deltas that were archived before the swap by an execution that took over an expired lock.
 
-    So it is done with or without the lock: the snapshot that now stands lacks those rows, and no CleanUp takes a
-    delta away for a snapshot that stands no longer.
+    The lock is not checked: the published snapshot needs those rows even if the lock is lost, and no CleanUp archives
+    a delta for a snapshot that is no longer published.
     """
-    at = locate_deltas(services)
-    again = plan_replay(plan.wanted, at, without=plan.without)
-    carry_out(again, at, services, alive=lambda: None)
+    locations = locate_deltas(services)
+    again = plan_replay(plan.wanted, locations, without=plan.without)
+    carry_out(again, locations, services, check_lease=lambda: None)
 
 
 def _is_published(plan: _Plan) -> bool:
@@ -258,13 +286,13 @@ def _swap(request: RollbackRequest, plan: _Plan, services: Services, *, before_s
         publish(services, pointer, etag=plan.catalogue.current_pointer.etag, before_swap=before_swap)
     except SnapshotConflictError as error:
         raise SnapshotConflictError(
-            "somebody else has published meanwhile, so nothing was rolled back; look at: chromadb-compaction snapshots"
-            " list, and type the command again"
+            "another snapshot has been published meanwhile, so nothing was rolled back",
+            next_step="look at: chromadb-compaction snapshots list, and run the command again",
         ) from error
 
 
 def _sequence(plan: _Plan) -> int:
-    """Return a number above every one that was used, as far as they are known."""
+    """Return a sequence above every known one. If the target is published already, return the pointer's."""
     pointer = plan.catalogue.current_pointer.pointer
     if pointer:
         return pointer.sequence if _is_published(plan) else pointer.sequence + 1
@@ -272,13 +300,14 @@ def _sequence(plan: _Plan) -> int:
     return max(layout.snapshot_sequence(snapshot_id) for snapshot_id in known) + 1
 
 
-def _answer(request: RollbackRequest, plan: _Plan) -> RolledBack:
+def _result(request: RollbackRequest, plan: _Plan) -> RolledBack:
     catalogue = plan.catalogue
     current = catalogue.current
+    error = catalogue.current_pointer.error or catalogue.damaged.get(current or "")
     return RolledBack(
         snapshot_id=request.snapshot_id,
         previous=current,
-        previous_problem=catalogue.current_pointer.problem or catalogue.damaged.get(current or ""),
+        previous_problem=str(error) if error else None,
         sequence=_sequence(plan),
         swapped=not _is_published(plan),
         dry_run=request.dry_run,

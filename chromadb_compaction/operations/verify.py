@@ -1,4 +1,4 @@
-"""Proving that a snapshot is what its manifest says: its objects and, in full, its records."""
+"""Verification that a snapshot is what its manifest says: its objects and, in full, its records."""
 
 from __future__ import annotations
 
@@ -22,11 +22,22 @@ from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
 from chromadb_compaction.snapshots.files import Wanted, download
 
 NOWHERE = Path(os.devnull)
-"""Where an object goes that is only hashed on its way."""
+"""The target of an object that is only hashed."""
 
 
 class Verified(BaseModel):
-    """What was checked, and every problem found. `records`: how many were read back; 0 unless in full."""
+    """The result of a verification.
+
+    Attributes:
+        snapshot_id: The snapshot.
+        full: Whether the records were read too.
+        files: The number of files that were read.
+        bytes: Their size.
+        records: The number of records that were read, 0 unless `full`.
+        unproven_vectors: The number of vectors that a fingerprint cannot prove.
+        unproven_texts: The number of records whose metadata a fingerprint cannot prove.
+        problems: Every problem found, as text.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,11 +58,11 @@ class _Labelled(NamedTuple):
 
 
 def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) -> Verified:
-    """Check a snapshot (None: the published one) and report all that is wrong with it.
+    """Check a snapshot (None: the published one) and return all problems.
 
-    Always: the pointer, the manifest and its conservation proofs, the list of merged deltas, and each object's
-    bytes and SHA-256. In full: every record too, against the ledger, and the proof computed anew from it. Raises
-    NoSnapshotError if there is none, SnapshotCorruptError if its manifest cannot be used at all.
+    Always checks the pointer, the manifest and its conservation proofs, the list of merged deltas, and the SHA-256 of
+    each object. In full, also compares every record with the ledger, and computes the proof again from the ledger.
+    Raises NoSnapshotError if there is none, SnapshotCorruptError if its manifest cannot be used.
     """
     catalogue = read_catalogue(services)
     manifest = catalogue.find(snapshot_id).manifest
@@ -82,7 +93,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
 
 
 def _check(each: _Labelled, services: Services) -> str | None:
-    """Read an object through, and say what is wrong with it."""
+    """Read an object, and return what is wrong with it."""
     where = f"{each.file.key} ({each.path} of collection {each.collection})"
     try:
         sha256 = services.objects.download(each.file.key, NOWHERE)
@@ -92,7 +103,7 @@ def _check(each: _Labelled, services: Services) -> str | None:
 
 
 def _audit_all(manifest: Manifest, services: Services) -> list[Audit]:
-    """Read back one collection after the other: the disk need only hold the largest."""
+    """Read one collection after the other, so that the disk holds only one."""
     return [_audit(manifest, name, each, services) for name, each in sorted(manifest.collections.items())]
 
 
@@ -109,7 +120,7 @@ def _audit(manifest: Manifest, name: str, described: CollectionSnapshot, service
 
 
 def _check_ledger(name: str, described: CollectionSnapshot, ledger: pa.Table) -> list[str]:
-    """Compute counts and sum from the ledger alone, and compare them with the manifest's."""
+    """Compare the counts and the sum of the ledger's rows with the manifest's."""
     problems = []
     tombstones = int(pc.sum(ledger["deleted"]).as_py() or 0)
     if (ledger.num_rows - tombstones, tombstones) != (described.records, described.tombstones):

@@ -14,15 +14,14 @@ from chromadb_compaction.snapshots.pointer import conflict, read_manifest, read_
 
 
 def cache_of(services: Services) -> SnapshotCache:
-    """Return the cache of verified copies that the settings name."""
+    """Return the cache of verified copies."""
     return SnapshotCache(Path(services.settings.chromadb_cache_dir))
 
 
 def read_base(services: Services, base: BaseRef) -> Manifest | None:
     """Return the base's manifest, None if nothing is published yet.
 
-    Raises SnapshotConflictError if the pointer is no longer what the pass started from: all further work would
-    be lost at the swap.
+    Raises SnapshotConflictError if the pointer has changed since the pass started: the swap would fail.
     """
     current = read_pointer(services)
     if (current.etag if current else None) != base.etag:
@@ -31,9 +30,9 @@ def read_base(services: Services, base: BaseRef) -> Manifest | None:
 
 
 def ensure_copies(services: Services, base: Manifest | None, collections: Iterable[str]) -> int:
-    """Have a verified copy of each of the base's `collections` in the cache; return the bytes transferred for it.
+    """Download a verified copy of each of the base's `collections` that the cache lacks. Return the bytes transferred.
 
-    Copies of other snapshots are evicted first: the disk need only hold one.
+    Copies of other snapshots are evicted first, so that the disk holds only one.
     """
     cache = cache_of(services)
     cache.evict(keep=base.snapshot_id if base else None)
@@ -57,9 +56,9 @@ def ensure_copies(services: Services, base: Manifest | None, collections: Iterab
 def take_copies(
     services: Services, base: Manifest | None, collections: Iterable[str], into: Path
 ) -> Mapping[str, Path]:
-    """Move copies of `collections` out of the cache, downloading what it lacks, and return their directories.
+    """Move copies of `collections` out of the cache, after downloading what it lacks. Return their directories.
 
-    They are the caller's to change. A collection that the base does not have gets an empty directory.
+    The caller may change them. A collection that the base does not have gets an empty directory.
     """
     into.mkdir(exist_ok=True)
     names = list(collections)
@@ -76,6 +75,6 @@ def _take_copy(services: Services, base: Manifest | None, name: str, into: Path)
     taken = cache_of(services).take(base.snapshot_id, name, files, into)
     if taken is not None:
         return taken
-    # Another process that shares the cache has taken or evicted it since: then without the cache.
+    # Another process that shares the cache has taken or evicted the copy since.
     download(services, base, [Wanted(name, files, directory)])
     return directory

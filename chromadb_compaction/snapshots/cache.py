@@ -1,12 +1,12 @@
-"""Verified local copies of snapshots' collections. A cache: to lose an entry costs a download and nothing else.
+"""A cache of verified local copies of snapshots' collections. A lost entry costs a download, nothing else.
 
 ```
-{root}/snapshots/{snapshot_id}/{collection}/complete.json    which files, with their SHA-256: the completion marker
+{root}/snapshots/{snapshot_id}/{collection}/complete.json    the files with their SHA-256: the completion marker
 {root}/snapshots/{snapshot_id}/{collection}/files/           the ChromaDB directory and its ledger
 {root}/scratch/{name}/, {root}/scratch/{name}.lock           work in progress, locked by the process that owns it
 ```
-Several processes may share the root. Everything is made in a scratch directory of its own and moved into place
-by one rename, and leaves its place by one rename: no process ever sees half an entry, or shares one that is written to.
+Several processes may share the root. Every entry is made in its own scratch directory, moved into the cache by one
+rename, and moved out by one rename. So no process sees half an entry, or an entry that another process changes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ Files = dict[str, StoredFile]
 MARKER: Final = "complete.json"
 FILES: Final = "files"
 _MARKER_CONTENT: Final = TypeAdapter(Files)
-# A full directory stands there; or another process has just evicted the snapshot's own.
-_NOT_NOW: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
+# There is a full directory already, or another process has just evicted the snapshot's directory.
+_TARGET_CHANGED: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 
 
 class SnapshotCache:
-    """The cache under `root`, which is made when first needed."""
+    """The cache under one directory.
+
+    Args:
+        root: The directory, which is created when it is first needed.
+    """
 
     def __init__(self, root: Path) -> None:
         self._snapshots = root / "snapshots"
@@ -41,16 +45,16 @@ class SnapshotCache:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give an empty directory on the cache's disk, removed at the end. Those of dead processes go first."""
+        """Yield an empty directory, removed at the end. Those of dead processes are removed first."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
         with ExitStack() as stack:
-            directory = self._locked(stack)
+            directory = self._create_locked(stack)
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             yield directory
 
     def holds(self, snapshot_id: str, collection: str, files: Files) -> bool:
-        """Say whether a complete copy of exactly `files` is here, each of its size."""
+        """Return whether the cache has a complete copy of exactly `files`, each with its size."""
         entry = self._entry(snapshot_id, collection)
         try:
             if _MARKER_CONTENT.validate_json((entry / MARKER).read_bytes()) != files:
@@ -60,60 +64,60 @@ class SnapshotCache:
             return False
 
     def take(self, snapshot_id: str, collection: str, files: Files, into: Path) -> Path | None:
-        """Move the copy out of the cache into the directory `into` and return its files' directory; None: a miss."""
+        """Move the copy out of the cache into `into` and return the directory of its files, None for a miss."""
         if not self.holds(snapshot_id, collection, files):
             return None
         taken = into / collection
         try:
             self._entry(snapshot_id, collection).rename(taken)
         except FileNotFoundError:
-            return None  # another process was quicker
+            return None  # another process has taken it
         (taken / MARKER).unlink()
         return taken / FILES
 
     def keep(self, snapshot_id: str, collection: str, files: Files, directory: Path) -> None:
-        """Move `directory`, which must be a scratch one's `.../files`, into the cache as a complete copy of `files`.
+        """Move `directory`, which is `.../files` in a scratch directory, into the cache as a complete copy of `files`.
 
-        If another process has put one there meanwhile, that one stays; if one evicts it, it is not kept.
+        If another process has added the same copy since, that one stays. If one has evicted the snapshot, none is kept.
         """
         if directory.name != FILES:
-            raise ValueError(f"{directory} is not called {FILES!r}")
+            raise ValueError(f"the name of {directory} is not {FILES!r}")
         (directory.parent / MARKER).write_bytes(_MARKER_CONTENT.dump_json(files))
         entry = self._entry(snapshot_id, collection)
-        if not _placed(directory.parent, entry) and not self.holds(snapshot_id, collection, files):
-            self._remove([entry])  # damaged, or it would be held
-            _placed(directory.parent, entry)
+        if not _rename(directory.parent, entry) and not self.holds(snapshot_id, collection, files):
+            self._remove([entry])  # it is damaged
+            _rename(directory.parent, entry)
 
     def move(self, collection: str, files: Files, *, old: str, new: str) -> None:
-        """Make the copy under snapshot `old` the one under `new`, which has the same files; a miss is no error."""
+        """Move the copy of snapshot `old` to snapshot `new`, which has the same files. A miss is not an error."""
         with self.scratch() as scratch:
             directory = self.take(old, collection, files, scratch)
             if directory is not None:
                 self.keep(new, collection, files, directory)
 
     def evict(self, *, keep: str | None) -> None:
-        """Remove every snapshot but `keep`: the disk holds one."""
+        """Remove every snapshot except `keep`, so that the disk holds only one."""
         with suppress(FileNotFoundError):
-            doomed = [snapshot for snapshot in self._snapshots.iterdir() if snapshot.name != keep]
-            self._remove([entry for snapshot in doomed for entry in snapshot.iterdir()])
-            for snapshot in doomed:
+            evicted = [snapshot for snapshot in self._snapshots.iterdir() if snapshot.name != keep]
+            self._remove([entry for snapshot in evicted for entry in snapshot.iterdir()])
+            for snapshot in evicted:
                 with suppress(OSError):
-                    snapshot.rmdir()  # unless another process has just put something there
+                    snapshot.rmdir()  # it fails if another process has just added an entry
 
-    def _remove(self, doomed: list[Path]) -> None:
-        # Each entry is renamed by itself, never the directory above: of two processes that want the same entry one
-        # gets it, whereas one that is about to take it from a directory on its way out could get half.
-        if doomed:
+    def _remove(self, entries: list[Path]) -> None:
+        # Each entry is renamed by itself, never the directory above it, so that a process that takes an entry at the
+        # same time gets all of it or none.
+        if entries:
             with self.scratch() as scratch:
-                for number, entry in enumerate(doomed):
+                for number, entry in enumerate(entries):
                     with suppress(FileNotFoundError):
                         entry.rename(scratch / str(number))
 
     def _entry(self, snapshot_id: str, collection: str) -> Path:
         return self._snapshots / snapshot_id / collection
 
-    def _locked(self, stack: ExitStack) -> Path:
-        """Return a fresh directory whose lock this process holds until `stack` unwinds. A dead process holds none."""
+    def _create_locked(self, stack: ExitStack) -> Path:
+        """Create a directory whose lock this process holds until `stack` unwinds. A dead process holds no lock."""
         while True:
             directory = self._scratch / secrets.token_hex(8)
             lock = directory.with_suffix(".lock")
@@ -131,13 +135,13 @@ class SnapshotCache:
                     lock.unlink(missing_ok=True)
 
 
-def _placed(source: Path, target: Path) -> bool:
-    """Rename a directory, or return False if what other processes do to the target stands in its way."""
+def _rename(source: Path, target: Path) -> bool:
+    """Rename a directory, or return False if other processes have filled or removed the target."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
     except OSError as error:
-        if error.errno not in _NOT_NOW:
+        if error.errno not in _TARGET_CHANGED:
             raise
         return False
     return True
@@ -152,6 +156,6 @@ def _lock(descriptor: int) -> bool:
 
 
 def files_below(directory: Path) -> dict[str, Path]:
-    """Return every file below `directory` by its path relative to it, with forward slashes, in order."""
+    """Return every file below `directory`, sorted, by its relative path with forward slashes."""
     found = (path for path in sorted(directory.rglob("*")) if path.is_file())
     return {path.relative_to(directory).as_posix(): path for path in found}

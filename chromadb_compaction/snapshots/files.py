@@ -1,4 +1,4 @@
-"""Moving a snapshot's files between the bucket and the local disk, every one of them checked."""
+"""Downloads and uploads of a snapshot's files, each of them checked."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from pydantic import ValidationError
-
-from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files
+from chromadb_compaction.snapshots.pointer import read_stored_manifest
 
 ANCESTORS_SEARCHED: Final = 20
 
 
 class Wanted(NamedTuple):
-    """One collection's files, by path, and the directory they go to."""
+    """The files of one collection that are to be downloaded.
+
+    Attributes:
+        collection: The name of the collection.
+        files: The files, by path inside `directory`.
+        directory: The directory that will hold them.
+    """
 
     collection: str
     files: Files
@@ -39,16 +43,16 @@ class _Transfer(NamedTuple):
 def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> int:
     """Download all files in parallel and return their bytes.
 
-    Each must have the bytes and the SHA-256 that the manifest states: else SnapshotCorruptError, which names the
-    file and the way back. SnapshotTooLargeError says that the disk cannot hold them. What stands in the directories
-    after an error is worthless.
+    Raises SnapshotCorruptError, with the snapshot to roll back to, if a file does not have the bytes and the SHA-256
+    that the manifest states; SnapshotTooLargeError if the disk has not enough space. After an error the content of
+    the directories is of no use.
     """
     transfers = [
         _Transfer(collection, path, file, _target(directory, path))
         for collection, files, directory in wanted
         for path, file in files.items()
     ]
-    # The largest first: they decide when all are done.
+    # The largest first, because they take the longest.
     transfers.sort(key=lambda transfer: transfer.file.bytes, reverse=True)
     for copy in wanted:
         copy.directory.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,13 @@ def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> in
 
 
 class FoldedFile(NamedTuple):
-    """One file after a fold: where it is, the key that it gets if it is new, and what the base has under its name."""
+    """One file after a fold.
+
+    Attributes:
+        path: The local file.
+        key: The key for it if its content is new.
+        before: The base's file of the same name, if there is one.
+    """
 
     path: Path
     key: str
@@ -68,8 +78,8 @@ class FoldedFile(NamedTuple):
 
 
 def upload(services: Services, files: Sequence[FoldedFile]) -> list[StoredFile]:
-    """Return what a manifest says of each file, once every one that is not the base's is uploaded under its key."""
-    # The largest first: they decide when all are done.
+    """Upload the files whose content differs from the base's. Return the manifest entry of each file, in order."""
+    # The largest first, because they take the longest.
     largest_first = sorted(files, key=lambda file: file.path.stat().st_size, reverse=True)
     stored = dict(zip(largest_first, in_threads(lambda file: _upload(services, file), largest_first), strict=True))
     return [stored[file] for file in files]
@@ -83,7 +93,7 @@ def _upload(services: Services, file: FoldedFile) -> StoredFile:
             return file.before
         services.objects.upload(file.path, file.key)
     else:
-        # Of another size, so of other content: it need not be hashed before it goes.
+        # A file of another size has other content, so it is hashed while it is uploaded.
         with ThreadPoolExecutor(1) as pool:
             hashed = pool.submit(_sha256, file.path)
             services.objects.upload(file.path, file.key)
@@ -94,7 +104,10 @@ def _upload(services: Services, file: FoldedFile) -> StoredFile:
 def _target(directory: Path, path: str) -> Path:
     parts = PurePosixPath(path).parts
     if ".." in parts or PurePosixPath(path).is_absolute():
-        raise SnapshotCorruptError(f"the manifest names the path {path!r}, which leaves its directory; roll back")
+        raise SnapshotCorruptError(
+            f"the manifest names the path {path!r}, which is outside its directory",
+            next_step="roll back: chromadb-compaction snapshots list",
+        )
     return directory.joinpath(*parts)
 
 
@@ -103,8 +116,8 @@ def _check_disk(transfers: list[_Transfer]) -> None:
     free = min((shutil.disk_usage(transfer.target.parent).free for transfer in transfers), default=0)
     if free < needed:
         raise SnapshotTooLargeError(
-            f"the snapshot's files take {needed:,} bytes of disk, {free:,} are free;"
-            " raise the function's ephemeral storage"
+            f"the snapshot's files take {needed:,} bytes of disk, {free:,} are free",
+            next_step="raise the function's ephemeral storage",
         )
 
 
@@ -123,30 +136,27 @@ def _download(services: Services, manifest: Manifest, transfer: _Transfer) -> No
 
 
 def _corrupt(services: Services, manifest: Manifest, transfer: _Transfer, problem: str) -> SnapshotCorruptError:
-    return SnapshotCorruptError(
-        f"{transfer.file.key} ({transfer.path} of collection {transfer.collection} in snapshot {manifest.snapshot_id})"
-        f" {problem}; restore the object's previous version, or {_way_back(services, manifest, transfer.file.key)}"
-    )
+    where = f"({transfer.path} of collection {transfer.collection} in snapshot {manifest.snapshot_id})"
+    ancestor = _ancestor_without(services, manifest, transfer.file.key)
+    if ancestor is None:
+        problem = f"{problem}; no ancestor of this snapshot does without it"
+    return SnapshotCorruptError.damaged(transfer.file.key, f"{where} {problem}", roll_back_to=ancestor or "")
 
 
-def _way_back(services: Services, manifest: Manifest, key: str) -> str:
-    """Say how to roll back to the newest ancestor that does without the object under `key`."""
+def _ancestor_without(services: Services, manifest: Manifest, key: str) -> str | None:
+    """Return the newest ancestor that does not need the object `key`, None if there is none or it is unknown."""
     ancestor = manifest.parent
     for _ in range(ANCESTORS_SEARCHED):
         if ancestor is None:
-            break
+            return None
         try:
-            stored = services.objects.get(layout.manifest_key(ancestor, prefix=services.settings.snapshot_prefix))
-            older = Manifest.model_validate_json(stored.body)
-        except (ObjectMissingError, ValidationError):
-            break
-        if not any(file.key == key for collection in older.collections.values() for file in collection.files.values()):
-            return f"run: chromadb-compaction snapshots rollback {ancestor} --replay"
+            older = read_stored_manifest(services, ancestor).manifest
+        except SnapshotCorruptError:
+            return None
+        if all(file.key != key for file in older.files):
+            return ancestor
         ancestor = older.parent
-    return (
-        "roll back with chromadb-compaction snapshots rollback ID --replay"
-        " (no ancestor of this snapshot does without it)"
-    )
+    return None
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which snapshots a rollback undoes: the chain of parents, followed as far as it is known."""
+"""The lineage of snapshots, and the part of it that a rollback leaves out."""
 
 from __future__ import annotations
 
@@ -12,43 +12,49 @@ Parents = Mapping[str, str | None]
 """The parent of every snapshot whose manifest can be read; None for the first."""
 
 
-class Line(NamedTuple):
-    """Snapshots, each followed by its parent. `cut` is the parent that is no longer known; None: the line is whole."""
+class Lineage(NamedTuple):
+    """Snapshots, newest first, each followed by its parent.
+
+    Attributes:
+        snapshots: The snapshots whose manifests can be read.
+        unknown_parent: The parent of the last one if its manifest cannot be read. None if the lineage is complete.
+    """
 
     snapshots: tuple[str, ...]
-    cut: str | None
+    unknown_parent: str | None
 
 
-def line_of(snapshot_id: str, parents: Parents) -> Line:
-    """Return a snapshot and all its ancestors, newest first."""
+def lineage_of(snapshot_id: str, parents: Parents) -> Lineage:
+    """Return a snapshot and all its ancestors."""
     found: list[str] = []
-    following: str | None = snapshot_id
-    # A manifest that names a descendant as its parent is damaged; the line ends there.
-    while following is not None and following in parents and following not in found:
-        found.append(following)
-        following = parents[following]
-    return Line(tuple(found), following)
+    ancestor: str | None = snapshot_id
+    # A manifest that names a descendant as its parent is damaged, so the lineage ends there.
+    while ancestor is not None and ancestor in parents and ancestor not in found:
+        found.append(ancestor)
+        ancestor = parents[ancestor]
+    return Lineage(tuple(found), ancestor)
 
 
-def undone(current: str, target: str, parents: Parents) -> Line:
-    """Return what `current` holds and `target` does not: the current line down to where the two meet.
+def lineage_since(target: str, current: str, parents: Parents) -> Lineage:
+    """Return the part of the lineage of `current` that the lineage of `target` does not share.
 
-    It is cut when they do not meet in what is known. A target that is not an ancestor (one that was rolled back
-    from) undoes only what has been published beside it.
+    `target` need not be an ancestor: it may be a snapshot that was rolled back from. `unknown_parent` is set if no
+    common ancestor is known.
     """
-    theirs = line_of(target, parents)
-    shared = {target, *theirs.snapshots, theirs.cut}
-    mine = line_of(current, parents)
-    own = tuple(takewhile(lambda snapshot: snapshot not in shared, mine.snapshots))
-    met = len(own) < len(mine.snapshots) or mine.cut in shared
-    return Line(own, None if met else mine.cut)
+    of_target = lineage_of(target, parents)
+    shared = {target, *of_target.snapshots, of_target.unknown_parent}
+    of_current = lineage_of(current, parents)
+    not_shared = tuple(takewhile(lambda snapshot: snapshot not in shared, of_current.snapshots))
+    if len(not_shared) < len(of_current.snapshots) or of_current.unknown_parent in shared:
+        return Lineage(not_shared, None)
+    return Lineage(not_shared, of_current.unknown_parent)
 
 
-def not_before(target: str, snapshots: Iterable[str]) -> tuple[str, ...]:
-    """Return the others of `snapshots` that are as new as `target` or newer, newest first.
+def as_new_as(target: str, snapshots: Iterable[str]) -> tuple[str, ...]:
+    """Return the other `snapshots` whose sequence is at least that of `target`, newest first.
 
-    Where nobody knows what was published, that is all which may have been merged since.
+    If the published lineage cannot be read, only these may hold deltas that `target` does not hold.
     """
-    oldest = snapshot_sequence(target)
-    newer = (each for each in snapshots if each != target and snapshot_sequence(each) >= oldest)
-    return tuple(sorted(newer, reverse=True))
+    sequence = snapshot_sequence(target)
+    found = (each for each in snapshots if each != target and snapshot_sequence(each) >= sequence)
+    return tuple(sorted(found, reverse=True))

@@ -1,4 +1,4 @@
-"""Published snapshots in the bucket: the pointer, the manifest it vouches for, and the one write that publishes."""
+"""Published snapshots in the bucket: the pointer, the manifests, and the one write that publishes."""
 
 from __future__ import annotations
 
@@ -28,80 +28,109 @@ log = logging.getLogger(__name__)
 
 
 class PublishedPointer(NamedTuple):
-    """The pointer, and the ETag that a swap must still find."""
+    """The pointer, and the ETag that it must still have when it is swapped."""
 
     pointer: Pointer
     etag: str
 
 
 class CurrentPointer(NamedTuple):
-    """What stands under the pointer's key, whatever it is worth: `problem` says why there is no `pointer`.
+    """The object under the pointer's key, valid or not.
 
-    `etag` None: no object stands there.
+    Attributes:
+        pointer: The pointer. None if there is no object, or if it cannot be understood.
+        etag: The object's ETag. None if there is no object.
+        error: Why there is no `pointer`, if that is a fault.
     """
 
     pointer: Pointer | None
     etag: str | None
-    problem: str | None
+    error: SnapshotCorruptError | None
+
+    @property
+    def problem(self) -> str | None:
+        """The error as text."""
+        return str(self.error) if self.error else None
+
+
+class StoredManifest(NamedTuple):
+    """A manifest as it is stored.
+
+    Attributes:
+        manifest: The manifest.
+        sha256: The SHA-256 of the stored object, which its pointer must name.
+        written: When it was written, by S3's clock, in Unix seconds.
+    """
+
+    manifest: Manifest
+    sha256: str
+    written: float
 
 
 def read_current_pointer(services: Services) -> CurrentPointer:
-    """Return the pointer even if it cannot be understood: a rollback replaces that one too."""
-    key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
+    """Return the pointer even if it cannot be understood: a rollback can replace it."""
     try:
-        stored = services.objects.get(key)
+        stored = services.objects.get(_key(services))
     except ObjectMissingError:
         return CurrentPointer(None, None, None)
     try:
-        return CurrentPointer(_parsed(key, stored).pointer, stored.etag, None)
+        return CurrentPointer(_parse(stored, services).pointer, stored.etag, None)
     except SnapshotCorruptError as error:
-        return CurrentPointer(None, stored.etag, str(error))
+        return CurrentPointer(None, stored.etag, error)
 
 
 def read_pointer(services: Services) -> PublishedPointer | None:
     """Return the pointer, None before the first snapshot. Raises SnapshotCorruptError if it cannot be understood."""
-    key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
     try:
-        return _parsed(key, services.objects.get(key))
+        return _parse(services.objects.get(_key(services)), services)
     except ObjectMissingError:
         return None
 
 
 def read_pointer_if_changed(services: Services, known: PublishedPointer) -> PublishedPointer:
-    """Return the pointer, `known` itself if it has not changed: then one request without a body was the cost.
+    """Return the pointer. If it has not changed, that is `known`, at the cost of one request without a body.
 
-    Raises ObjectMissingError if it has gone.
+    Raises ObjectMissingError if the pointer was deleted, SnapshotCorruptError if it cannot be understood.
     """
-    key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
-    changed = services.objects.get_if_changed(key, known.etag)
-    return known if changed is None else _parsed(key, changed)
+    changed = services.objects.get_if_changed(_key(services), known.etag)
+    return known if changed is None else _parse(changed, services)
 
 
 def read_manifest(services: Services, pointer: Pointer) -> Manifest:
     """Return the manifest of the published snapshot, checked against the pointer's SHA-256."""
-    key = layout.manifest_key(pointer.snapshot_id, prefix=services.settings.snapshot_prefix)
+    return read_stored_manifest(services, pointer.snapshot_id, sha256=pointer.manifest_sha256).manifest
+
+
+def read_stored_manifest(services: Services, snapshot_id: str, *, sha256: str | None = None) -> StoredManifest:
+    """Return the manifest of a snapshot.
+
+    Raises SnapshotCorruptError if it is missing, cannot be understood, or does not have the SHA-256 `sha256`, which
+    the pointer has of the published one.
+    """
+    key = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
     try:
-        body = services.objects.get(key).body
+        stored = services.objects.get(key)
     except ObjectMissingError as error:
-        raise _corrupt_manifest(key, "is missing") from error
-    if hashlib.sha256(body).hexdigest() != pointer.manifest_sha256:
-        raise _corrupt_manifest(key, "is not what the pointer says it is (its SHA-256 differs)")
+        raise SnapshotCorruptError.damaged(key, "is missing") from error
+    found = hashlib.sha256(stored.body).hexdigest()
+    if sha256 not in (None, found):
+        raise SnapshotCorruptError.damaged(key, "is not what the pointer says it is (its SHA-256 differs)")
     try:
-        return Manifest.model_validate_json(body)
+        return StoredManifest(Manifest.model_validate_json(stored.body), found, stored.modified)
     except ValidationError as error:
-        raise _corrupt_manifest(key, f"cannot be understood: {_first_problem(error)}") from error
+        raise _not_understood(key, error) from error
 
 
 def publish(
     services: Services, pointer: Pointer, *, etag: str | None, before_swap: Callable[[], None] = lambda: None
 ) -> Pointer:
-    """Swap the pointer if it still has `etag` (None: if there is none), and return the one that now stands.
+    """Swap the pointer if it still has `etag` (None: if there is none), and return the current one.
 
-    That is `pointer`, or one with the same commit id that an earlier attempt of the same pass put there, its
-    response lost. `before_swap` is called before each attempt, and stops it by raising. Raises
-    SnapshotConflictError when another execution has published, TransientStorageError when no attempt got through.
+    That is `pointer`, or one with the same commit id that an earlier attempt of the same pass wrote and whose response
+    was lost. `before_swap` is called before each attempt, and stops it by raising. Raises SnapshotConflictError if
+    another execution has published, TransientStorageError if no attempt succeeded.
     """
-    key = layout.pointer_key(prefix=services.settings.snapshot_prefix)
+    key = _key(services)
     body = pointer.model_dump_json(indent=2).encode()
     for attempt in range(1, SWAP_ATTEMPTS + 1):
         before_swap()
@@ -115,11 +144,13 @@ def publish(
             time.sleep(SWAP_PAUSE_SECONDS * attempt)
         else:
             return pointer
-    raise TransientStorageError(f"{key} could not be swapped in {SWAP_ATTEMPTS} attempts; nothing was published")
+    raise TransientStorageError(
+        f"{key} could not be swapped in {SWAP_ATTEMPTS} attempts; nothing was published", next_step="run again"
+    )
 
 
 def _read_back(services: Services, wanted: Pointer, *, etag: str | None, cause: Exception) -> Pointer | None:
-    """Return the current pointer if the commit is ours, None if the pointer is still what it was."""
+    """Return the current pointer if it has our commit id, None if the pointer has not changed."""
     current = read_pointer(services)
     if current is not None and current.pointer.commit_id == wanted.commit_id:
         return current.pointer
@@ -129,34 +160,33 @@ def _read_back(services: Services, wanted: Pointer, *, etag: str | None, cause: 
 
 
 def conflict(current: PublishedPointer | None) -> SnapshotConflictError:
-    """Return the error that says who published in between."""
+    """Return the error that names the execution that published in between."""
     if current is None:
-        return SnapshotConflictError("the pointer has gone since this pass began; nothing is lost: run again")
+        return SnapshotConflictError(
+            "the pointer was deleted since this pass began; nothing is lost", next_step="run again"
+        )
     pointer = current.pointer
     return SnapshotConflictError(
-        f"{pointer.commit_id} has published snapshot {pointer.snapshot_id} since this pass began;"
-        " nothing is lost: the deltas are still pending, run again"
+        f"{pointer.commit_id} has published snapshot {pointer.snapshot_id} since this pass began; nothing is lost:"
+        " the deltas are still pending",
+        next_step="run again",
     )
 
 
-def _parsed(key: str, stored: StoredObject) -> PublishedPointer:
+def _key(services: Services) -> str:
+    return layout.pointer_key(prefix=services.settings.snapshot_prefix)
+
+
+def _parse(stored: StoredObject, services: Services) -> PublishedPointer:
     try:
         return PublishedPointer(Pointer.model_validate_json(stored.body), stored.etag)
     except ValidationError as error:
-        raise SnapshotCorruptError(
-            f"{key} cannot be understood: {_first_problem(error)}; restore its previous version in the bucket,"
-            " or run: chromadb-compaction snapshots rollback ID --replay (snapshots list names them)"
-        ) from error
+        raise _not_understood(_key(services), error) from error
 
 
-def _corrupt_manifest(key: str, problem: str) -> SnapshotCorruptError:
-    return SnapshotCorruptError(
-        f"{key} {problem}; restore its previous version in the bucket, or run:"
-        " chromadb-compaction snapshots rollback ID --replay (snapshots list names them)"
-    )
-
-
-def _first_problem(error: ValidationError) -> str:
+def _not_understood(key: str, error: ValidationError) -> SnapshotCorruptError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    return f"{field}: {first['msg']}" if field else first["msg"]
+    return SnapshotCorruptError.damaged(
+        key, f"cannot be understood: {field}: {first['msg']}" if field else f"cannot be understood: {first['msg']}"
+    )

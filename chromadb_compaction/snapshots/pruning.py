@@ -1,7 +1,7 @@
-"""Deleting snapshots past their retention, and never a file that a kept snapshot names, nor one about to be published.
+"""Deletion of snapshots past their retention, but of no file that a kept snapshot or one about to be published names.
 
-A rollback may want what is about to go, and the lease may have been lost. So each leaves a mark before it looks for
-the other's: whichever comes second sees the first's, and stops.
+A rollback may want a snapshot that is about to be deleted, and the lease may have been lost. So each of the two writes
+a mark before it looks for the other's. The one that comes second sees the first one's mark, and stops.
 """
 
 from __future__ import annotations
@@ -11,25 +11,22 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import ObjectMissingError
+from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.lease import DAY_SECONDS
-from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.pointer import read_pointer
+from chromadb_compaction.snapshots.pointer import read_pointer, read_stored_manifest
 
 log = logging.getLogger(__name__)
 
 Listing = Mapping[str, list[ObjectInfo]]
-"""The objects that stand under each snapshot's id."""
+"""The objects of each snapshot, by its id."""
 
 
 class Pruned(NamedTuple):
-    """How many snapshots can no longer be rolled back to, and how many objects that freed."""
+    """The number of snapshots and of objects that were deleted."""
 
     snapshots: int
     objects: int
@@ -39,23 +36,26 @@ NOTHING = Pruned(0, 0)
 
 
 def prune(current: str, services: Services) -> Pruned:
-    """Delete what `plan_prune` lets go and no kept manifest names; nothing at all if one cannot be read."""
+    """Delete the snapshots that `plan_prune` returns, except the files that a kept manifest names.
+
+    Nothing is deleted if a kept manifest cannot be read, if `current` is not published, or if a rollback claims one.
+    """
     listing = _listing(services)
-    complete, remains = _snapshots(listing, services)
-    doomed = _doomed(complete, remains, current, services)
-    if not doomed:
+    complete, orphaned = _snapshots(listing, services)
+    expired = _expired(complete, orphaned, current, services)
+    if not expired:
         return NOTHING
-    named = _named_files([s.snapshot_id for s in complete if s.snapshot_id not in doomed], services)
+    named = _named_files([s.snapshot_id for s in complete if s.snapshot_id not in expired], services)
     if named is None or not _still_published(current, services):
         return NOTHING
     prefix = services.settings.snapshot_prefix
-    marks = _mark(doomed, services)
-    if is_claimed(doomed, services) or not _still_published(current, services):
+    marks = _mark(expired, services)
+    if is_claimed(expired, services) or not _still_published(current, services):
         services.objects.delete(marks)
         return NOTHING
-    manifests = [layout.manifest_key(s.snapshot_id, prefix=prefix) for s in complete if s.snapshot_id in doomed]
-    keys = [info.key for snapshot_id in sorted(doomed) for info in listing[snapshot_id] if info.key not in named]
-    # Manifests first: a snapshot without one is no candidate for a rollback, should the rest be left for later.
+    manifests = [layout.manifest_key(s.snapshot_id, prefix=prefix) for s in complete if s.snapshot_id in expired]
+    keys = [info.key for snapshot_id in sorted(expired) for info in listing[snapshot_id] if info.key not in named]
+    # Manifests first: without its manifest a snapshot cannot be rolled back to, even if the other deletes fail.
     services.objects.delete(manifests)
     services.objects.delete(key for key in [*keys, *marks] if key not in manifests)
     if keys:
@@ -64,32 +64,32 @@ def prune(current: str, services: Services) -> Pruned:
 
 
 def is_being_pruned(snapshot_id: str, services: Services) -> bool:
-    """Say whether a clean-up may be deleting the snapshot."""
+    """Return whether a clean-up may be deleting the snapshot."""
     return _is_marked(layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix), services)
 
 
 def is_claimed(snapshots: Iterable[str], services: Services) -> bool:
-    """Say whether a rollback may be publishing one of them."""
+    """Return whether a rollback may be publishing one of the snapshots."""
     prefix = services.settings.snapshot_prefix
     claims = [layout.claim_prefix(snapshot_id, prefix=prefix) for snapshot_id in snapshots]
     return any(in_threads(lambda claim: _is_marked(claim, services), claims))
 
 
 def _is_marked(prefix: str, services: Services) -> bool:
-    """Say whether anybody has left a mark who may still live: no clean-up and no rollback works for a day."""
+    """Return whether there is a mark younger than a day: no clean-up and no rollback runs that long."""
     return any(services.clock() - info.modified <= DAY_SECONDS for info in services.objects.list(prefix))
 
 
-def _mark(doomed: Iterable[str], services: Services) -> list[str]:
-    """Mark every doomed snapshot under a key of our own, which no other clean-up takes away."""
+def _mark(expired: Iterable[str], services: Services) -> list[str]:
+    """Mark every expired snapshot under a unique key, which no other clean-up deletes."""
     prefix, token = services.settings.snapshot_prefix, secrets.token_hex(8)
-    marks = [f"{layout.pruning_prefix(snapshot_id, prefix=prefix)}{token}.json" for snapshot_id in sorted(doomed)]
+    marks = [layout.mark_key(layout.pruning_prefix(each, prefix=prefix), token) for each in sorted(expired)]
     in_threads(lambda key: services.objects.put(key, b"{}"), marks)
     return marks
 
 
 def _still_published(current: str, services: Services) -> bool:
-    """Say whether nobody has rolled back meanwhile, perhaps to what was about to go."""
+    """Return whether `current` is published: a rollback may have published a snapshot that was about to be deleted."""
     found = read_pointer(services)
     return found is not None and found.pointer.snapshot_id == current
 
@@ -105,48 +105,46 @@ def _listing(services: Services) -> Listing:
 
 
 def _snapshots(listing: Listing, services: Services) -> tuple[list[SnapshotAge], list[SnapshotAge]]:
-    """Return the complete snapshots, and the remains: uploads given up, and files that outlived their snapshot."""
+    """Return the complete snapshots, and the orphaned ones, which have no manifest.
+
+    Those are uploads that were given up, and files that were kept when their snapshot was deleted.
+    """
     complete: list[SnapshotAge] = []
-    remains: list[SnapshotAge] = []
+    orphaned: list[SnapshotAge] = []
     for snapshot_id, objects in listing.items():
         manifest = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
         written = next((info.modified for info in objects if info.key == manifest), None)
         if written is None:
-            remains.append(SnapshotAge(snapshot_id, _age_of_remains(snapshot_id, objects, services)))
+            orphaned.append(SnapshotAge(snapshot_id, _last_written(snapshot_id, objects, services)))
         else:
             complete.append(SnapshotAge(snapshot_id, written))
-    return complete, remains
+    return complete, orphaned
 
 
-def _age_of_remains(snapshot_id: str, objects: list[ObjectInfo], services: Services) -> float:
-    """Return when the newest was written. The mark of a clean-up that was stopped makes nothing young again."""
-    mark = layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix)
-    return max((info.modified for info in objects if not info.key.startswith(mark)), default=0.0)
+def _last_written(snapshot_id: str, objects: list[ObjectInfo], services: Services) -> float:
+    """Return when the newest object was written. The marks of clean-ups that were stopped do not count."""
+    marks = layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix)
+    return max((info.modified for info in objects if not info.key.startswith(marks)), default=0.0)
 
 
-def _doomed(
-    complete: Iterable[SnapshotAge], remains: Iterable[SnapshotAge], current: str, services: Services
+def _expired(
+    complete: Iterable[SnapshotAge], orphaned: Iterable[SnapshotAge], current: str, services: Services
 ) -> frozenset[str]:
     settings, now = services.settings, services.clock()
     keep_seconds = settings.snapshot_retention_days * DAY_SECONDS
     old = plan_prune(
         complete, current=current, now=now, keep_count=settings.snapshot_retention_count, keep_seconds=keep_seconds
     )
-    # An upload may be under way for hours; a day old, it has been given up.
-    left = plan_prune(remains, current=current, now=now, keep_count=0, keep_seconds=max(keep_seconds, DAY_SECONDS))
-    return old | left
+    # An upload may take hours. After a day it has been given up.
+    given_up = plan_prune(orphaned, current=current, now=now, keep_count=0, keep_seconds=max(keep_seconds, DAY_SECONDS))
+    return old | given_up
 
 
 def _named_files(kept: Iterable[str], services: Services) -> frozenset[str] | None:
-    """Return every key that the kept snapshots' manifests name, or None if one of them cannot be read."""
-    prefix = services.settings.snapshot_prefix
-    keys = [layout.manifest_key(snapshot_id, prefix=prefix) for snapshot_id in kept]
+    """Return every key that the manifests of the kept snapshots name, or None if one of them cannot be read."""
     try:
-        manifests = in_threads(lambda key: Manifest.model_validate_json(services.objects.get(key).body), keys)
-    except (ObjectMissingError, ValidationError) as error:
+        manifests = in_threads(lambda each: read_stored_manifest(services, each).manifest, kept)
+    except SnapshotCorruptError as error:
         log.warning("nothing is pruned, since the manifest of a kept snapshot cannot be read: %s", error)
         return None
-    files = (
-        f for manifest in manifests for collection in manifest.collections.values() for f in collection.files.values()
-    )
-    return frozenset(file.key for file in files)
+    return frozenset(file.key for manifest in manifests for file in manifest.files)

@@ -1,4 +1,4 @@
-"""Published collections held open for queries: fetched when first asked for, replaced when a new one is published."""
+"""Published collections kept open for queries: downloaded at the first query, replaced when a new one is published."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from threading import Condition
 from typing import NamedTuple
 
-from chromadb_compaction import layout
 from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.errors import (
     NoSnapshotError,
-    NoSuchCollectionError,
     ObjectMissingError,
     SnapshotCorruptError,
     SnapshotTooLargeError,
@@ -23,7 +20,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.cache import Files, SnapshotCache
+from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import (
     PublishedPointer,
@@ -38,7 +35,13 @@ log = logging.getLogger(__name__)
 
 
 class ReadableCollection(NamedTuple):
-    """A collection as published. `collection` is None while only deletes have been seen: it holds no record."""
+    """A published collection.
+
+    Attributes:
+        snapshot_id: The snapshot that it belongs to.
+        described: What the manifest says about it.
+        collection: The open collection. None if it has only ever seen deletes: it holds no record.
+    """
 
     snapshot_id: str
     described: CollectionSnapshot
@@ -47,7 +50,7 @@ class ReadableCollection(NamedTuple):
 
 @dataclass
 class _Copy:
-    """A private copy, open, of what `snapshot_id` publishes. It is removed when neither current nor in use."""
+    """An open, private copy of a collection of `snapshot_id`. It is removed when it is neither current nor in use."""
 
     snapshot_id: str
     described: CollectionSnapshot
@@ -56,9 +59,9 @@ class _Copy:
     users: int = 0
     current: bool = True
 
-    def is_of(self, described: CollectionSnapshot) -> bool:
-        """Say whether it holds exactly these files."""
-        return _readers_files(self.described) == _readers_files(described)
+    def has_files_of(self, described: CollectionSnapshot) -> bool:
+        """Return whether it holds exactly these files."""
+        return self.described.chroma_files == described.chroma_files
 
 
 class _Snapshot(NamedTuple):
@@ -67,30 +70,31 @@ class _Snapshot(NamedTuple):
 
 
 class SnapshotReader:
-    """One per process, shared by its threads. A query holds what it began with, whatever is published meanwhile.
+    """The open collections of one process, shared by its threads.
 
-    The query that finds a collection changed fetches it and waits for that. Others do not: as long as it is being
-    fetched, those on the same collection are answered from the copy that is open, and those on other collections
-    have nothing to wait for. Copies are private to the process, since even a query writes to ChromaDB's files.
+    A query keeps the copy that it began with, even if a new snapshot is published meanwhile. The first query that finds
+    a collection changed downloads it and waits. Until then other queries of that collection use the copy that is open,
+    and queries of other collections do not wait. Copies are private to the process, because even a query writes to
+    ChromaDB's files.
     """
 
     def __init__(self) -> None:
-        # Guards the fields below, and is never held while anything is fetched, opened or removed.
+        # Guards the fields below. It is never held during a download, or while a copy is opened or removed.
         self._state = Condition()
         self._snapshot: _Snapshot | None = None
         self._copies: dict[str, _Copy] = {}
-        self._fetching: set[str] = set()
-        self._looks = count(1)
-        self._last_look = 0
+        self._downloading: set[str] = set()
+        self._refreshes = count(1)
+        self._last_refresh = 0
 
     @contextmanager
     def reading(self, services: Services, name: str) -> Iterator[ReadableCollection]:
-        """Give the published collection `name`.
+        """Yield the published collection `name`.
 
-        Costs one conditional GET when nothing has changed. Raises NoSnapshotError, NoSuchCollectionError and
-        SnapshotCorruptError. While S3 fails in a way that passes, the copy that is open answers.
+        Costs one conditional GET if nothing has changed. If S3 fails temporarily, the copy that is open is used.
+        Raises NoSnapshotError, NoSuchCollectionError, and SnapshotCorruptError.
         """
-        readable, copy = self._begin(services, name)
+        readable, copy = self._acquire_published(services, name)
         try:
             yield readable
         finally:
@@ -100,42 +104,44 @@ class SnapshotReader:
                     _remove_if_unused(copy, unused)
 
     def close(self) -> None:
-        """Let go of everything that no query is using; the rest goes when its query ends."""
+        """Remove every copy that no query uses. The others are removed when their query ends."""
         with ExitStack() as unused, self._state:
-            self._adopt(None, unused)
+            self._set_snapshot(None, unused)
 
-    def _begin(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
+    def _acquire_published(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
         try:
-            self._look(services)
-            return self._borrow(services, name)
+            self._refresh(services)
+            return self._acquire(services, name)
         except SnapshotCorruptError as error:
-            # It may have been pruned while it was read. What is published now is read once more, then believed.
+            # The snapshot may have been pruned while it was read, so the pointer is read once more.
             log.warning("reading the published snapshot again: %s", error)
         except TransientStorageError as error:
-            if (lent := self._lend(name)) is None:
-                raise
-            log.warning("answering from snapshot %s: %s", lent[0].snapshot_id, error)
-            return lent
-        self._look(services)
-        return self._borrow(services, name)
+            with self._state:
+                copy = self._copies.get(name)
+                if copy is None:
+                    raise
+                log.warning("answering from snapshot %s: %s", copy.snapshot_id, error)
+                return _use(copy)
+        self._refresh(services)
+        return self._acquire(services, name)
 
-    def _look(self, services: Services) -> None:
-        """Take note of what the pointer names now.
+    def _refresh(self, services: Services) -> None:
+        """Read the pointer and, if it has changed, the manifest.
 
-        Of several looks at the same time the one that began last decides: what it found was published when the
-        others began, or later. Sequence numbers could not tell, as a restored pointer has an older one.
+        Of several refreshes at the same time, the one that began last wins: its result was published when the others
+        began, or later. Sequence numbers cannot decide this, because a restored pointer has an older one.
         """
         with self._state:
-            look, known = next(self._looks), self._snapshot
-        found = _published(services, known)
+            refresh, known = next(self._refreshes), self._snapshot
+        found = _read_snapshot(services, known)
         with ExitStack() as unused, self._state:
-            if look > self._last_look and (found is not known or self._snapshot is known):
-                self._last_look = look
-                self._adopt(found, unused)
+            if refresh > self._last_refresh and (found is not known or self._snapshot is known):
+                self._last_refresh = refresh
+                self._set_snapshot(found, unused)
         if found is None:
-            raise NoSnapshotError("nothing has been published yet; run: chromadb-compaction compact --wait")
+            raise NoSnapshotError.nothing_published()
 
-    def _adopt(self, found: _Snapshot | None, unused: ExitStack) -> None:
+    def _set_snapshot(self, found: _Snapshot | None, unused: ExitStack) -> None:
         if found is self._snapshot:
             return
         self._snapshot = found
@@ -146,59 +152,49 @@ class SnapshotReader:
         if found is not None:
             log.info("reading from snapshot %s", found.manifest.snapshot_id)
 
-    def _borrow(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
+    def _acquire(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
+        """Return the collection, and the copy that the caller must release, downloaded first if it has changed."""
         with self._state:
             while True:
                 if self._snapshot is None:
-                    raise NoSnapshotError("the published snapshot has gone since the query began; ask again")
+                    raise NoSnapshotError("the pointer was deleted since the query began", next_step="ask again")
                 manifest = self._snapshot.manifest
-                described = _described(manifest, name)
+                described = manifest.collection(name)
                 if described.dimension is None:
                     return ReadableCollection(manifest.snapshot_id, described, None), None
                 copy = self._copies.get(name)
-                if copy is not None and copy.is_of(described):
+                if copy is not None and copy.has_files_of(described):
                     copy.snapshot_id, copy.described = manifest.snapshot_id, described
-                    return _lent(copy)
-                if name not in self._fetching:
-                    self._fetching.add(name)
+                    return _use(copy)
+                if name not in self._downloading:
+                    self._downloading.add(name)
                     break
                 if copy is not None:
-                    return _lent(copy)
+                    return _use(copy)
                 self._state.wait()
-        return self._fetch(services, manifest, name)
+        return self._replace_copy(services, manifest, name)
 
-    def _fetch(self, services: Services, manifest: Manifest, name: str) -> tuple[ReadableCollection, _Copy]:
+    def _replace_copy(self, services: Services, manifest: Manifest, name: str) -> tuple[ReadableCollection, _Copy]:
         try:
-            fresh = self._opened(services, manifest, name)
-        except BaseException:
-            self._fetched(name)
-            raise
-        with ExitStack() as unused, self._state:
-            self._retire(name, unused)
-            self._copies[name] = fresh
-            lent = _lent(fresh)
-        self._fetched(name)
-        return lent
+            copy = self._open_with_space(services, manifest, name)
+            with ExitStack() as unused, self._state:
+                self._retire(name, unused)
+                self._copies[name] = copy
+                return _use(copy)
+        finally:
+            with self._state:
+                self._downloading.discard(name)
+                self._state.notify_all()
 
-    def _fetched(self, name: str) -> None:
-        with self._state:
-            self._fetching.discard(name)
-            self._state.notify_all()
-
-    def _opened(self, services: Services, manifest: Manifest, name: str) -> _Copy:
+    def _open_with_space(self, services: Services, manifest: Manifest, name: str) -> _Copy:
         try:
-            return _open(services, manifest, name)
+            return _download_and_open(services, manifest, name)
         except SnapshotTooLargeError as error:
-            log.warning("making room on the disk: %s", error)
+            log.warning("removing other collections to free disk space: %s", error)
             with ExitStack() as unused, self._state:
                 for other in list(self._copies):
                     self._retire(other, unused)
-            return _open(services, manifest, name)
-
-    def _lend(self, name: str) -> tuple[ReadableCollection, _Copy] | None:
-        with self._state:
-            copy = self._copies.get(name)
-            return None if copy is None else _lent(copy)
+            return _download_and_open(services, manifest, name)
 
     def _retire(self, name: str, unused: ExitStack) -> None:
         copy = self._copies.pop(name, None)
@@ -207,19 +203,20 @@ class SnapshotReader:
             _remove_if_unused(copy, unused)
 
 
-def _lent(copy: _Copy) -> tuple[ReadableCollection, _Copy]:
+def _use(copy: _Copy) -> tuple[ReadableCollection, _Copy]:
+    """Count one more user of the copy, who must release it."""
     copy.users += 1
     return ReadableCollection(copy.snapshot_id, copy.described, copy.collection), copy
 
 
 def _remove_if_unused(copy: _Copy, unused: ExitStack) -> None:
-    """Leave it to `unused`, which its owner unwinds without the lock: closing and removing files takes a while."""
+    """Leave the removal to `unused`, which its owner unwinds without the lock: closing and deleting files is slow."""
     if not copy.current and copy.users == 0:
         unused.callback(copy.resources.close)
 
 
-def _published(services: Services, known: _Snapshot | None) -> _Snapshot | None:
-    """Return what the pointer names now: `known` itself if that has not changed, None if there is no pointer."""
+def _read_snapshot(services: Services, known: _Snapshot | None) -> _Snapshot | None:
+    """Return the published snapshot: `known` itself if the pointer has not changed, None if there is no pointer."""
     try:
         pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
     except ObjectMissingError:
@@ -231,23 +228,10 @@ def _published(services: Services, known: _Snapshot | None) -> _Snapshot | None:
     return _Snapshot(pointer, read_manifest(services, pointer.pointer))
 
 
-def _described(manifest: Manifest, name: str) -> CollectionSnapshot:
-    if name not in manifest.collections:
-        names = ", ".join(manifest.collections) or "none"
-        raise NoSuchCollectionError(f"snapshot {manifest.snapshot_id} has no collection {name!r}; it has: {names}")
-    return manifest.collections[name]
-
-
-def _readers_files(described: CollectionSnapshot) -> Files:
-    """Return the files that a reader needs: all but the ledger."""
-    return {path: file for path, file in described.files.items() if path != layout.LEDGER_FILE}
-
-
-def _open(services: Services, manifest: Manifest, name: str) -> _Copy:
+def _download_and_open(services: Services, manifest: Manifest, name: str) -> _Copy:
     described = manifest.collections[name]
-    cache = SnapshotCache(Path(services.settings.chromadb_cache_dir))
     with ExitStack() as stack:
-        directory = stack.enter_context(cache.scratch()) / DIRECTORY
-        download(services, manifest, [Wanted(name, _readers_files(described), directory)])
+        directory = stack.enter_context(cache_of(services).scratch()) / DIRECTORY
+        download(services, manifest, [Wanted(name, described.chroma_files, directory)])
         collection = stack.enter_context(open_collection(directory, name))
         return _Copy(manifest.snapshot_id, described, collection, resources=stack.pop_all())

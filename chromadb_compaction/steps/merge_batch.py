@@ -16,13 +16,13 @@ from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
     DeltaStatus,
-    QuarantineReason,
     encode_outcomes,
 )
+from chromadb_compaction.deltas.quarantine import copy_into_quarantine
 from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
 from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
-from chromadb_compaction.layout import quarantine_key, reason_key, report_key, run_key, shapes_key
+from chromadb_compaction.layout import report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, SHAPES, CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.native_memory import use_system_memory_pool
 from chromadb_compaction.planning import ObjectInfo
@@ -157,15 +157,10 @@ def _quarantine(bad: _ReadDelta, services: Services, execution: str) -> DeltaOut
     The original stays, so that a second run of this task sees the same input.
     """
     delta, reason = bad.delta, bad.reason or ""
-    target = quarantine_key(delta.key, prefix=services.settings.delta_prefix)
     try:
-        services.objects.copy(delta.key, target, etag=delta.etag)
+        copy_into_quarantine(delta.key, delta, services, reason=reason, execution=execution)
     except (ObjectMissingError, PreconditionFailedError):
         return _outcome(delta, "missing")
-    note = QuarantineReason(
-        delta=delta.key, reason=reason, quarantined_at=services.clock(), execution=execution, etag=delta.etag
-    )
-    services.objects.put(reason_key(target), note.model_dump_json().encode())
     log.warning("%s goes to quarantine: %s", delta.key, reason)
     return _outcome(delta, "quarantined", reason=reason)
 

@@ -128,7 +128,7 @@ def _catalogue(rules: Rules, w: World, i: int, me: Operator) -> Moves:
 
 
 def _undone(rules: Rules, current: int, target: int) -> list[int]:
-    """lineage.undone: the current line down to where it meets the target's."""
+    """Compute lineage.lineage_since: the current lineage down to its common ancestor with the target."""
     theirs: list[int] = []
     while target != NONE:
         theirs.append(target)
@@ -141,7 +141,7 @@ def _undone(rules: Rules, current: int, target: int) -> list[int]:
 
 
 def _newer(rules: Rules, w: World, target: int) -> list[int]:
-    """lineage.not_before: every other snapshot as new as the target; a rollback typed again cannot know more."""
+    """Compute lineage.as_new_as: every other snapshot as new as the target, for a rollback that runs again."""
     return [
         n for n in bits(w.manifests) if n != target and rules.snapshots[n].sequence >= rules.snapshots[target].sequence
     ]
@@ -215,7 +215,7 @@ def _swap(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     yield "rollback: swaps the pointer", moved(swapped, i, me._replace(swapped=True), "again")
 
 
-@OPERATOR.step("again", models="operations.rollback._look_again", call="list delta/, list compacted/")
+@OPERATOR.step("again", models="operations.rollback._replay_archived_since", call="list delta/, list compacted/")
 def _again(rules: Rules, w: World, i: int, me: Operator) -> Moves:
     left = me.wanted & ~w.pending & w.compacted
     me = me._replace(left=left, swapped=True)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
-from chromadb_compaction.deltas.outcomes import QuarantineReason
+from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
     execution_name,
+    is_delta,
     is_folder_marker,
     pending_key,
     reason_key,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """How many executions and reasons fit the screen."""
-
-_REASON_SUFFIX = ".reason.json"
 
 
 class _View(BaseModel):
@@ -179,8 +178,7 @@ def _snapshot(services: Services, now: float) -> SnapshotView | None:
 
 
 def _quarantine(services: Services) -> QuarantineView:
-    listed = services.objects.list(QUARANTINE_PREFIX)
-    refused = [each for each in listed if not each.key.endswith(_REASON_SUFFIX) and not is_folder_marker(each.key)]
+    refused = [each for each in services.objects.list(QUARANTINE_PREFIX) if is_delta(each.key)]
     newest = heapq.nlargest(SHOWN, refused, key=lambda each: (each.modified, each.key))
     return QuarantineView(deltas=len(refused), latest=[_refused(each.key, services) for each in newest])
 
@@ -188,7 +186,7 @@ def _quarantine(services: Services) -> QuarantineView:
 def _refused(key: str, services: Services) -> RefusedView:
     delta = pending_key(key, prefix=services.settings.delta_prefix)
     try:
-        note = QuarantineReason.model_validate_json(services.objects.get(reason_key(key)).body)
+        note = read_reason(key, services)
     except ObjectMissingError:
         reason = f"no reason was left beside it; it stands at {key}"
     except ValidationError:

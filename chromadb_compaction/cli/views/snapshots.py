@@ -217,7 +217,7 @@ def _print_given_up(done: RolledBack) -> None:
 def _line(snapshot_id: str, catalogue: Catalogue) -> SnapshotLine:
     current = snapshot_id == catalogue.current
     if snapshot_id in catalogue.damaged:
-        return SnapshotLine(snapshot_id=snapshot_id, current=current, problem=catalogue.damaged[snapshot_id])
+        return SnapshotLine(snapshot_id=snapshot_id, current=current, problem=str(catalogue.damaged[snapshot_id]))
     manifest = catalogue.readable[snapshot_id].manifest
     return SnapshotLine(
         snapshot_id=snapshot_id,

@@ -325,7 +325,7 @@ def test_blank_lines_cost_nothing_while_they_are_skipped() -> None:
     ("key", "reason"),
     [
         ("delta/docs/notes.parquet", "is not a UUIDv7"),
-        (f"delta/docs/{a_uuid7()}.csv", "has not the form"),
+        (f"delta/docs/{a_uuid7()}.csv", "does not have the form"),
         (f"delta/docs/{a_uuid7(NOW + 3700)}.parquet", "ahead of S3's clock"),
         (f"delta/d!/{a_uuid7()}.parquet", "breaks the rule"),
     ],

@@ -168,7 +168,7 @@ def test_a_pointer_that_was_deleted_meanwhile_is_a_conflict(fakes: Fakes) -> Non
     base = standing(fakes)
     fakes.objects.delete([pointer_key()])
 
-    with pytest.raises(SnapshotConflictError, match="gone"):
+    with pytest.raises(SnapshotConflictError, match="deleted"):
         publish(fakes.services, a_pointer(2), etag=base.etag)
 
 

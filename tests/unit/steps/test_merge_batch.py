@@ -167,7 +167,7 @@ def test_a_corrupt_delta_is_quarantined_whole_with_its_reason_and_stays_pending(
         (a_delta({"a": [1, 1]}, name=a_uuid7(NOW + 4000)), "ahead of S3's clock"),
         (a_delta({"a": [1, 1]}, metadatas={"a": {"nested": {"x": 1}}}), "metadata key 'nested' holds an object"),
         (a_delta()._replace(body=b"no Parquet"), "the file is not Parquet"),
-        (a_delta({"a": [1, 1]})._replace(key="delta/docs/readme.txt"), "has not the form"),
+        (a_delta({"a": [1, 1]})._replace(key="delta/docs/readme.txt"), "does not have the form"),
     ],
 )
 def test_ninety_nine_valid_deltas_are_merged_beside_a_corrupt_one(

@@ -1,0 +1,30 @@
+"""Deltas in quarantine, each with its reason beside it."""
+
+from __future__ import annotations
+
+from chromadb_compaction.deltas.outcomes import QuarantineReason
+from chromadb_compaction.layout import quarantine_key, reason_key
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Services
+
+
+def copy_into_quarantine(key: str, source: ObjectInfo, services: Services, *, reason: str, execution: str) -> None:
+    """Copy a delta into quarantine byte for byte, and write its reason beside it.
+
+    `key` is the delta's pending key, `source` the object to copy. The source stays, so a second call does the same.
+    Raises ObjectMissingError and PreconditionFailedError if the source is gone or has changed.
+    """
+    target = quarantine_key(key, prefix=services.settings.delta_prefix)
+    services.objects.copy(source.key, target, etag=source.etag)
+    note = QuarantineReason(
+        delta=key, reason=reason, quarantined_at=services.clock(), execution=execution, etag=source.etag
+    )
+    services.objects.put(reason_key(target), note.model_dump_json().encode())
+
+
+def read_reason(quarantined: str, services: Services) -> QuarantineReason:
+    """Return the reason beside the delta under the key `quarantined`.
+
+    Raises ObjectMissingError if there is none, pydantic.ValidationError if it cannot be understood.
+    """
+    return QuarantineReason.model_validate_json(services.objects.get(reason_key(quarantined)).body)
