@@ -1,4 +1,4 @@
-"""Many small calls to AWS at once: their cost is waiting, not work."""
+"""Many small calls to AWS at once, which spend their time waiting."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TypeVar
 THREADS = 32
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def in_threads(call: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
-    """Return `call` of each item, in order. The first error is raised, and calls that have not begun never do."""
+def in_threads(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return `call` of each item, in order. After an error, which is raised, no further call begins."""
     pool = ThreadPoolExecutor(THREADS)
     try:
         return list(pool.map(call, items))
@@ -23,25 +23,25 @@ def in_threads(call: Callable[[Item], Answer], items: Iterable[Item]) -> list[An
 
 
 def ahead(
-    call: Callable[[Item], Answer], items: Iterable[Item], *, weigh: Callable[[Item], int], most: int, threads: int
-) -> Iterator[Answer]:
-    """Yield `call` of each item, in order, while later calls run already.
+    call: Callable[[Item], Result], items: Iterable[Item], *, weigh: Callable[[Item], int], most: int, threads: int
+) -> Iterator[Result]:
+    """Yield `call` of each item, in order, while later calls already run.
 
-    What has begun and the caller has not done with weighs at most `most`, but for a single item that weighs more.
-    An error is raised in its turn, and calls that have not begun by then never do.
+    The items that have begun and are not yet finished by the caller weigh at most `most` together. An item that weighs
+    more is handled alone. An error is raised in its order, and after it no further call begins.
     """
-    begun: deque[tuple[Future[Answer], int]] = deque()
-    weight = 0
+    begun: deque[tuple[Future[Result], int]] = deque()
+    total = 0
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
-            more = weigh(item)
-            while begun and weight + more > most:
-                less = begun[0][1]
-                yield begun.popleft()[0].result()
-                weight -= less
-            begun.append((pool.submit(call, item), more))
-            weight += more
+            weight = weigh(item)
+            while begun and total + weight > most:
+                future, finished = begun.popleft()
+                yield future.result()
+                total -= finished
+            begun.append((pool.submit(call, item), weight))
+            total += weight
         while begun:
             yield begun.popleft()[0].result()
     finally:

@@ -8,7 +8,15 @@ DAY_SECONDS = 86_400
 
 
 class Lease(BaseModel):
-    """Who may compact, since when and until when. All times are Unix seconds."""
+    """The lease of the compaction lock. All times are Unix seconds.
+
+    Attributes:
+        lock_id: The name of the lock.
+        owner: The execution's ARN, or an operator's name.
+        acquired_at: When the owner acquired it.
+        heartbeat_at: When it was last renewed.
+        expires_at: When it expires unless it is renewed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,5 +38,5 @@ class Lease(BaseModel):
         return self.expires_at + DAY_SECONDS
 
     def is_expired(self, now: float) -> bool:
-        """Say whether anybody may take the lease at `now`."""
+        """Return whether another owner may take the lease at `now`."""
         return self.expires_at < now

@@ -1,7 +1,8 @@
-"""What flows between the states: the requests and results of the seven tasks.
+"""The messages between the states: the requests and results of the seven tasks.
 
-Keys, counts and times only: a state's payload stops at 256 KiB. Field names are those of the state machine.
-All times are Unix seconds; `execution` is always the execution's ARN, the lease's owner.
+They hold only keys, counts and times, because the payload of a state is limited to 256 KiB. Field names are those of
+the state machine. Times are Unix seconds. `execution` is the execution's ARN, which owns the lease; `pass_number` is
+the pass, from 1.
 """
 
 from __future__ import annotations
@@ -17,26 +18,36 @@ PassNumber = Annotated[int, Field(ge=1, alias="pass")]
 
 
 class Message(BaseModel):
-    """Frozen, closed to unknown fields, spelt in JSON as the state machine spells it."""
+    """Base of the messages: frozen, without unknown fields, with the state machine's names in JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
 
 class AcquireLockRequest(Message):
-    """Result: lease.Lease."""
+    """The request of AcquireLock. The result is a lease.Lease."""
 
     execution: str
 
 
 class ListDeltasRequest(Message):
-    """`previous_pass` is 0 at first, then the pass that has just been published."""
+    """The request of ListDeltas.
+
+    Attributes:
+        previous_pass: The pass that was published last, 0 at first.
+    """
 
     execution: str
     previous_pass: Annotated[int, Field(ge=0)]
 
 
 class BaseRef(Message):
-    """The snapshot a pass starts from, and the ETag that its commit must still find. None: nothing published yet."""
+    """The snapshot that a pass starts from.
+
+    Attributes:
+        snapshot_id: The snapshot. None if nothing is published yet.
+        etag: The pointer's ETag, which the pointer must still have when the pass publishes. None with `snapshot_id`.
+        sequence: The pointer's sequence, 0 if nothing is published yet.
+    """
 
     snapshot_id: str | None
     etag: str | None
@@ -44,7 +55,14 @@ class BaseRef(Message):
 
 
 class BatchRef(Message):
-    """One batch: the key of its manifest (BATCH_MANIFEST) and its size."""
+    """One batch.
+
+    Attributes:
+        key: The key of its BATCH_MANIFEST.
+        collection: The collection of its deltas.
+        deltas: The number of deltas.
+        bytes: Their size.
+    """
 
     key: str
     collection: str
@@ -57,7 +75,17 @@ BATCH_MANIFEST = TypeAdapter(list[ObjectInfo])
 
 
 class DeltaListing(Message):
-    """What ListDeltas found and planned. `deltas` is this pass's share of `pending`."""
+    """The result of ListDeltas.
+
+    Attributes:
+        batches: The batches of this pass.
+        deltas: The number of deltas in them.
+        more: Whether another pass must follow.
+        base: The snapshot that the pass starts from.
+        pending: The number of all pending deltas.
+        oldest_seconds: The age of the oldest of them. None if there are none.
+        finished_clean_up_of: The snapshot whose clean-up an earlier execution left unfinished, if there was one.
+    """
 
     pass_number: PassNumber
     batches: list[BatchRef]
@@ -70,7 +98,7 @@ class DeltaListing(Message):
 
 
 class DownloadSnapshotRequest(Message):
-    """Asks for the collections that `batches` touch."""
+    """The request of DownloadSnapshot, for the collections of `batches`."""
 
     execution: str
     pass_number: PassNumber
@@ -79,7 +107,15 @@ class DownloadSnapshotRequest(Message):
 
 
 class CollectionShape(Message):
-    """What every delta of a collection must fit. `dimension` None: no upsert has ever been seen."""
+    """The shape of a collection, which every delta must fit.
+
+    Attributes:
+        collection: The name of the collection.
+        dimension: The length of its vectors. None if it has never had an upsert.
+        space: The distance function.
+        embedding_function: The name of the function that embeds its texts, if known.
+        records: The number of live rows.
+    """
 
     collection: str
     dimension: int | None
@@ -93,7 +129,14 @@ SHAPES = TypeAdapter(list[CollectionShape])
 
 
 class DownloadedSnapshot(Message):
-    """The verified local copy. `cached` says that nothing had to be transferred."""
+    """The result of DownloadSnapshot.
+
+    Attributes:
+        collections: The shapes of the collections.
+        bytes: The bytes that were transferred.
+        seconds: How long that took.
+        cached: Whether nothing had to be transferred.
+    """
 
     collections: list[CollectionShape]
     bytes: int
@@ -102,7 +145,7 @@ class DownloadedSnapshot(Message):
 
 
 class MergeBatchRequest(Message):
-    """One item of the Map."""
+    """The request of MergeBatch: one item of the Map."""
 
     execution: str
     pass_number: PassNumber
@@ -110,7 +153,18 @@ class MergeBatchRequest(Message):
 
 
 class MergedBatch(Message):
-    """`run` is None when the batch left no row. `missing`: deltas that another execution has moved meanwhile."""
+    """The result of MergeBatch.
+
+    Attributes:
+        collection: The collection of the batch.
+        run: The key of the run. None if it has no rows.
+        report: The key of the report.
+        merged: The number of merged deltas.
+        quarantined: The number of quarantined deltas.
+        missing: The number of deltas that have gone or changed since they were listed.
+        rows: The number of rows in the run.
+        bytes: The size of the run.
+    """
 
     collection: str
     run: str | None
@@ -123,7 +177,7 @@ class MergedBatch(Message):
 
 
 class UploadSnapshotRequest(Message):
-    """Folds `runs` into `base`, publishes."""
+    """The request of UploadSnapshot: fold `runs` into `base` and publish the result."""
 
     execution: str
     pass_number: PassNumber
@@ -132,7 +186,17 @@ class UploadSnapshotRequest(Message):
 
 
 class CollectionCounts(Message):
-    """What a fold did to one collection, in rows. `loader` changed its records; None: none changed."""
+    """The result of a fold for one collection, in rows.
+
+    Attributes:
+        collection: The name of the collection.
+        added: New rows.
+        replaced: Rows that a newer version replaced.
+        deleted: Rows that were deleted.
+        unchanged: Rows that stayed.
+        records: All live rows now.
+        loader: The loader that changed the records. None if none changed.
+    """
 
     collection: str
     added: int
@@ -144,11 +208,19 @@ class CollectionCounts(Message):
 
 
 class PublishedSnapshot(Message):
-    """`published` is False when the pass changed nothing: then `snapshot_id` is the base (None: still nothing).
+    """The result of UploadSnapshot.
 
-    `outcome` is the key of the list of what became of each delta, which CleanUp carries out.
-    `deltas_merged` and `deltas_quarantined` are the pass's own; `records` and `bytes` are of the whole snapshot that
-    is published now. These, `bytes_uploaded` and `seconds` per phase are what operators watch.
+    Attributes:
+        published: Whether a snapshot was published. It is not if the pass changed nothing.
+        snapshot_id: The snapshot that is published now. None if there is none.
+        outcome: The key of the list of delta outcomes, which CleanUp carries out.
+        collections: The changes, by collection.
+        deltas_merged: The number of deltas that the pass merged.
+        deltas_quarantined: The number of deltas that the pass quarantined.
+        records: The records of the whole published snapshot.
+        bytes: The size of the whole published snapshot.
+        bytes_uploaded: The bytes that the pass uploaded.
+        seconds: The seconds of each phase.
     """
 
     published: bool
@@ -164,7 +236,12 @@ class PublishedSnapshot(Message):
 
 
 class CleanUpRequest(Message):
-    """`snapshot_id` must still be published when clean-up starts, else nothing is moved."""
+    """The request of CleanUp.
+
+    Attributes:
+        snapshot_id: The snapshot of the pass. If it is no longer published, nothing is moved.
+        outcome: The key of the list of delta outcomes.
+    """
 
     execution: str
     pass_number: PassNumber
@@ -173,7 +250,16 @@ class CleanUpRequest(Message):
 
 
 class CleanedUp(Message):
-    """What CleanUp moved, deleted and pruned. `skipped` says why nothing was."""
+    """The result of CleanUp.
+
+    Attributes:
+        archived: The number of deltas moved to compacted/.
+        quarantined: The number of quarantined deltas removed from delta/.
+        messages_deleted: The number of notifications deleted from the queue.
+        snapshots_pruned: The number of snapshots deleted.
+        objects_pruned: The number of their objects deleted.
+        skipped: Why nothing was done. None if it was.
+    """
 
     archived: int
     quarantined: int
@@ -184,13 +270,18 @@ class CleanedUp(Message):
 
 
 class ReleaseLockRequest(Message):
-    """From the workflow and from the status-change rule alike."""
+    """The request of ReleaseLock, from the workflow and from the status-change rule."""
 
     execution: str
 
 
 class ReleasedLock(Message):
-    """`released` is False when the execution no longer owned the lease: `holder` then names who does, if anyone."""
+    """The result of ReleaseLock.
+
+    Attributes:
+        released: Whether the lease was released. It is not if the execution did not own it.
+        holder: The owner of the lease if it was not released. None if the lock is free.
+    """
 
     released: bool
     holder: str | None

@@ -1,4 +1,4 @@
-"""What the tasks report to CloudWatch: every metric's name and unit, and which result gives which values."""
+"""The metrics that the tasks send to CloudWatch: their names and units, and their values for each result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Unit = Literal["Count", "Seconds", "Bytes"]
 
 
 class Measure(Enum):
-    """A metric's name and unit. Alarms and dashboard know them under the same names; a test holds the two together."""
+    """A metric's name and unit. Alarms and the dashboard use the same names; a test compares them."""
 
     LOCK_CONTENTION = "LockContention", "Count"
     PENDING_DELTAS = "PendingDeltas", "Count"
@@ -42,7 +42,13 @@ class Measure(Enum):
 
 
 class Metric(NamedTuple):
-    """One value. `phase` is given for PhaseSeconds only."""
+    """One value of a measure.
+
+    Attributes:
+        measure: The name and unit.
+        value: The value.
+        phase: The phase, for PhaseSeconds only.
+    """
 
     measure: Measure
     value: float
@@ -50,15 +56,16 @@ class Metric(NamedTuple):
 
 
 def metrics_of(outcome: object) -> tuple[Metric, ...]:
-    """Return what a task's result, or the error that it ended with, says to operators; most say nothing.
+    """Return the metrics of a task's result, or of the error that ended it. Most have none.
 
-    A pass counts when it is over: published, or found to change nothing. What fails before counts nothing twice.
+    A pass is counted when it is over, published or without a change. A pass that fails before is not counted, so that
+    no delta is counted twice.
     """
     match outcome:
         case LockHeldError():
             return (Metric(Measure.LOCK_CONTENTION, 1),)
         case Lease():
-            # A zero, so that the mean is the share of executions that found the lock held.
+            # With the zeros, the mean is the share of executions that found the lock held.
             return (Metric(Measure.LOCK_CONTENTION, 0),)
         case DeltaListing():
             return _of_listing(outcome)
@@ -75,12 +82,12 @@ def _of_listing(listing: DeltaListing) -> tuple[Metric, ...]:
         Metric(Measure.PENDING_DELTAS, listing.pending),
         Metric(Measure.OLDEST_DELTA_AGE, listing.oldest_seconds or 0),
     )
-    # An execution that finds nothing to do has succeeded: else a quiet hour would look like a broken one.
+    # An execution that finds no deltas has succeeded. Otherwise an hour without deltas would look like a failure.
     return found if listing.deltas else (*found, Metric(Measure.COMPACTION_SUCCEEDED, 1))
 
 
 def _of_pass(done: PublishedSnapshot) -> tuple[Metric, ...]:
-    # A phase with a dot in its name is a part of another, and each distinct phase is a metric that is paid for.
+    # Phases with a dot in their name are parts of others, and CloudWatch charges for each distinct phase.
     phases = {name: seconds for name, seconds in done.seconds.items() if "." not in name}
     return (
         Metric(Measure.COMPACTION_SUCCEEDED, 1),
@@ -90,7 +97,7 @@ def _of_pass(done: PublishedSnapshot) -> tuple[Metric, ...]:
         Metric(Measure.RECORDS_ADDED, sum(counts.added for counts in done.collections)),
         Metric(Measure.RECORDS_REPLACED, sum(counts.replaced for counts in done.collections)),
         Metric(Measure.RECORDS_DELETED, sum(counts.deleted for counts in done.collections)),
-        # Those that the faster loader refused: an upgrade of ChromaDB shows here before it shows in seconds.
+        # Collections that the bulk loader refused: an upgrade of ChromaDB is visible here first.
         Metric(Measure.UNPROVEN_COLLECTIONS, sum(counts.loader == "api" for counts in done.collections)),
         Metric(Measure.SNAPSHOT_RECORDS, done.records),
         Metric(Measure.SNAPSHOT_BYTES, done.bytes),

@@ -1,4 +1,4 @@
-"""Which deltas a pass merges and which snapshots are pruned: decisions only, nothing is touched."""
+"""The plans of a pass and of pruning. They are pure decisions: nothing is read or changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from chromadb_compaction.layout import DELTA_PREFIX, collection_of_key, is_folde
 
 
 class ObjectInfo(BaseModel):
-    """One line of a listing. `modified` is S3's clock, Unix seconds."""
+    """The description of an object.
+
+    Attributes:
+        key: The key.
+        bytes: The size.
+        etag: The ETag.
+        modified: When it was written, by S3's clock, in Unix seconds.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,19 +30,19 @@ class ObjectInfo(BaseModel):
 
 
 class PlannedBatch(NamedTuple):
-    """Up to `size` pending deltas of one collection, in key order, that is: oldest first."""
+    """Pending deltas of one collection, in key order, which is oldest first."""
 
     collection: str
     deltas: tuple[ObjectInfo, ...]
 
     @property
     def bytes(self) -> int:
-        """Bytes to read."""
+        """The size of the deltas."""
         return sum(delta.bytes for delta in self.deltas)
 
 
 class PassPlan(NamedTuple):
-    """The batches of one pass, and whether deltas are left for another."""
+    """The batches of one pass, and whether more deltas are left for the next pass."""
 
     batches: tuple[PlannedBatch, ...]
     more: bool
@@ -52,10 +59,9 @@ def plan_batches(
 ) -> PassPlan:
     """Split `pending` (in key order) into the batches of one pass.
 
-    Batches hold one collection each, and at most `size` deltas or `max_batch_bytes`; the pass stops before it would
-    exceed `max_batches` or `max_bytes`. Both hold at least one delta, so that an oversized one cannot block the
-    queue. The batch with the
-    oldest delta comes first, so that no collection starves another.
+    A batch holds deltas of one collection, at most `size` of them and at most `max_batch_bytes`. A pass has at most
+    `max_batches` batches and `max_bytes`. Both hold at least one delta, so that an oversized delta cannot block the
+    others. The batch with the oldest delta comes first, so that no collection waits for ever.
     """
     batches = sorted(
         _batches(pending, size, min(max_batch_bytes, max_bytes), prefix),
@@ -73,8 +79,8 @@ def plan_batches(
 
 def _batches(pending: Iterable[ObjectInfo], size: int, max_bytes: int, prefix: str) -> Iterator[PlannedBatch]:
     files = (delta for delta in pending if not is_folder_marker(delta.key))
-    # A folder that can be no collection's makes no batch of its own: thousands of them would crowd out the others,
-    # and forty long ones overflow a state's payload.
+    # Folders that are not valid collection names share batches: thousands of them would displace the other batches,
+    # and forty long names would exceed a state's payload.
     grouped = sorted(files, key=lambda delta: collection_of_key(delta.key, prefix=prefix))
     for collection, deltas in groupby(grouped, key=lambda delta: collection_of_key(delta.key, prefix=prefix)):
         taken: list[ObjectInfo] = []
@@ -89,7 +95,7 @@ def _batches(pending: Iterable[ObjectInfo], size: int, max_bytes: int, prefix: s
 
 
 class SnapshotAge(NamedTuple):
-    """A snapshot as the pruner sees it: its id and when its manifest was written (Unix seconds)."""
+    """A snapshot's id, and when it was written, in Unix seconds."""
 
     snapshot_id: str
     created_at: float
@@ -98,11 +104,10 @@ class SnapshotAge(NamedTuple):
 def plan_prune(
     snapshots: Iterable[SnapshotAge], *, current: str, now: float, keep_count: int, keep_seconds: float
 ) -> frozenset[str]:
-    """Return the snapshots that may go: neither current nor after it, nor among the newest `keep_count`, nor young.
+    """Return the snapshots to prune: older than the current one, past `keep_count` and past `keep_seconds`.
 
-    Age protects what is not yet published: an upload in progress is young by construction. What comes after the
-    current one was rolled back from, and may be rolled forward to. Files of a pruned snapshot that a kept
-    manifest names stay; the caller sees to that.
+    The age protects uploads in progress. Snapshots after the current one are kept, because a rollback undid them and
+    another one may publish them again. The caller must keep the files of pruned snapshots that a kept manifest names.
     """
     latest = snapshot_sequence(current)
     newest_first = sorted(snapshots, key=lambda s: (s.created_at, s.snapshot_id), reverse=True)

@@ -1,4 +1,4 @@
-"""The smallest interfaces that the steps call. Adapters implement them; every implementation passes one contract."""
+"""The interfaces to S3, DynamoDB and SQS. Every implementation of one passes the same contract tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ Clock = Callable[[], float]
 
 
 class StoredObject(NamedTuple):
-    """An object's content and the ETag that a compare-and-swap needs."""
+    """An object.
+
+    Attributes:
+        body: The content.
+        etag: The ETag, which a conditional write compares.
+        modified: When it was written, by S3's clock, in Unix seconds.
+    """
 
     body: bytes
     etag: str
@@ -23,68 +29,74 @@ class StoredObject(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """One bucket. Every method raises TransientStorageError for what a retry may mend."""
+    """One bucket. Every method raises TransientStorageError if a retry may succeed."""
 
     def get(self, key: str) -> StoredObject:
         """Return the object. Raises ObjectMissingError."""
 
     def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
-        """Return the object, or None if its ETag is still `etag`: one cheap request. Raises ObjectMissingError."""
+        """Return the object, or None if its ETag is still `etag`, without a body. Raises ObjectMissingError."""
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Return the object's description, or None if there is none."""
+        """Return the object's description, or None if there is no object."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects under `prefix` in key order."""
 
     def put(self, key: str, body: bytes) -> str:
-        """Write unconditionally and return the ETag."""
+        """Write the object unconditionally, and return its ETag."""
 
     def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
-        """Write only if the object's ETag is `etag` (None: only if there is none) and return the new ETag.
+        """Write only if the object's ETag is `etag` (None: only if there is no object), and return the new ETag.
 
-        Raises PreconditionFailedError when the write lost (412), and TransientStorageError when its outcome
-        is unknown (409, 5xx, lost response). After either the caller must read back before it decides: the
-        client may have repeated a write whose response was lost, and met its own success.
+        Raises PreconditionFailedError if the condition failed (412), and TransientStorageError if the result is unknown
+        (409, 5xx, lost response). After either error the caller must read the object: the client may have repeated a
+        write whose response was lost, and failed because the first one succeeded.
         """
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
         """Copy within the bucket if the source still has `etag`. Raises ObjectMissingError, PreconditionFailedError."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete in bulk; a missing key is no error."""
+        """Delete in bulk. A missing key is not an error."""
 
     def delete_if(self, etags: Mapping[str, str]) -> frozenset[str]:
-        """Delete in bulk each key that still has its ETag, and return the keys that were rewritten and so stay.
+        """Delete in bulk each key that still has its ETag. Return the keys that were written again, which stay.
 
-        A missing key is no error.
+        A missing key is not an error.
         """
 
     def download(self, key: str, target: Path) -> str:
-        """Stream an object to a file and return the SHA-256 of what arrived. Raises ObjectMissingError."""
+        """Stream an object to a file, and return the SHA-256 of the file. Raises ObjectMissingError."""
 
     def upload(self, source: Path, key: str) -> None:
         """Stream a file to an object, in parts if it is large."""
 
 
 class LeaseStore(Protocol):
-    """The lock item. Reads are consistent; every condition is one write."""
+    """The lock item. Reads are consistent, and every change is one conditional write. Times are Unix seconds."""
 
     def acquire(self, lock_id: str, owner: str, *, now: float, seconds: int) -> Lease:
-        """Take the lease if it is free, expired or already ours. Raises LockHeldError naming the holder."""
+        """Take the lease if it is free, expired or already the owner's. Raises LockHeldError with the holder."""
 
     def renew(self, lock_id: str, owner: str, *, now: float, seconds: int) -> Lease:
-        """Extend our lease. Raises LockLostError if we no longer own it."""
+        """Extend the lease. Raises LockLostError if `owner` does not own it."""
 
     def release(self, lock_id: str, owner: str) -> bool:
-        """Give up our lease. False: it was not ours, and stays as it is."""
+        """Release the lease. Return False, and change nothing, if `owner` does not own it."""
 
     def read(self, lock_id: str) -> Lease | None:
-        """Return the lease as it stands, expired or not."""
+        """Return the lease, expired or not. None if there is none."""
 
 
 class DeltaNotification(NamedTuple):
-    """The bell: a delta has been written. Only `key` matters; the rest is for people who read the queue."""
+    """A notification that a delta was written.
+
+    Attributes:
+        key: The delta's key.
+        rows: The number of rows, for people who read the queue.
+        bytes: The size, for people who read the queue.
+    """
 
     key: str
     rows: int
@@ -92,7 +104,13 @@ class DeltaNotification(NamedTuple):
 
 
 class ReceivedNotification(NamedTuple):
-    """A message from the queue. `key` is None when its body is not a notice."""
+    """A message from the queue.
+
+    Attributes:
+        receipt: The handle that deletes it.
+        key: The delta's key. None if the body is not a notification.
+        body: The text of the message.
+    """
 
     receipt: str
     key: str | None
@@ -100,7 +118,13 @@ class ReceivedNotification(NamedTuple):
 
 
 class DeadLetterMessage(NamedTuple):
-    """A quarantined delta, or a message that is no notice, and why."""
+    """A message for the dead-letter queue.
+
+    Attributes:
+        key: The key of the quarantined delta, if it is about one.
+        reason: Why it is there.
+        body: The text of the message that was not a notification, if it is about one.
+    """
 
     key: str | None
     reason: str
@@ -111,20 +135,28 @@ class DeltaQueue(Protocol):
     """The notification queue and its dead-letter queue."""
 
     def notify(self, notices: Sequence[DeltaNotification]) -> None:
-        """Ring the bell, in batches of ten."""
+        """Send notifications, in batches of ten."""
 
     def receive(self, limit: int) -> Iterator[ReceivedNotification]:
-        """Yield at most `limit` messages, stopping early when the queue answers empty."""
+        """Yield at most `limit` messages, fewer if the queue returns no more."""
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages."""
 
-    def dead_letter(self, letters: Sequence[DeadLetterMessage]) -> None:
-        """Send to the dead-letter queue."""
+    def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
+        """Send messages to the dead-letter queue."""
 
 
 class Services(NamedTuple):
-    """What a step may touch."""
+    """Everything outside the process that a step or operation uses.
+
+    Attributes:
+        settings: The settings.
+        objects: The bucket.
+        leases: The lock.
+        queue: The queues.
+        clock: The time.
+    """
 
     settings: Settings
     objects: ObjectStore

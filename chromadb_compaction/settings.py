@@ -22,10 +22,36 @@ Value = TypeVar("Value")
 
 
 class Settings(BaseModel):
-    """Everything a task or command can be told. Only the bucket has no default.
+    """The settings of tasks and commands. Each is an environment variable of the same name in upper case.
 
-    Names that not every function needs (queue, table, state machine) may be absent; `required` says which
-    variable to set when something needs one. It never reads the environment by itself: `load_settings` does.
+    Only the bucket has no default. Resources that not every function needs (queue, table, state machine) may be None;
+    `required` checks them. The model does not read the environment: `load_settings` does.
+
+    Attributes:
+        chromadb_bucket: The bucket that holds everything.
+        chromadb_stack: The name of the Pulumi stack.
+        delta_prefix: The prefix of pending deltas.
+        snapshot_prefix: The prefix of snapshots and of the pointer.
+        delta_queue_url: The queue of notifications about new deltas.
+        delta_dlq_url: The dead-letter queue.
+        dynamodb_table: The table that holds the lock.
+        lock_id: The name of the lock.
+        lock_timeout_minutes: How long a lease lasts without a renewal.
+        compaction_batch_size: The largest number of deltas in a batch.
+        compacted_retention_days: How long merged deltas stay in compacted/.
+        snapshot_retention_count: The number of newest snapshots that are never pruned.
+        snapshot_retention_days: The age below which no snapshot is pruned.
+        max_batches_per_pass: The largest number of batches in a pass.
+        max_passes: The largest number of passes in an execution.
+        max_pass_bytes: The largest size of the deltas of a pass.
+        max_delta_bytes: The largest size of a delta. Larger ones are quarantined.
+        chromadb_cache_dir: The directory of downloaded snapshots.
+        state_machine_arn: The state machine.
+        chromadb_query_function: The name of the query function.
+        chromadb_producer_function: The name of the producer function.
+        chromadb_compactor_function: The name of the function of DownloadSnapshot and UploadSnapshot.
+        chromadb_embedding_function: The embedding function of new collections.
+        aws_lambda_function_memory_size: The memory of the function in MB, set by Lambda itself. None elsewhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,12 +80,11 @@ class Settings(BaseModel):
     chromadb_producer_function: str | None = None
     chromadb_compactor_function: str | None = None
     chromadb_embedding_function: str = "wordllama"
-    # In MB, set by Lambda itself; absent everywhere else.
     aws_lambda_function_memory_size: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _no_prefix_is_used_twice(self) -> Self:
-        # A delta archived onto itself would then be deleted as the original.
+        # If they were equal, a delta would be archived onto itself, and then deleted as the original.
         prefixes = [self.delta_prefix, self.snapshot_prefix, *layout.FIXED_PREFIXES]
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
@@ -67,30 +92,32 @@ class Settings(BaseModel):
 
     @property
     def max_batch_bytes(self) -> int:
-        """What one merge reads: a pass's bytes, spread over the merges that run at once."""
+        """The largest size of a batch: a pass's bytes, shared by the merges that run at once."""
         return max(1, self.max_pass_bytes // MERGES_AT_ONCE)
 
     @property
     def function_memory_bytes(self) -> int | None:
-        """How much memory the function may use; None where nothing limits it."""
+        """The memory of the function. None if there is no limit."""
         megabytes = self.aws_lambda_function_memory_size
         return None if megabytes is None else megabytes * MEBIBYTE
 
     @property
     def lease_seconds(self) -> int:
-        """How long a lease lasts without a heartbeat."""
+        """How long a lease lasts without a renewal."""
         return self.lock_timeout_minutes * 60
 
 
 def required(value: Value | None, variable: str) -> Value:
-    """Return `value`, or raise ConfigurationError naming the environment variable that would have set it."""
+    """Return `value`, or raise ConfigurationError with the environment variable that sets it."""
     if value is None:
-        raise ConfigurationError(f"{variable} is not set; set it, or run: eval $(pulumi stack output --shell)")
+        raise ConfigurationError(
+            f"{variable} is not set", next_step="set it, or run: eval $(pulumi stack output --shell)"
+        )
     return value
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Parse the environment; an empty variable is as good as none.
+    """Parse the environment. An empty variable counts as not set.
 
     Raises ConfigurationError for a missing, wrong or misspelt variable.
     """
@@ -104,7 +131,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def settings_problems(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return everything that keeps `load_settings` from loading, not only the first; empty: it loads."""
+    """Return every reason why `load_settings` would fail. Empty if it would not."""
     env = os.environ if environment is None else environment
     try:
         Settings.model_validate(_values(env))

@@ -1,4 +1,4 @@
-"""Time as every room needs it: moments as ISO 8601 text, and the seconds of each phase of a task."""
+"""Moments as ISO 8601 text, and the seconds of each phase of a task."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def iso_time(seconds: float) -> str:
 
 
 Moment = Annotated[float, PlainSerializer(iso_time, return_type=str, when_used="json")]
-"""Unix seconds that a model prints as ISO 8601 in JSON. For what people and programs read, never for stored objects."""
+"""Unix seconds that a model prints as ISO 8601 in JSON. For results of commands, never for stored objects."""
 
 
 class Phases:
-    """Seconds per named phase, in the order in which they began."""
+    """The seconds of each named phase, in the order in which they began."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count the block's time as `name`'s, also if it fails."""
+        """Add the time of the block to the phase `name`, even if the block fails."""
         started = time.perf_counter()
         try:
             yield
@@ -37,18 +37,18 @@ class Phases:
             self._add(name, time.perf_counter() - started)
 
     def include(self, parts: Mapping[str, float], *, of: str) -> None:
-        """Count what a part of the work measured by itself, e.g. the fold's phases as fold.plan, fold.load..."""
+        """Add the phases that a part of the work measured, e.g. those of the fold as fold.plan, fold.load..."""
         for name, seconds in parts.items():
             self._add(f"{of}.{name}", seconds)
 
     @property
     def seconds(self) -> dict[str, float]:
-        """All phases, rounded to milliseconds. Those of parts that ran at once may add up to more than has passed."""
+        """All phases, rounded to milliseconds. Parts that ran at the same time may add up to more than the whole."""
         return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
 
     @property
     def total(self) -> float:
-        """The seconds of all phases that are no parts of others."""
+        """The sum of all phases that are not parts of others."""
         return round(sum(seconds for name, seconds in self._seconds.items() if "." not in name), 3)
 
     def _add(self, name: str, seconds: float) -> None:
