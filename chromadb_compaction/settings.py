@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from chromadb_compaction import layout
 from chromadb_compaction.errors import ConfigurationError
 
-OUR_PREFIXES = ("CHROMADB_", "COMPACT", "DELTA_", "DYNAMODB_", "LOCK_", "MAX_", "SNAPSHOT_", "STATE_MACHINE_")
+KNOWN_PREFIXES = ("CHROMADB_", "COMPACT", "DELTA_", "DYNAMODB_", "LOCK_", "MAX_", "SNAPSHOT_", "STATE_MACHINE_")
 MEBIBYTE = 1024 * 1024
 MERGES_AT_ONCE = 10
 """The Map's MaxConcurrency in the state machine."""
@@ -121,38 +121,35 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises ConfigurationError for a missing, wrong or misspelt variable.
     """
-    env = os.environ if environment is None else environment
-    for problem in _misspelt(env):
+    for problem in settings_problems(environment):
         raise ConfigurationError(problem)
-    try:
-        return Settings.model_validate(_values(env))
-    except ValidationError as error:
-        raise ConfigurationError(_wrong(error)[0]) from error
+    return Settings.model_validate(_values(environment))
 
 
 def settings_problems(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return every reason why `load_settings` would fail. Empty if it would not."""
-    env = os.environ if environment is None else environment
+    problems = list(_misspelt(os.environ if environment is None else environment))
     try:
-        Settings.model_validate(_values(env))
+        Settings.model_validate(_values(environment))
     except ValidationError as error:
-        return [*_misspelt(env), *_wrong(error)]
-    return list(_misspelt(env))
+        problems += _wrong(error)
+    return problems
 
 
 def settings_set(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return the names of the settings that the environment sets, sorted."""
-    return sorted(name.upper() for name in _values(os.environ if environment is None else environment))
+    return sorted(name.upper() for name in _values(environment))
 
 
-def _values(env: Mapping[str, str]) -> dict[str, str]:
+def _values(environment: Mapping[str, str] | None) -> dict[str, str]:
+    env = os.environ if environment is None else environment
     return {name: env[name.upper()] for name in Settings.model_fields if env.get(name.upper())}
 
 
 def _misspelt(env: Mapping[str, str]) -> Iterator[str]:
     known = {name.upper() for name in Settings.model_fields}
     for name in sorted(env):
-        if name.startswith(OUR_PREFIXES) and name not in known:
+        if name.startswith(KNOWN_PREFIXES) and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
             if close:
                 yield f"the environment variable {name} is not a setting; did you mean {close[0]}?"

@@ -87,10 +87,8 @@ class Selection(NamedTuple):
         for name in self.names:
             found = [key for key in inside if name in (key, layout.delta_stem(key))]
             if not found:
-                raise ObjectMissingError(
-                    f"there is no {state} delta {name}",
-                    next_step=f"see: chromadb-compaction {_LIST_COMMANDS[state]}",
-                )
+                see = f"see: chromadb-compaction {_LIST_COMMANDS[state]}"
+                raise ObjectMissingError(f"there is no {state} delta {name}", next_step=see)
             chosen += [key for key in found if key not in chosen]
         return chosen
 
@@ -134,9 +132,7 @@ def quarantine(services: Services, selection: Selection, *, reason: str, operato
     """
 
     def move(keys: Sequence[str], locations: DeltaLocations) -> None:
-        in_threads(
-            lambda key: put_into_quarantine(key, locations.pending[key], services, owner=operator, reason=reason), keys
-        )
+        put_into_quarantine(keys, locations, services, owner=operator, reason=reason)
 
     return _move(services, selection, operator, move, lambda _key, _at: None, state="pending", dry_run=dry_run)
 

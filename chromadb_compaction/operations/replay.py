@@ -123,22 +123,19 @@ def carry_out(
         in_threads(copy, plan.copies[start : start + COPIES_AT_ONCE])
 
 
-def leave_out(keys: Iterable[str], locations: DeltaLocations, services: Services, *, owner: str, reason: str) -> None:
-    """Put deltas into quarantine from delta/ or compacted/. Copies in compacted/ stay."""
+def put_into_quarantine(
+    keys: Iterable[str], locations: DeltaLocations, services: Services, *, owner: str, reason: str
+) -> None:
+    """Move deltas from delta/ into quarantine, or copy them from compacted/.
+
+    A pending delta is deleted last, so that a crash leaves it pending, in quarantine, or both.
+    """
 
     def move(key: str) -> None:
         source = locations.pending.get(key) or locations.compacted.get(key)
         if source is not None:
-            put_into_quarantine(key, source, services, owner=owner, reason=reason)
+            copy_into_quarantine(key, source, services, reason=reason, execution=owner)
+            if source.key == key:
+                services.objects.delete_if({key: source.etag})
 
     in_threads(move, keys)
-
-
-def put_into_quarantine(key: str, source: ObjectInfo, services: Services, *, owner: str, reason: str) -> None:
-    """Copy a delta into quarantine and, if it is pending, delete it from delta/.
-
-    The delete comes last, so that a crash leaves it pending, in quarantine, or both.
-    """
-    copy_into_quarantine(key, source, services, reason=reason, execution=owner)
-    if source.key == key:
-        services.objects.delete_if({key: source.etag})

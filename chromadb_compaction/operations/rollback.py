@@ -28,9 +28,9 @@ from chromadb_compaction.operations.replay import (
     Sizes,
     carry_out,
     check_possible,
-    leave_out,
     locate_deltas,
     plan_replay,
+    put_into_quarantine,
 )
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
@@ -256,7 +256,7 @@ def _replay(request: RollbackRequest, plan: _Plan, services: Services, *, check_
     carry_out(plan.replay, plan.locations, services, check_lease=check_lease)
     check_lease()
     reason = f"left out of the replay when {request.operator} rolled back to snapshot {request.snapshot_id}"
-    leave_out(plan.replay.left_out, plan.locations, services, owner=request.operator, reason=reason)
+    put_into_quarantine(plan.replay.left_out, plan.locations, services, owner=request.operator, reason=reason)
 
 
 def _replay_archived_since(plan: _Plan, services: Services) -> None:

@@ -98,9 +98,9 @@ def read_catalogue(services: Services) -> Catalogue:
     ids = {layout.snapshot_of_key(key, prefix=prefix) for key in objects}
     found = {each for each in ids if each and layout.manifest_key(each, prefix=prefix) in objects}
     snapshots = sorted({*found, *([current.pointer.snapshot_id] if current.pointer else [])})
-    manifests = in_threads(lambda each: _read(each, current, services), snapshots)
-    readable = {each: m for each, m in zip(snapshots, manifests, strict=True) if isinstance(m, StoredManifest)}
-    damaged = {each: m for each, m in zip(snapshots, manifests, strict=True) if isinstance(m, SnapshotCorruptError)}
+    read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services), snapshots), strict=True))
+    readable = {each: manifest for each, manifest in read.items() if isinstance(manifest, StoredManifest)}
+    damaged = {each: error for each, error in read.items() if isinstance(error, SnapshotCorruptError)}
     published = [each for each in readable if layout.cleaned_key(each, prefix=prefix) in objects]
     if current.pointer is None and current.error is None and published:
         newest = max(published)

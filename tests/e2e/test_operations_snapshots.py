@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def test_why_names_the_delta_and_the_first_snapshot_of_a_record(cli: Cli, stack:
 
     assert (live["delta"], live["row"], live["deleted"]) == (older.name, 0, False)
     assert (live["first_snapshot"], live["place"], live["pending_deltas"]) == (first, "compacted", 1)
-    assert abs(live["written_at"] - time.time()) < 600
+    assert abs(datetime.fromisoformat(live["written_at"]).timestamp() - time.time()) < 600
     for said in ("deleted", newer.name, "row 1", second, f"compacted/docs/{newer.name}.parquet"):
         assert said in deleted.out
     assert (unknown.code, "deltas list" in unknown.err) == (4, True)

@@ -28,7 +28,7 @@ def named_errors(node: object) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("error", OURS)
-def test_every_error_is_one_of_ours_and_says_its_remedy(error: type[Exception]) -> None:
+def test_every_error_is_a_compaction_error_with_a_docstring(error: type[Exception]) -> None:
     assert issubclass(error, errors.CompactionError)
     assert error.__doc__
 
@@ -65,5 +65,5 @@ def test_an_error_reported_by_another_process_is_raised_again_as_it_was(error: t
         assert (type(again), str(again)) == (error, str(first))
 
 
-def test_an_error_of_another_kind_keeps_its_name_in_the_message() -> None:
+def test_an_unknown_error_keeps_its_name_in_the_message() -> None:
     assert str(errors.error_named("KeyError", "x")) == "KeyError: x"

@@ -1,4 +1,4 @@
-"""The lease lives while a task works, at the cost of one write for a short one."""
+"""The lease is renewed while a task works. A short task costs one write."""
 
 import threading
 import time
@@ -39,9 +39,9 @@ def steal(fakes: Fakes) -> None:
 
 
 def test_a_short_task_costs_one_write(fakes: Fakes) -> None:
-    with heartbeat_for(fakes.services, EXECUTION) as heartbeat:
-        heartbeat.check()
-        heartbeat.check()
+    with heartbeat_for(fakes.services, EXECUTION) as renewals:
+        renewals.check()
+        renewals.check()
 
     assert fakes.leases.calls == ["renew"]
 
@@ -71,35 +71,35 @@ def test_a_long_task_renews_again_and_again(fakes: Fakes) -> None:
         wait_until(lambda: fakes.leases.calls.count("renew") >= 4)
 
 
-def test_nothing_beats_after_the_task(fakes: Fakes) -> None:
+def test_no_renewal_follows_the_task(fakes: Fakes) -> None:
     with a_fast_heartbeat(fakes):
         wait_until(lambda: len(fakes.leases.calls) >= 2)
-    beats = len(fakes.leases.calls)
+    count = len(fakes.leases.calls)
 
     time.sleep(0.05)
 
-    assert len(fakes.leases.calls) == beats
+    assert len(fakes.leases.calls) == count
     assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_lease_lost_in_mid_task_is_told_at_the_next_check(fakes: Fakes) -> None:
-    with a_fast_heartbeat(fakes) as heartbeat:
+def test_a_lease_lost_during_the_task_is_raised_by_the_next_check(fakes: Fakes) -> None:
+    with a_fast_heartbeat(fakes) as renewals:
         steal(fakes)
         before = len(fakes.leases.calls)
-        wait_until(lambda: len(fakes.leases.calls) > before + 1 or heart_has_stopped())
+        wait_until(lambda: len(fakes.leases.calls) > before + 1 or renewals_have_stopped())
 
         with pytest.raises(LockLostError, match="first-other"):
-            heartbeat.check()
+            renewals.check()
 
 
-def heart_has_stopped() -> bool:
+def renewals_have_stopped() -> bool:
     return "heartbeat" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_beat_that_fails_in_passing_is_tried_again(fakes: Fakes) -> None:
+def test_a_renewal_that_fails_temporarily_is_repeated(fakes: Fakes) -> None:
     failures = iter([TransientStorageError("throttled")] * 3)
 
-    with a_fast_heartbeat(fakes) as heartbeat:
+    with a_fast_heartbeat(fakes) as renewals:
 
         def fail_three_times(_call: str) -> None:
             failure = next(failures, None)
@@ -108,29 +108,29 @@ def test_a_beat_that_fails_in_passing_is_tried_again(fakes: Fakes) -> None:
 
         fakes.leases.before = fail_three_times
         wait_until(lambda: fakes.leases.calls.count("renew") >= 6)
-        heartbeat.check()
+        renewals.check()
 
 
-def test_when_no_beat_has_got_through_for_a_lease_long_the_check_asks_itself(fakes: Fakes) -> None:
-    with heartbeat_for(fakes.services, EXECUTION) as heartbeat:
+def test_if_all_renewals_of_a_whole_lease_have_failed_the_check_renews_it(fakes: Fakes) -> None:
+    with heartbeat_for(fakes.services, EXECUTION) as renewals:
         fakes.clock.tick(fakes.settings.lease_seconds + 1)
-        heartbeat.check()
+        renewals.check()
 
         assert fakes.leases.calls == ["renew", "renew"]
         steal(fakes)
         fakes.clock.tick(fakes.settings.lease_seconds + 1)
         with pytest.raises(LockLostError):
-            heartbeat.check()
+            renewals.check()
 
 
-def test_a_beat_that_can_never_succeed_comes_out_of_the_check(fakes: Fakes) -> None:
-    with a_fast_heartbeat(fakes) as heartbeat:
+def test_a_renewal_that_can_never_succeed_is_raised_by_the_check(fakes: Fakes) -> None:
+    with a_fast_heartbeat(fakes) as renewals:
 
-        def refuse(_call: str) -> None:
+        def fail(_call: str) -> None:
             raise ConfigurationError("access is denied")
 
-        fakes.leases.before = refuse
-        wait_until(heart_has_stopped)
+        fakes.leases.before = fail
+        wait_until(renewals_have_stopped)
 
         with pytest.raises(ConfigurationError, match="access is denied"):
-            heartbeat.check()
+            renewals.check()

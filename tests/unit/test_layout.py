@@ -1,4 +1,4 @@
-"""Every key is built and parsed in one place, and each parser undoes its builder."""
+"""The keys, each built and parsed in one place. Each parser is the inverse of its builder."""
 
 import re
 
@@ -27,14 +27,16 @@ paths = st.sampled_from(["chroma.sqlite3", "ledger.parquet", "0189-index/data_le
 
 
 @given(collections, uuids, suffixes, prefixes)
-def test_a_delta_key_parses_back_to_what_it_was_built_of(collection: str, stem: str, suffix: str, prefix: str) -> None:
+def test_a_delta_key_parses_back_to_its_parts(collection: str, stem: str, suffix: str, prefix: str) -> None:
     key = layout.delta_key(collection, stem, suffix, prefix=prefix)
 
     assert layout.parse_delta_key(key, prefix=prefix) == (collection, stem, suffix)
 
 
 @given(collections, uuids, suffixes, prefixes)
-def test_an_archived_or_refused_delta_finds_its_way_back(collection: str, stem: str, suffix: str, prefix: str) -> None:
+def test_the_pending_key_of_an_archived_or_quarantined_delta_is_known(
+    collection: str, stem: str, suffix: str, prefix: str
+) -> None:
     key = layout.delta_key(collection, stem, suffix, prefix=prefix)
 
     assert layout.pending_key(layout.compacted_key(key, prefix=prefix), prefix=prefix) == key
@@ -42,7 +44,7 @@ def test_an_archived_or_refused_delta_finds_its_way_back(collection: str, stem: 
 
 
 @given(st.lists(st.tuples(collections, uuids, suffixes), unique=True, max_size=8))
-def test_different_deltas_never_meet_where_they_are_moved(deltas: list[tuple[str, str, str]]) -> None:
+def test_different_deltas_never_share_a_key_after_they_are_moved(deltas: list[tuple[str, str, str]]) -> None:
     keys = [layout.delta_key(*delta) for delta in deltas]
 
     moved = {move(key) for key in keys for move in (layout.compacted_key, layout.quarantine_key)}
@@ -55,7 +57,7 @@ def test_a_pending_delta_has_not_been_moved() -> None:
         layout.pending_key(DELTA)
 
 
-def test_the_reason_stands_beside_the_quarantined_delta() -> None:
+def test_the_reason_is_beside_the_quarantined_delta() -> None:
     quarantined = layout.quarantine_key(DELTA)
 
     assert layout.reason_key(quarantined) == "quarantine/docs/01890a5d-ac96-774b-bcce-b302099a8057.reason.json"
@@ -63,7 +65,7 @@ def test_the_reason_stands_beside_the_quarantined_delta() -> None:
 
 
 @given(st.text(max_size=1100), st.text(max_size=1100))
-def test_whatever_the_name_a_refused_delta_has_a_place_of_its_own_and_so_has_its_reason(one: str, two: str) -> None:
+def test_every_quarantined_delta_has_its_own_key_and_so_has_its_reason(one: str, two: str) -> None:
     places = {layout.quarantine_key(f"delta/{name}") for name in (one, two)}
     reasons = {layout.reason_key(place) for place in places}
 
@@ -75,7 +77,7 @@ def test_whatever_the_name_a_refused_delta_has_a_place_of_its_own_and_so_has_its
 @pytest.mark.parametrize(
     "name", ["docs/a.reason.json", "d" * (1024 - 6), "docs/" + "é" * 500, "_renamed/" + "0" * 64, "_renamed/x.parquet"]
 )
-def test_a_refused_delta_is_renamed_where_its_own_name_would_collide_or_be_too_long(name: str) -> None:
+def test_a_quarantined_delta_is_renamed_if_its_name_would_collide_or_be_too_long(name: str) -> None:
     place = layout.quarantine_key(f"delta/{name}")
 
     assert re.fullmatch(r"quarantine/_renamed/[0-9a-f]{64}", place)
@@ -96,7 +98,7 @@ def test_a_refused_delta_is_renamed_where_its_own_name_would_collide_or_be_too_l
         "delta//a.parquet",
     ],
 )
-def test_a_key_of_another_form_is_refused_saying_the_form(key: str) -> None:
+def test_a_key_of_another_form_is_refused(key: str) -> None:
     with pytest.raises(CorruptDeltaError):
         layout.parse_delta_key(key)
 
@@ -119,7 +121,7 @@ def test_a_collection_name_that_chromadb_would_refuse_is_refused_with_its_rule(n
 
 
 @pytest.mark.parametrize("name", ["abc", "a-b", "A.b_c-9", "a" * 255, "manifest.json", "1.2.3.4.5", "123"])
-def test_a_collection_name_that_chromadb_takes_is_taken(name: str) -> None:
+def test_a_collection_name_that_chromadb_accepts_is_accepted(name: str) -> None:
     assert layout.check_collection_name(name) == name
 
 
@@ -129,7 +131,7 @@ def test_a_snapshot_id_carries_its_sequence(sequence: int, token: str) -> None:
 
 
 @given(sequences, sequences, tokens, tokens)
-def test_snapshot_ids_sort_as_their_sequences_do(one: int, other: int, token: str, another: str) -> None:
+def test_snapshot_ids_sort_by_their_sequence(one: int, other: int, token: str, another: str) -> None:
     if one < other:
         assert layout.new_snapshot_id(one, token) < layout.new_snapshot_id(other, another)
 
@@ -137,7 +139,7 @@ def test_snapshot_ids_sort_as_their_sequences_do(one: int, other: int, token: st
 @pytest.mark.parametrize(
     "text", ["", "CURRENT", "42-3f2a9c1b", "0000000042-3F2A9C1B", "0000000042-3f2a9c1b/", "\u0660" * 10 + "-3f2a9c1b"]
 )
-def test_text_that_is_no_snapshot_id_is_refused(text: str) -> None:
+def test_text_that_is_not_a_snapshot_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a snapshot id"):
         layout.snapshot_sequence(text)
 
@@ -153,6 +155,8 @@ def test_every_object_of_a_snapshot_names_its_snapshot(
         layout.result_key(snapshot_id, prefix=prefix),
         layout.cleaned_key(snapshot_id, prefix=prefix),
         layout.snapshot_file_key(snapshot_id, collection, path, prefix=prefix),
+        layout.mark_key(layout.pruning_prefix(snapshot_id, prefix=prefix), token),
+        layout.mark_key(layout.claim_prefix(snapshot_id, prefix=prefix), token),
     ]
 
     assert {layout.snapshot_of_key(key, prefix=prefix) for key in keys} == {snapshot_id}
@@ -160,12 +164,12 @@ def test_every_object_of_a_snapshot_names_its_snapshot(
 
 
 @pytest.mark.parametrize("key", ["snapshot/CURRENT", "snapshot/notes.txt", "snapshot/", "delta/0000000042-3f2a9c1b/x"])
-def test_the_pointer_and_strangers_belong_to_no_snapshot(key: str) -> None:
+def test_the_pointer_and_foreign_objects_belong_to_no_snapshot(key: str) -> None:
     assert layout.snapshot_of_key(key) is None
 
 
 @given(st.integers(1, 50), st.integers(0, 399))
-def test_what_a_batch_becomes_stands_in_its_own_executions_folder(pass_number: int, number: int) -> None:
+def test_all_keys_of_a_batch_are_in_the_folder_of_its_execution(pass_number: int, number: int) -> None:
     batch = layout.batch_key(EXECUTION, pass_number, number)
     keys = {batch, layout.run_key(batch), layout.report_key(batch)}
 
@@ -195,6 +199,7 @@ def test_the_stored_keys_are_the_documented_ones() -> None:
     assert layout.compacted_key(DELTA) == DELTA.replace("delta/", "compacted/", 1)
 
 
-def test_a_consoles_folder_is_told_from_a_delta() -> None:
+def test_a_folder_marker_of_a_console_or_a_reason_is_not_a_delta() -> None:
     assert layout.is_folder_marker("delta/docs/")
     assert not layout.is_folder_marker(DELTA)
+    assert [layout.is_delta(key) for key in (DELTA, "delta/docs/", layout.reason_key(DELTA))] == [True, False, False]

@@ -11,7 +11,7 @@ times = st.floats(0, 1e10)
 
 
 @given(times, st.integers(60, 86_400))
-def test_a_lease_lasts_as_long_as_it_was_given_for(now: float, seconds: int) -> None:
+def test_a_lease_lasts_as_long_as_stated(now: float, seconds: int) -> None:
     lease = Lease.starting("lock", "owner", now=now, seconds=seconds)
 
     assert not lease.is_expired(now)
@@ -26,7 +26,7 @@ def test_an_expired_lease_stays_expired(now: float, later: float) -> None:
     assert lease.is_expired(now + 900 + later + 1)
 
 
-def test_dynamodb_may_forget_it_a_day_after_it_expires() -> None:
+def test_dynamodb_may_delete_it_a_day_after_it_expires() -> None:
     lease = Lease.starting("lock", "owner", now=1000.9, seconds=900)
 
     assert (lease.acquired_at, lease.heartbeat_at, lease.expires_at) == (1000, 1000, 1900)

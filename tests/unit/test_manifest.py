@@ -1,4 +1,4 @@
-"""The stored formats: what they hold, what they refuse, and the proof that nothing was lost."""
+"""The stored formats: valid and invalid values, and the proof that nothing was lost."""
 
 import pytest
 from hypothesis import given
@@ -91,7 +91,7 @@ def test_a_manifest_adds_up_its_collections() -> None:
 @pytest.mark.parametrize(
     "change", [{"dimension": 0}, {"space": "manhattan"}, {"records": -1}, {"tombstones": -1}, {"colour": "red"}]
 )
-def test_a_collection_that_cannot_be_is_refused(change: dict[str, object]) -> None:
+def test_an_invalid_collection_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         a_collection(**change)
 

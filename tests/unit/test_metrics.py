@@ -1,4 +1,4 @@
-"""What the tasks' results and errors say to operators."""
+"""The metrics of the tasks' results and errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_acquired_lock_counts_as_none_so_that_the_mean_is_a_share() -> None:
     assert values(Lease.starting("lock", "me", now=1, seconds=60)) == {"LockContention": 0}
 
 
-def test_a_listing_tells_the_backlog_and_no_success_while_there_is_work_to_do() -> None:
+def test_a_listing_with_deltas_reports_the_backlog_and_no_success() -> None:
     assert values(a_listing(deltas=3, pending=8, oldest=61.5)) == {"PendingDeltas": 8, "OldestDeltaAge": 61.5}
 
 
@@ -92,7 +92,7 @@ def test_a_download_is_a_phase_of_its_own() -> None:
     assert (values(result), phases(result)) == ({}, {"download_snapshot": 1.5})
 
 
-def test_a_published_pass_tells_what_it_did_and_what_stands_now() -> None:
+def test_a_published_pass_reports_its_changes_and_the_published_snapshot() -> None:
     assert values(a_pass()) == {
         "CompactionSucceeded": 1,
         "CompactionSeconds": 4.0,
@@ -111,7 +111,7 @@ def test_a_pass_that_changed_nothing_is_a_success_too() -> None:
     assert values(a_pass(published=False))["CompactionSucceeded"] == 1
 
 
-def test_only_whole_phases_are_metrics_since_each_is_paid_for() -> None:
+def test_only_whole_phases_are_metrics_since_each_costs_money() -> None:
     assert phases(a_pass()) == {"download": 0.5, "fold": 2.25, "upload": 1.25}
 
 
@@ -128,14 +128,14 @@ def test_only_whole_phases_are_metrics_since_each_is_paid_for() -> None:
     ],
     ids=lambda outcome: type(outcome).__name__,
 )
-def test_all_else_says_nothing(outcome: object) -> None:
+def test_other_results_have_no_metrics(outcome: object) -> None:
     assert metrics_of(outcome) == ()
 
 
-def test_every_measure_is_told_by_somebody() -> None:
-    told = [
+def test_every_measure_is_reported() -> None:
+    reported = [
         LockHeldError("held"),
         a_listing(deltas=1, pending=1, oldest=1.0),
         a_pass(),
     ]
-    assert {metric.measure for outcome in told for metric in metrics_of(outcome)} == set(Measure)
+    assert {metric.measure for outcome in reported for metric in metrics_of(outcome)} == set(Measure)

@@ -1,4 +1,4 @@
-"""The rules of batching and pruning, for any backlog and any history."""
+"""The rules of batching and pruning, for every backlog and every history."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def planned(plan: PassPlan) -> list[ObjectInfo]:
 
 
 @given(backlogs, sizes, limits, byte_limits)
-def test_a_pass_takes_each_delta_at_most_once_and_invents_none(
+def test_a_pass_takes_each_pending_delta_at_most_once_and_no_others(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
     taken = Counter(
@@ -50,9 +50,7 @@ def test_a_pass_takes_each_delta_at_most_once_and_invents_none(
 
 
 @given(backlogs, sizes, limits, byte_limits)
-def test_more_is_announced_exactly_when_something_is_left(
-    backlog: list[ObjectInfo], size: int, limit: int, most: int
-) -> None:
+def test_more_is_true_exactly_if_deltas_are_left(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
     plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
 
     assert plan.more == (len(planned(plan)) < len(backlog))
@@ -72,7 +70,7 @@ def test_batches_hold_one_collection_and_keep_to_their_size(
         assert batch.bytes == sum(delta.bytes for delta in batch.deltas)
 
 
-def test_folders_that_can_be_no_collections_share_their_batches() -> None:
+def test_folders_with_invalid_collection_names_share_their_batches() -> None:
     hostile = [pending_delta("\0" * 900 + str(number), number) for number in range(100)]
 
     plan = plan_batches(
@@ -102,9 +100,7 @@ def test_a_batch_exceeds_its_bytes_only_by_a_single_oversized_delta(
 
 
 @given(backlogs, sizes, limits, byte_limits)
-def test_every_pass_gets_further_until_nothing_is_left(
-    backlog: list[ObjectInfo], size: int, limit: int, most: int
-) -> None:
+def test_repeated_passes_take_every_delta(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
     left = backlog
     for _ in range(len(backlog)):
         taken = {
@@ -128,7 +124,7 @@ def test_an_empty_backlog_is_an_empty_pass() -> None:
     assert plan_batches([], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY) == PassPlan((), more=False)
 
 
-def test_a_consoles_folder_is_no_delta() -> None:
+def test_a_folder_marker_of_a_console_is_not_planned() -> None:
     folder = ObjectInfo(key="delta/docs/", bytes=0, etag="e", modified=0)
 
     assert plan_batches([folder], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY) == PassPlan(
@@ -145,7 +141,7 @@ def test_a_busy_collection_does_not_starve_a_quiet_one() -> None:
     assert [batch.collection for batch in plan.batches] == ["busy", "quiet"]
 
 
-def test_an_oversized_delta_does_not_block_what_is_behind_it() -> None:
+def test_an_oversized_delta_does_not_block_later_ones() -> None:
     huge, small = pending_delta("docs", 1, size=10**9), pending_delta("docs", 2)
 
     plan = plan_batches([huge, small], size=100, max_batches=40, max_bytes=1000, max_batch_bytes=ANY)
@@ -167,7 +163,7 @@ ages = st.lists(
 
 
 @given(ages, st.data(), st.integers(0, 12), st.floats(0, NOW))
-def test_only_what_is_old_and_superseded_is_pruned(
+def test_only_old_and_superseded_snapshots_are_pruned(
     snapshots: Sequence[SnapshotAge], data: st.DataObject, keep_count: int, keep_seconds: float
 ) -> None:
     current = data.draw(st.sampled_from(snapshots)).snapshot_id
@@ -192,7 +188,7 @@ def test_pruning_again_prunes_nothing_more(snapshots: Sequence[SnapshotAge], dat
     assert not plan_prune(left, current=current, now=NOW, keep_count=3, keep_seconds=10)
 
 
-def test_the_newest_count_and_the_young_are_kept_and_the_rest_goes() -> None:
+def test_the_newest_and_the_young_snapshots_are_kept_and_the_others_pruned() -> None:
     snapshots = [SnapshotAge(new_snapshot_id(n, "00000000"), NOW - 1000 + 100 * n) for n in range(1, 7)]
 
     pruned = plan_prune(snapshots, current=snapshots[-1].snapshot_id, now=NOW, keep_count=2, keep_seconds=650)
@@ -200,7 +196,7 @@ def test_the_newest_count_and_the_young_are_kept_and_the_rest_goes() -> None:
     assert {snapshot_sequence(snapshot_id) for snapshot_id in pruned} == {1, 2, 3}
 
 
-def test_what_was_rolled_back_from_may_be_rolled_forward_to() -> None:
+def test_snapshots_that_were_rolled_back_from_are_kept() -> None:
     snapshots = [SnapshotAge(new_snapshot_id(n, "00000000"), float(n)) for n in range(1, 5)]
 
     pruned = plan_prune(snapshots, current=snapshots[1].snapshot_id, now=NOW, keep_count=0, keep_seconds=1)
@@ -209,7 +205,7 @@ def test_what_was_rolled_back_from_may_be_rolled_forward_to() -> None:
 
 
 @pytest.mark.parametrize("field", ["key", "bytes", "etag", "modified"])
-def test_an_object_description_is_complete_or_refused(field: str) -> None:
+def test_an_incomplete_object_description_is_refused(field: str) -> None:
     described = {"key": "k", "bytes": 1, "etag": "e", "modified": 1.0}
     del described[field]
 

@@ -1,4 +1,4 @@
-"""Settings come from the given environment, and a wrong one is told by its name."""
+"""Settings come from the given environment, and an error names the variable."""
 
 import pytest
 from pydantic import ValidationError
@@ -62,7 +62,7 @@ def test_the_model_itself_never_reads_the_environment(monkeypatch: pytest.Monkey
         Settings.model_validate({})
 
 
-def test_an_empty_variable_is_as_good_as_none() -> None:
+def test_an_empty_variable_counts_as_not_set() -> None:
     assert load_settings(BUCKET | {"DELTA_QUEUE_URL": "", "LOCK_ID": ""}) == load_settings(BUCKET)
 
 
@@ -77,7 +77,7 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
         ("SNAPSHOT_RETENTION_DAYS", "nan"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_variable(name: str, value: str) -> None:
+def test_a_wrong_value_is_reported_with_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"the environment variable {name}: "):
         load_settings(BUCKET | {name: value})
 
@@ -97,7 +97,7 @@ def test_a_misspelt_variable_is_refused_with_the_right_spelling(misspelt: str, m
 
 
 @pytest.mark.parametrize("name", ["PATH", "LOCK_FILE", "MAX_MEMORY", "AWS_ENDPOINT_URL", "CHROMADB_TELEMETRY"])
-def test_strangers_variables_are_left_alone(name: str) -> None:
+def test_foreign_variables_are_ignored(name: str) -> None:
     assert load_settings(BUCKET | {name: "1"}) == load_settings(BUCKET)
 
 
@@ -111,15 +111,15 @@ def test_strangers_variables_are_left_alone(name: str) -> None:
         {"DELTA_PREFIX": "both/", "SNAPSHOT_PREFIX": "both/"},
     ],
 )
-def test_no_prefix_may_serve_two_purposes(prefixes: dict[str, str]) -> None:
+def test_no_prefix_may_be_used_twice(prefixes: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="must differ"):
         load_settings(BUCKET | prefixes)
 
 
-def test_a_setting_that_is_needed_but_absent_is_asked_for_by_name() -> None:
+def test_a_required_setting_that_is_missing_is_named() -> None:
     with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
         required(load_settings(BUCKET).delta_queue_url, "DELTA_QUEUE_URL")
 
 
-def test_a_setting_that_is_there_is_passed_on() -> None:
+def test_a_required_setting_that_is_set_is_returned() -> None:
     assert required("value", "NAME") == "value"

@@ -10,6 +10,7 @@ import pytest
 from chromadb_compaction import layout
 from chromadb_compaction.errors import NoSuchCollectionError
 from chromadb_compaction.operations.provenance import Provenance, find_provenance
+from chromadb_compaction.times import iso_time
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
@@ -33,7 +34,7 @@ def name_of(delta: BuiltDelta) -> str:
     return layout.delta_stem(delta.key)
 
 
-def test_the_delta_its_row_its_time_and_its_first_snapshot_are_named(fakes: Fakes) -> None:
+def test_the_delta_its_row_its_time_and_its_first_snapshot_are_returned(fakes: Fakes) -> None:
     first = compact(fakes, OLDER)
     compact(fakes, NEWER)
 
@@ -45,6 +46,14 @@ def test_the_delta_its_row_its_time_and_its_first_snapshot_are_named(fakes: Fake
     assert found[1].first_snapshot == first.snapshot_id
 
 
+def test_times_are_iso_8601_in_json(fakes: Fakes) -> None:
+    compact(fakes, OLDER)
+
+    shown = why(fakes, "a").model_dump(mode="json")
+
+    assert (shown["written_at"], shown["first_published_at"]) == (iso_time(NOW - 20), iso_time(fakes.clock()))
+
+
 def test_nothing_but_the_ledger_is_downloaded(fakes: Fakes) -> None:
     compact(fakes, OLDER)
     fakes.objects.calls.clear()
@@ -54,7 +63,7 @@ def test_nothing_but_the_ledger_is_downloaded(fakes: Fakes) -> None:
     assert [key.rpartition("/")[2] for call, key in fakes.objects.calls if call == "download"] == [layout.LEDGER_FILE]
 
 
-def test_it_says_where_the_delta_is_now(fakes: Fakes) -> None:
+def test_the_current_key_of_the_delta_is_returned(fakes: Fakes) -> None:
     compact(fakes, OLDER)
     compacted = layout.compacted_key(OLDER.key)
     assert (why(fakes, "a").place, why(fakes, "a").key) == ("compacted", compacted)
@@ -73,7 +82,7 @@ def test_a_delta_in_json_lines_is_found_by_its_own_suffix(fakes: Fakes) -> None:
     assert why(fakes, "a").key == layout.compacted_key(delta.key)
 
 
-def test_when_the_snapshot_that_merged_it_is_pruned_the_oldest_known_one_bounds_it(fakes: Fakes) -> None:
+def test_if_the_snapshot_that_merged_it_is_pruned_the_oldest_known_one_is_returned(fakes: Fakes) -> None:
     first = compact(fakes, OLDER)
     second = compact(fakes, NEWER)
     assert first.snapshot_id is not None
@@ -90,7 +99,7 @@ def test_an_id_that_was_never_seen_has_no_origin(fakes: Fakes) -> None:
     assert find_provenance(fakes.services, "docs", "z") is None
 
 
-def test_a_collection_that_is_not_there_is_named_beside_those_that_are(fakes: Fakes) -> None:
+def test_an_unknown_collection_is_an_error_that_lists_the_known_ones(fakes: Fakes) -> None:
     compact(fakes, OLDER)
 
     with pytest.raises(NoSuchCollectionError, match="it has: docs"):

@@ -1,4 +1,4 @@
-"""Deltas that a person moves into quarantine and out of it again, whatever stops on the way."""
+"""Deltas that an operator moves into quarantine and back, even if the command crashes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import InvalidRequestError, LockHeldError, ObjectMissingError
 from chromadb_compaction.layout import delta_key, quarantine_key, reason_key
 from chromadb_compaction.operations.quarantine import Moved, Selection, list_quarantined, quarantine, requeue
+from chromadb_compaction.times import iso_time
 from tests.builders import NOW, a_uuid7
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
@@ -22,8 +23,8 @@ def fakes() -> Fakes:
     return new_fakes()
 
 
-def refuse(fakes: Fakes, name: str, *, collection: str = "docs", reason: str | None = "no good") -> str:
-    """Put a delta into quarantine and return the key under which it was pending."""
+def put_quarantined(fakes: Fakes, name: str, *, collection: str = "docs", reason: str | None = "no good") -> str:
+    """Put a delta in quarantine, and return its pending key."""
     key = delta_key(collection, name)
     fakes.objects.put(quarantine_key(key), name.encode())
     if reason is not None:
@@ -38,7 +39,7 @@ def requeued(fakes: Fakes, *names: str, dry_run: bool = False, collection: str |
 
 
 def test_a_requeued_delta_is_pending_and_its_reason_is_gone(fakes: Fakes) -> None:
-    key = refuse(fakes, FIRST)
+    key = put_quarantined(fakes, FIRST)
 
     assert requeued(fakes, FIRST).moved == [key]
 
@@ -47,7 +48,7 @@ def test_a_requeued_delta_is_pending_and_its_reason_is_gone(fakes: Fakes) -> Non
 
 
 def test_a_delta_whose_name_was_too_long_is_listed_under_the_name_it_had(fakes: Fakes) -> None:
-    key = refuse(fakes, "x" * 1005)
+    key = put_quarantined(fakes, "x" * 1005)
 
     (listed,) = list_quarantined(fakes.services)
 
@@ -56,14 +57,14 @@ def test_a_delta_whose_name_was_too_long_is_listed_under_the_name_it_had(fakes: 
 
 
 def test_all_of_one_collection_are_requeued(fakes: Fakes) -> None:
-    key, other = refuse(fakes, FIRST), refuse(fakes, SECOND, collection="more")
+    key, other = put_quarantined(fakes, FIRST), put_quarantined(fakes, SECOND, collection="more")
 
     assert requeued(fakes, collection="docs").moved == [key]
     assert quarantine_key(other) in fakes.objects.objects
 
 
-def test_a_dry_run_names_them_and_moves_none(fakes: Fakes) -> None:
-    key = refuse(fakes, FIRST)
+def test_a_dry_run_returns_the_deltas_and_moves_none(fakes: Fakes) -> None:
+    key = put_quarantined(fakes, FIRST)
     before = fakes.objects.keys()
 
     assert requeued(fakes, FIRST, dry_run=True).moved == [key]
@@ -72,8 +73,8 @@ def test_a_dry_run_names_them_and_moves_none(fakes: Fakes) -> None:
 
 @pytest.mark.parametrize("name", ["yesterday", str(a_uuid7(NOW + 7200, 1)), FIRST.upper()])
 def test_a_name_that_can_never_be_a_version_is_refused_and_nothing_else_is_moved(fakes: Fakes, name: str) -> None:
-    refuse(fakes, name)
-    refuse(fakes, SECOND)
+    put_quarantined(fakes, name)
+    put_quarantined(fakes, SECOND)
     before = fakes.objects.keys()
 
     with pytest.raises(InvalidRequestError, match=r"UUIDv7|ahead of S3's clock"):
@@ -82,8 +83,8 @@ def test_a_name_that_can_never_be_a_version_is_refused_and_nothing_else_is_moved
     assert fakes.objects.keys() == before
 
 
-def test_all_are_requeued_but_those_that_can_never_be_merged(fakes: Fakes) -> None:
-    good, bad = refuse(fakes, FIRST), refuse(fakes, "yesterday")
+def test_all_are_requeued_except_those_that_can_never_be_merged(fakes: Fakes) -> None:
+    good, bad = put_quarantined(fakes, FIRST), put_quarantined(fakes, "yesterday")
 
     moved = requeued(fakes)
 
@@ -91,8 +92,8 @@ def test_all_are_requeued_but_those_that_can_never_be_merged(fakes: Fakes) -> No
     assert quarantine_key(bad) in fakes.objects.objects
 
 
-def test_what_is_pending_under_the_same_name_is_never_overwritten(fakes: Fakes) -> None:
-    key = refuse(fakes, FIRST)
+def test_a_pending_delta_of_the_same_name_is_never_overwritten(fakes: Fakes) -> None:
+    key = put_quarantined(fakes, FIRST)
     fakes.objects.put(key, b"something else altogether")
 
     with pytest.raises(InvalidRequestError, match="other content"):
@@ -123,19 +124,27 @@ def test_a_pending_delta_is_put_into_quarantine_with_the_reason(fakes: Fakes) ->
     assert (refused.delta, refused.reason, refused.execution) == (key, "a broken importer", OPERATOR)
 
 
-def test_a_delta_without_a_reason_is_listed_all_the_same(fakes: Fakes) -> None:
-    key = refuse(fakes, FIRST, reason=None)
+def test_a_delta_without_a_reason_is_listed_too(fakes: Fakes) -> None:
+    key = put_quarantined(fakes, FIRST, reason=None)
 
     assert [(each.delta, each.reason) for each in list_quarantined(fakes.services)] == [(key, None)]
 
 
-def into(fakes: Fakes) -> object:
+def test_the_time_of_quarantine_is_iso_8601_in_json(fakes: Fakes) -> None:
+    put_quarantined(fakes, FIRST)
+
+    (listed,) = list_quarantined(fakes.services)
+
+    assert (listed.at, listed.model_dump(mode="json")["at"]) == (NOW, iso_time(NOW))
+
+
+def quarantine_all(fakes: Fakes) -> object:
     return quarantine(fakes.services, Selection([], everything=True), reason="bad", operator=OPERATOR, dry_run=False)
 
 
-@pytest.mark.parametrize("move", [requeued, into])
+@pytest.mark.parametrize("move", [requeued, quarantine_all])
 def test_while_an_execution_holds_the_lock_nothing_is_moved(fakes: Fakes, move: Callable[[Fakes], object]) -> None:
-    refuse(fakes, FIRST)
+    put_quarantined(fakes, FIRST)
     fakes.objects.put(delta_key("docs", SECOND), b"pending")
     before = fakes.objects.keys()
     fakes.hold_lease()
@@ -150,12 +159,12 @@ class CrashError(Exception):
     """The machine stops."""
 
 
-@pytest.mark.parametrize("move", [requeued, into])
+@pytest.mark.parametrize("move", [requeued, quarantine_all])
 @pytest.mark.parametrize("moment", range(5))
 def test_a_crash_at_any_point_leaves_every_delta_somewhere(
     fakes: Fakes, move: Callable[[Fakes], object], moment: int
 ) -> None:
-    there, pending = refuse(fakes, FIRST), delta_key("docs", SECOND)
+    there, pending = put_quarantined(fakes, FIRST), delta_key("docs", SECOND)
     fakes.objects.put(pending, b"pending")
     left = moment
 

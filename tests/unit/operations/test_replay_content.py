@@ -1,4 +1,4 @@
-"""After a rollback with replay and a compaction a collection holds what its deltas say, without those left out."""
+"""The content of a collection after a rollback with replay and a compaction: all its deltas except those left out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_replay_and_a_compaction_restore_the_content(fakes: Fakes, tmp_path: P
     assert content(fakes, tmp_path / "after") == before == {"b": [2, 0], "c": [3, 0]}
 
 
-def test_a_row_that_only_the_bad_delta_had_superseded_counts_again(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_row_that_only_the_delta_left_out_had_superseded_counts_again(fakes: Fakes, tmp_path: Path) -> None:
     target = published(fakes, a_delta(upserts={"b": [2, 0]}, at=NOW))
     bad = a_delta(upserts={"a": [9, 9]}, at=NOW + 2)
     published(fakes, bad)

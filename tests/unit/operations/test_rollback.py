@@ -75,17 +75,17 @@ def test_a_dry_run_changes_nothing_and_takes_no_lock(history: MergedHistory) -> 
     assert history.fakes.leases.calls == []
 
 
-def test_a_dry_run_says_what_the_rollback_then_does(history: MergedHistory) -> None:
+def test_a_dry_run_returns_the_result_of_the_rollback(history: MergedHistory) -> None:
     planned = history.roll_back(2, replay=True, dry_run=True)
 
     assert history.roll_back(2, replay=True) == planned.model_copy(update={"dry_run": False})
 
 
 def test_a_snapshot_with_a_missing_file_is_refused_naming_the_file(history: MergedHistory) -> None:
-    victim = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
-    history.fakes.objects.delete([victim])
+    key = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
+    history.fakes.objects.delete([key])
 
-    with pytest.raises(SnapshotCorruptError, match=victim):
+    with pytest.raises(SnapshotCorruptError, match=key):
         history.roll_back(2, replay=True)
 
     assert history.pointer.snapshot_id == a_snapshot_id(4)
@@ -93,10 +93,10 @@ def test_a_snapshot_with_a_missing_file_is_refused_naming_the_file(history: Merg
 
 
 def test_a_snapshot_with_a_file_of_another_size_is_refused(history: MergedHistory) -> None:
-    victim = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
-    history.fakes.objects.put(victim, b"short")
+    key = layout.snapshot_file_key(a_snapshot_id(2), "docs", "chroma.sqlite3")
+    history.fakes.objects.put(key, b"short")
 
-    with pytest.raises(SnapshotCorruptError, match=victim):
+    with pytest.raises(SnapshotCorruptError, match=key):
         history.roll_back(2)
 
 
@@ -105,14 +105,14 @@ def test_a_snapshot_that_does_not_exist_is_not_found(history: MergedHistory) -> 
         history.roll_back(9)
 
 
-def test_what_is_no_snapshot_id_is_a_mistake_in_typing(history: MergedHistory) -> None:
+def test_text_that_is_not_a_snapshot_id_is_an_invalid_request(history: MergedHistory) -> None:
     request = RollbackRequest(snapshot_id="latest", operator=OPERATOR)
 
     with pytest.raises(InvalidRequestError, match="is not a snapshot id"):
         rollback(request, history.fakes.services)
 
 
-def test_a_replay_that_cannot_bring_back_every_delta_changes_nothing(history: MergedHistory) -> None:
+def test_a_replay_that_cannot_find_every_delta_changes_nothing(history: MergedHistory) -> None:
     history.fakes.objects.delete([layout.compacted_key(history.merged[3])])
 
     with pytest.raises(ObjectMissingError, match=history.merged[3]):
@@ -122,14 +122,14 @@ def test_a_replay_that_cannot_bring_back_every_delta_changes_nothing(history: Me
     assert history.pending == set()
 
 
-def test_a_delta_overwritten_in_the_archive_is_not_taken_for_the_one_that_was_merged(history: MergedHistory) -> None:
+def test_a_delta_overwritten_in_the_archive_is_not_replayed(history: MergedHistory) -> None:
     history.fakes.objects.put(layout.compacted_key(history.merged[3]), b"something else altogether")
 
     with pytest.raises(ObjectMissingError, match=history.merged[3]):
         history.roll_back(2, replay=True)
 
 
-def test_a_replay_never_overwrites_what_was_written_again_under_the_same_name(history: MergedHistory) -> None:
+def test_a_replay_never_overwrites_a_delta_written_again_under_the_same_name(history: MergedHistory) -> None:
     history.fakes.objects.put(history.merged[3], b"something else altogether")
 
     with pytest.raises(InvalidRequestError, match=history.merged[3]):
@@ -149,7 +149,7 @@ def test_a_delta_that_was_never_archived_stays_pending_and_is_reported() -> None
     assert history.pending == {history.merged[2]}
 
 
-def test_without_a_list_of_what_was_merged_a_replay_is_refused_and_a_plain_rollback_is_not(
+def test_without_a_list_of_merged_deltas_a_replay_is_refused_and_a_plain_rollback_is_not(
     history: MergedHistory,
 ) -> None:
     history.fakes.objects.delete([layout.merged_deltas_key(a_snapshot_id(3))])
@@ -159,21 +159,21 @@ def test_without_a_list_of_what_was_merged_a_replay_is_refused_and_a_plain_rollb
     assert history.roll_back(2).swapped
 
 
-def test_a_list_that_is_damaged_refuses_the_replay(history: MergedHistory) -> None:
+def test_with_a_damaged_list_of_merged_deltas_a_replay_is_refused(history: MergedHistory) -> None:
     history.fakes.objects.put(layout.merged_deltas_key(a_snapshot_id(3)), b"\x1f\x8b\x08no gzip")
 
     with pytest.raises(SnapshotCorruptError, match="cannot be read"):
         history.roll_back(2, replay=True)
 
 
-def test_a_snapshot_that_is_gone_in_between_refuses_the_replay_and_is_named(history: MergedHistory) -> None:
+def test_without_a_snapshot_in_between_a_replay_is_refused_and_the_snapshot_is_named(history: MergedHistory) -> None:
     history.fakes.objects.delete([layout.manifest_key(a_snapshot_id(3))])
 
     with pytest.raises(SnapshotCorruptError, match=a_snapshot_id(3)):
         history.roll_back(2, replay=True)
 
 
-def test_what_was_rolled_back_from_earlier_is_not_replayed(history: MergedHistory) -> None:
+def test_deltas_of_a_snapshot_rolled_back_from_earlier_are_not_replayed(history: MergedHistory) -> None:
     history.roll_back(3)
     history.publish(6, parent=3)
 
@@ -213,7 +213,7 @@ def test_a_delta_left_out_goes_to_quarantine_with_a_reason(history: MergedHistor
     assert a_snapshot_id(2) in QuarantineReason.model_validate_json(stored.body).reason
 
 
-def test_a_delta_left_out_stays_out_when_the_command_is_typed_again_without_its_name(history: MergedHistory) -> None:
+def test_a_delta_left_out_stays_out_if_the_command_runs_again_without_its_name(history: MergedHistory) -> None:
     bad = history.merged[3]
     history.roll_back(2, replay=True, without=(bad,))
 
@@ -223,7 +223,7 @@ def test_a_delta_left_out_stays_out_when_the_command_is_typed_again_without_its_
     assert history.pending == {history.merged[4]}
 
 
-def test_a_delta_that_was_requeued_and_merged_is_replayed_though_a_crash_left_it_in_quarantine_too() -> None:
+def test_a_requeued_and_merged_delta_is_replayed_even_if_a_crash_left_it_in_quarantine() -> None:
     history = MergedHistory()
     history.fakes.objects.put(layout.quarantine_key(layout.delta_key("docs", "000002")), b"delta 2")
     history.publish(1)
@@ -232,14 +232,14 @@ def test_a_delta_that_was_requeued_and_merged_is_replayed_though_a_crash_left_it
     assert history.roll_back(1, replay=True).replayed == [history.merged[2]]
 
 
-def test_to_leave_out_what_was_not_merged_is_a_mistake_in_typing(history: MergedHistory) -> None:
+def test_leaving_out_a_delta_that_was_not_merged_is_an_invalid_request(history: MergedHistory) -> None:
     with pytest.raises(InvalidRequestError, match="--without nonsense"):
         history.roll_back(2, replay=True, without=("nonsense",))
     with pytest.raises(InvalidRequestError, match="--replay"):
         history.roll_back(2, without=(history.merged[3],))
 
 
-def test_rolling_forward_again_undoes_nothing(history: MergedHistory) -> None:
+def test_rolling_forward_again_replays_nothing(history: MergedHistory) -> None:
     history.roll_back(2)
 
     done = history.roll_back(4, replay=True)
@@ -248,7 +248,7 @@ def test_rolling_forward_again_undoes_nothing(history: MergedHistory) -> None:
     assert history.pointer.snapshot_id == a_snapshot_id(4)
 
 
-def test_whoever_forgot_the_replay_types_the_command_again_with_it(history: MergedHistory) -> None:
+def test_a_forgotten_replay_can_be_done_by_a_second_rollback(history: MergedHistory) -> None:
     history.roll_back(2)
     swapped = history.pointer
 
@@ -260,7 +260,7 @@ def test_whoever_forgot_the_replay_types_the_command_again_with_it(history: Merg
 
 
 @pytest.mark.parametrize("damage", ["missing", "unreadable"])
-def test_a_lost_pointer_is_replaced_and_all_that_is_newer_replayed(history: MergedHistory, damage: str) -> None:
+def test_a_lost_pointer_is_replaced_and_all_newer_deltas_are_replayed(history: MergedHistory, damage: str) -> None:
     if damage == "missing":
         history.fakes.objects.delete([layout.pointer_key()])
     else:
@@ -276,7 +276,7 @@ def test_a_lost_pointer_is_replaced_and_all_that_is_newer_replayed(history: Merg
 
 
 @pytest.mark.parametrize("damage", [None, b"no manifest", b"{}"])
-def test_a_damaged_manifest_is_rolled_back_from_with_all_that_is_newer_replayed(
+def test_a_rollback_from_a_damaged_manifest_replays_all_newer_deltas(
     history: MergedHistory, damage: bytes | None
 ) -> None:
     key = layout.manifest_key(a_snapshot_id(4))
@@ -291,7 +291,7 @@ def test_a_damaged_manifest_is_rolled_back_from_with_all_that_is_newer_replayed(
     assert history.pending == {history.merged[4]}
 
 
-def test_to_the_damaged_snapshot_itself_nobody_rolls_back(history: MergedHistory) -> None:
+def test_a_rollback_to_a_damaged_snapshot_is_refused(history: MergedHistory) -> None:
     key = layout.manifest_key(a_snapshot_id(4))
     history.fakes.objects.put(key, history.fakes.objects.get(key).body + b" ")
 
@@ -309,7 +309,7 @@ def test_a_manifest_whose_proof_is_wrong_is_refused(history: MergedHistory) -> N
         history.roll_back(2)
 
 
-def test_an_upload_that_was_never_published_does_not_stand_in_the_way() -> None:
+def test_an_upload_that_was_never_published_is_ignored() -> None:
     history = MergedHistory()
     for number in (1, 2):
         history.publish(number)
@@ -319,7 +319,7 @@ def test_an_upload_that_was_never_published_does_not_stand_in_the_way() -> None:
     assert history.roll_back(1, replay=True).replayed == [history.merged[2]]
 
 
-def test_somebody_who_publishes_in_between_wins(history: MergedHistory) -> None:
+def test_an_execution_that_publishes_in_between_wins(history: MergedHistory) -> None:
     def interfere(call: str, _key: str) -> None:
         if call == "put_if":
             history.fakes.objects.before = lambda _call, _key: None
@@ -334,7 +334,7 @@ def test_somebody_who_publishes_in_between_wins(history: MergedHistory) -> None:
     assert history.pointer.snapshot_id == a_snapshot_id(5)
 
 
-def test_a_swap_whose_answer_is_lost_is_recognised_as_done(
+def test_a_swap_whose_response_is_lost_is_recognised_as_done(
     history: MergedHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
@@ -349,12 +349,12 @@ def test_a_swap_whose_answer_is_lost_is_recognised_as_done(
     assert history.pointer.snapshot_id == a_snapshot_id(2)
 
 
-def test_what_a_clean_up_without_the_lease_takes_away_meanwhile_is_put_back(history: MergedHistory) -> None:
-    victim = history.merged[3]
+def test_a_delta_archived_meanwhile_by_a_clean_up_without_the_lease_is_replayed_again(history: MergedHistory) -> None:
+    key = history.merged[3]
 
     def take_away(call: str, _key: str) -> None:
         if call == "put_if":
-            del history.fakes.objects.objects[victim]
+            del history.fakes.objects.objects[key]
 
     history.fakes.objects.before = take_away
 

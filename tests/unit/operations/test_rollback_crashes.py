@@ -47,7 +47,7 @@ def a_history_with_every_case() -> MergedHistory:
 
 
 @pytest.mark.parametrize("moment", range(calls_of_a_rollback()))
-def test_a_crash_at_any_point_loses_nothing_and_the_command_can_be_typed_again(moment: int) -> None:
+def test_a_crash_at_any_point_loses_nothing_and_the_command_can_run_again(moment: int) -> None:
     history = a_history_with_every_case()
     everything = set(history.merged.values())
     bad = history.merged[4]
@@ -66,8 +66,8 @@ def test_a_crash_at_any_point_loses_nothing_and_the_command_can_be_typed_again(m
     assert layout.quarantine_key(bad) in history.fakes.objects.objects
 
 
-def test_what_was_archived_while_the_command_stood_still_past_its_lock_is_pending_again() -> None:
-    """Who took the lock over found nothing new in the deltas, moved them, and left the pointer as it was."""
+def test_deltas_archived_after_the_lock_of_a_stalled_rollback_expired_are_pending_again() -> None:
+    """The execution that took over the lock found nothing new in them, archived them, and left the pointer."""
     history = MergedHistory()
     for number in (1, 2, 3):
         history.publish(number)

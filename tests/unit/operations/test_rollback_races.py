@@ -1,4 +1,4 @@
-"""A rollback while a clean-up that has lost its lease still works: nothing is lost, nothing published is deleted."""
+"""A rollback while a clean-up without its lease still works: nothing is lost, and nothing published is deleted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def merge(fakes: Fakes, count: int = MERGED) -> list[DeltaOutcome]:
     return [outcome_of(fakes, put_delta(fakes, n)) for n in range(count)]
 
 
-def refuse(fakes: Fakes) -> DeltaOutcome:
+def put_quarantined(fakes: Fakes) -> DeltaOutcome:
     key = put_delta(fakes, 99)
     fakes.objects.put(layout.quarantine_key(key), fakes.objects.objects[key].body)
     return outcome_of(fakes, key, "quarantined", "row 7 holds NaN")
@@ -56,8 +56,8 @@ def history() -> MergedHistory:
     return made
 
 
-class TestARollbackInBetween:
-    def test_what_was_taken_away_after_the_pointer_was_swapped_is_pending_again(self) -> None:
+class TestARollbackDuringACleanUp:
+    def test_deltas_archived_after_the_pointer_was_swapped_are_pending_again(self) -> None:
         fakes = new_fakes()
         put_snapshot(fakes, 1)
         outcomes = merge(fakes)
@@ -71,7 +71,7 @@ class TestARollbackInBetween:
         assert {key: fakes.objects.objects[key].body for key in fakes.objects.keys("delta/")} == bodies
         assert layout.cleaned_key(snapshot_id) not in fakes.objects.objects
 
-    def test_it_is_put_back_even_if_the_lease_has_gone_too(self) -> None:
+    def test_they_are_pending_again_even_if_the_lease_is_lost_too(self) -> None:
         fakes = new_fakes()
         put_snapshot(fakes, 1)
         snapshot_id = publish(fakes, 2, merge(fakes))
@@ -85,7 +85,7 @@ class TestARollbackInBetween:
 
         assert len(fakes.objects.keys("delta/")) == MERGED
 
-    def test_a_delta_that_the_rollback_has_put_back_itself_is_left_alone(self) -> None:
+    def test_a_delta_that_was_written_again_meanwhile_is_left_alone(self) -> None:
         fakes = new_fakes()
         put_snapshot(fakes, 1)
         (outcome,) = merge(fakes, 1)
@@ -101,10 +101,10 @@ class TestARollbackInBetween:
 
         assert fakes.objects.objects[outcome.key].body == b"written again"
 
-    def test_what_was_refused_stays_in_quarantine_only(self) -> None:
+    def test_quarantined_deltas_stay_in_quarantine_only(self) -> None:
         fakes = new_fakes()
         put_snapshot(fakes, 1)
-        snapshot_id = publish(fakes, 2, [refuse(fakes)])
+        snapshot_id = publish(fakes, 2, [put_quarantined(fakes)])
         when(fakes, "delete_if", lambda: point_to(fakes, 1, swap=3))
 
         run(fakes, snapshot_id)
@@ -137,22 +137,22 @@ def test_a_snapshot_that_was_pruned_since_the_list_was_read_is_refused(history: 
     assert history.pointer == before
 
 
-def test_the_mark_of_a_clean_up_that_died_long_ago_is_no_obstacle(history: MergedHistory) -> None:
+def test_an_old_mark_of_a_crashed_clean_up_is_ignored(history: MergedHistory) -> None:
     history.fakes.objects.put(f"{layout.pruning_prefix(a_snapshot_id(2))}0123456789abcdef.json", b"{}")
     history.fakes.clock.tick(2 * 86_400)
 
     assert history.roll_back(2).swapped
 
 
-def test_a_rollback_claims_the_snapshot_before_it_looks_for_marks_and_until_it_is_published(
+def test_a_rollback_claims_the_snapshot_before_it_lists_marks_and_until_it_is_published(
     history: MergedHistory,
 ) -> None:
     claims: dict[str, bool] = {}
 
-    def look(call: str, key: str) -> None:
+    def record_claim(call: str, key: str) -> None:
         claims[f"{call} {key}"] = bool(history.fakes.objects.keys(layout.claim_prefix(a_snapshot_id(2))))
 
-    history.fakes.objects.before = look
+    history.fakes.objects.before = record_claim
     history.roll_back(2)
 
     assert claims[f"list {layout.pruning_prefix(a_snapshot_id(2))}"]

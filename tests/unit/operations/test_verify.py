@@ -1,4 +1,4 @@
-"""Verification of a published snapshot reports everything that is wrong, and a copy is made only of what is right."""
+"""Verification of a snapshot reports all problems, and a copy is made only of undamaged files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.passes import compact
 
 @pytest.fixture
 def fakes(tmp_path: Path) -> Fakes:
-    """Two snapshots of two collections, one of which has only seen deletes; the second leaves `docs` as it was."""
+    """Two snapshots. The second adds `gone`, which has only seen deletes, and does not change `docs`."""
     made = new_fakes(chromadb_cache_dir=tmp_path / "cache")
     compact(made, a_delta(upserts={"a": [1, 0], "b": [0, 1]}, documents={"a": "text"}, at=NOW))
     compact(made, a_delta(deletes={"x"}, collection="gone", at=NOW + 1))
@@ -36,15 +36,15 @@ def manifest_of(fakes: Fakes) -> Manifest:
 
 
 def republish(fakes: Fakes, manifest: Manifest) -> None:
-    """Let the pointer vouch for another manifest, so that nothing but the records can tell."""
+    """Publish another manifest with the right SHA-256, so that only the records show what is wrong."""
     body = manifest.model_dump_json().encode()
     fakes.objects.put(layout.manifest_key(manifest.snapshot_id), body)
     pointer = Pointer.model_validate_json(fakes.objects.get(layout.pointer_key()).body)
-    told = pointer.model_copy(update={"manifest_sha256": hashlib.sha256(body).hexdigest()})
-    fakes.objects.put(layout.pointer_key(), told.model_dump_json().encode())
+    changed = pointer.model_copy(update={"manifest_sha256": hashlib.sha256(body).hexdigest()})
+    fakes.objects.put(layout.pointer_key(), changed.model_dump_json().encode())
 
 
-def test_what_was_published_is_whole(fakes: Fakes) -> None:
+def test_a_published_snapshot_has_no_problems(fakes: Fakes) -> None:
     found = verified(fakes)
 
     assert (found.problems, found.records) == ([], 2)
@@ -90,7 +90,7 @@ def test_an_unreadable_pointer_is_corrupt_unless_a_snapshot_is_named(fakes: Fake
     assert [each for each in verified(fakes, snapshot_id).problems if "snapshot/CURRENT" in each]
 
 
-def test_a_manifest_that_the_pointer_does_not_vouch_for_is_corrupt(fakes: Fakes) -> None:
+def test_a_manifest_without_the_pointers_sha256_is_corrupt(fakes: Fakes) -> None:
     key = layout.manifest_key(manifest_of(fakes).snapshot_id)
     fakes.objects.put(key, fakes.objects.get(key).body + b" ")
 
@@ -98,14 +98,14 @@ def test_a_manifest_that_the_pointer_does_not_vouch_for_is_corrupt(fakes: Fakes)
         verified(fakes)
 
 
-def test_counts_and_proof_are_computed_anew_from_the_ledger(fakes: Fakes) -> None:
+def test_counts_and_proof_are_computed_again_from_the_ledger(fakes: Fakes) -> None:
     manifest = manifest_of(fakes)
     docs = manifest.collections["docs"]
-    # A proof that holds in itself, for other rows.
+    # A true proof, but for other rows.
     zero, one = "0" * 32, f"{1:032x}"
     proof = {"base": zero, "replaced": zero, "deleted": zero, "added": one, "next": one}
-    lie = docs.model_copy(update={"records": 3, "conservation": docs.conservation.model_copy(update=proof)})
-    republish(fakes, manifest.model_copy(update={"collections": {"docs": lie}}))
+    wrong = docs.model_copy(update={"records": 3, "conservation": docs.conservation.model_copy(update=proof)})
+    republish(fakes, manifest.model_copy(update={"collections": {"docs": wrong}}))
 
     problems = verified(fakes).problems
 
@@ -131,28 +131,28 @@ def test_a_copy_has_a_directory_for_each_collection_that_has_records_and_no_ledg
     assert not list((tmp_path / "copy").rglob(layout.LEDGER_FILE))
 
 
-def test_a_dry_run_of_a_copy_makes_nothing(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_dry_run_of_a_copy_creates_nothing(fakes: Fakes, tmp_path: Path) -> None:
     assert pull_snapshot(fakes.services, None, tmp_path / "copy", dry_run=True).bytes > 0
     assert not (tmp_path / "copy").exists()
 
 
-def test_nothing_is_left_of_a_copy_that_is_not_what_was_published(fakes: Fakes, tmp_path: Path) -> None:
-    victim = manifest_of(fakes).collections["docs"].files["chroma.sqlite3"].key
-    fakes.objects.put(victim, b"x")
+def test_nothing_is_left_of_a_copy_with_a_damaged_file(fakes: Fakes, tmp_path: Path) -> None:
+    damaged = manifest_of(fakes).collections["docs"].files["chroma.sqlite3"].key
+    fakes.objects.put(damaged, b"x")
 
-    with pytest.raises(SnapshotCorruptError, match=victim):
+    with pytest.raises(SnapshotCorruptError, match=damaged):
         pull_snapshot(fakes.services, None, tmp_path / "to/copy")
 
     assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
 
 
-def test_a_directory_in_use_is_refused(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_directory_that_is_not_empty_is_refused(fakes: Fakes, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious", encoding="utf-8")
 
     with pytest.raises(InvalidRequestError, match="not empty"):
         pull_snapshot(fakes.services, None, tmp_path)
 
 
-def test_a_collection_that_is_not_there_is_named_beside_those_that_are(fakes: Fakes, tmp_path: Path) -> None:
+def test_an_unknown_collection_is_an_error_that_lists_the_known_ones(fakes: Fakes, tmp_path: Path) -> None:
     with pytest.raises(NoSuchCollectionError, match="docs, gone"):
         pull_snapshot(fakes.services, None, tmp_path / "copy", only=["dcos"])

@@ -1,4 +1,4 @@
-"""The cache: never half an entry, never one shared by two who change it, whatever else uses the disk."""
+"""The cache: no process sees half an entry, or shares one that another changes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_damaged_copy_is_a_miss_and_is_replaced(cache: SnapshotCache, tmp_path
     assert cache.holds(FIRST, "docs", described())
 
 
-def test_of_two_who_keep_the_same_copy_the_first_ones_stays(cache: SnapshotCache, tmp_path: Path) -> None:
+def test_if_the_same_copy_is_kept_twice_the_first_one_stays(cache: SnapshotCache, tmp_path: Path) -> None:
     fill(cache)
     file = tmp_path / "snapshots" / FIRST / "docs" / FILES / "chroma.sqlite3"
     first = file.stat().st_ino
@@ -97,7 +97,7 @@ def test_a_collection_that_did_not_change_moves_to_the_next_snapshot(cache: Snap
     assert not cache.holds(FIRST, "docs", described())
 
 
-def test_moving_what_is_not_there_is_a_miss_and_no_error(cache: SnapshotCache) -> None:
+def test_moving_a_copy_that_does_not_exist_is_a_miss_and_not_an_error(cache: SnapshotCache) -> None:
     cache.move("docs", described(), old=FIRST, new=SECOND)
 
     assert not cache.holds(SECOND, "docs", described())
@@ -128,7 +128,7 @@ def test_scratch_directories_in_use_are_left_alone(cache: SnapshotCache) -> None
         assert first != second
 
 
-def test_processes_that_keep_take_and_evict_at_once_only_ever_take_whole_copies(tmp_path: Path) -> None:
+def test_copies_are_complete_even_if_others_keep_take_and_evict_at_the_same_time(tmp_path: Path) -> None:
     def work(number: int) -> None:
         cache = SnapshotCache(tmp_path)
         mine = (FIRST, SECOND)[number % 2]
@@ -157,7 +157,9 @@ with SnapshotCache(pathlib.Path(sys.argv[1])).scratch() as scratch:
 """
 
 
-def test_what_a_killed_process_left_is_removed_but_not_while_it_lives(cache: SnapshotCache, tmp_path: Path) -> None:
+def test_the_scratch_directory_of_a_dead_process_is_removed_but_not_of_a_live_one(
+    cache: SnapshotCache, tmp_path: Path
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LEAVE_SCRATCH_BEHIND, str(tmp_path)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Which files of a folded collection are uploaded, and what the manifest says of them."""
+"""The upload of a folded collection's files, and their entries in the manifest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_file_with_the_bases_content_keeps_the_bases_key_and_is_not_uploaded(f
 @pytest.mark.parametrize(
     "before", [None, of(b"another", "snapshot/old/file"), of(b"longer content", "snapshot/old/file")]
 )
-def test_a_file_of_other_content_is_uploaded_whether_its_size_tells_or_not(
+def test_a_file_of_other_content_is_uploaded_with_the_same_size_or_another(
     fakes: Fakes, tmp_path: Path, before: StoredFile | None
 ) -> None:
     (tmp_path / "file").write_bytes(b"content")
@@ -43,7 +43,7 @@ def test_a_file_of_other_content_is_uploaded_whether_its_size_tells_or_not(
     assert fakes.objects.get("snapshot/new/file").body == b"content"
 
 
-def test_files_are_described_in_the_order_in_which_they_were_given(fakes: Fakes, tmp_path: Path) -> None:
+def test_files_are_described_in_the_given_order(fakes: Fakes, tmp_path: Path) -> None:
     bodies = [b"short", b"the longest of them all", b"", b"middling"]
     for number, body in enumerate(bodies):
         (tmp_path / str(number)).write_bytes(body)

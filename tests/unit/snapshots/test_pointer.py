@@ -1,4 +1,4 @@
-"""The pointer, the manifest it vouches for, and the one write that publishes."""
+"""The pointer, the manifest it names, and the one write that publishes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def a_pointer(sequence: int = 1, *, commit: str = OURS, manifest: bytes = b"") -
     )
 
 
-def standing(fakes: Fakes) -> PublishedPointer:
+def published(fakes: Fakes) -> PublishedPointer:
     found = read_pointer(fakes.services)
     assert found is not None
     return found
@@ -74,10 +74,10 @@ def test_before_the_first_snapshot_there_is_no_pointer(fakes: Fakes) -> None:
 def test_what_was_published_is_read(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
 
-    assert standing(fakes).pointer == a_pointer()
+    assert published(fakes).pointer == a_pointer()
 
 
-def test_a_pointer_that_cannot_be_understood_names_its_key_and_the_way_back(fakes: Fakes) -> None:
+def test_a_pointer_that_cannot_be_understood_names_its_key_and_the_remedy(fakes: Fakes) -> None:
     fakes.objects.put(pointer_key(), b"{not json")
 
     with pytest.raises(SnapshotCorruptError, match=r"snapshot/CURRENT .*previous version.*snapshots rollback ID"):
@@ -86,29 +86,29 @@ def test_a_pointer_that_cannot_be_understood_names_its_key_and_the_way_back(fake
 
 def test_an_unchanged_pointer_is_the_one_already_known(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
-    known = standing(fakes)
+    known = published(fakes)
 
     assert read_pointer_if_changed(fakes.services, known) is known
 
 
-def test_a_changed_pointer_is_read_anew(fakes: Fakes) -> None:
+def test_a_changed_pointer_is_read_again(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
-    known = standing(fakes)
+    known = published(fakes)
     publish(fakes.services, a_pointer(2), etag=known.etag)
 
     assert read_pointer_if_changed(fakes.services, known).pointer.sequence == 2
 
 
-def test_a_pointer_that_has_gone_is_missing(fakes: Fakes) -> None:
+def test_a_deleted_pointer_is_missing(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
-    known = standing(fakes)
+    known = published(fakes)
     fakes.objects.delete([pointer_key()])
 
     with pytest.raises(ObjectMissingError):
         read_pointer_if_changed(fakes.services, known)
 
 
-def test_the_manifest_is_the_one_that_the_pointer_vouches_for(fakes: Fakes) -> None:
+def test_the_manifest_with_the_pointers_sha256_is_returned(fakes: Fakes) -> None:
     manifest = Manifest(
         snapshot_id="0000000001-00000000",
         parent=None,
@@ -138,7 +138,7 @@ def test_a_missing_manifest_is_corrupt(fakes: Fakes) -> None:
         read_manifest(fakes.services, a_pointer())
 
 
-def test_a_manifest_of_another_format_is_corrupt_even_if_vouched_for(fakes: Fakes) -> None:
+def test_a_manifest_of_another_format_is_corrupt_even_with_the_pointers_sha256(fakes: Fakes) -> None:
     body = b'{"format": 2}'
     fakes.objects.put(manifest_key(a_pointer().snapshot_id), body)
 
@@ -146,14 +146,14 @@ def test_a_manifest_of_another_format_is_corrupt_even_if_vouched_for(fakes: Fake
         read_manifest(fakes.services, a_pointer(manifest=body))
 
 
-def test_a_swap_after_anothers_names_who_published(fakes: Fakes) -> None:
+def test_a_swap_after_another_one_names_the_commit_that_published(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
-    base = standing(fakes)
+    base = published(fakes)
     publish(fakes.services, a_pointer(2, commit=THEIRS), etag=base.etag)
 
     with pytest.raises(SnapshotConflictError, match=THEIRS):
         publish(fakes.services, a_pointer(2), etag=base.etag)
-    assert standing(fakes).pointer.commit_id == THEIRS
+    assert published(fakes).pointer.commit_id == THEIRS
 
 
 def test_a_first_snapshot_loses_to_another_first_one(fakes: Fakes) -> None:
@@ -165,7 +165,7 @@ def test_a_first_snapshot_loses_to_another_first_one(fakes: Fakes) -> None:
 
 def test_a_pointer_that_was_deleted_meanwhile_is_a_conflict(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
-    base = standing(fakes)
+    base = published(fakes)
     fakes.objects.delete([pointer_key()])
 
     with pytest.raises(SnapshotConflictError, match="deleted"):
@@ -179,7 +179,7 @@ def test_a_lost_response_is_recognised_as_success(fakes: Fakes) -> None:
     assert [call for call, _ in fakes.objects.calls] == ["put_if", "get"]
 
 
-def test_a_refusal_that_only_met_our_own_write_is_recognised_as_success(fakes: Fakes) -> None:
+def test_a_failed_precondition_after_our_own_write_is_recognised_as_success(fakes: Fakes) -> None:
     fakes.objects.after = failing(1, PreconditionFailedError("the client repeated a write whose response was lost"))
 
     assert publish(fakes.services, a_pointer(), etag=None) == a_pointer()
@@ -189,10 +189,10 @@ def test_a_racing_write_that_changed_nothing_is_tried_again(fakes: Fakes) -> Non
     fakes.objects.before = failing(2, TransientStorageError("409 ConditionalRequestConflict"))
 
     assert publish(fakes.services, a_pointer(), etag=None) == a_pointer()
-    assert standing(fakes).pointer == a_pointer()
+    assert published(fakes).pointer == a_pointer()
 
 
-def test_an_earlier_attempt_of_the_same_pass_stands(fakes: Fakes) -> None:
+def test_the_pointer_of_an_earlier_attempt_of_the_same_pass_is_kept(fakes: Fakes) -> None:
     publish(fakes.services, a_pointer(), etag=None)
     later = a_pointer().model_copy(update={"snapshot_id": "0000000001-ffffffff"})
 

@@ -1,4 +1,4 @@
-"""Old snapshots go, and never a file that a kept one names."""
+"""Expired snapshots are deleted, but no file that a kept one names."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def own_file(sequence: int) -> str:
 
 
 def a_history(count: int, *, retention: int = 1) -> Fakes:
-    """Return a fakes with `count` snapshots, a day between each, the last published."""
+    """Return a bucket with `count` snapshots, a day between each, the last one published."""
     fakes = new_fakes(snapshot_retention_count=retention)
     for sequence in range(1, count + 1):
         put_snapshot(fakes, sequence)
@@ -25,18 +25,18 @@ def a_history(count: int, *, retention: int = 1) -> Fakes:
     return fakes
 
 
-def standing(fakes: Fakes) -> set[str | None]:
+def snapshots_of(fakes: Fakes) -> set[str | None]:
     return {layout.snapshot_of_key(key) for key in fakes.objects.keys("snapshot/0")}
 
 
-def test_snapshots_neither_new_nor_young_go_with_all_their_objects() -> None:
+def test_expired_snapshots_are_deleted_with_all_their_objects() -> None:
     fakes = a_history(5, retention=2)
     fakes.objects.put(layout.cleaned_key(a_snapshot_id(5)), b"{}")
 
     pruned = prune(a_snapshot_id(5), fakes.services)
 
     assert pruned == (3, 6)
-    assert standing(fakes) == {a_snapshot_id(4), a_snapshot_id(5)}
+    assert snapshots_of(fakes) == {a_snapshot_id(4), a_snapshot_id(5)}
 
 
 def test_pruning_again_finds_nothing() -> None:
@@ -46,7 +46,7 @@ def test_pruning_again_finds_nothing() -> None:
     assert prune(a_snapshot_id(5), fakes.services) == (0, 0)
 
 
-def test_young_snapshots_stay_however_many_they_are() -> None:
+def test_young_snapshots_stay_even_if_there_are_many() -> None:
     fakes = new_fakes(snapshot_retention_count=1, snapshot_retention_days=1)
     for sequence in range(1, 20):
         put_snapshot(fakes, sequence)
@@ -69,7 +69,7 @@ def test_a_file_that_a_kept_manifest_names_stays_under_its_old_snapshot() -> Non
     assert own_file(2) not in fakes.objects.objects
 
 
-def test_a_file_goes_once_no_kept_manifest_names_it_any_more() -> None:
+def test_a_file_is_deleted_when_no_kept_manifest_names_it_any_more() -> None:
     fakes = a_history(3)
     put_snapshot(fakes, 4, files=[own_file(1)])
     prune(point_to(fakes, 4), fakes.services)
@@ -79,7 +79,7 @@ def test_a_file_goes_once_no_kept_manifest_names_it_any_more() -> None:
 
     prune(point_to(fakes, 5), fakes.services)
 
-    assert standing(fakes) == {a_snapshot_id(5)}
+    assert snapshots_of(fakes) == {a_snapshot_id(5)}
 
 
 def test_a_rollback_while_the_manifests_are_read_keeps_everything() -> None:
@@ -92,20 +92,20 @@ def test_a_rollback_while_the_manifests_are_read_keeps_everything() -> None:
     fakes.objects.before = roll_back
 
     assert prune(a_snapshot_id(5), fakes.services) == (0, 0)
-    assert a_snapshot_id(1) in standing(fakes)
+    assert a_snapshot_id(1) in snapshots_of(fakes)
 
 
-def test_what_was_rolled_back_from_stays() -> None:
+def test_snapshots_that_were_rolled_back_from_stay() -> None:
     fakes = a_history(5)
     point_to(fakes, 2, swap=6)
 
     prune(a_snapshot_id(2), fakes.services)
 
-    assert standing(fakes) == {a_snapshot_id(n) for n in (2, 3, 4, 5)}
+    assert snapshots_of(fakes) == {a_snapshot_id(n) for n in (2, 3, 4, 5)}
 
 
 @pytest.mark.parametrize("damage", [b"garbage", None])
-def test_if_a_kept_manifest_cannot_be_read_nothing_goes(damage: bytes | None) -> None:
+def test_if_a_kept_manifest_cannot_be_read_nothing_is_deleted(damage: bytes | None) -> None:
     fakes = a_history(5)
     manifest = layout.manifest_key(a_snapshot_id(5))
 
@@ -116,13 +116,13 @@ def test_if_a_kept_manifest_cannot_be_read_nothing_goes(damage: bytes | None) ->
                 fakes.objects.put(manifest, damage)
 
     fakes.objects.before = damage_it
-    before = standing(fakes)
+    before = snapshots_of(fakes)
 
     assert prune(a_snapshot_id(5), fakes.services) == (0, 0)
-    assert standing(fakes) == before
+    assert snapshots_of(fakes) == before
 
 
-def test_a_manifest_that_cannot_be_fetched_just_now_is_left_to_a_retry() -> None:
+def test_a_temporary_failure_to_read_a_manifest_is_raised() -> None:
     fakes = a_history(5)
 
     def fail(call: str, key: str) -> None:
@@ -135,16 +135,16 @@ def test_a_manifest_that_cannot_be_fetched_just_now_is_left_to_a_retry() -> None
         prune(a_snapshot_id(5), fakes.services)
 
 
-def test_an_upload_under_way_stays() -> None:
+def test_an_upload_in_progress_stays() -> None:
     fakes = a_history(2)
     fakes.objects.put(own_file(3), b"half")
 
     prune(a_snapshot_id(2), fakes.services)
 
-    assert a_snapshot_id(3) in standing(fakes)
+    assert a_snapshot_id(3) in snapshots_of(fakes)
 
 
-def test_an_upload_given_up_long_ago_goes_but_only_under_an_older_number() -> None:
+def test_an_upload_given_up_long_ago_is_deleted_if_its_sequence_is_older() -> None:
     fakes = new_fakes()
     fakes.objects.put(own_file(1), b"given up")
     fakes.clock.tick(3 * DAY)
@@ -153,10 +153,10 @@ def test_an_upload_given_up_long_ago_goes_but_only_under_an_older_number() -> No
     pruned = prune(a_snapshot_id(2), fakes.services)
 
     assert pruned == (0, 1)
-    assert standing(fakes) == {a_snapshot_id(2)}
+    assert snapshots_of(fakes) == {a_snapshot_id(2)}
 
 
-def test_strangers_and_the_pointer_are_left_alone() -> None:
+def test_foreign_objects_and_the_pointer_stay() -> None:
     fakes = a_history(5)
     fakes.objects.put("snapshot/README.txt", b"hello")
 
@@ -165,7 +165,7 @@ def test_strangers_and_the_pointer_are_left_alone() -> None:
     assert {"snapshot/README.txt", "snapshot/CURRENT"} <= fakes.objects.keys("snapshot/")
 
 
-def test_a_crash_in_the_middle_leaves_no_snapshot_that_could_be_rolled_back_to_in_pieces() -> None:
+def test_a_crash_in_the_middle_leaves_no_incomplete_snapshot_with_a_manifest() -> None:
     fakes = a_history(5)
     deleted: list[str] = []
 
@@ -185,7 +185,7 @@ def test_a_crash_in_the_middle_leaves_no_snapshot_that_could_be_rolled_back_to_i
 
     fakes.objects.before = lambda _call, _key: None
     prune(a_snapshot_id(5), fakes.services)
-    assert standing(fakes) == {a_snapshot_id(5)}
+    assert snapshots_of(fakes) == {a_snapshot_id(5)}
 
 
 def test_with_nothing_to_prune_no_manifest_is_read() -> None:
@@ -205,7 +205,7 @@ def claim(fakes: Fakes, sequence: int) -> None:
     fakes.objects.put(f"{layout.claim_prefix(a_snapshot_id(sequence))}0123456789abcdef.json", b"{}")
 
 
-def test_what_a_rollback_has_claimed_stays_and_so_does_everything_else() -> None:
+def test_if_a_rollback_has_claimed_a_snapshot_nothing_is_deleted() -> None:
     fakes = a_history(5)
     claim(fakes, 2)
     before = set(fakes.objects.objects)
@@ -214,33 +214,33 @@ def test_what_a_rollback_has_claimed_stays_and_so_does_everything_else() -> None
     assert set(fakes.objects.objects) == before
 
 
-def test_the_claim_of_a_rollback_that_died_long_ago_keeps_nothing() -> None:
+def test_an_old_claim_of_a_crashed_rollback_has_no_effect() -> None:
     fakes = a_history(5)
     claim(fakes, 2)
     fakes.clock.tick(2 * DAY)
 
     prune(a_snapshot_id(5), fakes.services)
 
-    assert standing(fakes) == {a_snapshot_id(5)}
+    assert snapshots_of(fakes) == {a_snapshot_id(5)}
 
 
-def test_a_snapshot_is_marked_before_anybody_asks_whether_it_is_claimed() -> None:
+def test_a_snapshot_is_marked_before_its_claims_are_listed() -> None:
     fakes = a_history(2)
     (mark, claims) = (layout.pruning_prefix(a_snapshot_id(1)), layout.claim_prefix(a_snapshot_id(1)))
     marked: list[bool] = []
 
-    def look(call: str, key: str) -> None:
+    def record_mark(call: str, key: str) -> None:
         if (call, key) == ("list", claims):
             marked.append(any(each.startswith(mark) for each in fakes.objects.objects))
 
-    fakes.objects.before = look
+    fakes.objects.before = record_mark
     prune(a_snapshot_id(2), fakes.services)
 
     assert marked == [True]
     assert marks(fakes) == set()
 
 
-def test_a_rollback_after_the_mark_was_left_keeps_everything_and_the_mark_goes() -> None:
+def test_a_rollback_after_the_mark_keeps_everything_and_the_mark_is_deleted() -> None:
     fakes = a_history(5)
 
     def roll_back(call: str, key: str) -> None:
@@ -250,5 +250,5 @@ def test_a_rollback_after_the_mark_was_left_keeps_everything_and_the_mark_goes()
     fakes.objects.before = roll_back
 
     assert prune(a_snapshot_id(5), fakes.services) == (0, 0)
-    assert standing(fakes) == {a_snapshot_id(n) for n in range(1, 6)}
+    assert snapshots_of(fakes) == {a_snapshot_id(n) for n in range(1, 6)}
     assert marks(fakes) == set()

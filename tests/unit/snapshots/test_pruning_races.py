@@ -1,4 +1,4 @@
-"""Two prunings, where the lock did not keep them apart; a pruning and a rollback are in test_rollback_races.py."""
+"""Two prunings at the same time, without the lock. For a pruning and a rollback see test_rollback_races.py."""
 
 import pytest
 
@@ -14,7 +14,7 @@ FIRST, SECOND = a_snapshot_id(1), a_snapshot_id(2)
 
 @pytest.fixture
 def history() -> MergedHistory:
-    """Two snapshots, of which the first is past its retention."""
+    """Two snapshots, the first one past its retention."""
     history = MergedHistory(new_fakes(snapshot_retention_count=1))
     history.publish(1)
     history.publish(2)
@@ -26,12 +26,12 @@ def keys_of(history: MergedHistory, snapshot_id: str) -> set[str]:
     return history.fakes.objects.keys(f"snapshot/{snapshot_id}/")
 
 
-def test_without_a_rollback_the_old_snapshot_goes(history: MergedHistory) -> None:
+def test_without_a_rollback_the_old_snapshot_is_deleted(history: MergedHistory) -> None:
     assert prune(SECOND, history.fakes.services).snapshots == 1
     assert keys_of(history, FIRST) == set()
 
 
-def test_two_prunings_at_once_do_what_one_does(history: MergedHistory) -> None:
+def test_two_prunings_at_once_have_the_same_result_as_one(history: MergedHistory) -> None:
     def prune_too(call: str, key: str) -> None:
         if (call, key) == ("get", layout.manifest_key(FIRST)):
             history.fakes.objects.before = lambda _call, _key: None

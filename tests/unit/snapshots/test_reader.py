@@ -1,4 +1,4 @@
-"""Who waits for a snapshot to be fetched, and who does not: an object store whose downloads stand still."""
+"""Queries that wait for a download, and queries that do not, with an object store whose calls can be blocked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
 SECONDS = 20
-"""More than anything here takes, and far less than for ever."""
+"""Longer than any call here takes."""
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-class Standstill:
-    """`reached` is set when a call has come to a stop; it goes on when `over` is set."""
+class BlockedCall:
+    """A call that is blocked. `reached` is set when it blocks, and it continues when `over` is set."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -48,20 +48,20 @@ class Standstill:
 
 
 @contextmanager
-def standstill(fakes: Fakes, call: str) -> Iterator[Standstill]:
-    """Hold every `call` to the store until the block ends, or says that it is over."""
-    still = Standstill()
+def blocked(fakes: Fakes, call: str) -> Iterator[BlockedCall]:
+    """Block every `call` to the store until the block ends, or `over` is set."""
+    blocked_call = BlockedCall()
 
     def hold(called: str, _key: str) -> None:
         if called == call:
-            still.reached.set()
-            assert still.over.wait(SECONDS)
+            blocked_call.reached.set()
+            assert blocked_call.over.wait(SECONDS)
 
     fakes.objects.before = hold
     try:
-        yield still
+        yield blocked_call
     finally:
-        still.over.set()
+        blocked_call.over.set()
         fakes.objects.before = lambda _call, _key: None
 
 
@@ -86,64 +86,62 @@ def publish(fakes: Fakes, id_: str, *, at: float = 0, collection: str = "docs") 
     return published
 
 
-def test_while_one_collection_is_fetched_others_are_read_without_waiting(
+def test_while_one_collection_is_downloaded_others_are_read_without_waiting(
     fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
     publish(fakes, "a")
     snapshot = publish(fakes, "x", collection="others")
     read(fakes, reader)
 
-    with standstill(fakes, "download") as still:
+    with blocked(fakes, "download") as blocked_call:
         waiting = pool.submit(read, fakes, reader, "others")
-        assert still.reached.wait(SECONDS)
+        assert blocked_call.reached.wait(SECONDS)
         assert read(fakes, reader) == (snapshot, ["a"])
         assert not waiting.done()
-        still.over.set()
+        blocked_call.over.set()
         assert waiting.result(SECONDS) == (snapshot, ["x"])
 
 
-def test_while_a_new_snapshot_is_fetched_the_one_before_answers(
+def test_while_a_new_snapshot_is_downloaded_queries_use_the_previous_one(
     fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
     old = publish(fakes, "a")
     read(fakes, reader)
     new = publish(fakes, "b", at=1)
 
-    with standstill(fakes, "download") as still:
+    with blocked(fakes, "download") as blocked_call:
         first = pool.submit(read, fakes, reader)
-        assert still.reached.wait(SECONDS)
+        assert blocked_call.reached.wait(SECONDS)
         assert [read(fakes, reader) for _ in range(3)] == [(old, ["a"])] * 3
         assert not first.done()
-        still.over.set()
+        blocked_call.over.set()
         assert first.result(SECONDS) == (new, ["a", "b"])
     assert read(fakes, reader) == (new, ["a", "b"])
 
 
-def test_a_manifest_that_is_slow_to_come_holds_up_nobody_else(
-    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
-) -> None:
+def test_a_slow_manifest_does_not_hold_the_lock(fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor) -> None:
     publish(fakes, "a")
     read(fakes, reader)
     new = publish(fakes, "b", at=1)
 
-    with standstill(fakes, "get") as still:
+    with blocked(fakes, "get") as blocked_call:
         first = pool.submit(read, fakes, reader)
-        assert still.reached.wait(SECONDS)
-        with reader._state:  # nobody holds it meanwhile
+        assert blocked_call.reached.wait(SECONDS)
+        with reader._state:  # the lock is free meanwhile
             assert not first.done()
-        still.over.set()
+        blocked_call.over.set()
         assert first.result(SECONDS) == (new, ["a", "b"])
 
 
-def test_a_collection_is_fetched_once_however_many_wait_for_it(
+def test_a_collection_is_downloaded_once_for_all_queries_that_wait_for_it(
     fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
     snapshot = publish(fakes, "a")
 
-    with standstill(fakes, "download") as still:
+    with blocked(fakes, "download") as blocked_call:
         waiting = [pool.submit(read, fakes, reader) for _ in range(4)]
-        assert still.reached.wait(SECONDS)
-        still.over.set()
+        assert blocked_call.reached.wait(SECONDS)
+        blocked_call.over.set()
         assert [future.result(SECONDS) for future in waiting] == [(snapshot, ["a"])] * 4
     downloaded = [key for call, key in fakes.objects.calls if call == "download" and "/docs/" in key]
     copies = Path(fakes.settings.chromadb_cache_dir) / "scratch"
@@ -151,7 +149,7 @@ def test_a_collection_is_fetched_once_however_many_wait_for_it(
     assert len(downloaded) == len(set(downloaded))
 
 
-def test_a_fetch_that_fails_leaves_the_way_free_for_the_next(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_after_a_failed_download_the_next_query_downloads_again(fakes: Fakes, reader: SnapshotReader) -> None:
     snapshot = publish(fakes, "a")
     failing(fakes, "download")
     with pytest.raises(TransientStorageError):
@@ -175,26 +173,26 @@ def test_a_refresh_that_s3_fails_does_not_fail_the_query(fakes: Fakes, reader: S
     assert read(fakes, reader) == (new, ["a", "b"])
 
 
-def test_of_two_looks_at_the_pointer_the_one_that_began_first_does_not_turn_the_clock_back(
+def test_of_two_refreshes_the_one_that_began_first_does_not_restore_an_older_snapshot(
     fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
 ) -> None:
     publish(fakes, "a")
     read(fakes, reader)
     publish(fakes, "b", at=1)
 
-    # The first look has read the second snapshot's pointer, and stands still at its manifest.
-    with standstill(fakes, "get") as still:
+    # The first refresh has read the pointer of the second snapshot, and is blocked at its manifest.
+    with blocked(fakes, "get") as blocked_call:
         first = pool.submit(read, fakes, reader)
-        assert still.reached.wait(SECONDS)
+        assert blocked_call.reached.wait(SECONDS)
         fakes.objects.before = lambda _call, _key: None
         newest = publish(fakes, "c", at=2)
         assert read(fakes, reader) == (newest, ["a", "b", "c"])
-        still.over.set()
+        blocked_call.over.set()
         assert first.result(SECONDS) == (newest, ["a", "b", "c"])
     assert read(fakes, reader) == (newest, ["a", "b", "c"])
 
 
-def test_a_pointer_put_back_to_its_previous_version_is_followed(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_pointer_restored_to_its_previous_version_is_followed(fakes: Fakes, reader: SnapshotReader) -> None:
     old = publish(fakes, "a")
     before = fakes.objects.objects[pointer_key()].body
     publish(fakes, "b", at=1)
