@@ -13,6 +13,7 @@ from chromadb_compaction.operations.quarantine import Moved, Selection, list_qua
 from chromadb_compaction.times import iso_time
 from tests.builders import NOW, a_uuid7
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
+from tests.unit.operations.crashes import CrashError, crash_at
 
 OPERATOR = "operator:me@here/1"
 FIRST, SECOND = str(a_uuid7(NOW, 1)), str(a_uuid7(NOW + 1, 2))
@@ -84,12 +85,12 @@ def test_a_name_that_can_never_be_a_version_is_refused_and_nothing_else_is_moved
 
 
 def test_all_are_requeued_except_those_that_can_never_be_merged(fakes: Fakes) -> None:
-    good, bad = put_quarantined(fakes, FIRST), put_quarantined(fakes, "yesterday")
+    valid, invalid = put_quarantined(fakes, FIRST), put_quarantined(fakes, "yesterday")
 
     moved = requeued(fakes)
 
-    assert (moved.moved, list(moved.refused)) == ([good], [bad])
-    assert quarantine_key(bad) in fakes.objects.objects
+    assert (moved.moved, list(moved.refused)) == ([valid], [invalid])
+    assert quarantine_key(invalid) in fakes.objects.objects
 
 
 def test_a_pending_delta_of_the_same_name_is_never_overwritten(fakes: Fakes) -> None:
@@ -155,10 +156,6 @@ def test_while_an_execution_holds_the_lock_nothing_is_moved(fakes: Fakes, move: 
     assert fakes.objects.keys() == before
 
 
-class CrashError(Exception):
-    """The machine stops."""
-
-
 @pytest.mark.parametrize("move", [requeued, quarantine_all])
 @pytest.mark.parametrize("moment", range(5))
 def test_a_crash_at_any_point_leaves_every_delta_somewhere(
@@ -166,15 +163,7 @@ def test_a_crash_at_any_point_leaves_every_delta_somewhere(
 ) -> None:
     there, pending = put_quarantined(fakes, FIRST), delta_key("docs", SECOND)
     fakes.objects.put(pending, b"pending")
-    left = moment
-
-    def count_down(_call: str, _key: str) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise CrashError
-
-    fakes.objects.before = count_down
+    crash_at(fakes, moment)
     with pytest.raises(CrashError):
         move(fakes)
 

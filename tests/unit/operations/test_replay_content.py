@@ -60,12 +60,12 @@ def test_a_replay_and_a_compaction_restore_the_content(fakes: Fakes, tmp_path: P
 
 def test_a_row_that_only_the_delta_left_out_had_superseded_counts_again(fakes: Fakes, tmp_path: Path) -> None:
     target = published(fakes, a_delta(upserts={"b": [2, 0]}, at=NOW))
-    bad = a_delta(upserts={"a": [9, 9]}, at=NOW + 2)
-    published(fakes, bad)
+    excluded = a_delta(upserts={"a": [9, 9]}, at=NOW + 2)
+    published(fakes, excluded)
     late = a_delta(upserts={"a": [1, 0]}, at=NOW + 1)
     published(fakes, late)
 
-    done = replayed(fakes, target, without=(bad.key,))
+    done = replayed(fakes, target, without=(excluded.key,))
     published(fakes)
 
     assert late.key in done.replayed

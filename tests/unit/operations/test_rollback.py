@@ -21,15 +21,6 @@ from tests.fakes.services import EXECUTION
 from tests.merged_history import OPERATOR, MergedHistory
 
 
-@pytest.fixture
-def history() -> MergedHistory:
-    """Four snapshots, the last one published, all cleaned up."""
-    made = MergedHistory()
-    for number in (1, 2, 3, 4):
-        made.publish(number)
-    return made
-
-
 def test_rolling_back_publishes_the_older_snapshot_with_a_greater_sequence(history: MergedHistory) -> None:
     before = history.pointer
 
@@ -203,23 +194,23 @@ def test_a_delta_archived_before_the_target_was_made_is_not_replayed() -> None:
 
 
 def test_a_delta_left_out_goes_to_quarantine_with_a_reason(history: MergedHistory) -> None:
-    bad = history.merged[3]
+    excluded = history.merged[3]
 
-    done = history.roll_back(2, replay=True, without=(layout.delta_stem(bad),))
+    done = history.roll_back(2, replay=True, without=(layout.delta_stem(excluded),))
 
-    assert done.left_out == [bad]
+    assert done.left_out == [excluded]
     assert history.pending == {history.merged[4]}
-    stored = history.fakes.objects.get(layout.reason_key(layout.quarantine_key(bad)))
+    stored = history.fakes.objects.get(layout.reason_key(layout.quarantine_key(excluded)))
     assert a_snapshot_id(2) in QuarantineReason.model_validate_json(stored.body).reason
 
 
 def test_a_delta_left_out_stays_out_if_the_command_runs_again_without_its_name(history: MergedHistory) -> None:
-    bad = history.merged[3]
-    history.roll_back(2, replay=True, without=(bad,))
+    excluded = history.merged[3]
+    history.roll_back(2, replay=True, without=(excluded,))
 
     done = history.roll_back(2, replay=True)
 
-    assert done.kept_in_quarantine == [bad]
+    assert done.kept_in_quarantine == [excluded]
     assert history.pending == {history.merged[4]}
 
 

@@ -7,22 +7,7 @@ from chromadb_compaction.ports import StoredObject
 from chromadb_compaction.steps.clean_up import archive_published
 from tests.fakes.published import a_snapshot_id
 from tests.merged_history import MergedHistory
-
-
-class CrashError(Exception):
-    """The machine stops."""
-
-
-def crash_at(history: MergedHistory, moment: int) -> None:
-    left = moment
-
-    def count_down(_call: str, _key: str) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise CrashError
-
-    history.fakes.objects.before = count_down
+from tests.unit.operations.crashes import CrashError, crash_at
 
 
 def recovered(history: MergedHistory) -> None:
@@ -50,20 +35,20 @@ def a_history_with_every_case() -> MergedHistory:
 def test_a_crash_at_any_point_loses_nothing_and_the_command_can_run_again(moment: int) -> None:
     history = a_history_with_every_case()
     everything = set(history.merged.values())
-    bad = history.merged[4]
-    crash_at(history, moment)
+    excluded = history.merged[4]
+    crash_at(history.fakes, moment)
     with pytest.raises(CrashError):
-        history.roll_back(2, replay=True, without=(bad,))
+        history.roll_back(2, replay=True, without=(excluded,))
     recovered(history)
 
-    assert history.accounted_for() >= everything - {bad}
+    assert history.accounted_for() >= everything - {excluded}
     finished = archive_finished(history)
-    assert finished.accounted_for() >= everything - {bad}
+    assert finished.accounted_for() >= everything - {excluded}
 
-    history.roll_back(2, replay=True, without=(bad,))
+    history.roll_back(2, replay=True, without=(excluded,))
     assert history.pointer.snapshot_id == a_snapshot_id(2)
     assert history.pending == {history.merged[3], history.merged[5]}
-    assert layout.quarantine_key(bad) in history.fakes.objects.objects
+    assert layout.quarantine_key(excluded) in history.fakes.objects.objects
 
 
 def test_deltas_archived_after_the_lock_of_a_stalled_rollback_expired_are_pending_again() -> None:

@@ -47,15 +47,6 @@ def when(fakes: Fakes, call: str, then: Callable[[], object]) -> None:
     fakes.objects.before = hook
 
 
-@pytest.fixture
-def history() -> MergedHistory:
-    """Four snapshots, the last one published, all cleaned up."""
-    made = MergedHistory()
-    for number in (1, 2, 3, 4):
-        made.publish(number)
-    return made
-
-
 class TestARollbackDuringACleanUp:
     def test_deltas_archived_after_the_pointer_was_swapped_are_pending_again(self) -> None:
         fakes = new_fakes()

@@ -209,10 +209,10 @@ def test_a_storage_that_stays_down_is_transient_and_publishes_nothing(fakes: Fak
 
 def test_a_lost_lease_stops_the_swap_between_two_attempts(fakes: Fakes) -> None:
     fakes.objects.before = failing(1, TransientStorageError("SlowDown"))
-    beats = iter([None, LockLostError("gone")])
+    checks = iter([None, LockLostError("gone")])
 
     def check() -> None:
-        lost = next(beats)
+        lost = next(checks)
         if lost is not None:
             raise lost
 
