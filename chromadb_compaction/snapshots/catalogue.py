@@ -130,11 +130,9 @@ def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:
 def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotCorruptError:
     """Return the manifest, or what is wrong with it. The pointer has the SHA-256 of the published one."""
     pointer = current.pointer
-    published = pointer is not None and pointer.snapshot_id == snapshot_id
+    sha256 = pointer.manifest_sha256 if pointer and pointer.snapshot_id == snapshot_id else None
     try:
-        stored = read_stored_manifest(
-            services, snapshot_id, sha256=pointer.manifest_sha256 if pointer and published else None
-        )
+        stored = read_stored_manifest(services, snapshot_id, sha256=sha256)
     except SnapshotCorruptError as error:
         return error
     key = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
