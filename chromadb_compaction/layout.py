@@ -51,8 +51,9 @@ def check_collection_name(name: str) -> str:
     """
     if not _COLLECTION.fullmatch(name) or ".." in name or _IPV4.fullmatch(name):
         raise CorruptDeltaError(
-            f"the collection name {name!r} breaks the rule: 3 to 255 characters (ChromaDB: 512) from [a-zA-Z0-9._-],"
-            " first and last a letter or digit, no two periods in a row, not an IPv4 address"
+            f"the collection name {name!r} breaks the rule",
+            next_step="use 3 to 255 characters (ChromaDB: 512) from [a-zA-Z0-9._-], first and last a letter or digit,"
+            " no two periods in a row, not an IPv4 address",
         )
     return name
 
