@@ -41,7 +41,7 @@ class Measure(Enum):
         self.unit: Unit = unit
 
 
-class Metric(NamedTuple):
+class DataPoint(NamedTuple):
     """One value of a measure.
 
     Attributes:
@@ -55,7 +55,7 @@ class Metric(NamedTuple):
     phase: str | None = None
 
 
-def metrics_of(outcome: object) -> tuple[Metric, ...]:
+def metrics_of(outcome: object) -> tuple[DataPoint, ...]:
     """Return the metrics of a task's result, or of the error that ended it. Most have none.
 
     A pass is counted when it is over, published or without a change. A pass that fails before is not counted, so that
@@ -63,43 +63,43 @@ def metrics_of(outcome: object) -> tuple[Metric, ...]:
     """
     match outcome:
         case LockHeldError():
-            return (Metric(Measure.LOCK_CONTENTION, 1),)
+            return (DataPoint(Measure.LOCK_CONTENTION, 1),)
         case Lease():
             # With the zeros, the mean is the share of executions that found the lock held.
-            return (Metric(Measure.LOCK_CONTENTION, 0),)
+            return (DataPoint(Measure.LOCK_CONTENTION, 0),)
         case DeltaListing():
             return _of_listing(outcome)
         case DownloadedSnapshot():
-            return (Metric(Measure.PHASE_SECONDS, outcome.seconds, phase="download_snapshot"),)
+            return (DataPoint(Measure.PHASE_SECONDS, outcome.seconds, phase="download_snapshot"),)
         case PublishedSnapshot():
             return _of_pass(outcome)
         case _:
             return ()
 
 
-def _of_listing(listing: DeltaListing) -> tuple[Metric, ...]:
+def _of_listing(listing: DeltaListing) -> tuple[DataPoint, ...]:
     found = (
-        Metric(Measure.PENDING_DELTAS, listing.pending),
-        Metric(Measure.OLDEST_DELTA_AGE, listing.oldest_seconds or 0),
+        DataPoint(Measure.PENDING_DELTAS, listing.pending),
+        DataPoint(Measure.OLDEST_DELTA_AGE, listing.oldest_seconds or 0),
     )
     # An execution that finds no deltas has succeeded. Otherwise an hour without deltas would look like a failure.
-    return found if listing.deltas else (*found, Metric(Measure.COMPACTION_SUCCEEDED, 1))
+    return found if listing.deltas else (*found, DataPoint(Measure.COMPACTION_SUCCEEDED, 1))
 
 
-def _of_pass(done: PublishedSnapshot) -> tuple[Metric, ...]:
+def _of_pass(done: PublishedSnapshot) -> tuple[DataPoint, ...]:
     # Phases with a dot in their name are parts of others, and CloudWatch charges for each distinct phase.
     phases = {name: seconds for name, seconds in done.seconds.items() if "." not in name}
     return (
-        Metric(Measure.COMPACTION_SUCCEEDED, 1),
-        Metric(Measure.COMPACTION_SECONDS, round(sum(phases.values()), 3)),
-        Metric(Measure.DELTAS_MERGED, done.deltas_merged),
-        Metric(Measure.DELTAS_QUARANTINED, done.deltas_quarantined),
-        Metric(Measure.RECORDS_ADDED, sum(counts.added for counts in done.collections)),
-        Metric(Measure.RECORDS_REPLACED, sum(counts.replaced for counts in done.collections)),
-        Metric(Measure.RECORDS_DELETED, sum(counts.deleted for counts in done.collections)),
+        DataPoint(Measure.COMPACTION_SUCCEEDED, 1),
+        DataPoint(Measure.COMPACTION_SECONDS, round(sum(phases.values()), 3)),
+        DataPoint(Measure.DELTAS_MERGED, done.deltas_merged),
+        DataPoint(Measure.DELTAS_QUARANTINED, done.deltas_quarantined),
+        DataPoint(Measure.RECORDS_ADDED, sum(counts.added for counts in done.collections)),
+        DataPoint(Measure.RECORDS_REPLACED, sum(counts.replaced for counts in done.collections)),
+        DataPoint(Measure.RECORDS_DELETED, sum(counts.deleted for counts in done.collections)),
         # Collections that the bulk loader refused: an upgrade of ChromaDB is visible here first.
-        Metric(Measure.UNPROVEN_COLLECTIONS, sum(counts.loader == "api" for counts in done.collections)),
-        Metric(Measure.SNAPSHOT_RECORDS, done.records),
-        Metric(Measure.SNAPSHOT_BYTES, done.bytes),
-        *(Metric(Measure.PHASE_SECONDS, seconds, phase=name) for name, seconds in phases.items()),
+        DataPoint(Measure.UNPROVEN_COLLECTIONS, sum(counts.loader == "api" for counts in done.collections)),
+        DataPoint(Measure.SNAPSHOT_RECORDS, done.records),
+        DataPoint(Measure.SNAPSHOT_BYTES, done.bytes),
+        *(DataPoint(Measure.PHASE_SECONDS, seconds, phase=name) for name, seconds in phases.items()),
     )

@@ -7,11 +7,11 @@ from itertools import groupby
 
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
-from chromadb_compaction.metrics import NAMESPACE, PHASE, STACK, Metric
+from chromadb_compaction.metrics import NAMESPACE, PHASE, STACK, DataPoint
 
 
-def emit(metrics: Iterable[Metric], *, stack: str, properties: Mapping[str, object]) -> None:
-    """Print one line per set of dimensions: one with only `stack`, and one more for each phase.
+def emit(metrics: Iterable[DataPoint], *, stack: str, properties: Mapping[str, object]) -> None:
+    """Print one line per set of dimensions: one for what only `stack` tells apart, and one for each phase.
 
     `properties` are added to every line for log searches. They are not dimensions.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.metrics import Measure, Metric
+from chromadb_compaction.metrics import DataPoint, Measure
 from tasks.emission import emit
 
 
@@ -17,7 +17,7 @@ def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def test_all_metrics_without_a_phase_share_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     emit(
-        [Metric(Measure.PENDING_DELTAS, 3), Metric(Measure.OLDEST_DELTA_AGE, 1.5)],
+        [DataPoint(Measure.PENDING_DELTAS, 3), DataPoint(Measure.OLDEST_DELTA_AGE, 1.5)],
         stack="prod",
         properties={"execution": "nightly", "pass": 2},
     )
@@ -35,7 +35,7 @@ def test_all_metrics_without_a_phase_share_one_line(capsys: pytest.CaptureFixtur
 
 def test_a_phase_has_a_line_and_a_dimension_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     emit(
-        [Metric(Measure.PHASE_SECONDS, 1, phase="fold"), Metric(Measure.PHASE_SECONDS, 2, phase="upload")],
+        [DataPoint(Measure.PHASE_SECONDS, 1, phase="fold"), DataPoint(Measure.PHASE_SECONDS, 2, phase="upload")],
         stack="prod",
         properties={},
     )
