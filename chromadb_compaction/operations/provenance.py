@@ -30,8 +30,6 @@ class Provenance(BaseModel):
     """The delta that wrote a record's current version, and the snapshot that first published it.
 
     Attributes:
-        collection: The collection of the record.
-        id: The id of the record.
         snapshot_id: The published snapshot.
         deleted: Whether the current version is a delete.
         delta: The UUIDv7 of the delta.

@@ -17,16 +17,7 @@ from chromadb_compaction.snapshots.files import Wanted, download
 
 
 class PulledCollection(BaseModel):
-    """One collection of the copy.
-
-    Attributes:
-        collection: The name of the collection.
-        directory: Its ChromaDB directory. None if the collection has only ever seen deletes.
-        records: The number of records.
-        dimension: The length of its vectors, None if there is no directory.
-        space: The distance function.
-        bytes: The size of the directory.
-    """
+    """One collection of the copy. `directory` and `dimension` are None if it has only ever seen deletes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,15 +30,7 @@ class PulledCollection(BaseModel):
 
 
 class Pulled(BaseModel):
-    """The result of a copy.
-
-    Attributes:
-        snapshot_id: The snapshot.
-        directory: The directory that holds one directory per collection.
-        bytes: The size of all of them.
-        collections: The collections, by name.
-        dry_run: Whether nothing was copied.
-    """
+    """The copied collections, sorted by name, or with `dry_run` those that would be copied."""
 
     model_config = ConfigDict(frozen=True)
 

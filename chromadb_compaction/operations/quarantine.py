@@ -44,13 +44,7 @@ class QuarantinedDelta(BaseModel):
 
 
 class Moved(BaseModel):
-    """The result of moving deltas.
-
-    Attributes:
-        moved: The pending keys of the deltas that were moved.
-        refused: Why each of the other deltas was not moved, by pending key.
-        dry_run: Whether nothing was moved.
-    """
+    """The pending keys of the deltas that were moved (with `dry_run`: would be), and why each of `refused` was not."""
 
     model_config = ConfigDict(frozen=True)
 

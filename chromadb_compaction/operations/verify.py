@@ -26,17 +26,9 @@ NOWHERE = Path(os.devnull)
 
 
 class Verified(BaseModel):
-    """The result of a verification.
+    """The number of files and records that were read, and every problem found. `records` is 0 unless `full`.
 
-    Attributes:
-        snapshot_id: The snapshot.
-        full: Whether the records were read too.
-        files: The number of files that were read.
-        bytes: Their size.
-        records: The number of records that were read, 0 unless `full`.
-        unproven_vectors: The number of vectors that a fingerprint cannot prove.
-        unproven_texts: The number of records whose metadata a fingerprint cannot prove.
-        problems: Every problem found, as text.
+    A fingerprint cannot prove `unproven_vectors`, nor the metadata of `unproven_texts` records.
     """
 
     model_config = ConfigDict(frozen=True)
