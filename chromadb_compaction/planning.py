@@ -104,7 +104,7 @@ class SnapshotAge(NamedTuple):
 def plan_prune(
     snapshots: Iterable[SnapshotAge], *, current: str, now: float, keep_count: int, keep_seconds: float
 ) -> frozenset[str]:
-    """Return the snapshots to prune: older than the current one, past `keep_count` and past `keep_seconds`.
+    """Return the snapshots to prune: before the current one, not of the newest `keep_count`, older than `keep_seconds`.
 
     The age protects uploads in progress. Snapshots after the current one are kept, because a rollback undid them and
     another one may publish them again. The caller must keep the files of pruned snapshots that a kept manifest names.

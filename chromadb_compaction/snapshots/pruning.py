@@ -26,7 +26,7 @@ Listing = Mapping[str, list[ObjectInfo]]
 
 
 class Pruned(NamedTuple):
-    """The number of snapshots and of objects that were deleted."""
+    """The number of complete snapshots and of objects that were deleted."""
 
     snapshots: int
     objects: int
