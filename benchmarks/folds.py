@@ -26,7 +26,7 @@ from chromadb_compaction.deltas.formats import DeltaHeader, read_delta, write_de
 from chromadb_compaction.deltas.row_buffer import upserts_of
 from chromadb_compaction.fold.fold import FoldRequest, fold_collection
 from chromadb_compaction.rows.merging import newest
-from chromadb_compaction.rows.runs import encode_run
+from chromadb_compaction.rows.runs import RunWriter, run_dimension
 from infra.environment import ALLOCATORS
 
 LoaderName = Literal["default", "api", "in place", "anew"]
@@ -54,7 +54,9 @@ class Fold(NamedTuple):
 
 def write_run(path: Path, deltas: Iterable[Records], *, first: int = 0) -> Path:
     """Write the run that MergeBatch makes of the deltas; `first` numbers them, the later the newer."""
-    path.write_bytes(encode_run(newest(_rows(number, records) for number, records in enumerate(deltas, first))))
+    run = newest(_rows(number, records) for number, records in enumerate(deltas, first))
+    with RunWriter(path, run_dimension(run)) as writer:
+        writer.write(run)
     return path
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from chromadb_compaction.deltas.records import check_metadata
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.ledger import FoldPlan, plan_fold
-from chromadb_compaction.rows.run_rows import KEY_SCHEMA, Piece, RunRows
-from chromadb_compaction.rows.runs import run_dimension, run_schema
+from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, Piece, RunRows
+from chromadb_compaction.rows.runs import RunWriter, run_dimension, run_schema
 
 
 def a_run(
@@ -38,11 +40,23 @@ def a_run(
     )
 
 
+def encode_run(table: pa.Table) -> bytes:
+    """Return a run as MergeBatch stores it."""
+    sink = io.BytesIO()
+    with RunWriter(sink, run_dimension(table)) as writer:
+        writer.write(table)
+    return sink.getvalue()
+
+
+def decode_run(body: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
+
+
 def planned(ledger: pa.Table | None, run: pa.Table, *, base: str | None = None) -> FoldPlan:
     """Plan the fold of an in-memory run."""
     piece = Piece(run.num_rows, run.nbytes, lambda columns: run.select(list(columns)))
     at = np.arange(run.num_rows, dtype=np.int64)
-    return plan_fold(ledger, RunRows([piece], run.select(KEY_SCHEMA.names), at, run_dimension(run)), base=base)
+    return plan_fold(ledger, RunRows([piece], run.select(LEDGER_SCHEMA.names), at, run_dimension(run)), base=base)
 
 
 def _live_row(

@@ -32,7 +32,7 @@ from chromadb_compaction.chroma.tables import (
     scratch_tables,
 )
 from chromadb_compaction.rows.ledger import FoldPlan
-from chromadb_compaction.rows.run_rows import Rows
+from chromadb_compaction.rows.run_rows import SelectedRows
 
 ROWS_AT_ONCE = 5000
 
@@ -119,7 +119,7 @@ def _everything(kept: KeptVectors, plan: FoldPlan) -> _Feed:
     return _Feed(len(kept.ids), len(kept.ids) + added, operations)
 
 
-def _vectors(kind: int, rows: Rows) -> Iterator[Operation]:
+def _vectors(kind: int, rows: SelectedRows) -> Iterator[Operation]:
     for part in rows.parts(ROWS_AT_ONCE, ("id", "embedding")):
         for row_id, vector in zip(ids_of(part), vectors_of(part), strict=True):
             yield Operation(kind, row_id, vector.tobytes())

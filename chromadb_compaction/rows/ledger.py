@@ -1,7 +1,18 @@
-"""What a fold does to one collection, decided on its ledger alone; nothing is touched.
+"""The fold of one collection, decided on its ledger alone. Nothing is written here.
 
-The ledger is a Parquet table sorted by id with one row per id ever seen. Joins are vectorised: a ledger may hold
-a million rows, a fold a hundred thousand.
+The ledger has one row per id ever seen: its newest version, its fingerprint, and whether it is deleted. It is a Parquet
+table sorted by the bytes of the id. Joins are vectorised: a ledger may hold a million rows, a fold a hundred thousand.
+
+Each arriving row is compared with the ledger's row of the same id, in this order:
+
+1. Its version is not greater: it is stale and changes nothing. So repeated and late deltas do no harm.
+2. It is a delete: the ledger keeps it as a tombstone, even for an id never seen, so that a late older upsert cannot
+   resurrect the id. If the id was live, its record is deleted.
+3. It is an upsert with the fingerprint of the live row: only the version changes.
+4. It is any other upsert: its record is inserted or replaced.
+
+So the ledger has the greatest version of each id, whatever the order in which the rows arrive. Every fold is checked by
+the sums of its rows (rows.fingerprints): next = base - replaced - deleted + added.
 """
 
 from __future__ import annotations
@@ -18,16 +29,15 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.manifest import Conservation
 from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, hex128, sum_rows
-from chromadb_compaction.rows.run_rows import KEY_SCHEMA, Mask, Rows, RunRows
+from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, Mask, Positions, RunRows, SelectedRows
 
-LEDGER_SCHEMA = KEY_SCHEMA
 _SLICE_ROWS = 65_536
 
 
 class FoldCounts(NamedTuple):
-    """Rows of one fold. `unchanged` rows are newer but say what is already so; `stale` ones are not newer.
+    """Row counts of one fold. `unchanged` rows are newer but change no record; `stale` rows are not newer.
 
-    `records` and `tombstones` count the next ledger's live and deleted ids.
+    `records` and `tombstones` count the live and deleted ids of the next ledger.
     """
 
     added: int
@@ -40,15 +50,15 @@ class FoldCounts(NamedTuple):
 
 
 class FoldPlan(NamedTuple):
-    """What a loader must do to the ChromaDB directory, and the ledger that then describes it.
+    """The changes that a loader makes to the ChromaDB directory, and the ledger afterwards.
 
-    `inserts`, `replacements` and `edits` are rows of the runs; `deletes` are ids that are live in the base. The
-    four are disjoint. `edits` are replacements whose vector is the live one: only document or metadata differ.
+    `inserts`, `replacements` and `edits` are rows of the runs, `deletes` are ids that are live in the base. No id is in
+    two of them. `edits` keep the vector of the live record, and replace only document or metadata.
     """
 
-    inserts: Rows
-    replacements: Rows
-    edits: Rows
+    inserts: SelectedRows
+    replacements: SelectedRows
+    edits: SelectedRows
     deletes: list[str]
     ledger: pa.Table
     counts: FoldCounts
@@ -56,48 +66,45 @@ class FoldPlan(NamedTuple):
 
     @property
     def touches_records(self) -> bool:
-        """Say whether any record differs afterwards; if not, the ChromaDB directory stays as it is."""
+        """Whether any record changes. If not, the ChromaDB directory stays as it is."""
         return bool(self.counts.added or self.counts.replaced or self.counts.deleted)
 
     @property
+    def touches_ledger(self) -> bool:
+        """Whether any version changes. If not, the fold has nothing to publish."""
+        return self.touches_records or self.counts.unchanged > 0
+
+    @property
     def removed(self) -> list[str]:
-        """The ids whose record, as it is in the base, must go: those deleted, then those replaced in any part."""
+        """The ids whose record of the base must be removed: deletes, then replacements, then edits."""
         return [*self.deletes, *self.replacements.ids(), *self.edits.ids()]
 
     @property
     def written_rows(self) -> int:
-        """How many rows `written` goes through."""
-        return sum(rows.num_rows for rows in self._written)
+        """The number of rows that `written` yields."""
+        return sum(rows.num_rows for rows in self._upserts)
 
     @property
     def written_bytes(self) -> int:
-        """About what these rows take in memory, or in a file that does not pack them."""
-        return sum(rows.nbytes for rows in self._written)
+        """About the memory that these rows take, or their size in an uncompressed file."""
+        return sum(rows.nbytes for rows in self._upserts)
 
     def written(self, most: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield every row that the directory must hold afterwards and did not hold, as it now is, before.
+        """Yield every row that must be written to the directory: replacements, then edits, then inserts.
 
-        Replacements first, then edits, then inserts, at most `most` rows at once and of one kind.
+        A table has at most `most` rows, all of one kind.
         """
-        return chain.from_iterable(rows.parts(most, columns) for rows in self._written)
+        return chain.from_iterable(rows.parts(most, columns) for rows in self._upserts)
 
     @property
-    def _written(self) -> tuple[Rows, Rows, Rows]:
+    def _upserts(self) -> tuple[SelectedRows, SelectedRows, SelectedRows]:
         return self.replacements, self.edits, self.inserts
-
-    @property
-    def touches_ledger(self) -> bool:
-        """Say whether any version is newer than the ledger's; if not, the fold has nothing to publish."""
-        return self.touches_records or self.counts.unchanged > 0
 
 
 def plan_fold(ledger: pa.Table | None, arriving: RunRows, *, base: str | None = None) -> FoldPlan:
-    """Compare the rows that arrive with `ledger` (None: a new collection) and plan the fold.
+    """Compare the arriving rows with `ledger` (None: a new collection) by the rules above, and plan the fold.
 
-    A row whose version is not greater than the ledger's is stale. A newer delete leaves a tombstone, for an
-    id never seen too, so that an older upsert which arrives late cannot resurrect it. A newer upsert with the
-    live row's fingerprint moves the version only. `base` is the base's sum as its manifest states it;
-    without it the sum is computed, which costs a microsecond or two a row.
+    `base` is the base's sum in its manifest. Without it the sum is computed, at one to two microseconds a row.
     """
     known, rows = LEDGER_SCHEMA.empty_table() if ledger is None else ledger, arriving.keys
     at = _positions(rows, known)
@@ -106,71 +113,71 @@ def plan_fold(ledger: pa.Table | None, arriving: RunRows, *, base: str | None = 
     upsert = ~_mask(rows["deleted"])
     inserts, replaced = newer & upsert & ~live, newer & upsert & live & ~same
     deletes = newer & ~upsert & live
-    following = _next_ledger(known, rows, at[newer & seen], newer)
+    next_ledger = _next_ledger(known, rows, at[newer & seen], newer)
     conservation = Conservation(
         base=live_sum(known) if base is None else base,
         replaced=_sum(known.take(at[replaced])),
         deleted=_sum(known.take(at[deletes])),
         added=_sum(rows.filter(pa.array(inserts | replaced))),
-        next=live_sum(following),
+        next=live_sum(next_ledger),
     )
-    tombstones = int(np.count_nonzero(_mask(following["deleted"])))
+    tombstones = int(np.count_nonzero(_mask(next_ledger["deleted"])))
     counts = FoldCounts(
         added=int(inserts.sum()),
         replaced=int(replaced.sum()),
         deleted=int(deletes.sum()),
         unchanged=int((newer & ~inserts & ~replaced & ~deletes).sum()),
         stale=int((~newer).sum()),
-        records=following.num_rows - tombstones,
+        records=next_ledger.num_rows - tombstones,
         tombstones=tombstones,
     )
     return FoldPlan(
-        inserts=arriving.choose(inserts),
-        replacements=arriving.choose(replaced & ~same_vector),
-        edits=arriving.choose(replaced & same_vector),
+        inserts=arriving.select(inserts),
+        replacements=arriving.select(replaced & ~same_vector),
+        edits=arriving.select(replaced & same_vector),
         deletes=cast("list[str]", rows["id"].filter(pa.array(deletes)).to_pylist()),
-        ledger=following,
+        ledger=next_ledger,
         counts=counts,
         conservation=conservation,
     )
 
 
-def _positions(rows: pa.Table, known: pa.Table) -> NDArray[np.int64]:
-    """Return, per row, where its id stands in the ledger, or -1. Hashes the rows, the smaller side."""
+def _positions(rows: pa.Table, known: pa.Table) -> Positions:
+    """Return the position of each row's id in the ledger, or -1. It hashes the rows, the smaller side."""
     found = cast("pa.ChunkedArray[Any]", pc.index_in(known["id"], value_set=rows["id"].combine_chunks()))
     at = np.full(rows.num_rows, -1, dtype=np.int64)
     at[found.drop_null().to_numpy()] = np.flatnonzero(found.is_valid().to_numpy())
     return at
 
 
-def _compare(rows: pa.Table, known: pa.Table, at: NDArray[np.int64], seen: Mask) -> tuple[Mask, Mask, Mask, Mask]:
-    """Say, per row: is it newer than the ledger, is its id live there, has it the vector there, and all else too."""
+def _compare(rows: pa.Table, known: pa.Table, at: Positions, seen: Mask) -> tuple[Mask, Mask, Mask, Mask]:
+    """Return, per row: is it newer than the ledger, is its id live there, with the same vector, the same content."""
     newer, live, same_vector, same = ~seen, np.zeros_like(seen), np.zeros_like(seen), np.zeros_like(seen)
-    mine, theirs = rows.filter(pa.array(seen)), known.take(at[seen])
-    newer[seen] = _versions(mine) > _versions(theirs)
-    live[seen] = ~_mask(theirs["deleted"])
-    equal = _bytes(mine["fingerprint"], 32) == _bytes(theirs["fingerprint"], 32)
+    arriving, existing = rows.filter(pa.array(seen)), known.take(at[seen])
+    newer[seen] = _versions(arriving) > _versions(existing)
+    live[seen] = ~_mask(existing["deleted"])
+    equal = _byte_matrix(arriving["fingerprint"]) == _byte_matrix(existing["fingerprint"])
     same_vector[seen], same[seen] = equal[:, :VECTOR_BYTES].all(axis=1), equal.all(axis=1)
     return newer, live, same_vector, same
 
 
 def _versions(table: pa.Table) -> NDArray[np.bytes_]:
-    """Return each row's version as 52 bytes that compare as versions.Version does.
+    """Return each row's version as 52 bytes, which compare like (delta, row, fingerprint).
 
-    NumPy pads with NUL when it compares byte strings; all are of one length, so nothing is lost by it.
+    NumPy ignores trailing NULs when it compares byte strings. All have the same length, so this changes no result.
     """
     row = table["row"].to_numpy().astype(">u4").view(np.uint8).reshape(-1, 4)
-    parts = [_bytes(table["delta"], 16), row, _bytes(table["fingerprint"], 32)]
+    parts = [_byte_matrix(table["delta"]), row, _byte_matrix(table["fingerprint"])]
     return np.ascontiguousarray(np.concatenate(parts, axis=1)).view("S52").ravel()
 
 
-def _bytes(column: pa.ChunkedArray[Any], width: int) -> NDArray[np.uint8]:
+def _byte_matrix(column: pa.ChunkedArray[Any]) -> NDArray[np.uint8]:
     """Return a fixed-size binary column as a matrix of bytes."""
-    values = column.combine_chunks()
+    values: Any = column.combine_chunks()
+    width = values.type.byte_width
     if not len(values):
         return np.empty((0, width), dtype=np.uint8)
-    # An Arrow buffer serves wherever bytes do, but its type stubs do not say so.
-    flat = np.frombuffer(cast("bytes", values.buffers()[1]), dtype=np.uint8)
+    flat = np.frombuffer(values.buffers()[1], dtype=np.uint8)
     return flat.reshape(-1, width)[values.offset : values.offset + len(values)]
 
 
@@ -178,8 +185,8 @@ def _mask(column: pa.ChunkedArray[Any]) -> Mask:
     return np.asarray(column.to_numpy(), dtype=np.bool_)
 
 
-def _next_ledger(known: pa.Table, rows: pa.Table, superseded: NDArray[np.int64], newer: Mask) -> pa.Table:
-    """Return `known` with the newer rows in place of those they supersede, sorted by the bytes of the id."""
+def _next_ledger(known: pa.Table, rows: pa.Table, superseded: Positions, newer: Mask) -> pa.Table:
+    """Return `known` with the newer rows instead of the superseded ones, sorted by the bytes of the id."""
     if not newer.any():
         return known
     kept = np.ones(known.num_rows, dtype=np.bool_)
@@ -189,7 +196,7 @@ def _next_ledger(known: pa.Table, rows: pa.Table, superseded: NDArray[np.int64],
 
 
 def live_sum(ledger: pa.Table) -> str:
-    """Return the sum of all live rows: what a manifest states as its conservation's `next`."""
+    """Return the sum of all live rows, which a manifest keeps as `conservation.next`."""
     return _sum(ledger.filter(pc.invert(ledger["deleted"])))
 
 
@@ -199,18 +206,18 @@ def _sum(table: pa.Table) -> str:
 
 def identities(table: pa.Table) -> Iterator[tuple[str, bytes]]:
     """Yield each row's id and fingerprint."""
-    # In slices: a million ids and fingerprints as Python objects at once would take 150 MB.
+    # In slices: a million ids and fingerprints as Python objects would take 150 MB.
     for batch in table.select(["id", "fingerprint"]).to_batches(max_chunksize=_SLICE_ROWS):
         yield from zip(batch["id"].to_pylist(), batch["fingerprint"].to_pylist(), strict=True)
 
 
 def encode_ledger(ledger: pa.Table) -> bytes:
-    """Return a ledger as Parquet: equal ledgers give equal bytes."""
+    """Return a ledger as Parquet. Equal ledgers give equal bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(ledger, sink, compression="zstd", compression_level=1, write_statistics=False)
     return sink.getvalue().to_pybytes()
 
 
 def decode_ledger(body: bytes) -> pa.Table:
-    """Parse what encode_ledger wrote."""
+    """Parse the result of encode_ledger."""
     return pq.read_table(pa.BufferReader(body)).cast(LEDGER_SCHEMA)

@@ -1,4 +1,11 @@
-"""Which version of each id wins. The answer depends on the set of versions alone, never on order or batching."""
+"""Merging: keep the newest version of each id.
+
+1. The version of a row is (delta, row, fingerprint), compared in this order: the bytes of the delta's UUIDv7, the row
+   number within the delta, the bytes of the fingerprint.
+2. Per id the greatest version wins. A delete is a version like any other.
+3. The result depends only on the set of versions, not on their order, batches or repeats: the order in 1 is total.
+4. The fingerprint only breaks a tie between two contents that were written under one name. A delete loses the tie.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chromadb_compaction.rows.runs import run_dimension, run_schema, with_dimension
+from chromadb_compaction.rows.runs import common_dimension, run_dimension, run_schema, with_dimension
 
 _ID_THEN_NEWEST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("id", "ascending"),
@@ -20,29 +27,25 @@ _ID_THEN_NEWEST: list[tuple[str, Literal["ascending", "descending"]]] = [
 
 
 def newest(tables: Iterable[pa.Table]) -> pa.Table:
-    """Return the newest version of each id in any number of run-shaped tables, sorted by the id's bytes.
+    """Return the newest version of each id as a run, sorted by the bytes of the id. No tables give an empty run.
 
-    Newest by (delta, row, fingerprint), see versions.Version. Tables with upserts must agree in dimension;
-    ValueError otherwise. No tables give an empty run.
+    The tables have the columns of a run. Raises ValueError if those with upserts differ in dimension.
     """
-    given = list(tables)
-    dimensions = {run_dimension(table) for table in given} - {None}
-    if len(dimensions) > 1:
-        raise ValueError(f"runs of dimensions {sorted(d for d in dimensions if d)} cannot be one collection's")
-    dimension = next(iter(dimensions), None)
-    if not given:
+    parts = list(tables)
+    dimension = common_dimension(run_dimension(table) for table in parts)
+    if not parts:
         return run_schema(dimension).empty_table()
-    rows = pa.concat_tables([with_dimension(table, dimension) for table in given])
+    rows = pa.concat_tables([with_dimension(table, dimension) for table in parts])
     at = winners(rows)
-    # A run alone is so already: it is spared a copy, which may be most of the memory that there is.
+    # A single run already has this form: avoid a copy, which may take most of the memory.
     unchanged = len(at) == rows.num_rows and np.array_equal(at.to_numpy(), np.arange(rows.num_rows))
     return rows if unchanged else rows.take(at)
 
 
 def winners(rows: pa.Table) -> pa.UInt64Array:
-    """Return where the newest version of each id stands, in the order of the ids.
+    """Return the position of the newest version of each id, in the order of the ids.
 
-    `rows` needs a run's columns id, delta, row and fingerprint only.
+    `rows` needs only the columns id, delta, row and fingerprint.
     """
     order = pc.sort_indices(rows, sort_keys=_ID_THEN_NEWEST)
     if len(order) < 2:

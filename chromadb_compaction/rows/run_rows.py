@@ -1,7 +1,7 @@
-"""The rows that a fold may write: what decides about them is in memory, their texts and vectors stay in their files.
+"""The rows of several runs in files: ids, versions and fingerprints in memory, texts and vectors read when needed.
 
-So what arrives costs a fold some hundred bytes a row, however large its texts and vectors: it goes through the files as
-often as it needs to, a row group at a time.
+So an arriving row costs a fold about a hundred bytes, however large its text and vector. Texts and vectors are read one
+row group at a time, as often as the fold needs them.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chromadb_compaction.rows.merging import winners
-from chromadb_compaction.rows.runs import open_run, run_dimension, run_schema
+from chromadb_compaction.rows.runs import common_dimension, open_run, run_dimension, run_schema
 
-KEY_SCHEMA = pa.schema([run_schema(None).field(name) for name in ("id", "delta", "row", "deleted", "fingerprint")])
-"""What says which version of which id a row is: all that a ledger keeps of it."""
+LEDGER_SCHEMA = pa.schema([run_schema(None).field(name) for name in ("id", "delta", "row", "deleted", "fingerprint")])
+"""The columns of a run that a ledger keeps: the id, its version, and whether it is deleted."""
 
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
 
 class Piece(NamedTuple):
-    """Consecutive rows that are read together: their count and bytes, and how to read some columns of them."""
+    """Consecutive rows that are read together: their count, their bytes, and a function that reads some columns."""
 
     rows: int
     bytes: int
     read: Callable[[Sequence[str]], pa.Table]
 
 
-class Rows:
-    """Some rows of runs, in the order of the runs and, within each, of the ids."""
+class SelectedRows:
+    """Some rows of runs, in the order of the runs and, within each run, of the ids.
+
+    `at` has their positions in `pieces`, ascending.
+    """
 
     def __init__(self, pieces: Sequence[Piece], at: Positions, ids: pa.ChunkedArray[pa.StringScalar]) -> None:
         self._pieces = pieces
@@ -45,12 +48,12 @@ class Rows:
 
     @property
     def num_rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return len(self._at)
 
     @property
     def nbytes(self) -> int:
-        """What they take in memory, as far as that can be told without reading them: their share of their pieces."""
+        """An estimate of their memory without reading them: their share of the pieces."""
         total, rows = sum(piece.bytes for piece in self._pieces), sum(piece.rows for piece in self._pieces)
         return -(-total * self.num_rows // max(1, rows))
 
@@ -59,7 +62,7 @@ class Rows:
         return cast("list[str]", self._ids.to_pylist())
 
     def parts(self, most: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield these columns of all rows, at most `most` rows at once; no more than one piece is in memory."""
+        """Yield these columns of all rows, at most `most` rows at a time. At most one piece is in memory."""
         ends = accumulate(piece.rows for piece in self._pieces)
         for piece, end in zip(self._pieces, ends, strict=True):
             first = end - piece.rows
@@ -74,7 +77,7 @@ class Rows:
 
 
 class RunRows:
-    """The newest version of each id in some runs: `keys` has KEY_SCHEMA and one row for each."""
+    """The newest version of each id in some runs. `keys` has LEDGER_SCHEMA and one row per id."""
 
     def __init__(self, pieces: Sequence[Piece], keys: pa.Table, at: Positions, dimension: int | None) -> None:
         self.keys = keys
@@ -82,34 +85,31 @@ class RunRows:
         self._pieces = pieces
         self._at = at
 
-    def choose(self, chosen: Mask) -> Rows:
-        """Return those rows whose entry in `chosen` is true."""
-        return Rows(self._pieces, self._at[chosen], self.keys["id"].filter(pa.array(chosen)))
+    def select(self, selected: Mask) -> SelectedRows:
+        """Return the rows whose entry in `selected` is true."""
+        return SelectedRows(self._pieces, self._at[selected], self.keys["id"].filter(pa.array(selected)))
 
 
 def stored_rows(paths: Sequence[Path]) -> RunRows:
-    """Return the newest rows of the runs in files, which must stay as they are while this is in use.
+    """Return the newest rows (merging.newest) of runs in files. The files must not change while the result is in use.
 
-    Newest as merging.newest says. Runs with upserts must agree in dimension; ValueError otherwise.
+    Raises ValueError if runs with upserts differ in dimension.
     """
     pieces: list[Piece] = []
-    tables = [KEY_SCHEMA.empty_table()]
-    dimensions: set[int | None] = set()
+    tables = [LEDGER_SCHEMA.empty_table()]
+    dimensions: list[int | None] = []
     for path in paths:
         with open_run(path) as run:
-            tables.append(run.read(columns=KEY_SCHEMA.names).cast(KEY_SCHEMA))
+            tables.append(run.read(columns=LEDGER_SCHEMA.names).cast(LEDGER_SCHEMA))
             pieces.extend(_pieces(path, run.metadata))
-            dimensions.add(run_dimension(run.schema_arrow.empty_table()))
-    known = sorted(dimension for dimension in dimensions if dimension)
-    if len(known) > 1:
-        raise ValueError(f"runs of dimensions {known} cannot be one collection's")
+            dimensions.append(run_dimension(run.schema_arrow.empty_table()))
     keys = pa.concat_tables(tables)
     at = np.arange(keys.num_rows, dtype=np.int64)
     if len(paths) > 1:
-        # In the order of the files, so that each is read from one end to the other.
+        # In the order of the files, so that each file is read from start to end.
         at = np.sort(winners(keys).to_numpy()).astype(np.int64)
         keys = keys.take(at)
-    return RunRows(pieces, keys, at, next(iter(known), None))
+    return RunRows(pieces, keys, at, common_dimension(dimensions))
 
 
 def _pieces(path: Path, footer: pq.FileMetaData) -> Iterator[Piece]:

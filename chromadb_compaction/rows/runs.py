@@ -1,8 +1,8 @@
-"""The shape that every version of every row has between a delta and the fold: one Arrow schema, stored as Parquet."""
+"""Runs: the row versions between deltas and the fold, in one Arrow schema, stored as Parquet."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -17,25 +17,25 @@ DELTA_ID = pa.binary(16)
 FINGERPRINT = pa.binary(32)
 ROW_GROUP = 16_384
 ROW_GROUP_BYTES = 2 * 1024 * 1024
-"""What Parquet's writer and reader hold at once beside the table: so many rows, or bytes, whichever is less.
+"""The limits of a row group, whichever is reached first. It bounds the memory of the Parquet writer and reader.
 
-A reader holds several such groups: as they are stored, decoded, picked from, and the one before. Measured: groups four
-times as large cost a fold 25 to 45 MiB more, and save no time.
+A reader holds several groups: as stored, decoded, selected from, and the previous one. Measured: groups four times as
+large cost a fold 25 to 45 MiB more, and save no time.
 """
-ROW_BYTES = 64
-"""What a row takes before its texts and its vector: version, fingerprint, offsets."""
+_ROW_BYTES = 64
+"""The memory of a row without texts and vector: version, fingerprint, offsets."""
 
 
 def embedding_type(dimension: int | None) -> pa.DataType:
-    """Return the embedding column's type. None: only deletes, so the column holds nulls alone."""
+    """Return the type of the embedding column. Without a dimension, all rows are deletes and the column is null."""
     return pa.list_(pa.float32()) if dimension is None else pa.list_(pa.float32(), dimension)
 
 
 def run_schema(dimension: int | None) -> pa.Schema:
-    """Return the columns of a run: version (delta, row, fingerprint), deleted or not, and the record itself.
+    """Return the columns of a run: the id, its version (delta, row, fingerprint), whether it is deleted, the record.
 
-    `delta` holds a UUIDv7's 16 bytes, `row` its row number, `metadata` canonical JSON; embedding, document and
-    metadata are null for deletes.
+    `delta` is the 16 bytes of the delta's UUIDv7, `row` the row number in that delta, `metadata` canonical JSON.
+    embedding, document and metadata are null for deletes.
     """
     columns: dict[str, pa.DataType] = {
         "id": pa.string(),
@@ -51,13 +51,21 @@ def run_schema(dimension: int | None) -> pa.Schema:
 
 
 def run_dimension(table: pa.Table) -> int | None:
-    """Return the dimension of a run-shaped table, None if it holds no upsert."""
+    """Return the dimension of a table with the columns of a run. None if it has no upsert."""
     column = table.schema.field("embedding").type
     return column.list_size if pa.types.is_fixed_size_list(column) else None
 
 
+def common_dimension(dimensions: Iterable[int | None]) -> int | None:
+    """Return the one dimension, apart from None. Raises ValueError if there are several."""
+    known = sorted({dimension for dimension in dimensions if dimension})
+    if len(known) > 1:
+        raise ValueError(f"runs of one collection have dimensions {known}")
+    return known[0] if known else None
+
+
 def with_dimension(table: pa.Table, dimension: int | None) -> pa.Table:
-    """Return a run-shaped table with the embedding column of `dimension`, if it has none of its own yet."""
+    """Return the table with an embedding column of `dimension`. Only a table without a dimension changes."""
     if run_dimension(table) == dimension:
         return table
     position = table.schema.get_field_index("embedding")
@@ -66,14 +74,14 @@ def with_dimension(table: pa.Table, dimension: int | None) -> pa.Table:
 
 
 class RunWriter:
-    """Writes a run to a file or stream as its rows come, with no more than one row group in memory.
+    """Writes a run to a file or stream, with at most one row group in memory.
 
-    The bytes depend on the rows alone, not on how many came at a time.
+    The bytes depend only on the rows, not on how many are written at a time.
     """
 
     def __init__(self, sink: Path | BinaryIO, dimension: int | None) -> None:
         self._pending = run_schema(dimension).empty_table()
-        # Fingerprints and vectors are noise to a compressor: only what repeats pays for its time.
+        # Fingerprints and vectors do not compress.
         compressed = ("id", "delta", "row", "deleted", "document", "metadata")
         self._writer = pq.ParquetWriter(
             sink,
@@ -91,13 +99,13 @@ class RunWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the last row group and the footer. After an exception the file is worthless."""
+        """Write the last row group and the footer. After an exception the file is incomplete."""
         if kind is None and self._pending.num_rows:
             self._write_group(self._pending)
         self._writer.close()
 
     def write(self, rows: pa.Table) -> None:
-        """Add rows, which must follow those written before in the order of their ids."""
+        """Add rows. Their ids must be greater than those written before."""
         *whole, self._pending = cut(
             pa.concat_tables([self._pending, rows]), max_bytes=ROW_GROUP_BYTES, max_rows=ROW_GROUP
         )
@@ -105,22 +113,14 @@ class RunWriter:
             self._write_group(group)
 
     def _write_group(self, rows: pa.Table) -> None:
-        # In one chunk, since pages end where chunks do.
+        # In one chunk, because a page ends at the end of a chunk.
         self._writer.write_table(rows.combine_chunks(), row_group_size=ROW_GROUP)
 
 
-def encode_run(table: pa.Table) -> bytes:
-    """Return a run as Parquet: equal tables give equal bytes."""
-    sink = io.BytesIO()
-    with RunWriter(sink, run_dimension(table)) as writer:
-        writer.write(table)
-    return sink.getvalue()
-
-
 def cut(table: pa.Table, *, max_bytes: int, max_rows: int) -> list[pa.Table]:
-    """Return the rows in order, in pieces filled up to both limits; the last is what is left, perhaps nothing.
+    """Return the rows in order, in pieces as large as both limits allow. The last piece is the rest, maybe empty.
 
-    A row that is larger than `max_bytes` makes a piece of its own.
+    A row larger than `max_bytes` is a piece of its own.
     """
     ends = np.cumsum(_row_bytes(table))
     pieces, start, taken = [], 0, 0
@@ -135,8 +135,8 @@ def cut(table: pa.Table, *, max_bytes: int, max_rows: int) -> list[pa.Table]:
 
 
 def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
-    """Return what each row takes in memory."""
-    sizes = np.full(table.num_rows, ROW_BYTES + 4 * (run_dimension(table) or 0), dtype=np.int64)
+    """Return the memory that each row takes."""
+    sizes = np.full(table.num_rows, _ROW_BYTES + 4 * (run_dimension(table) or 0), dtype=np.int64)
     for name in ("id", "document", "metadata"):
         lengths = cast("Any", pc).binary_length(table[name])
         sizes += lengths.fill_null(0).to_numpy()
@@ -144,13 +144,8 @@ def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
 
 
 def open_run(path: Path, *, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """Open the run in a file, to be read by whole row groups: nothing is fetched ahead, every page is checked.
+    """Open a run to read whole row groups. Nothing is read ahead, and every page's checksum is verified.
 
-    `footer`: the file's, where it has been read before.
+    `footer` is the file's footer, if it was read before.
     """
     return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True, pre_buffer=False)
-
-
-def decode_run(body: bytes) -> pa.Table:
-    """Parse what encode_run wrote."""
-    return pq.read_table(pa.BufferReader(body), page_checksum_verification=True)

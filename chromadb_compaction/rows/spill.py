@@ -1,4 +1,4 @@
-"""Merging more rows than memory holds: sorted parts wait on the disk and are merged from there, piece by piece."""
+"""Merging of more rows than fit in memory: an external merge sort with sorted spill files on disk."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ import pyarrow.compute as pc
 from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.merging import newest
-from chromadb_compaction.rows.runs import ROW_GROUP, RunWriter, cut, run_dimension, with_dimension
+from chromadb_compaction.rows.runs import ROW_GROUP, RunWriter, common_dimension, cut, run_dimension, with_dimension
 
 HELD_BYTES = 32 * 1024 * 1024
-"""Rows in memory before they are sorted and spilled; sorting needs as much again."""
+"""The rows in memory before they are sorted and spilled. Sorting needs the same again."""
 PIECE_BYTES = 512 * 1024
-"""What is read of each spill at once."""
+"""The bytes that are read from each spill at a time."""
 
 
 class SpillingMerge:
-    """Takes run-shaped tables and writes the run that merging.newest would make of them all.
+    """Writes the run that merging.newest returns for all added tables, in bounded memory.
 
-    What does not fit `held_bytes` waits in `directory`, which must be empty and is the caller's to remove.
+    Args:
+        directory: An empty directory for the spills. The caller removes it.
+        held_bytes: The most bytes of rows to hold in memory before they are spilled.
+        piece_bytes: The bytes to read from each spill at a time.
     """
 
     def __init__(self, directory: Path, *, held_bytes: int = HELD_BYTES, piece_bytes: int = PIECE_BYTES) -> None:
@@ -39,21 +42,18 @@ class SpillingMerge:
         self._spilled_bytes = 0
 
     def add(self, table: pa.Table) -> None:
-        """Take in rows. Tables with upserts must agree in dimension; ValueError otherwise."""
-        dimension = run_dimension(table)
-        if None not in {dimension, self._dimension} and dimension != self._dimension:
-            raise ValueError(f"runs of dimensions {self._dimension} and {dimension} cannot be one collection's")
-        self._dimension = self._dimension or dimension
+        """Add a table with the columns of a run. Raises ValueError if tables with upserts differ in dimension."""
+        self._dimension = common_dimension([self._dimension, run_dimension(table)])
         if table.nbytes <= self._held_bytes:
             self._hold(table)
             return
-        # In parts, since what is sorted is copied; and whole, since what is left of it would keep all of it in memory.
+        # In parts, because sorting copies. To the last row, because a held slice would keep the whole table in memory.
         for part in cut(table, max_bytes=self._held_bytes, max_rows=table.num_rows):
             self._hold(part)
             self._spill()
 
     def write(self, target: Path) -> int:
-        """Write the run, sorted by id with one row each, and return its rows. Nothing may be added afterwards."""
+        """Write the run, sorted by id with one row per id. Return its row count. Nothing may be added afterwards."""
         if self._spills:
             self._spill()
         rows = 0
@@ -72,7 +72,7 @@ class SpillingMerge:
             self._size += table.nbytes
 
     def _spill(self) -> None:
-        """Write what is held to the disk, sorted, and forget it."""
+        """Write the held rows to disk, sorted, and free them."""
         if not self._held:
             return
         self._check_disk()
@@ -88,33 +88,33 @@ class SpillingMerge:
         self._spilled_bytes += path.stat().st_size
 
     def _check_disk(self) -> None:
-        # The run, which comes last, may be as large as all that was spilled.
+        # The run is written last, and may be as large as all spills.
         needed = self._spilled_bytes + 2 * self._size
         free = shutil.disk_usage(self._directory).free
         if free < needed:
             raise SnapshotTooLargeError(
-                f"merging the batch needs {needed:,} more bytes of disk, {free:,} are free;"
-                " raise merge-batch's ephemeral storage, or lower COMPACTION_BATCH_SIZE or MAX_PASS_BYTES"
+                f"merging the batch needs {needed:,} more bytes of disk, {free:,} are free",
+                next_step="raise merge-batch's ephemeral storage, or lower COMPACTION_BATCH_SIZE or MAX_PASS_BYTES",
             )
 
     def _merged(self) -> Iterator[pa.Table]:
-        """Yield the newest version of every id, in the order of the ids, in parts of about a piece of each spill."""
+        """Yield the newest version of every id, in the order of the ids, in parts of about one piece of each spill."""
         with ExitStack() as files:
             heads = [_Head(self._pieces(path, files)) for path in self._spills]
             while heads := [head for head in heads if head.rows.num_rows]:
-                # Nothing up to here is still to come: a spill holds each id once, and they are in order.
+                # All rows up to this id are in memory: each spill is sorted, and has each id once.
                 limit = min(head.last for head in heads)
                 yield newest(head.take(limit) for head in heads)
 
     def _pieces(self, path: Path, files: ExitStack) -> Iterator[pa.Table]:
-        # Read, not mapped: mapped pages count as the process's memory.
+        # Not memory-mapped, because mapped pages count as memory of the process.
         stream = pa.ipc.open_stream(files.enter_context(pa.OSFile(str(path), "rb")))
         for batch in stream:
             yield with_dimension(pa.Table.from_batches([batch]), self._dimension)
 
 
 class _Head:
-    """The rows of a spill that are read but not yet taken: none only at its end."""
+    """The rows of a spill that are read but not taken yet. They are empty only at its end."""
 
     def __init__(self, pieces: Iterator[pa.Table]) -> None:
         self._pieces = pieces
@@ -122,11 +122,11 @@ class _Head:
 
     @property
     def last(self) -> str:
-        """The greatest id among them. Python orders strings as their UTF-8 bytes are ordered."""
+        """The greatest of their ids. Python orders strings like their UTF-8 bytes."""
         return str(self.rows["id"][-1])
 
     def take(self, limit: str) -> pa.Table:
-        """Take out the rows whose ids are not beyond `limit`."""
+        """Remove and return the rows with ids up to `limit`."""
         within = pc.less_equal(self.rows["id"], pa.scalar(limit, pa.string()))
         count = int(np.count_nonzero(within.to_numpy()))
         taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)

@@ -20,9 +20,8 @@ from chromadb_compaction.fold import workers
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection
 from chromadb_compaction.fold.workers import fold_in_worker, run_folds
 from chromadb_compaction.rows.ledger import FoldPlan, decode_ledger
-from chromadb_compaction.rows.run_rows import Rows
-from chromadb_compaction.rows.runs import encode_run
-from tests.runs import a_run
+from chromadb_compaction.rows.run_rows import SelectedRows
+from tests.runs import a_run, encode_run
 
 
 class Collection:
@@ -122,7 +121,7 @@ def test_a_loader_that_loses_a_row_is_caught(docs: Collection) -> None:
 
         def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
             rows = plan.inserts
-            lossy = Rows(rows._pieces, rows._at[1:], rows._ids[1:])
+            lossy = SelectedRows(rows._pieces, rows._at[1:], rows._ids[1:])
             return ApiLoader().apply(directory, spec, plan._replace(inserts=lossy), progress=progress)
 
     with pytest.raises(VerificationError, match="docs: ChromaDB counts 1 records, the ledger 2"):

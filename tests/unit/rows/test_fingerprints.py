@@ -1,4 +1,4 @@
-"""Fingerprints of rows, and their order-free sum."""
+"""Fingerprints of rows, and their sum."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ rows = st.lists(st.tuples(st.text(min_size=1, max_size=5), st.binary(min_size=32
         ((VECTOR, None, None), (VECTOR[:4], None, None)),
     ],
 )
-def test_what_differs_in_content_differs_in_fingerprint(
+def test_different_contents_have_different_fingerprints(
     one: tuple[bytes, str | None, str | None], other: tuple[bytes, str | None, str | None]
 ) -> None:
     assert fingerprint(*one) != fingerprint(*other)
@@ -38,7 +38,7 @@ def test_a_fingerprint_is_a_stored_format_and_must_not_change() -> None:
     assert fingerprint(VECTOR, "text", '{"a":1}').hex() == STORED
 
 
-def test_a_deletes_fingerprint_is_below_every_other() -> None:
+def test_the_fingerprint_of_a_delete_is_below_every_other() -> None:
     assert bytes(FINGERPRINT_BYTES) == DELETED < fingerprint(VECTOR, None, None)
 
 
@@ -57,7 +57,7 @@ def test_the_sum_of_two_parts_is_the_sum_of_the_whole(
     assert (sum_rows(one) + sum_rows(other)) % 2**128 == sum_rows(one + other)
 
 
-def test_an_id_cannot_borrow_bytes_from_its_fingerprint() -> None:
+def test_id_and_fingerprint_are_hashed_separately() -> None:
     assert row_sum("a", b"b" * 32) != row_sum("ab", b"b" * 31)
 
 

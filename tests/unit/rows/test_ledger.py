@@ -1,4 +1,4 @@
-"""The rules of folding, on ledgers alone."""
+"""The rules of a fold, on ledgers only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.rows.fingerprints import hex128, sum_rows
-from chromadb_compaction.rows.ledger import LEDGER_SCHEMA, FoldPlan, decode_ledger, encode_ledger
+from chromadb_compaction.rows.ledger import FoldPlan, decode_ledger, encode_ledger
 from chromadb_compaction.rows.merging import newest
+from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from tests.runs import a_run, planned
 
 
@@ -19,7 +20,7 @@ def ids(table: pa.Table) -> list[str | None]:
 
 
 def folded(*runs: pa.Table) -> FoldPlan:
-    """Fold each run in turn into what the ones before it left, and return the last plan."""
+    """Fold each run into the ledger of the one before, and return the last plan."""
     plan = planned(None, runs[0])
     for run in runs[1:]:
         plan = planned(plan.ledger, run, base=plan.conservation.next)
@@ -55,7 +56,7 @@ def test_a_delete_of_a_live_id_removes_the_record_and_leaves_a_tombstone() -> No
     assert (plan.deletes, plan.counts.records, plan.counts.tombstones) == (["a"], 0, 1)
 
 
-def test_a_delete_of_an_id_never_seen_leaves_a_tombstone_and_no_work_for_chromadb() -> None:
+def test_a_delete_of_an_unknown_id_leaves_a_tombstone_and_changes_no_record() -> None:
     plan = folded(a_run(deletes={"a"}))
     assert (plan.touches_records, plan.touches_ledger, plan.counts.tombstones) == (False, True, 1)
 
@@ -65,30 +66,30 @@ def test_a_late_older_upsert_does_not_resurrect_a_deleted_id() -> None:
     assert (plan.counts.stale, plan.counts.records) == (1, 0)
 
 
-def test_a_newer_upsert_brings_a_deleted_id_back_as_an_insert() -> None:
+def test_a_newer_upsert_of_a_deleted_id_is_an_insert() -> None:
     plan = folded(a_run({"a": [1, 0]}, delta=1), a_run(deletes={"a"}, delta=2), a_run({"a": [1, 0]}, delta=3))
     assert (plan.inserts.ids(), plan.replacements.ids(), plan.counts.tombstones) == (["a"], [], 0)
 
 
-def test_a_newer_identical_row_moves_the_version_only() -> None:
+def test_a_newer_identical_row_changes_only_the_version() -> None:
     plan = folded(a_run({"a": [1, 0]}, delta=1), a_run({"a": [1, 0]}, delta=3))
     assert (plan.touches_records, plan.touches_ledger, plan.counts.unchanged) == (False, True, 1)
     late = planned(plan.ledger, a_run({"a": [2, 0]}, delta=2))
     assert late.counts.stale == 1
 
 
-def test_a_name_used_twice_is_decided_by_the_fingerprint_whatever_the_order() -> None:
+def test_of_two_contents_under_one_name_the_fingerprint_decides_in_any_order() -> None:
     one, other = a_run({"a": [1, 0]}), a_run({"a": [2, 0]})
     assert folded(one, other).ledger == folded(other, one).ledger
 
 
-def test_the_sum_of_the_base_is_taken_from_the_manifest_so_that_the_equation_can_fail() -> None:
+def test_the_base_sum_is_taken_from_the_manifest_so_that_the_equation_can_fail() -> None:
     ledger = folded(a_run({"a": [1, 0]})).ledger
     assert planned(ledger, a_run({"b": [1, 0]}, delta=2)).conservation.holds()
     assert not planned(ledger, a_run({"b": [1, 0]}, delta=2), base="0" * 32).conservation.holds()
 
 
-def test_a_ledger_survives_its_stored_form_and_equal_ledgers_are_equal_bytes() -> None:
+def test_a_stored_ledger_reads_back_equal_and_equal_ledgers_have_equal_bytes() -> None:
     ledger = folded(a_run({"a": [1, 0]}, deletes={"b"})).ledger
     assert decode_ledger(encode_ledger(ledger)) == ledger
     assert encode_ledger(decode_ledger(encode_ledger(ledger))) == encode_ledger(ledger)
@@ -109,8 +110,8 @@ def run_of(number: int, rows: list[Row]) -> pa.Table:
     return a_run(upserts, {row.row_id for row in rows if row.value is None}, delta=number)
 
 
-def naive(deltas: list[list[Row]]) -> dict[str, int | None]:
-    """Apply the deltas one after the other, in the order of their versions."""
+def applied_in_order(deltas: list[list[Row]]) -> dict[str, int | None]:
+    """Apply the deltas in the order of their versions."""
     state: dict[str, int | None] = {}
     for rows in deltas:
         state |= {row.row_id: row.value for row in rows}
@@ -119,7 +120,7 @@ def naive(deltas: list[list[Row]]) -> dict[str, int | None]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[list[Row]], list[list[int]]]:
-    """Deltas, and folds that merge them: any order, any partition, repeats included."""
+    """Deltas, and the folds that merge them, in any order and grouping, with repeats."""
     deltas = draw(DELTAS)
     numbers = range(len(deltas))
     order = draw(st.permutations(numbers)) + (draw(st.lists(st.sampled_from(numbers))) if deltas else [])
@@ -128,7 +129,7 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Row]], list[list[int]]]:
 
 
 @given(histories())
-def test_the_ledger_depends_on_the_set_of_deltas_alone(history: tuple[list[list[Row]], list[list[int]]]) -> None:
+def test_the_ledger_depends_only_on_the_set_of_deltas(history: tuple[list[list[Row]], list[list[int]]]) -> None:
     deltas, folds = history
     runs = [run_of(number, rows) for number, rows in enumerate(deltas)]
     at_once = planned(None, newest(runs)).ledger
@@ -139,7 +140,7 @@ def test_the_ledger_depends_on_the_set_of_deltas_alone(history: tuple[list[list[
 
 
 @given(histories())
-def test_every_fold_conserves_and_applied_in_turn_they_give_what_a_naive_model_holds(
+def test_every_fold_conserves_its_sums_and_the_records_equal_those_of_a_simple_model(
     history: tuple[list[list[Row]], list[list[int]]],
 ) -> None:
     deltas, folds = history
@@ -154,13 +155,13 @@ def test_every_fold_conserves_and_applied_in_turn_they_give_what_a_naive_model_h
             del records[row_id]
         for part in plan.written(1000, ("id", "embedding")):
             records |= dict(zip(ids(part), part["embedding"].to_pylist(), strict=True))
-    state = naive(deltas)
+    state = applied_in_order(deltas)
     assert records == {row_id: [float(value)] for row_id, value in state.items() if value is not None}
     assert sorted(state, key=str.encode) == ids(ledger)
 
 
 @given(histories())
-def test_the_published_sum_is_that_of_the_live_rows(history: tuple[list[list[Row]], list[list[int]]]) -> None:
+def test_the_published_sum_is_the_sum_of_the_live_rows(history: tuple[list[list[Row]], list[list[int]]]) -> None:
     deltas, folds = history
     ledger: pa.Table | None = None
     for fold in folds:

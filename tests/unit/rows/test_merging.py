@@ -1,4 +1,4 @@
-"""The newest version of each id, whatever the order in which versions arrive."""
+"""Merging: the newest version of each id, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from chromadb_compaction.rows.fingerprints import DELETED
 from chromadb_compaction.rows.merging import newest
-from chromadb_compaction.rows.runs import decode_run, encode_run, run_dimension, run_schema
+from chromadb_compaction.rows.runs import run_dimension, run_schema
 from chromadb_compaction.rows.spill import SpillingMerge
+from tests.runs import decode_run, encode_run
 
 
 class Row(NamedTuple):
@@ -43,7 +45,7 @@ tables = st.lists(st.lists(rows, max_size=6), max_size=5)
 
 
 def a_run(given_rows: Sequence[Row]) -> pa.Table:
-    """A run-shaped table, in the order given; without upserts it has no dimension."""
+    """A table with the columns of a run, in the order given. Without upserts it has no dimension."""
     dimension = None if all(row.deleted for row in given_rows) else 2
     return pa.Table.from_pylist(
         [
@@ -53,7 +55,7 @@ def a_run(given_rows: Sequence[Row]) -> pa.Table:
                 "row": row.row,
                 "deleted": row.deleted,
                 "fingerprint": row.fingerprint,
-                "embedding": None if row.deleted else [row.content, row.delta],
+                "embedding": None if row.deleted else [row.content, float(row.delta)],
                 "document": None if row.deleted else f"{row.content}",
                 "metadata": None,
             }
@@ -63,8 +65,8 @@ def a_run(given_rows: Sequence[Row]) -> pa.Table:
     )
 
 
-def winners(given_rows: Sequence[Row]) -> list[tuple[str, int, int, bytes]]:
-    """The same in the plainest Python."""
+def newest_by_tuples(given_rows: Sequence[Row]) -> list[tuple[str, int, int, bytes]]:
+    """The same rule, on Python tuples."""
     best: dict[str, tuple[int, int, bytes]] = {}
     for row in given_rows:
         version = (row.delta, row.row, row.fingerprint)
@@ -83,14 +85,14 @@ def same(one: pa.Table, other: pa.Table) -> bool:
 
 
 @given(tables)
-def test_newest_agrees_with_the_plainest_model(parts: list[list[Row]]) -> None:
+def test_newest_agrees_with_comparing_tuples(parts: list[list[Row]]) -> None:
     merged = newest([a_run(part) for part in parts])
 
-    assert versions(merged) == winners([row for part in parts for row in part])
+    assert versions(merged) == newest_by_tuples([row for part in parts for row in part])
 
 
 @given(tables, st.randoms(use_true_random=False))
-def test_neither_order_nor_splitting_matters(parts: list[list[Row]], chance: random.Random) -> None:
+def test_order_and_batching_do_not_matter(parts: list[list[Row]], chance: random.Random) -> None:
     everything = [row for part in parts for row in part]
     chance.shuffle(everything)
 
@@ -98,7 +100,7 @@ def test_neither_order_nor_splitting_matters(parts: list[list[Row]], chance: ran
 
 
 @given(tables, tables)
-def test_merging_merged_runs_is_merging_all_at_once(one: list[list[Row]], other: list[list[Row]]) -> None:
+def test_merging_runs_of_runs_equals_merging_all_at_once(one: list[list[Row]], other: list[list[Row]]) -> None:
     first, second = [a_run(part) for part in one], [a_run(part) for part in other]
     stepwise = newest([newest(first), newest(second)])
 
@@ -119,19 +121,31 @@ def test_a_late_older_upsert_does_not_resurrect_a_deleted_id() -> None:
     assert newest([deleted, late])["deleted"].to_pylist() == [True]
 
 
+@given(st.integers(0, 2**48 - 2), st.integers(1, 2**20), st.integers(0, 2**62 - 1), st.integers(0, 2**62 - 1))
+def test_a_later_delta_wins_whatever_its_random_part_and_row(moment: int, later: int, one: int, other: int) -> None:
+    earlier, newer = (
+        UUID(int=millisecond << 80 | 7 << 76 | 2 << 62 | tail).int
+        for millisecond, tail in ((moment, one), (min(moment + later, 2**48 - 1), other))
+    )
+    old = Row("a", earlier, 2**32 - 1, deleted=False, content=254)
+    new = Row("a", newer, 0, deleted=True, content=0)
+
+    assert newest([a_run([new, old])])["deleted"].to_pylist() == [True]
+
+
 def test_of_two_rows_of_one_delta_the_later_row_wins() -> None:
     table = a_run([Row("a", 1, 0, deleted=False, content=0), Row("a", 1, 1, deleted=False, content=1)])
 
     assert newest([table])["document"].to_pylist() == ["1"]
 
 
-def test_a_delete_loses_against_an_upsert_of_the_very_same_version() -> None:
+def test_a_delete_loses_against_an_upsert_with_the_same_delta_and_row() -> None:
     table = a_run([Row("a", 1, 0, deleted=True, content=0), Row("a", 1, 0, deleted=False, content=0)])
 
     assert newest([table])["deleted"].to_pylist() == [False]
 
 
-def test_runs_without_upserts_take_on_the_others_dimension() -> None:
+def test_a_run_without_upserts_gets_the_dimension_of_the_others() -> None:
     merged = newest(
         [a_run([Row("a", 1, 0, deleted=True, content=0)]), a_run([Row("b", 1, 0, deleted=False, content=1)])]
     )
@@ -140,12 +154,12 @@ def test_runs_without_upserts_take_on_the_others_dimension() -> None:
     assert merged["embedding"].to_pylist() == [None, [1, 1]]
 
 
-def test_runs_of_different_dimensions_are_no_collection() -> None:
+def test_runs_of_different_dimensions_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"dimensions \[2, 3\]"):
         newest([run_schema(2).empty_table(), run_schema(3).empty_table()])
 
 
-def test_no_runs_merge_to_an_empty_one() -> None:
+def test_no_runs_give_an_empty_run() -> None:
     assert newest([]).schema == run_schema(None)
 
 
@@ -164,16 +178,14 @@ def test_equal_runs_are_stored_as_equal_bytes(given_rows: list[Row]) -> None:
 
 
 @given(tables, st.sampled_from([1, 300, 10**6]), st.sampled_from([1, 200, 10**6]))
-def test_merging_by_way_of_the_disk_gives_the_same_run(
-    parts: list[list[Row]], held_bytes: int, piece_bytes: int
-) -> None:
+def test_merging_with_spills_gives_the_same_run(parts: list[list[Row]], held_bytes: int, piece_bytes: int) -> None:
     everything = [a_run(part) for part in parts]
-    with TemporaryDirectory() as place:
-        merge = SpillingMerge(Path(place), held_bytes=held_bytes, piece_bytes=piece_bytes)
+    with TemporaryDirectory() as directory:
+        merge = SpillingMerge(Path(directory), held_bytes=held_bytes, piece_bytes=piece_bytes)
         for table in everything:
             merge.add(table)
-        count = merge.write(Path(place, "run.parquet"))
-        merged = decode_run(Path(place, "run.parquet").read_bytes())
+        count = merge.write(Path(directory, "run.parquet"))
+        merged = decode_run(Path(directory, "run.parquet").read_bytes())
 
     assert same(merged, newest(everything))
     assert count == merged.num_rows

@@ -1,4 +1,4 @@
-"""Merging more rows than memory holds: bounded in memory, honest about the disk."""
+"""Merging of more rows than fit in memory: bounded memory, and an error if the disk is too small."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.rows import runs
-from chromadb_compaction.rows.runs import RunWriter, cut, decode_run, encode_run
+from chromadb_compaction.rows.runs import RunWriter, cut
 from chromadb_compaction.rows.spill import SpillingMerge
-from tests.runs import a_run
+from tests.runs import a_run, decode_run, encode_run
 
 KIBIBYTE = 1024
 
@@ -31,7 +31,7 @@ def a_wide_run(delta: int, rows: int = 100) -> pa.Table:
 
 
 @contextmanager
-def arrows_memory() -> Iterator[Any]:
+def arrow_memory() -> Iterator[Any]:
     """Count what Arrow allocates within the block."""
     usual = pa.default_memory_pool()
     counting = pa.proxy_memory_pool(usual)
@@ -42,13 +42,13 @@ def arrows_memory() -> Iterator[Any]:
         pa.set_memory_pool(usual)
 
 
-def peak_of_merging(deltas: int, place: Path) -> int:
-    place.mkdir()
-    with arrows_memory() as memory:
-        merge = SpillingMerge(place, held_bytes=256 * KIBIBYTE, piece_bytes=8 * KIBIBYTE)
+def peak_of_merging(deltas: int, directory: Path) -> int:
+    directory.mkdir()
+    with arrow_memory() as memory:
+        merge = SpillingMerge(directory, held_bytes=256 * KIBIBYTE, piece_bytes=8 * KIBIBYTE)
         for delta in range(deltas):
             merge.add(a_wide_run(delta))
-        merge.write(place / "run.parquet")
+        merge.write(directory / "run.parquet")
         peak: int = memory.max_memory()
     return peak
 
@@ -61,7 +61,7 @@ def test_ten_times_the_rows_take_no_more_memory(tmp_path: Path, monkeypatch: pyt
     assert many < 1.5 * few
 
 
-def test_what_fits_in_memory_never_touches_the_disk_before_the_run(tmp_path: Path) -> None:
+def test_rows_that_fit_in_memory_are_not_spilled(tmp_path: Path) -> None:
     merge = SpillingMerge(tmp_path)
     for delta in range(3):
         merge.add(a_wide_run(delta))
@@ -69,7 +69,7 @@ def test_what_fits_in_memory_never_touches_the_disk_before_the_run(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_that_the_disk_cannot_hold_twice_are_refused_by_name(
+def test_the_error_about_a_small_disk_names_the_setting_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=150_000))
@@ -79,15 +79,15 @@ def test_rows_that_the_disk_cannot_hold_twice_are_refused_by_name(
         merge.add(a_wide_run(1))
 
 
-def test_vectors_of_two_lengths_are_refused_even_if_one_of_them_waits_on_the_disk(tmp_path: Path) -> None:
+def test_vectors_of_two_lengths_are_an_error_even_after_a_spill(tmp_path: Path) -> None:
     merge = SpillingMerge(tmp_path, held_bytes=1)
     merge.add(a_run({"a": [1, 1]}))
 
-    with pytest.raises(ValueError, match="dimensions 2 and 3"):
+    with pytest.raises(ValueError, match=r"dimensions \[2, 3\]"):
         merge.add(a_run({"b": [1, 1, 1]}))
 
 
-def test_deletes_that_were_spilled_before_any_vector_came_fit_the_run(tmp_path: Path) -> None:
+def test_deletes_spilled_before_the_first_vector_fit_the_run(tmp_path: Path) -> None:
     merge = SpillingMerge(tmp_path, held_bytes=1)
     merge.add(a_run(deletes={"a", "b"}, delta=1))
     merge.add(a_run({"b": [1, 2]}, delta=2))
@@ -100,7 +100,7 @@ def test_deletes_that_were_spilled_before_any_vector_came_fit_the_run(tmp_path: 
     ]
 
 
-def test_a_run_has_the_same_bytes_in_however_many_parts_its_rows_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_the_same_bytes_for_any_number_of_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "ROW_GROUP_BYTES", 20 * KIBIBYTE)
     whole = a_wide_run(1)
     sink = io.BytesIO()
@@ -111,16 +111,16 @@ def test_a_run_has_the_same_bytes_in_however_many_parts_its_rows_come(monkeypatc
     assert sink.getvalue() == encode_run(whole)
 
 
-def test_pieces_are_filled_up_to_both_limits() -> None:
+def test_pieces_are_as_large_as_both_limits_allow() -> None:
     rows = a_wide_run(1, rows=10)
 
     assert [piece.num_rows for piece in cut(rows, max_bytes=3500, max_rows=100)] == [3, 3, 3, 1]
     assert [piece.num_rows for piece in cut(rows, max_bytes=10**6, max_rows=4)] == [4, 4, 2]
 
 
-def test_a_row_larger_than_a_piece_makes_its_own() -> None:
+def test_a_row_larger_than_a_piece_is_its_own_piece() -> None:
     assert [piece.num_rows for piece in cut(a_wide_run(1, rows=3), max_bytes=1, max_rows=100)] == [1, 1, 1]
 
 
-def test_no_rows_are_one_empty_piece() -> None:
+def test_no_rows_give_one_empty_piece() -> None:
     assert [piece.num_rows for piece in cut(a_run(), max_bytes=1, max_rows=1)] == [0]
