@@ -1,4 +1,4 @@
-"""A delta's rows in columns, after validation: what both readers produce and the writer takes."""
+"""The rows of a delta in columns: the result of both readers, and the input of the writer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.deltas.records import Vector, shown
+from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.rows.runs import embedding_type
 
-KNOWN_COLUMNS = ("id", "op", "embedding", "document", "metadata")
-UPSERT, DELETE = "upsert", "delete"
 NO_VECTORS: Vector = np.empty((0, 0), dtype=np.float32)
+NO_EMBEDDING = "an upsert needs an embedding, and this row has none"
 
 
 class DeltaColumns(NamedTuple):
-    """Rows 0 to n-1. `vectors` (float32, one row per upsert, in order) skips the deletes; all else has n entries.
+    """Valid rows, one entry a row in each column. A delete has no document, metadata or vector.
 
-    `metadatas` is canonical JSON. A delete has neither document nor metadata.
+    `vectors` (float32) is the exception: it has one row for each upsert, in order. `metadatas` is canonical JSON.
     """
 
     ids: list[str]
@@ -31,7 +30,7 @@ class DeltaColumns(NamedTuple):
 
     @property
     def dimension(self) -> int | None:
-        """The length of every vector, None without upserts."""
+        """The length of every vector. None without upserts."""
         return self.vectors.shape[1] if len(self.vectors) else None
 
     def embedding_array(self) -> pa.Array[Any]:
@@ -41,9 +40,9 @@ class DeltaColumns(NamedTuple):
             return pa.array([None] * len(self.ids), kind)
         if len(self.vectors) == len(self.ids):
             return _fixed_size_lists(self.vectors, kind)
-        spread = np.zeros((len(self.ids), self.dimension), dtype=np.float32)
-        spread[~self.deleted] = self.vectors
-        return _fixed_size_lists(spread, kind, mask=pa.array(self.deleted))
+        padded = np.zeros((len(self.ids), self.dimension), dtype=np.float32)
+        padded[~self.deleted] = self.vectors
+        return _fixed_size_lists(padded, kind, mask=pa.array(self.deleted))
 
 
 def _fixed_size_lists(matrix: Vector, kind: pa.DataType, mask: pa.BooleanArray | None = None) -> pa.Array[Any]:
@@ -51,39 +50,23 @@ def _fixed_size_lists(matrix: Vector, kind: pa.DataType, mask: pa.BooleanArray |
     return pa.FixedSizeListArray.from_arrays(values, type=cast("Any", kind), mask=mask)
 
 
-def check_column_names(names: list[str]) -> None:
-    """Raise CorruptDeltaError for a missing id, or an unknown or repeated column: a misspelt one would lose data."""
-    for name in names:
-        if name not in KNOWN_COLUMNS:
-            raise CorruptDeltaError(f"the column {shown(name)} is unknown; a delta has {', '.join(KNOWN_COLUMNS)}")
-        if names.count(name) > 1:
-            raise CorruptDeltaError(f"the column {shown(name)} stands there twice")
-    if "id" not in names:
-        raise CorruptDeltaError("the column 'id' is missing")
-
-
-def check_op(op: object) -> bool:
-    """Say whether the row deletes; a row without op upserts. Raises CorruptDeltaError for an unknown op."""
-    if op not in (None, UPSERT, DELETE):
-        raise CorruptDeltaError(f"op is {op!r}; it must be {UPSERT!r} or {DELETE!r}")
-    return op == DELETE
-
-
-def no_embedding() -> str:
-    """Return the reason for refusing an upsert without embedding."""
-    return "an upsert needs an embedding, and this row has none"
-
-
-def delete_carries(column: str) -> str:
-    """Return the reason for refusing a delete that carries data."""
+def value_in_delete(column: str) -> str:
+    """Return the reason against a delete that has a value in `column`."""
     return f"a delete carries nothing but its id, and this row has a value in {column}"
 
 
 def other_dimension(found: int, first: int, first_row: int) -> str:
-    """Return the reason for refusing a vector of another length than the file's first."""
+    """Return the reason against a vector that differs in length from the first one of the file."""
     return f"embedding has {found} dimensions, but that of row {first_row} has {first}"
 
 
+def damaged(file_format: str, problem: str) -> CorruptDeltaError:
+    """Return the error for a file that cannot be read as `file_format`."""
+    return CorruptDeltaError(
+        f"the file is not {file_format}, or it is damaged or cut off: {problem}", next_step="write the delta again"
+    )
+
+
 def too_large(limit: int) -> CorruptDeltaError:
-    """Return the error for a file that takes more than `limit` bytes once read."""
-    return CorruptDeltaError(f"the file unpacks to more than {limit} bytes; write smaller deltas (1-5 MB)")
+    """Return the error for a file that takes more than `limit` bytes in memory."""
+    return CorruptDeltaError(f"the file unpacks to more than {limit} bytes", next_step="write smaller deltas (1-5 MB)")

@@ -1,4 +1,4 @@
-"""Deltas as stored objects: what their names and bytes mean, whoever wrote them."""
+"""Deltas as stored objects: parse and validate their keys and bytes, and write them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ HEADER_KEY = b"chromadb_compaction"
 
 
 class DeltaHeader(BaseModel):
-    """The optional file metadata under the key `chromadb_compaction`, as JSON.
+    """The optional file metadata under the key `chromadb_compaction`, as JSON. JSON Lines has none: all defaults.
 
-    `space` and `embedding_function` count only when the delta is the first of its collection. JSON Lines has
-    no header: all defaults.
+    Args:
+        format: The version of the delta format.
+        space: The distance of a new collection: l2 (the default), cosine or ip. An existing one keeps its own.
+        embedding_function: The name of a new collection's embedding function. An existing one keeps its own.
+        producer: The name of the program that wrote the delta, for people.
+
+    Raises:
+        pydantic.ValidationError: A field is unknown or has an invalid value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +46,14 @@ class DeltaHeader(BaseModel):
 
 
 class Delta(NamedTuple):
-    """A valid delta: its rows as a run-shaped table in row order, and the dimension (None: it has no upsert)."""
+    """A valid delta.
+
+    Attributes:
+        collection: The collection that its rows belong to.
+        table: Its rows with the columns of a run (rows.runs.run_schema), in the order of the file.
+        dimension: The length of every embedding. None if it has no upsert.
+        header: Its header, or the defaults.
+    """
 
     collection: str
     table: pa.Table
@@ -49,9 +62,10 @@ class Delta(NamedTuple):
 
 
 def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str = DELTA_PREFIX) -> Delta:
-    """Parse and validate the delta under `key`. Raises CorruptDeltaError, whose message is the reason to store.
+    """Parse and validate the delta under `key`.
 
-    `now` is S3's clock in Unix seconds. No more than about `max_bytes` are decompressed.
+    `now` is S3's clock in Unix seconds. No more than about `max_bytes` are decompressed. Raises CorruptDeltaError; its
+    text is the reason that is stored in quarantine.
     """
     name = parse_delta_key(key, prefix=prefix)
     delta_id = parse_delta_id(name.stem, now=now)
@@ -68,7 +82,7 @@ def write_delta(columns: DeltaColumns, header: DeltaHeader) -> bytes:
 
 
 def parse_header(raw: bytes | None) -> DeltaHeader:
-    """Parse a delta's header, None giving the defaults. Raises CorruptDeltaError naming the field at fault."""
+    """Parse a delta's header. None gives the defaults. Raises CorruptDeltaError naming the invalid field."""
     if raw is None:
         return DeltaHeader()
     try:
@@ -76,9 +90,10 @@ def parse_header(raw: bytes | None) -> DeltaHeader:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        where = f"its field {field!r}" if field else "it"
+        where = f"the field {field!r}" if field else "the header"
         raise CorruptDeltaError(
-            f"the file metadata {HEADER_KEY.decode()!r} is not understood: {where}: {first['msg']}"
+            f"the file metadata {HEADER_KEY.decode()!r} is invalid: {where}: {first['msg']}",
+            next_step="correct it, or write the delta without it",
         ) from error
 
 
@@ -107,13 +122,14 @@ def _fingerprints(columns: DeltaColumns) -> list[bytes]:
 
 
 def check_shape(delta: Delta, shape: CollectionShape) -> None:
-    """Raise CorruptDeltaError unless every row of `delta` can live in the collection."""
+    """Raise CorruptDeltaError unless every row of `delta` fits the collection."""
     if delta.dimension is None:
         return
     if delta.dimension != shape.dimension:
         raise CorruptDeltaError(
             f"its embeddings have {delta.dimension} dimensions, but the collection {shape.collection!r} has"
-            f" {shape.dimension}"
+            f" {shape.dimension}",
+            next_step="embed with the model of the collection, or write to another collection",
         )
     if shape.space == "cosine":
         live = delta.table.filter(pc.invert(delta.table["deleted"]))

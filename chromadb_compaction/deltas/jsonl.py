@@ -1,4 +1,4 @@
-"""Deltas as gzipped JSON Lines: one object per line, with the same names as the columns of a Parquet delta."""
+"""Deltas as gzipped JSON Lines: one object a line, with the same names as the columns of a Parquet delta."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from chromadb_compaction.deltas import strict_json
 from chromadb_compaction.deltas.columns import (
-    KNOWN_COLUMNS,
+    NO_EMBEDDING,
     NO_VECTORS,
     DeltaColumns,
-    check_op,
-    delete_carries,
-    no_embedding,
+    damaged,
     other_dimension,
     too_large,
+    value_in_delete,
 )
 from chromadb_compaction.deltas.records import (
+    COLUMNS,
     ROW_BYTES,
     Vector,
     check_document,
@@ -28,8 +28,9 @@ from chromadb_compaction.deltas.records import (
     check_id,
     check_metadata,
     check_metadata_text,
+    check_names,
+    check_op,
     row_error,
-    shown,
 )
 from chromadb_compaction.errors import CorruptDeltaError
 
@@ -45,12 +46,12 @@ class _Row(NamedTuple):
 
 
 def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
-    """Parse and validate a whole file. Raises CorruptDeltaError naming the first bad row, counted from 0.
+    """Parse and validate a whole file. Raises CorruptDeltaError naming the first invalid row, counted from 0.
 
-    Blank lines are skipped and not counted; an empty file is an empty delta. Metadata may be an object, or, as
-    in Parquet, a string that holds one.
+    Blank lines are skipped and not counted. An empty file is an empty delta. Metadata may be an object, or, as in
+    Parquet, a string that holds one.
     """
-    ids, documents, metadatas = [], [], []  # no row is kept as an object: a file may hold a million
+    ids, documents, metadatas = [], [], []  # columns, not row objects: a file may hold a million rows
     deleted = bytearray()
     vectors: list[Vector] = []
     first_row = 0
@@ -79,7 +80,7 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
 
 
 def decompress(body: bytes, *, max_bytes: int) -> bytes:
-    """Unpack gzip, several members included. Raises CorruptDeltaError if broken, or beyond `max_bytes` unpacked."""
+    """Unpack gzip of one or several members. Raises CorruptDeltaError if it is damaged or exceeds `max_bytes`."""
     parts: list[bytes] = []
     left, rest = max_bytes, body
     while rest or not parts:
@@ -87,11 +88,11 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
         try:
             part = member.decompress(rest, left + 1)
         except zlib.error as error:
-            raise CorruptDeltaError(f"the file is not gzip, or it is damaged: {error}") from error
+            raise damaged("gzip", str(error)) from error
         if len(part) > left:
             raise too_large(max_bytes)
         if not member.eof:
-            raise CorruptDeltaError("the gzip file ends too early: it was cut off while it was written or copied")
+            raise damaged("gzip", "it ends too early")
         parts.append(part)
         left -= len(part)
         rest = member.unused_data.lstrip(b"\0")  # gzip allows zero padding between and after members
@@ -113,22 +114,20 @@ def _parse_row(number: int, line: bytes) -> _Row:
     try:
         return _check_row(value)
     except CorruptDeltaError as error:
-        raise row_error(number, value.get("id"), str(error)) from error
+        raise row_error(number, value.get("id"), error.message, next_step=error.next_step) from error
 
 
 def _check_row(value: dict[str, object]) -> _Row:
-    unknown = next((name for name in value if name not in KNOWN_COLUMNS), None)
-    if unknown is not None:
-        raise CorruptDeltaError(f"the name {shown(unknown)} is unknown; a row has {', '.join(KNOWN_COLUMNS)}")
+    check_names(value, "name")
     row_id = check_id(value.get("id"))
     if check_op(value.get("op")):
-        carried = next((name for name in KNOWN_COLUMNS[2:] if value.get(name) is not None), None)
-        if carried:
-            raise CorruptDeltaError(delete_carries(carried))
+        extra = next((name for name in COLUMNS[2:] if value.get(name) is not None), None)
+        if extra:
+            raise CorruptDeltaError(value_in_delete(extra))
         return _Row(row_id, None, None, None)
     embedding = value.get("embedding")
     if embedding is None:
-        raise CorruptDeltaError(no_embedding())
+        raise CorruptDeltaError(NO_EMBEDDING)
     metadata = value.get("metadata")
     checked = check_metadata_text(metadata) if isinstance(metadata, str) else check_metadata(metadata)
     return _Row(row_id, check_embedding(embedding), check_document(value.get("document")), checked)

@@ -1,4 +1,4 @@
-"""What became of each delta of a pass: written by MergeBatch, carried into the snapshot, carried out by CleanUp."""
+"""The outcome of each delta of a pass. MergeBatch writes it, the snapshot keeps it, CleanUp acts on it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 LONGEST_REASON = 2000
-"""Characters: a reason quotes what it found, and a hostile file can make that megabytes."""
+"""In characters. A reason quotes the delta, and a hostile delta can make the quote megabytes long."""
 
 DeltaStatus = Literal["merged", "quarantined", "missing"]
 
 
 class DeltaOutcome(BaseModel):
-    """One delta as it was listed, and what MergeBatch made of it.
+    """One listed delta, and its outcome in MergeBatch.
 
-    `missing`: it was gone or had changed since the listing, so nothing of it was used. `rows` counts the rows
-    of a merged delta; `reason` says why a quarantined one was refused.
+    Args:
+        key: The key under `delta/`.
+        etag: The ETag in the listing: it identifies the content.
+        bytes: The size in the listing.
+        status: `missing` means that it was gone or had changed since the listing; nothing of it was used.
+        rows: The rows of a merged delta.
+        reason: The error of a quarantined delta, as one line.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +37,7 @@ class DeltaOutcome(BaseModel):
 
 
 class QuarantineReason(BaseModel):
-    """The stored JSON beside a quarantined delta. `quarantined_at` is Unix seconds, `execution` an ARN."""
+    """The JSON beside a quarantined delta. `quarantined_at` is in Unix seconds, `execution` is an ARN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,12 +58,12 @@ def encode_outcomes(outcomes: Iterable[DeltaOutcome]) -> bytes:
 
 
 def decode_outcomes(body: bytes) -> list[DeltaOutcome]:
-    """Parse a batch's report. Raises pydantic.ValidationError for anything else."""
+    """Parse a batch's report. Raises pydantic.ValidationError if it is invalid."""
     return _OUTCOMES.validate_json(body)
 
 
 def pack_outcomes(outcomes: Iterable[DeltaOutcome]) -> bytes:
-    """Return the list that a snapshot keeps, gzipped; equal outcomes give equal bytes."""
+    """Return the gzipped list that a snapshot keeps. Equal outcomes give equal bytes."""
     return gzip.compress(encode_outcomes(outcomes), mtime=0)
 
 

@@ -1,4 +1,4 @@
-"""Deltas as Parquet: reading what anyone wrote, writing our own."""
+"""Deltas as Parquet: read those of any producer, write those of DeltaWriter."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chromadb_compaction.deltas.columns import (
-    DELETE,
+    NO_EMBEDDING,
     NO_VECTORS,
-    UPSERT,
     DeltaColumns,
-    check_column_names,
-    check_op,
-    delete_carries,
-    no_embedding,
+    damaged,
     other_dimension,
     too_large,
+    value_in_delete,
 )
 from chromadb_compaction.deltas.parquet_sizes import unpacked_bytes
-from chromadb_compaction.deltas.records import Vector, check_each, check_id, check_metadata_text, narrow_rows, row_error
+from chromadb_compaction.deltas.records import (
+    DELETE,
+    UPSERT,
+    Vector,
+    check_each,
+    check_id,
+    check_metadata_text,
+    check_names,
+    check_op,
+    narrow_rows,
+    row_error,
+)
 from chromadb_compaction.errors import CorruptDeltaError
 
 _TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _FEW_ROWS = 30
-_BAD_FILE = (
+_DAMAGE_ERRORS = (
     pa.ArrowInvalid,
     pa.ArrowNotImplementedError,
     pa.ArrowTypeError,
@@ -36,21 +44,20 @@ _BAD_FILE = (
     OSError,
     UnicodeDecodeError,
 )
-"""What pyarrow raises for damaged bytes. The source is a buffer in memory, so an OSError is never a failed disk;
-ArrowMemoryError is not among them, since it says nothing about the data."""
+"""Raised by pyarrow for damaged bytes. The source is a buffer in memory, so an OSError is never a failed disk.
+ArrowMemoryError is not listed: it proves nothing about the data."""
 
 
 def read(body: bytes, *, header_key: bytes, max_bytes: int) -> tuple[DeltaColumns, bytes | None]:
-    """Parse and validate a whole file; return its rows, and the file metadata under `header_key` if there is any.
+    """Parse and validate a whole file. Return its rows, and the file metadata under `header_key` if there is any.
 
-    Raises CorruptDeltaError naming the bad row, counted from 0.
+    Raises CorruptDeltaError naming the first invalid row, counted from 0.
     """
     try:
         table, header = _load(body, header_key, max_bytes)
         return _check(table), header
-    except _BAD_FILE as error:
-        first_line = str(error).partition("\n")[0].rstrip(".")
-        raise CorruptDeltaError(f"the file is not Parquet, or it is damaged or cut off: {first_line}") from error
+    except _DAMAGE_ERRORS as error:
+        raise damaged("Parquet", str(error).partition("\n")[0].rstrip(".")) from error
 
 
 def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
@@ -64,7 +71,7 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
     }
     table = pa.table(cast("Any", fields)).replace_schema_metadata(file_metadata)
     sink = pa.BufferOutputStream()
-    # Vectors are noise to a compressor: only the text pays for its time.
+    # Vectors do not compress.
     pq.write_table(
         table,
         sink,
@@ -78,15 +85,14 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
 
 
 def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, bytes | None]:
-    """Read the whole table, its text dictionary-encoded, if that and its plain form stay within `max_bytes`."""
+    """Read the table with its text dictionary-encoded. That form and the plain one must fit in `max_bytes`."""
     _check_size(unpacked_bytes(body, enough=max_bytes), max_bytes)
     source = pa.BufferReader(body)
     shape = pq.read_metadata(source)
     schema = shape.schema.to_arrow_schema()
-    check_column_names(schema.names)
-    _check_types(schema)
+    _check_columns(schema)
     leaves = {shape.schema.column(number).path for number in range(shape.num_columns)}
-    # Arrow reads with its own errors caught. Asked for the description of a single damaged column, it ends the process.
+    # `read` turns damage into exceptions. Reading the metadata of one damaged column aborts the process.
     file = pq.ParquetFile(
         source,
         metadata=shape,
@@ -94,10 +100,10 @@ def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, byt
         page_checksum_verification=True,
     )
     table = file.read(use_threads=False)
-    table.validate(full=True)  # text is UTF-8, dictionary indices lie within: computing on others may crash
+    table.validate(full=True)  # kernels may crash on invalid UTF-8 or dictionary indices
     table = table.combine_chunks()
-    if _most_bytes(table) > max_bytes:
-        _check_size(sum(_expanded_bytes(table[name]) for name in table.column_names), max_bytes)
+    if table.nbytes * (1 + table.num_rows) > max_bytes:  # the most: each row may repeat all that the table holds
+        _check_size(sum(_expanded_bytes(_whole(table, name)) for name in table.column_names), max_bytes)
     return table, (shape.metadata or {}).get(header_key)
 
 
@@ -106,8 +112,14 @@ def _check_size(size: int, max_bytes: int) -> None:
         raise too_large(max_bytes)
 
 
-def _check_types(schema: pa.Schema) -> None:
-    """Refuse before reading what cannot be valid: the same text a million times is small only in a text column."""
+def _check_columns(schema: pa.Schema) -> None:
+    """Check the columns before they are read: repeated text in a column of another type would be expanded."""
+    check_names(schema.names, "column")
+    repeated = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if repeated is not None:
+        raise CorruptDeltaError(f"the column {repeated!r} exists twice")
+    if "id" not in schema.names:
+        raise CorruptDeltaError("the column 'id' is missing")
     for field in cast("Any", schema):
         if field.name in _TEXT_COLUMNS:
             kind = _text_type(field.type)
@@ -117,28 +129,19 @@ def _check_types(schema: pa.Schema) -> None:
             _check_embedding_type(field.type)
 
 
-def _most_bytes(table: pa.Table) -> int:
-    """Return what the plain form cannot exceed: what Arrow holds, and in every row all of that once more."""
-    return int(table.nbytes * (1 + table.num_rows))
-
-
-def _expanded_bytes(column: pa.ChunkedArray[Any]) -> int:
-    """Return the column's size in plain form: a long value many times over is short in a dictionary."""
-    return sum(_expanded_chunk_bytes(chunk) for chunk in column.chunks)
-
-
-def _expanded_chunk_bytes(chunk: Any) -> int:  # noqa: ANN401 - any kind of array
-    if not (pa.types.is_dictionary(chunk.type) and _is_text(chunk.type.value_type)):
-        return int(chunk.nbytes)
-    lengths = cast("Any", pc).binary_length(chunk.dictionary).cast(pa.int64())
-    return cast("Any", pc).sum(lengths.take(chunk.indices)).as_py() or 0
+def _expanded_bytes(column: Any) -> int:  # noqa: ANN401 - any kind of array
+    """Return the column's size in plain form. A dictionary holds a repeated value only once."""
+    if not (pa.types.is_dictionary(column.type) and _is_text(column.type.value_type)):
+        return int(column.nbytes)
+    lengths = cast("Any", pc).binary_length(column.dictionary).cast(pa.int64())
+    return cast("Any", pc).sum(lengths.take(column.indices)).as_py() or 0
 
 
 def _check(table: pa.Table) -> DeltaColumns:
     given = _texts(table, "id")
     ids = check_each(check_id, given, given)
     deleted = np.array(check_each(check_op, _texts(table, "op"), ids), dtype=np.bool_)
-    _refuse_laden_deletes(table, ids, deleted)
+    _check_deletes(table, ids, deleted)
     return DeltaColumns(
         ids=ids,
         deleted=deleted,
@@ -148,15 +151,15 @@ def _check(table: pa.Table) -> DeltaColumns:
     )
 
 
-def _refuse_laden_deletes(table: pa.Table, ids: list[str], deleted: NDArray[np.bool_]) -> None:
+def _check_deletes(table: pa.Table, ids: list[str], deleted: NDArray[np.bool_]) -> None:
     if not deleted.any():
         return
     for name in ("embedding", "document", "metadata"):
         if name in table.column_names:
-            laden = np.flatnonzero(deleted & ~_is_null(_whole(table, name)))
-            if len(laden):
-                row = int(laden[0])
-                raise row_error(row, ids[row], delete_carries(name))
+            with_value = np.flatnonzero(deleted & ~_is_null(_whole(table, name)))
+            if len(with_value):
+                row = int(with_value[0])
+                raise row_error(row, ids[row], value_in_delete(name))
 
 
 def _metadata(text: str | None) -> str | None:
@@ -169,12 +172,12 @@ def _vectors(table: pa.Table, ids: list[str], upserts: NDArray[np.int64]) -> Vec
         return NO_VECTORS
     rows = upserts.tolist()
     if "embedding" not in table.column_names:
-        raise row_error(rows[0], ids[rows[0]], no_embedding())
+        raise row_error(rows[0], ids[rows[0]], NO_EMBEDDING)
     column = _whole(table, "embedding")
     lists = column if len(rows) == len(column) else column.take(pa.array(rows))
     if lists.null_count:
         row = rows[int(np.argmax(_is_null(lists)))]
-        raise row_error(row, ids[row], no_embedding())
+        raise row_error(row, ids[row], NO_EMBEDDING)
     dimension = _one_length(np.asarray(cast("Any", pc).list_value_length(lists)), ids, rows)
     values = _numbers(lists)
     if values.null_count:
@@ -184,7 +187,7 @@ def _vectors(table: pa.Table, ids: list[str], upserts: NDArray[np.int64]) -> Vec
 
 
 def _numbers(lists: Any) -> Any:  # noqa: ANN401 - any kind of list array
-    """Return what the lists hold, one after the other, where none is null. Unlike `flatten`, this copies nothing."""
+    """Return the values of lists without nulls, one after the other. Unlike `flatten`, this copies nothing."""
     if pa.types.is_fixed_size_list(lists.type):
         start, size = lists.offset * lists.type.list_size, len(lists) * lists.type.list_size
         return lists.values.slice(start, size)
@@ -193,7 +196,7 @@ def _numbers(lists: Any) -> Any:  # noqa: ANN401 - any kind of list array
 
 
 def _one_length(lengths: NDArray[np.int64], ids: list[str], rows: list[int]) -> int:
-    """Return the length that all vectors have. Entry i of `lengths` is row rows[i]."""
+    """Return the length of all vectors, which must be equal. Entry i of `lengths` is row rows[i]."""
     first = int(lengths[0])
     odd = np.flatnonzero((lengths != first) | (lengths == 0))
     if len(odd):
@@ -203,24 +206,24 @@ def _one_length(lengths: NDArray[np.int64], ids: list[str], rows: list[int]) -> 
     return first
 
 
-def _check_embedding_type(kind: Any) -> None:  # noqa: ANN401 - the stubs know no list type's value_type
+def _check_embedding_type(kind: Any) -> None:  # noqa: ANN401 - the stubs lack value_type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         raise CorruptDeltaError(f"the column 'embedding' is of type {kind}; it must be a list of float32")
 
 
 def _texts(table: pa.Table, name: str) -> list[str | None]:
-    """Return a text column; all None if the file has none."""
+    """Return a text column. If the file lacks it, every value is None."""
     if name not in table.column_names:
         return [None] * table.num_rows
     column = _whole(table, name)
-    # One by one, a dictionary's values take ten times as long; but a cast takes as long as thirty of them.
+    # Python objects from a dictionary take ten times as long, but the cast takes as long as thirty rows.
     plain = column if len(column) < _FEW_ROWS else column.cast(pa.large_string())
     texts: list[str | None] = plain.to_pylist()
     return texts
 
 
-def _text_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - the stubs know no value_type
+def _text_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - the stubs lack value_type
     return cast("pa.DataType", kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
@@ -233,4 +236,4 @@ def _is_null(column: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any kind of ar
 
 
 def _whole(table: pa.Table, name: str) -> Any:  # noqa: ANN401 - any kind of array
-    return cast("Any", table[name]).combine_chunks()  # of one chunk or none, this costs nothing
+    return cast("Any", table[name]).combine_chunks()  # _load has combined them: no copy

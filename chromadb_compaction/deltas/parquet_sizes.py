@@ -1,7 +1,7 @@
-"""What reading a Parquet file will take by its own account, found without unpacking any of it.
+"""The memory that a Parquet file needs according to its footer and page headers, found without unpacking it.
 
-pyarrow allocates what a page's header says before it looks at the page, and ends the process over some damaged
-footers: so this is asked first. Footer and page headers are structs of Thrift's compact protocol.
+This must run first: pyarrow allocates the size in a page's header before it reads the page, and aborts the process for
+some damaged footers. Footer and page headers are structs of Thrift's compact protocol.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from chromadb_compaction.deltas.columns import damaged
 from chromadb_compaction.deltas.records import ROW_BYTES
 from chromadb_compaction.errors import CorruptDeltaError
 
 MAGIC: Final = b"PAR1"
 LARGEST_FOOTER: Final = 1024 * 1024
-"""Row groups by the thousand: pyarrow takes 26 times the footer's size to hold it."""
+"""Enough for thousands of row groups. pyarrow needs 26 times the footer's size in memory."""
 VALUE_BYTES: Final = 4
-"""The least that a value costs, however it is packed."""
+"""The least memory for one value, however it is encoded."""
 PAGE_BYTES: Final = 1000
-"""What a page costs, however little it holds: time to find it, most of all."""
+"""The least to count for one page, mostly for the time to find it."""
 ENTRY_BYTES: Final = 16
-"""What an entry of a dictionary costs before it holds anything."""
+"""The memory for one empty dictionary entry."""
 
 _DEEPEST = 16
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT, _MAP = 1, 2, 3, 7, 8, 12, 11
@@ -30,18 +31,18 @@ _WHOLE_NUMBERS = (4, 5, 6)
 _SEQUENCES = (9, 10)
 
 Struct = dict[int, Any]
-"""Field number -> value: int, list, Struct; None for what nobody here asks for."""
+"""Field number -> value: an int, list or Struct. None for other types, which are not needed here."""
 
 
 def unpacked_bytes(body: bytes, *, enough: int) -> int:
-    """Return at least what the whole file takes once read, or some number above `enough` if it takes more than that.
+    """Return an upper bound for the bytes that the whole file takes in memory.
 
-    Raises CorruptDeltaError if the file is damaged where it says so.
+    Counting stops above `enough`. Raises CorruptDeltaError if the footer or a page's header is damaged.
     """
     try:
         return _of_file(body, enough)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise _damaged("its footer or a page's header makes no sense") from error
+        raise damaged("Parquet", "its footer or a page's header makes no sense") from error
 
 
 def _of_file(body: bytes, enough: int) -> int:
@@ -49,7 +50,7 @@ def _of_file(body: bytes, enough: int) -> int:
     groups: list[Struct] = footer.get(4, [])
     columns: list[Struct] = [column[3] for group in groups for column in group[1]]
     if sum(_count(column[7]) for column in columns) > len(body):
-        raise _damaged("its columns are larger than the file")  # and so would overlap, to be read again and again
+        raise damaged("Parquet", "its columns are larger than the file")  # overlapping columns are read repeatedly
     total = max(_count(footer[3]), sum(_count(group[3]) for group in groups)) * ROW_BYTES
     for column in columns:
         if total > enough:
@@ -60,27 +61,28 @@ def _of_file(body: bytes, enough: int) -> int:
 
 def _footer(body: bytes) -> Struct:
     if body[:4] != MAGIC or body[-4:] != MAGIC or len(body) < 12:
-        raise _damaged("it does not begin and end as Parquet does")
+        raise damaged("Parquet", "it does not begin and end as Parquet does")
     size = int.from_bytes(body[-8:-4], "little")
     if size > len(body) - 12:
-        raise _damaged("its footer is longer than the file")
+        raise damaged("Parquet", "its footer is longer than the file")
     if size > LARGEST_FOOTER:
         raise CorruptDeltaError(
-            f"the file's footer has {size} bytes, over the limit of {LARGEST_FOOTER}; write fewer, larger row groups"
+            f"the file's footer has {size} bytes, over the limit of {LARGEST_FOOTER}",
+            next_step="write fewer, larger row groups",
         )
     return _struct(body, len(body) - 8 - size)[0]
 
 
 def _of_chunk(body: bytes, column: Struct, enough: int) -> int:
-    """Return the greater of what the footer says of a column chunk and what its pages do."""
+    """Return the larger of two sizes: that in the footer, and the sum of those in the page headers."""
     values = _count(column[5])
-    told = max(_count(column[6]), values * VALUE_BYTES)
+    in_footer = max(_count(column[6]), values * VALUE_BYTES)
     total = 0
     for header in _pages(body, column, values):
         total += _of_page(header)
         if total > enough:
             break
-    return max(told, total)
+    return max(in_footer, total)
 
 
 def _of_page(header: Struct) -> int:
@@ -95,7 +97,7 @@ def _values(header: Struct) -> int:
 
 
 def _pages(body: bytes, column: Struct, values: int) -> Iterator[Struct]:
-    """Yield the headers of the pages that pyarrow will read: from the first, until all values have been seen."""
+    """Yield the headers of the pages that pyarrow will read: from the first, until it has all values."""
     at, dictionary = _count(column[9]), column.get(11) or 0
     at = min(at, dictionary) if dictionary > 0 else at
     end = min(at + _count(column[7]), len(body))
@@ -108,19 +110,15 @@ def _pages(body: bytes, column: Struct, values: int) -> Iterator[Struct]:
 
 def _count(value: int) -> int:
     if value < 0:
-        raise _damaged("it gives a negative number for a size or a count")
+        raise damaged("Parquet", "it gives a negative number for a size or a count")
     return value
 
 
-def _damaged(how: str) -> CorruptDeltaError:
-    return CorruptDeltaError(f"the file is not Parquet, or it is damaged or cut off: {how}")
-
-
 def _struct(body: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
-    """Read a struct from position `at`; return it and where it ends.
+    """Read the struct at position `at`. Return it and the position after it.
 
-    Raises IndexError beyond the end of the file, TypeError for what is no struct. Thousands of files are asked for
-    their sizes, a few hundred bytes each: hence one loop, and no calls for what is usual, numbers below 64.
+    Raises IndexError at the end of the file, TypeError for bytes that are not a struct. Thousands of files are sized,
+    with a few hundred bytes each. So this is one loop, without calls for the usual numbers, those below 64.
     """
     if depth > _DEEPEST:
         raise TypeError("nested too deeply")
@@ -167,7 +165,7 @@ def _sequence(body: bytes, at: int, depth: int) -> tuple[list[object], int]:
     if count == 15:
         count, at = _varint(body, at)
     items = []
-    for _ in range(count):  # each takes a byte, or the end is reached
+    for _ in range(count):  # every item takes a byte, so a false count ends with the file
         item, at = _value(body, at, head & 15, depth)
         items.append(item)
     return items, at

@@ -1,13 +1,13 @@
-"""What one row may hold: the rules of ChromaDB 1.5.9, and where it would silently change data, stricter ones.
+"""The rules for one row: those of ChromaDB 1.5.9, and stricter ones where it would silently change data.
 
-Every check returns the value in the one form in which it is stored and fingerprinted, or raises
-CorruptDeltaError with a reason that does not name the row: the reader adds where it stood.
+Every check returns the value in the form that is stored and fingerprinted, or raises CorruptDeltaError. That error does
+not name the row: callers add it with row_error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,29 +21,45 @@ Vector = NDArray[np.float32]
 Matrix = NDArray[Any]
 Checked = TypeVar("Checked")
 
+COLUMNS = ("id", "op", "embedding", "document", "metadata")
+UPSERT, DELETE = "upsert", "delete"
 ROW_BYTES = 64
-"""What a row costs in memory before it holds anything."""
+"""The memory that an empty row takes."""
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _NUMBERS = (int, float, np.integer, np.floating)
-_LONGEST_SQUARED = float(np.finfo(np.float32).max) * 0.999  # ChromaDB sums the squares in float32: stay below
+_LONGEST_SQUARED = float(np.finfo(np.float32).max) * 0.999  # ChromaDB sums the squares in float32
 _SHOWN = 60
 _JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 def shown(text: str) -> str:
-    """Return `text` quoted for a message, cut when it is long."""
+    """Return `text` quoted for a message, cut if it is long."""
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"
 
 
-def row_error(row: int, row_id: object, reason: str) -> CorruptDeltaError:
+def row_error(row: int, row_id: object, reason: str, *, next_step: str | None = None) -> CorruptDeltaError:
     """Return the error for row number `row` (0-based): "row 17 (id 'doc-3'): embedding holds NaN"."""
     named = f" (id {shown(row_id)})" if isinstance(row_id, str) and row_id else ""
-    return CorruptDeltaError(f"row {row}{named}: {reason}")
+    return CorruptDeltaError(f"row {row}{named}: {reason}", next_step=next_step)
+
+
+def check_names(names: Collection[str], kind: str) -> None:
+    """Raise CorruptDeltaError for an unknown name: a misspelt one would lose data. `kind` says what they name."""
+    unknown = next((name for name in names if name not in COLUMNS), None)
+    if unknown is not None:
+        raise CorruptDeltaError(f"the {kind} {shown(unknown)} is unknown", next_step=f"use only {', '.join(COLUMNS)}")
+
+
+def check_op(op: object) -> bool:
+    """Return whether the row is a delete. A row without op is an upsert."""
+    if op not in (None, UPSERT, DELETE):
+        raise CorruptDeltaError(f"op is {op!r}; it must be {UPSERT!r} or {DELETE!r}")
+    return op == DELETE
 
 
 def check_id(value: object) -> str:
-    """Return the id if it is a non-empty string that UTF-8 can encode."""
+    """Return the id, a non-empty string that UTF-8 can encode."""
     if value is None:
         raise CorruptDeltaError("id is missing")
     if not isinstance(value, str):
@@ -54,7 +70,7 @@ def check_id(value: object) -> str:
 
 
 def check_document(value: object) -> str | None:
-    """Return the document: any string, the empty one included, or None for no document."""
+    """Return the document: any string, even an empty one. None is no document."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -63,10 +79,9 @@ def check_document(value: object) -> str | None:
 
 
 def check_metadata(value: object) -> str | None:
-    """Return metadata as canonical JSON (keys sorted, no blanks), or None when it holds nothing.
+    """Return metadata as canonical JSON (keys sorted, no spaces), or None if it is empty.
 
-    Keys whose value is None are dropped as ChromaDB drops them, and -0.0 becomes 0.0, which is what it reads
-    back. Bool, int and float stay what they are.
+    As in ChromaDB, a key with the value None is dropped, and -0.0 becomes 0.0. Bool, int and float keep their types.
     """
     if value is None:
         return None
@@ -87,7 +102,7 @@ def check_metadata_text(text: str) -> str | None:
 
 
 def check_embedding(value: object) -> Vector:
-    """Return a vector given as a sequence of numbers as float32. NaN, infinity and float32 overflow are refused."""
+    """Return a sequence of numbers as a float32 vector. NaN, infinity and numbers beyond float32 are errors."""
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise CorruptDeltaError(f"embedding is {_kind(value)}, not a list of numbers")
     if not value:
@@ -103,7 +118,7 @@ def check_embedding(value: object) -> Vector:
 
 
 def narrow(wide: Matrix) -> Vector:
-    """Return numbers of any width as float32. Raises CorruptDeltaError unless every one is finite in float32."""
+    """Return numbers of any width as float32. Every number must be finite in float32."""
     with np.errstate(over="ignore"):
         vectors: Vector = np.ascontiguousarray(wide, dtype="<f4")
     if not np.isfinite(vectors).all():
@@ -112,7 +127,7 @@ def narrow(wide: Matrix) -> Vector:
 
 
 def narrow_rows(wide: Matrix, ids: Sequence[str], rows: Sequence[int] | None = None) -> Vector:
-    """Return a matrix of floats of any width as float32. An error names row rows[i], or i itself, and its id."""
+    """Return a matrix of numbers as float32. Errors name the row and its id. Vector i is row rows[i], by default i."""
     try:
         return narrow(wide)
     except CorruptDeltaError as error:
@@ -123,24 +138,26 @@ def narrow_rows(wide: Matrix, ids: Sequence[str], rows: Sequence[int] | None = N
 
 
 def check_cosine_lengths(vectors: Vector, ids: Sequence[str], rows: Sequence[int] | None = None) -> None:
-    """Refuse vectors whose squared length overflows float32: a collection with cosine distance makes them NaN.
+    """Raise CorruptDeltaError for a vector whose squared length overflows float32: its cosine distance would be NaN.
 
-    Entry i of `vectors` is row rows[i], or i itself.
+    Vector i is row rows[i], by default row i.
     """
     too_long = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) > _LONGEST_SQUARED)
     if len(too_long):
         row = int(too_long[0]) if rows is None else rows[int(too_long[0])]
-        raise row_error(row, ids[row], "embedding is too long a vector for cosine distance in float32")
+        raise row_error(
+            row, ids[row], "embedding is too long for cosine distance in float32", next_step="scale the vector down"
+        )
 
 
 def check_each(check: Callable[[Any], Checked], values: Iterable[object], ids: Sequence[object]) -> list[Checked]:
-    """Return `check` of every value, one a row. An error names the row and its id."""
+    """Return `check(value)` for the value of each row. Errors name the row and its id."""
     checked: list[Checked] = []
     for row, value in enumerate(values):
         try:
             checked.append(check(value))
         except CorruptDeltaError as error:
-            raise row_error(row, ids[row], str(error)) from error
+            raise row_error(row, ids[row], error.message, next_step=error.next_step) from error
     return checked
 
 
@@ -158,9 +175,9 @@ def _key(key: object) -> str:
     if not key:
         raise CorruptDeltaError("metadata has an empty key, which ChromaDB refuses")
     if key[0] in "#$":
-        raise CorruptDeltaError(f"metadata key {shown(key)} starts with {key[0]!r}, which ChromaDB refuses")
+        raise _key_error(key, f"starts with {key[0]!r}, which ChromaDB refuses", "rename the key")
     if key.startswith("chroma:"):
-        raise CorruptDeltaError(f"metadata key {shown(key)} starts with 'chroma:', which ChromaDB keeps for itself")
+        raise _key_error(key, "starts with 'chroma:', which ChromaDB reserves", "rename the key")
     return _encodable(key, "a metadata key")
 
 
@@ -168,10 +185,10 @@ def _value(key: str, value: object) -> object:
     if not isinstance(value, list):
         return _scalar(key, value)
     if not value:
-        raise CorruptDeltaError(f"metadata key {shown(key)} holds an empty list, which ChromaDB refuses")
+        raise _key_error(key, "holds an empty list, which ChromaDB refuses", "leave the key out")
     items = [_scalar(key, item, within="a list with ") for item in value]
     if len({type(item) for item in items}) > 1:
-        raise CorruptDeltaError(f"metadata key {shown(key)} holds a list of mixed types; ChromaDB wants one type")
+        raise _key_error(key, "holds a list of mixed types; ChromaDB requires one type")
     return items
 
 
@@ -182,19 +199,22 @@ def _scalar(key: str, value: object, *, within: str = "") -> object:
         return _encodable(str(value), "the value of metadata key", key)
     if isinstance(value, int):
         if not _INT64_MIN <= value <= _INT64_MAX:
-            raise CorruptDeltaError(f"metadata key {shown(key)} holds {within}an integer beyond 64 bits")
+            raise _key_error(key, f"holds {within}an integer beyond 64 bits", "store it as a string")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise CorruptDeltaError(f"metadata key {shown(key)} holds {within}{_non_finite_name(value)}")
+            raise _key_error(key, f"holds {within}{_non_finite_name(value)}")
         return float(value) + 0.0  # -0.0 + 0.0 is 0.0
-    raise CorruptDeltaError(
-        f"metadata key {shown(key)} holds {within}{_kind(value)}; ChromaDB takes strings, numbers, booleans, flat lists"
-    )
+    allowed = "ChromaDB accepts strings, numbers, booleans and flat lists"
+    raise _key_error(key, f"holds {within}{_kind(value)}; {allowed}", "store it as a JSON string")
+
+
+def _key_error(key: str, problem: str, next_step: str | None = None) -> CorruptDeltaError:
+    return CorruptDeltaError(f"metadata key {shown(key)} {problem}", next_step=next_step)
 
 
 def _encodable(text: str, what: str, key: str | None = None) -> str:
-    if text.isascii():  # known without looking at the text
+    if text.isascii():  # a flag of the string: no scan
         return text
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Rows on their way into a delta: checked as they come, cut into files of a given size."""
+"""The buffer of rows that are not written yet. It checks them when they are added, and cuts them into files by size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chromadb_compaction.deltas.columns import NO_VECTORS, DeltaColumns, no_embedding, other_dimension
+from chromadb_compaction.deltas.columns import NO_EMBEDDING, NO_VECTORS, DeltaColumns, other_dimension
 from chromadb_compaction.deltas.records import (
     Vector,
     check_document,
@@ -27,35 +27,38 @@ _ROW_OVERHEAD = 16
 
 
 class RowBuffer:
-    """The rows of one collection that are not written yet, in the order they were given."""
+    """The rows of one collection that are not written yet, in the order in which they were added.
+
+    Args:
+        dimension: The length that every vector must have. None: that of the first vector.
+    """
 
     def __init__(self, dimension: int | None = None) -> None:
-        """Hold every row's vector against `dimension`, if the collection's is known; else the first row decides."""
         self._parts: list[DeltaColumns] = []
         self._bytes = 0
         self._dimension = dimension
-        self._decided_by = "the collection has" if dimension else "this writer's earlier rows have"
+        self._dimension_owner = "the collection has" if dimension else "this writer's earlier rows have"
 
     def extend(self, rows: DeltaColumns) -> None:
-        """Add rows. Raises CorruptDeltaError if their vectors differ in length from what they must have."""
+        """Add rows. Raises CorruptDeltaError if their vectors have the wrong length."""
         if self._dimension is None:
             self._dimension = rows.dimension
         elif rows.dimension not in (None, self._dimension):
             raise CorruptDeltaError(
-                f"embeddings have {rows.dimension} dimensions, but {self._decided_by} {self._dimension}"
+                f"embeddings have {rows.dimension} dimensions, but {self._dimension_owner} {self._dimension}"
             )
         self._parts.append(rows)
         self._bytes += int(_row_bytes(rows).sum())
 
     def cut(self, size: int, most: int, *, everything: bool) -> list[DeltaColumns]:
-        """Take out the oldest rows in pieces of at most `size` bytes, until no more than `most` are left.
+        """Remove and return the oldest rows in pieces of at most `size` bytes, until at most `most` bytes are left.
 
-        `everything` takes these too, as the last piece. A row that is larger than `size` makes its own. Where the
-        pieces end follows from the rows alone, not from how many were added at a time.
+        With `everything` the rest is the last piece. A row larger than `size` is a piece of its own. Where pieces end
+        depends only on the rows, not on how many were added at a time.
         """
         if self._bytes <= most and not everything:
             return []
-        rows = _joined(self._parts)
+        rows = _join(self._parts)
         edges = _edges(np.cumsum(_row_bytes(rows)), size, most)
         if everything and edges[-1] < len(rows.ids):
             edges.append(len(rows.ids))
@@ -67,11 +70,11 @@ class RowBuffer:
 
 def upserts_of(
     ids: Sequence[str],
-    embeddings: Any,  # noqa: ANN401 - whatever numpy makes a matrix of
+    embeddings: Any,  # noqa: ANN401 - anything that numpy can make a matrix of
     documents: Sequence[str | None] | None,
     metadatas: Sequence[dict[str, Any] | None] | None,
 ) -> DeltaColumns:
-    """Return checked rows that share no memory with the arguments. Raises CorruptDeltaError naming the bad row."""
+    """Return valid rows that share no memory with the arguments. Raises CorruptDeltaError naming the invalid row."""
     names = _checked_ids(ids)
     count = len(names)
     texts = _column("documents", documents, count)
@@ -86,15 +89,15 @@ def upserts_of(
 
 
 def deletes_of(ids: Sequence[str]) -> DeltaColumns:
-    """Return checked deletes."""
+    """Return valid deletes."""
     names = _checked_ids(ids)
-    nothing: list[str | None] = [None] * len(names)
-    return DeltaColumns(names, np.ones(len(names), dtype=np.bool_), NO_VECTORS, nothing, nothing)
+    no_texts: list[str | None] = [None] * len(names)
+    return DeltaColumns(names, np.ones(len(names), dtype=np.bool_), NO_VECTORS, no_texts, no_texts)
 
 
 def _checked_ids(ids: Sequence[str]) -> list[str]:
     if isinstance(ids, (str, bytes)):
-        raise CorruptDeltaError("ids is a single string; give a list of them")
+        raise CorruptDeltaError("ids is a single string", next_step="give a list of strings")
     given = list(ids)
     return check_each(check_id, given, given)
 
@@ -103,18 +106,20 @@ def _column(name: str, values: Sequence[object] | None, count: int) -> Sequence[
     if values is None:
         return [None] * count
     if isinstance(values, (str, bytes, dict)):
-        raise CorruptDeltaError(f"{name} is a single {type(values).__name__}; give a list, one entry for each id")
+        raise CorruptDeltaError(
+            f"{name} is a single {type(values).__name__}", next_step="give a list with one entry for each id"
+        )
     if len(values) != count:
         raise CorruptDeltaError(f"{name} has {len(values)} entries, but there are {count} ids")
     return values
 
 
-def _matrix(embeddings: Any, ids: list[str]) -> Vector:  # noqa: ANN401 - whatever numpy makes a matrix of
+def _matrix(embeddings: Any, ids: list[str]) -> Vector:  # noqa: ANN401 - see upserts_of
     if isinstance(embeddings, np.ndarray) and embeddings.ndim != 2:
         raise CorruptDeltaError(f"embeddings has {embeddings.ndim} axes; it must have two, rows and dimensions")
     vectors = _column("embeddings", embeddings, len(ids))
     if embeddings is None and ids:
-        raise row_error(0, ids[0], no_embedding())
+        raise row_error(0, ids[0], NO_EMBEDDING)
     if not ids:
         return NO_VECTORS
     if isinstance(embeddings, np.ndarray):
@@ -144,7 +149,7 @@ def _numeric(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _row_bytes(rows: DeltaColumns) -> NDArray[np.int64]:
-    """Return what each row takes before compression."""
+    """Return the uncompressed size of each row."""
     texts = zip(rows.ids, rows.documents, rows.metadatas, strict=True)
     sizes = np.array([_ROW_OVERHEAD + sum(len(text.encode()) for text in row if text) for row in texts], dtype=np.int64)
     sizes[~rows.deleted] += 4 * (rows.dimension or 0)
@@ -152,7 +157,7 @@ def _row_bytes(rows: DeltaColumns) -> NDArray[np.int64]:
 
 
 def _edges(ends: NDArray[np.int64], size: int, most: int) -> list[int]:
-    """Return where pieces begin and end, given where each row ends in bytes: 0, ..., the first row that stays."""
+    """Return the rows at which pieces start, and last the row that stays. `ends`: the byte at which each row ends."""
     edges, taken = [0], 0
     while len(ends) and int(ends[-1]) - taken > most:
         edges.append(max(edges[-1] + 1, int(np.searchsorted(ends, taken + size, side="right"))))
@@ -160,7 +165,7 @@ def _edges(ends: NDArray[np.int64], size: int, most: int) -> list[int]:
     return edges
 
 
-def _joined(parts: list[DeltaColumns]) -> DeltaColumns:
+def _join(parts: list[DeltaColumns]) -> DeltaColumns:
     if len(parts) == 1:
         return parts[0]
     vectors = [part.vectors for part in parts if len(part.vectors)]

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 means it, at orjson's speed: what two readers could understand differently is refused."""
+"""Strict JSON parsing at orjson's speed: text that two parsers could read differently is an error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LARGE_EXPONENT = re.compile(rb"e\+?\d\d")
 
 
 def parse(raw: bytes) -> object:
-    """Return the value that `raw` spells. Raises ValueError with a reason that a person understands.
+    """Return the value of `raw`. Raises ValueError whose text continues "the line ...", e.g. "is not JSON: ...".
 
-    Beyond what orjson refuses, a key given twice is an error, and an integer of any size stays an integer
-    (orjson turns those beyond 64 bits into floats). NaN and infinity, which Python's json module writes
-    although JSON has no word for them, come back as floats: whoever checks the value can then name them.
+    This differs from orjson in three ways. A repeated key is an error. An integer stays an integer at any size (orjson
+    makes floats beyond 64 bits). NaN and infinity, which Python's json module writes although JSON has neither, become
+    floats, so that a later check can name them.
     """
     try:
         value = orjson.loads(raw)
@@ -25,9 +25,9 @@ def parse(raw: bytes) -> object:
 
 
 def _is_faithful(raw: bytes, value: object) -> bool:
-    """Say whether nothing can have been lost: as many quotes out as in, and no float that was a huge integer.
+    """Return whether orjson lost nothing: `value` has as many quotes as `raw`, and no float that was a huge integer.
 
-    May say False for harmless text, never True for text that lost a key.
+    May be False for harmless text, but is never True for text that lost a key.
     """
     try:
         written = orjson.dumps(value)

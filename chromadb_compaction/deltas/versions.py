@@ -1,27 +1,14 @@
-"""Which of two rows for the same id is newer, and whether a delta's name may say so."""
+"""The name of a delta: a UUIDv7. It is the version of its rows, so its time must be plausible."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from uuid import UUID
 
 from chromadb_compaction.errors import CorruptDeltaError
 
+_RENAME = "write the delta again under a new UUIDv7"
 FUTURE_TOLERANCE_SECONDS = 3600
-"""How far a name's time may lie ahead of S3's clock: an hour, more than any sane clock is wrong."""
-
-
-class Version(NamedTuple):
-    """Total order of updates: the delta's UUIDv7, then the row within it.
-
-    Ties can only come from the same name written twice with different content. They are broken by
-    fingerprint, so that the outcome never depends on the order of arrival; a delete's fingerprint is all
-    zeros and therefore loses.
-    """
-
-    delta: bytes
-    row: int
-    fingerprint: bytes
+"""The most that a name's time may be ahead of S3's clock: an hour, more than a maintained clock is wrong."""
 
 
 def uuid7_seconds(delta_id: UUID) -> float:
@@ -30,23 +17,21 @@ def uuid7_seconds(delta_id: UUID) -> float:
 
 
 def parse_delta_id(text: str, *, now: float) -> UUID:
-    """Return the UUIDv7 that `text` spells in canonical lower-case form.
+    """Return the UUIDv7 that `text` is in canonical lower-case form.
 
-    `now` is S3's clock in Unix seconds. Raises CorruptDeltaError for any other name, and for a time more
-    than an hour ahead: the name orders updates, and a version from the future would win for ever.
+    `now` is S3's clock in Unix seconds. Raises CorruptDeltaError for any other name, and for a time more than an hour
+    ahead: the name orders updates, so a version from the future would win over all updates until then.
     """
     try:
         delta_id = UUID(text)
     except ValueError as error:
-        raise CorruptDeltaError(f"the name {text!r} is not a UUIDv7; write the delta under a fresh UUIDv7") from error
+        raise CorruptDeltaError(f"the name {text!r} is not a UUIDv7", next_step=_RENAME) from error
     if delta_id.version != 7 or str(delta_id) != text:
-        raise CorruptDeltaError(
-            f"the name {text!r} is not a UUIDv7 in lower-case canonical form; write the delta under a fresh UUIDv7"
-        )
+        raise CorruptDeltaError(f"the name {text!r} is not a UUIDv7 in lower-case canonical form", next_step=_RENAME)
     ahead = uuid7_seconds(delta_id) - now
     if ahead > FUTURE_TOLERANCE_SECONDS:
         raise CorruptDeltaError(
-            f"the name {text!r} carries a time {ahead:.0f} s ahead of S3's clock, and would win over every later"
-            " update; set the producer's clock right and write the delta again"
+            f"the name {text!r} has a time {ahead:.0f} s ahead of S3's clock, so it would win over later updates",
+            next_step="correct the producer's clock and write the delta again",
         )
     return delta_id

@@ -1,4 +1,4 @@
-"""Deltas in either format, whoever wrote them."""
+"""Deltas in both formats, of any producer."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def read(delta: BuiltDelta, *, max_bytes: int = LIMIT) -> Delta:
     return read_delta(delta.key, delta.body, now=NOW, max_bytes=max_bytes)
 
 
-def refusal(delta: BuiltDelta, *, max_bytes: int = LIMIT) -> str:
+def reason_of(delta: BuiltDelta, *, max_bytes: int = LIMIT) -> str:
     with pytest.raises(CorruptDeltaError) as caught:
         read(delta, max_bytes=max_bytes)
     return str(caught.value)
 
 
 def a_table(**columns: Any) -> BuiltDelta:
-    """A Parquet delta of three good rows, but for the columns given."""
-    good: dict[str, Any] = {
+    """A Parquet delta of three valid rows, with the given columns replaced."""
+    valid: dict[str, Any] = {
         "id": pa.array(["a", "b", "c"]),
         "embedding": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float32())),
         "document": pa.array(["x", None, ""]),
         "metadata": pa.array(['{"n":1}', None, "{}"]),
     }
-    return a_delta()._replace(body=parquet(pa.table({k: v for k, v in (good | columns).items() if v is not None})))
+    return a_delta()._replace(body=parquet(pa.table({k: v for k, v in (valid | columns).items() if v is not None})))
 
 
-def test_a_parquet_delta_becomes_rows_with_their_versions() -> None:
+def test_a_parquet_delta_is_read_as_rows_with_versions() -> None:
     name = a_uuid7()
     delta = read(
         a_delta({"a": [1, 2]}, {"b"}, documents={"a": "text"}, metadatas={"a": {"z": 1, "b": True}}, name=name)
@@ -81,7 +81,7 @@ def test_a_parquet_delta_becomes_rows_with_their_versions() -> None:
     ]
 
 
-def test_json_lines_say_the_same_as_parquet() -> None:
+def test_json_lines_and_parquet_give_equal_rows() -> None:
     name = a_uuid7()
     lines = a_jsonl_delta(
         [
@@ -165,7 +165,7 @@ def test_an_empty_delta_is_valid(delta: BuiltDelta) -> None:
         ({"id": pa.array(["a", None, "c"])}, "row 1: id is missing"),
         ({"id": pa.array(["a", "b", ""])}, "row 2: id is empty"),
         ({"id": pa.array([1, 2, 3])}, "the column 'id' is of type int64; it must be a string"),
-        ({"embeding": pa.array([1, 2, 3])}, "the column 'embeding' is unknown; a delta has id, op,"),
+        ({"embeding": pa.array([1, 2, 3])}, "the column 'embeding' is unknown; use only id, op,"),
         ({"op": pa.array(["upsert", "del", "upsert"])}, "row 1 (id 'b'): op is 'del'; it must be 'upsert' or 'delete'"),
         ({"op": pa.array(["upsert", "upsert", "delete"])}, "row 2 (id 'c'): a delete carries nothing but its id"),
         ({"embedding": None}, "row 0 (id 'a'): an upsert needs an embedding"),
@@ -183,14 +183,14 @@ def test_an_empty_delta_is_valid(delta: BuiltDelta) -> None:
         ({"metadata": pa.array([{"a": 1}] * 3)}, "the column 'metadata' is of type struct"),
     ],
 )
-def test_a_bad_table_is_refused_with_its_row_and_id(columns: dict[str, Any], reason: str) -> None:
-    assert refusal(a_table(**columns)).startswith(reason)
+def test_the_reason_against_a_table_names_row_and_id(columns: dict[str, Any], reason: str) -> None:
+    assert reason_of(a_table(**columns)).startswith(reason)
 
 
-def test_text_that_is_not_utf8_is_refused() -> None:
+def test_text_that_is_not_utf8_is_an_error() -> None:
     broken = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 1], np.int32).tobytes()), pa.py_buffer(b"\xff"))
 
-    assert "Invalid UTF8" in refusal(a_delta()._replace(body=parquet(pa.table({"id": broken, "embedding": [[1.0]]}))))
+    assert "Invalid UTF8" in reason_of(a_delta()._replace(body=parquet(pa.table({"id": broken, "embedding": [[1.0]]}))))
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,10 @@ def test_text_that_is_not_utf8_is_refused() -> None:
         ('{"id":"x","embedding":' + "[" * 900 + "]" * 900 + "}", "row 1"),
     ],
 )
-def test_a_bad_line_is_refused_with_its_row_and_id(line: str, reason: str) -> None:
+def test_the_reason_against_a_line_names_row_and_id(line: str, reason: str) -> None:
     body = gzip.compress(('{"id":"a","embedding":[1,2]}\n' + line).encode())
 
-    assert refusal(a_jsonl_delta([])._replace(body=body)).startswith(reason)
+    assert reason_of(a_jsonl_delta([])._replace(body=body)).startswith(reason)
 
 
 def test_blank_lines_are_skipped() -> None:
@@ -243,17 +243,17 @@ def test_gzip_of_several_members_is_one_file() -> None:
         (lambda body: body[:-8] + b"\0" * 8, "is not gzip, or it is damaged"),
     ],
 )
-def test_damaged_gzip_is_refused(change: Any, reason: str) -> None:
+def test_damaged_gzip_is_an_error(change: Any, reason: str) -> None:
     whole = a_jsonl_delta([{"id": str(n), "embedding": [n]} for n in range(50)])
 
-    assert reason in refusal(whole._replace(body=change(whole.body)))
+    assert reason in reason_of(whole._replace(body=change(whole.body)))
 
 
 @pytest.mark.parametrize("change", [lambda b: b"", lambda b: b[:-9], lambda b: b[: len(b) // 2], lambda b: b"no" * 99])
-def test_damaged_parquet_is_refused(change: Any) -> None:
+def test_damaged_parquet_is_an_error(change: Any) -> None:
     whole = a_delta({str(n): [n] for n in range(50)})
 
-    assert "is not Parquet, or it is damaged or cut off" in refusal(whole._replace(body=change(whole.body)))
+    assert "is not Parquet, or it is damaged or cut off" in reason_of(whole._replace(body=change(whole.body)))
 
 
 WHOLE = a_delta({str(n): [n, 1] for n in range(20)}, documents={"1": "x" * 50}, metadatas={"2": {"a": 1}})
@@ -261,21 +261,21 @@ WHOLE = a_delta({str(n): [n, 1] for n in range(20)}, documents={"1": "x" * 50}, 
 
 @given(st.integers(0, len(WHOLE.body) - 1), st.binary(min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
-def test_no_damage_escapes_as_an_unexpected_error(at: int, bits: bytes) -> None:
+def test_damage_never_raises_an_unexpected_error(at: int, bits: bytes) -> None:
     body = WHOLE.body[:at] + bits + WHOLE.body[at + len(bits) :]
     with contextlib.suppress(CorruptDeltaError):
         read(WHOLE._replace(body=body))
 
 
-def test_a_changed_byte_in_our_own_vectors_is_found() -> None:
+def test_a_changed_byte_in_a_written_vector_is_found() -> None:
     rows = DeltaColumns(["a"], np.array([False]), np.array([[1.5, 2.5]], dtype=np.float32), [None], [None])
     body = write_delta(rows, DeltaHeader())
     at = body.index(np.float32(2.5).tobytes())
 
-    assert "damaged" in refusal(a_delta()._replace(body=body[:at] + b"\x01" + body[at + 1 :]))
+    assert "damaged" in reason_of(a_delta()._replace(body=body[:at] + b"\x01" + body[at + 1 :]))
 
 
-def test_a_running_out_of_memory_is_no_proof_against_a_delta(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_does_not_quarantine_a_delta(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_args: object, **_options: object) -> None:
         raise pa.ArrowMemoryError("malloc failed")
 
@@ -296,20 +296,20 @@ def test_a_running_out_of_memory_is_no_proof_against_a_delta(monkeypatch: pytest
     ],
     ids=["gzip", "long text", "one text many times", "long vector", "many rows", "many lines"],
 )
-def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(delta: BuiltDelta) -> None:
+def test_a_small_file_that_unpacks_to_a_huge_one_is_an_error(delta: BuiltDelta) -> None:
     assert len(delta.body) < LIMIT / 10 or "document" in str(delta.body[-2000:])
-    assert "unpacks to" in refusal(delta)
+    assert "unpacks to" in reason_of(delta)
 
 
-def test_one_text_many_times_in_a_column_of_vectors_is_refused_before_it_is_spread_out(
+def test_a_repeated_text_in_the_embedding_column_is_an_error_before_it_is_expanded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(pq, "ParquetFile")
 
-    assert "is of type list<" in refusal(a_table(embedding=pa.array([["x" * 1000] * 900, None, None])))
+    assert "is of type list<" in reason_of(a_table(embedding=pa.array([["x" * 1000] * 900, None, None])))
 
 
-def test_blank_lines_cost_nothing_while_they_are_skipped() -> None:
+def test_skipping_blank_lines_takes_no_memory() -> None:
     delta = a_jsonl_delta([])._replace(body=gzip.compress(b"\n" * LIMIT))
     tracemalloc.start()
     try:
@@ -329,10 +329,10 @@ def test_blank_lines_cost_nothing_while_they_are_skipped() -> None:
         (f"delta/docs/{a_uuid7(NOW + 3700)}.parquet", "ahead of S3's clock"),
         (f"delta/d!/{a_uuid7()}.parquet", "breaks the rule"),
     ],
-    ids=["not a UUIDv7", "unknown suffix", "from the future", "bad collection name"],
+    ids=["not a UUIDv7", "unknown suffix", "from the future", "invalid collection name"],
 )
-def test_a_bad_name_is_refused(key: str, reason: str) -> None:
-    assert reason in refusal(a_delta({"a": [1]})._replace(key=key))
+def test_an_invalid_key_is_an_error(key: str, reason: str) -> None:
+    assert reason in reason_of(a_delta({"a": [1]})._replace(key=key))
 
 
 def test_a_header_shapes_the_collection() -> None:
@@ -341,18 +341,18 @@ def test_a_header_shapes_the_collection() -> None:
     assert read(a_delta({"a": [1]}, header=header)).header == DeltaHeader.model_validate(header)
 
 
-def test_without_a_header_all_is_default() -> None:
+def test_without_a_header_the_defaults_apply() -> None:
     assert read(a_delta({"a": [1]})).header == DeltaHeader()
 
 
 @pytest.mark.parametrize(
     ("header", "field"),
-    [({"format": 2}, "'format'"), ({"space": "L2"}, "'space'"), ({"spcae": "l2"}, "'spcae'"), (["l2"], "it:")],
+    [({"format": 2}, "'format'"), ({"space": "L2"}, "'space'"), ({"spcae": "l2"}, "'spcae'"), (["l2"], "the header:")],
 )
-def test_a_header_that_is_not_understood_is_refused(header: Any, field: str) -> None:
-    reason = refusal(a_delta({"a": [1]}, header=header))
+def test_an_invalid_header_is_an_error_naming_the_field(header: Any, field: str) -> None:
+    reason = reason_of(a_delta({"a": [1]}, header=header))
 
-    assert reason.startswith("the file metadata 'chromadb_compaction' is not understood")
+    assert reason.startswith("the file metadata 'chromadb_compaction' is invalid")
     assert field in reason
 
 
@@ -361,7 +361,7 @@ def test_a_header_that_is_not_understood_is_refused(header: Any, field: str) -> 
         st.tuples(st.text(min_size=1, max_size=3), st.booleans(), st.one_of(st.none(), st.text(max_size=4))), max_size=8
     )
 )
-def test_what_we_write_we_read(rows: list[tuple[str, bool, str | None]]) -> None:
+def test_written_rows_are_read_back(rows: list[tuple[str, bool, str | None]]) -> None:
     deleted = np.array([is_delete for _, is_delete, _ in rows], dtype=np.bool_)
     count = int((~deleted).sum())
     columns = DeltaColumns(

@@ -1,4 +1,4 @@
-"""What becomes of deltas, as it is stored."""
+"""The stored form of the outcomes of deltas."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def test_equal_outcomes_are_packed_to_equal_bytes() -> None:
     assert pack_outcomes(OUTCOMES) == pack_outcomes(list(OUTCOMES))
 
 
-def test_an_unknown_status_is_refused() -> None:
+def test_an_unknown_status_is_an_error() -> None:
     with pytest.raises(ValidationError):
         decode_outcomes(b'[{"key":"k","etag":"e","bytes":1,"status":"lost"}]')

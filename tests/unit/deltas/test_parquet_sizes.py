@@ -1,4 +1,4 @@
-"""What a Parquet file will take is known before anything of it is unpacked, whatever its footer claims."""
+"""The memory that a Parquet file needs is known before it is unpacked, even if its footer is false."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chromadb_compaction.deltas.parquet_sizes import LARGEST_FOOTER, unpacked_by
 from chromadb_compaction.errors import CorruptDeltaError
 from tests.builders import parquet
 
-MUCH = 10**12
+UNLIMITED = 10**12
 
 
 def a_file(**columns: Any) -> bytes:
@@ -33,7 +33,7 @@ def varint(number: int) -> bytes:
 @pytest.mark.parametrize("compression", ["NONE", "SNAPPY", "GZIP", "ZSTD", "BROTLI", "LZ4"])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("dictionary", [True, False])
-def test_no_file_takes_more_than_is_reckoned(compression: Any, version: Any, *, dictionary: bool) -> None:
+def test_no_file_takes_more_memory_than_predicted(compression: Any, version: Any, *, dictionary: bool) -> None:
     numbers = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(6000, dtype=np.float32)), 6)
     table = pa.table({"id": [str(n) for n in range(1000)], "embedding": numbers, "document": ["some text"] * 1000})
     sink = pa.BufferOutputStream()
@@ -47,29 +47,29 @@ def test_no_file_takes_more_than_is_reckoned(compression: Any, version: Any, *, 
         data_page_size=2000,
     )
 
-    assert table.nbytes <= unpacked_bytes(sink.getvalue().to_pybytes(), enough=MUCH) < 10 * table.nbytes
+    assert table.nbytes <= unpacked_bytes(sink.getvalue().to_pybytes(), enough=UNLIMITED) < 10 * table.nbytes
 
 
-def test_a_page_that_says_it_unpacks_to_a_gigabyte_is_believed_over_the_footer() -> None:
+def test_a_page_header_with_a_larger_size_than_the_footer_counts() -> None:
     body = a_file(document=["x" * 5000])
     shape = pq.read_metadata(pa.BufferReader(body))
     at = shape.row_group(0).column(0).dictionary_page_offset
     assert at is not None
-    # Field 1 is the page's type, field 2 what it unpacks to: 5004 bytes.
+    # Field 1 is the page's type, field 2 its uncompressed size: 5004 bytes.
     assert body[at + 2 : at + 5] == b"\x15" + varint(5004)
     hostile = body[: at + 3] + varint(2**30) + body[at + 5 :]
 
-    assert unpacked_bytes(hostile, enough=MUCH) > 2**30
+    assert unpacked_bytes(hostile, enough=UNLIMITED) > 2**30
 
 
-def test_a_footer_too_large_to_be_a_deltas_is_refused_unread() -> None:
+def test_a_footer_too_large_for_a_delta_is_an_error_before_it_is_read() -> None:
     body = a_file(**{"x" * LARGEST_FOOTER: [1]})
 
     with pytest.raises(CorruptDeltaError, match=f"over the limit of {LARGEST_FOOTER}; write fewer, larger row groups"):
-        unpacked_bytes(body, enough=MUCH)
+        unpacked_bytes(body, enough=UNLIMITED)
 
 
-def test_columns_that_overlap_are_refused() -> None:
+def test_overlapping_columns_are_an_error() -> None:
     body = a_file(document=["x" * 60])
     size = int.from_bytes(body[-8:-4], "little")
     chunk = pq.read_metadata(pa.BufferReader(body)).row_group(0).column(0).total_compressed_size
@@ -77,16 +77,16 @@ def test_columns_that_overlap_are_refused() -> None:
     assert footer != body[-8 - size : -8]
 
     with pytest.raises(CorruptDeltaError, match="larger than the file"):
-        unpacked_bytes(body[: -8 - size] + footer + body[-8:], enough=MUCH)
+        unpacked_bytes(body[: -8 - size] + footer + body[-8:], enough=UNLIMITED)
 
 
-def test_counting_stops_once_it_is_enough() -> None:
+def test_counting_stops_above_the_limit() -> None:
     body = a_file(document=[str(n) * 1000 for n in range(100)])
 
-    assert 1000 < unpacked_bytes(body, enough=1000) <= unpacked_bytes(body, enough=MUCH)
+    assert 1000 < unpacked_bytes(body, enough=1000) <= unpacked_bytes(body, enough=UNLIMITED)
 
 
 @pytest.mark.parametrize("footer", [b"", b"\x00", b"\x19", b"\xff" * 30, b"\x1c" * 30, b"\x15\x02\x49\x5c"])
-def test_a_footer_that_makes_no_sense_is_refused(footer: bytes) -> None:
+def test_a_footer_that_makes_no_sense_is_an_error(footer: bytes) -> None:
     with pytest.raises(CorruptDeltaError, match="is not Parquet, or it is damaged or cut off"):
-        unpacked_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1", enough=MUCH)
+        unpacked_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1", enough=UNLIMITED)

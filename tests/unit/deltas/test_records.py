@@ -1,4 +1,4 @@
-"""The rules of one row."""
+"""The rules for one row."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from chromadb_compaction.errors import CorruptDeltaError
         (5, "metadata is a number"),
     ],
 )
-def test_metadata_that_chromadb_refuses_or_changes_is_refused(metadata: object, reason: str) -> None:
+def test_metadata_that_chromadb_refuses_or_changes_is_an_error(metadata: object, reason: str) -> None:
     with pytest.raises(CorruptDeltaError, match=reason):
         check_metadata(metadata)
 
@@ -78,7 +78,7 @@ def test_metadata_has_one_canonical_form(metadata: object, canonical: str | None
 
 
 @given(st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.floats(), st.text(max_size=5)), max_size=4))
-def test_canonical_metadata_is_a_fixed_point(metadata: dict[str, Any]) -> None:
+def test_canonical_metadata_is_not_changed_again(metadata: dict[str, Any]) -> None:
     try:
         canonical = check_metadata(metadata)
     except CorruptDeltaError:
@@ -103,13 +103,13 @@ def test_canonical_metadata_is_a_fixed_point(metadata: dict[str, Any]) -> None:
         ('{"a":"\ud800"}', "lone surrogate"),
     ],
 )
-def test_metadata_text_that_is_not_a_plain_json_object_is_refused(text: str, reason: str) -> None:
+def test_metadata_text_that_is_not_a_flat_json_object_is_an_error(text: str, reason: str) -> None:
     with pytest.raises(CorruptDeltaError, match=reason):
         check_metadata_text(text)
 
 
 @pytest.mark.parametrize("text", ["null", "{}", '{"a":null}'])
-def test_metadata_text_may_hold_nothing(text: str) -> None:
+def test_metadata_text_may_be_empty(text: str) -> None:
     assert check_metadata_text(text) is None
 
 
@@ -117,7 +117,7 @@ def test_metadata_text_may_hold_nothing(text: str) -> None:
     ("value", "reason"),
     [(None, "missing"), ("", "empty"), (5, "id is a number"), (True, "id is a boolean"), ("\udfff", "surrogate")],
 )
-def test_a_bad_id_is_refused(value: object, reason: str) -> None:
+def test_an_invalid_id_is_an_error(value: object, reason: str) -> None:
     with pytest.raises(CorruptDeltaError, match=reason):
         check_id(value)
 
@@ -133,7 +133,7 @@ def test_any_string_is_a_document(value: str | None) -> None:
 
 
 @pytest.mark.parametrize(("value", "reason"), [(5, "document is a number"), ("\ud800", "surrogate")])
-def test_a_bad_document_is_refused(value: object, reason: str) -> None:
+def test_an_invalid_document_is_an_error(value: object, reason: str) -> None:
     with pytest.raises(CorruptDeltaError, match=reason):
         check_document(value)
 
@@ -156,7 +156,7 @@ def test_a_bad_document_is_refused(value: object, reason: str) -> None:
         ({"a": 1}, "is an object"),
     ],
 )
-def test_a_bad_embedding_is_refused(value: object, reason: str) -> None:
+def test_an_invalid_embedding_is_an_error(value: object, reason: str) -> None:
     with pytest.raises(CorruptDeltaError, match=reason):
         check_embedding(value)
 
@@ -172,23 +172,23 @@ def test_a_zero_vector_is_accepted() -> None:
     assert check_embedding([0, 0]).tolist() == [0.0, 0.0]
 
 
-def test_a_bad_matrix_names_the_row_it_speaks_of() -> None:
+def test_the_error_about_a_matrix_names_the_row() -> None:
     with pytest.raises(CorruptDeltaError, match=r"^row 7 \(id 'h'\): embedding holds infinity$"):
         narrow_rows(np.array([[1.0, 2.0], [math.inf, 1.0]]), "abcdefgh", [3, 7])
 
 
-def test_a_vector_whose_square_overflows_float32_cannot_have_a_cosine() -> None:
+def test_a_vector_whose_square_overflows_float32_is_an_error_for_cosine() -> None:
     vectors = np.array([[1, 1], [3e19, 0]], dtype=np.float32)
 
     with pytest.raises(CorruptDeltaError, match=r"^row 1 \(id 'b'\): .*cosine"):
         check_cosine_lengths(vectors, ["a", "b"])
 
 
-def test_ordinary_vectors_have_a_cosine() -> None:
+def test_ordinary_vectors_are_valid_for_cosine() -> None:
     check_cosine_lengths(np.array([[1, 1], [0, 0], [1e19, 0]], dtype=np.float32), ["a", "b", "c"])
 
 
-def test_a_column_check_names_row_and_id() -> None:
+def test_the_error_about_a_column_names_row_and_id() -> None:
     with pytest.raises(CorruptDeltaError, match=r"^row 1 \(id 'b'\): document is a number, not a string$"):
         check_each(check_document, ["x", 5], ["a", "b"])
 

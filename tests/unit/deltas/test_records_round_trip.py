@@ -1,4 +1,4 @@
-"""What records.py accepts, a real ChromaDB collection gives back unchanged."""
+"""Every row that records.py accepts comes back unchanged from a real ChromaDB collection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def collection(client: Any) -> chromadb.Collection:
 
 @pytest.fixture(scope="module")
 def by_space(client: Any) -> dict[Space, chromadb.Collection]:
-    """One collection a space, of three dimensions, flushed so often that reads come from the index too."""
+    """One collection a space, of three dimensions, flushed so often that reads also come from the index."""
     return {
         space: client.create_collection(
             f"vectors-{space}",
@@ -66,7 +66,7 @@ def by_space(client: Any) -> dict[Space, chromadb.Collection]:
 
 @given(metadatas, st.one_of(st.none(), st.text(max_size=20)), st.text(max_size=8))
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_what_is_accepted_is_read_back_as_it_was_written(
+def test_an_accepted_row_is_read_back_as_it_was_written(
     collection: chromadb.Collection, metadata: dict[str, Any], document: str | None, name: str
 ) -> None:
     try:

@@ -23,7 +23,6 @@ from chromadb_compaction.layout import (
 from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.rows.runs import decode_run
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.merge_batch import merge_batch
@@ -31,6 +30,7 @@ from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7
 from tests.fakes.leases import InMemoryLeaseStore
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.queue import InMemoryDeltaQueue
+from tests.runs import decode_run
 
 
 class Disk(NamedTuple):
@@ -198,7 +198,7 @@ def test_a_vector_that_cosine_would_turn_into_nan_is_quarantined(services: Servi
     far = a_delta({"a": [1, 1], "b": [1e30, 1]}, {"c"})
 
     assert merge(services, far, space="cosine").quarantined == 1
-    assert reason_for(services, far).startswith("row 1 (id 'b'): embedding is too long a vector for cosine")
+    assert reason_for(services, far).startswith("row 1 (id 'b'): embedding is too long for cosine")
 
 
 def test_the_same_vector_is_merged_for_other_distances(services: Services) -> None:
