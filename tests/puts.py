@@ -12,8 +12,9 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.cli.sources import files
-from chromadb_compaction.cli.sources.files import RecordFiles, Source
-from chromadb_compaction.cli.sources.transfer import How, Transfer
+from chromadb_compaction.cli.sources.files import RecordFiles
+from chromadb_compaction.cli.sources.records import RecordSource
+from chromadb_compaction.cli.sources.transfer import PutOptions, Transfer
 from chromadb_compaction.client import writer
 from chromadb_compaction.deltas.formats import read_delta
 from tests.fakes.services import Fakes, new_fakes
@@ -45,11 +46,11 @@ def put(fakes: Fakes, source: Path, **options: Any) -> Transfer:
     return put_source(fakes, RecordFiles([source], "docs"), source.parent / "journals", **options)
 
 
-def put_source(fakes: Fakes, source: Source, journals: Path, **options: Any) -> Transfer:
-    with closing(Transfer(source, fakes.services, How(journals, **options))) as running:
+def put_source(fakes: Fakes, source: RecordSource, journals: Path, **options: Any) -> Transfer:
+    with closing(Transfer(source, fakes.services, PutOptions(journals, **options))) as running:
         for _ in running.run():
             pass
-        running.forget()
+        running.discard_journal()
     return running
 
 
@@ -57,7 +58,7 @@ def stop(fakes: Fakes, source: Path, *, stored: int) -> None:
     stop_source(fakes, RecordFiles([source], "docs"), source.parent / "journals", stored=stored)
 
 
-def stop_source(fakes: Fakes, source: Source, journals: Path, *, stored: int) -> None:
+def stop_source(fakes: Fakes, source: RecordSource, journals: Path, *, stored: int) -> None:
     """Start a put and kill it when it has stored `stored` deltas, before it records the last one."""
 
     def kill(call: str, _key: str) -> None:

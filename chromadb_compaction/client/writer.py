@@ -1,4 +1,4 @@
-"""Writing deltas from any Python program."""
+"""`DeltaWriter`: write deltas from any Python program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from uuid import UUID
 
 import uuid_utils
@@ -23,41 +23,50 @@ from chromadb_compaction.errors import CompactionError, CorruptDeltaError, Inval
 from chromadb_compaction.layout import check_collection_name, delta_key
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotification, DeltaQueue, ObjectStore
-from chromadb_compaction.settings import Settings, load_settings
+from chromadb_compaction.settings import MEBIBYTE, Settings, load_settings
 
-MEBIBYTE = 1024 * 1024
 TARGET_BYTES = 7 * MEBIBYTE // 2
-"""Where a file is cut: within the 1-5 MB that suit S3, a batch of 100 and a Lambda's memory."""
+"""The size of a file: within the 1-5 MB that suit S3, a batch of 100 and a Lambda's memory."""
 
 MOST_BYTES = 19 * MEBIBYTE // 4
-"""Rows up to this stay together, so that of more than one file none is below 1 MB, even the last."""
+"""Up to this size rows are not split, so that of several files none is below 1 MB, not even the last."""
 
 log = logging.getLogger(__name__)
 
 
-class _Outgoing(NamedTuple):
-    key: str
-    body: bytes
-    rows: int
-
-
 class DeltaWriter:
-    """Buffers rows per collection and writes them as delta files.
+    """Buffers rows per collection, writes them as delta files, and notifies the queue.
 
-    >>> with DeltaWriter() as writer:
+    >>> with DeltaWriter(bucket="chromadb-vectors-prod-123456789012", space="cosine") as writer:
     ...     writer.upsert("docs", ["a", "b"], embeddings, documents=["first", "second"])
     ...     writer.delete("docs", ["c"])
 
-    Every row is checked when it is given, so an InvalidRequestError names the row of that very call and
-    nothing of the call is buffered. A file is written as soon as a collection has nearly 5 MB of rows, and what
-    is left at the end of the `with` block, or by `flush`. Files of one writer are ordered as its calls were: of
-    two rows with one id, the later call wins. Across writers the later *written* file wins.
+    A file is written as soon as a collection has nearly 5 MB of rows. The rest is written by `flush`, or at the end of
+    the `with` block. If the block ends with an exception, the rest is dropped; written files stay.
 
-    If the block ends by an exception, what is still buffered is dropped: files already written stay. Use one
-    writer per thread.
+    Files of one writer are ordered like its calls: of two rows with one id, the later call wins. Between writers, the
+    file that is written later wins. Use one writer per thread.
+
+    Args:
+        settings: The settings. None: those of the environment (CHROMADB_BUCKET, DELTA_QUEUE_URL, ...).
+        bucket: The bucket. None: that of the settings.
+        queue_url: The queue to notify. None: that of the settings. Without any, nothing is notified, and the next
+            scheduled compaction finds the deltas.
+        space: The distance of a new collection: l2 (the default), cosine or ip.
+        embedding_function: The name of a new collection's embedding function.
+        producer: The name of this program. Each delta carries it, for people.
+        dimension: The length that every embedding must have. None: that of the collection's first embedding here. A
+            delta that does not fit the published collection is quarantined when it is merged.
+        early: False writes nothing before `flush`, for callers that need all of several calls or nothing.
+        objects: The store to use. None: a new S3 client.
+        queue: The queue to use. None: a new SQS client, or no queue if `objects` is given.
+
+    Raises:
+        ConfigurationError: A setting is missing or invalid.
+        InvalidRequestError: `space` or `embedding_function` is invalid.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a fact of its own, given by name
+    def __init__(  # noqa: PLR0913 - each is a separate fact, passed by name
         self,
         settings: Settings | None = None,
         *,
@@ -71,14 +80,6 @@ class DeltaWriter:
         objects: ObjectStore | None = None,
         queue: DeltaQueue | None = None,
     ) -> None:
-        """Take the bucket and queue from the arguments, else from `settings`, else from the environment.
-
-        `space` and `embedding_function` shape a collection when its first delta is merged, and `producer` is a
-        name for people. Every embedding must have `dimension`, if given; without it the first embedding decides
-        here, and what does not fit the published collection is quarantined when it is merged. `early` False
-        writes nothing before `flush`, for whoever wants all of several calls or nothing. Without a queue no bell
-        is rung: the next scheduled compaction finds the deltas.
-        """
         self._settings = _settings(settings, bucket, queue_url)
         self._header = _header(space, embedding_function, producer)
         if objects is None:
@@ -90,7 +91,7 @@ class DeltaWriter:
         self._dimension = dimension
         self._early = early
         self._buffers: dict[str, RowBuffer] = {}
-        self._outbox: list[_Outgoing] = []
+        self._outbox: list[tuple[DeltaNotification, bytes]] = []
         self._unannounced: list[DeltaNotification] = []
         self._last_id = UUID(int=0)
         self.written: list[str] = []
@@ -109,28 +110,40 @@ class DeltaWriter:
         self,
         collection: str,
         ids: Sequence[str],
-        embeddings: Any,  # noqa: ANN401 - whatever numpy makes a matrix of
+        embeddings: Any,  # noqa: ANN401 - anything that numpy can make a matrix of
         documents: Sequence[str | None] | None = None,
         metadatas: Sequence[dict[str, Any] | None] | None = None,
     ) -> None:
-        """Insert or replace whole records: a document or metadata key that is not given is gone afterwards.
+        """Insert or replace whole records. A document or metadata key that is not given is removed.
 
-        `embeddings` is a numpy array of shape (rows, dimension), or a list of lists of numbers.
+        Args:
+            collection: The name of the collection.
+            ids: The ids of the records.
+            embeddings: A numpy array of shape (rows, dimension), or a list of lists of numbers.
+            documents: One text or None for each id. None: no documents.
+            metadatas: One dictionary or None for each id. None: no metadata.
+
+        Raises:
+            InvalidRequestError: A row is invalid; the message names it. Nothing of this call is buffered.
+            TransientStorageError: A file could not be written. It stays buffered: call `flush`.
         """
         self._add(collection, lambda: upserts_of(ids, embeddings, documents, metadatas))
 
     def delete(self, collection: str, ids: Sequence[str]) -> None:
-        """Delete records. Ids that do not exist are remembered as deleted, so that older upserts stay out."""
+        """Delete records. An id that does not exist is remembered as deleted, so that an older upsert stays out.
+
+        Raises the same errors as `upsert`.
+        """
         self._add(collection, lambda: deletes_of(ids))
 
     def flush(self) -> list[str]:
-        """Write everything buffered and return the keys of this flush's files.
+        """Write everything that is buffered, and return the keys of the files.
 
-        If it raises TransientStorageError, call it again: the same files are then written under the same names.
+        If it raises TransientStorageError, call it again: it then writes the same files under the same keys.
         """
         before = len(self.written)
         for collection, buffer in self._buffers.items():
-            self._enclose(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=True))
+            self._encode(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=True))
         self._send()
         return self.written[before:]
 
@@ -143,46 +156,52 @@ class DeltaWriter:
             buffer = self._buffers.setdefault(collection, RowBuffer(self._dimension))
             buffer.extend(rows)
         except CorruptDeltaError as error:
-            raise InvalidRequestError(f"{error}; nothing of this call was taken") from error
+            raise InvalidRequestError(
+                f"{error.message}; nothing of this call was taken", next_step=error.next_step
+            ) from error
         if self._early:
-            self._enclose(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=False))
+            self._encode(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=False))
             self._send()
 
-    def _enclose(self, collection: str, pieces: list[DeltaColumns]) -> None:
-        """Put one file for each piece into the outbox."""
+    def _encode(self, collection: str, pieces: list[DeltaColumns]) -> None:
+        """Add one file for each piece to the outbox."""
         for rows in pieces:
             key = delta_key(collection, str(self._next_id()), prefix=self._settings.delta_prefix)
-            self._outbox.append(_Outgoing(key, write_delta(rows, self._header), len(rows.ids)))
+            body = write_delta(rows, self._header)
+            self._outbox.append((DeltaNotification(key, len(rows.ids), len(body)), body))
 
     def _next_id(self) -> UUID:
-        """Return a fresh UUIDv7, later than the last even if the clock has been set back."""
+        """Return a new UUIDv7, later than the last one even if the clock was set back."""
         self._last_id = max(UUID(int=uuid_utils.uuid7().int), UUID(int=self._last_id.int + 1))
         return self._last_id
 
     def _send(self) -> None:
-        """Store what waits in the outbox, oldest first, then ring the bell for what is safe."""
+        """Write the files of the outbox, oldest first, then notify the queue of those in the bucket."""
         try:
             while self._outbox:
-                key, body, rows = self._outbox[0]
-                self._objects.put(key, body)
+                notice, body = self._outbox[0]
+                self._write(notice.key, body)
                 self._outbox.pop(0)
-                self.written.append(key)
-                self._stored(DeltaNotification(key, rows, len(body)))
+                self.written.append(notice.key)
+                self._after_write(notice)
         finally:
-            self._announce()
+            self._notify()
 
-    def _stored(self, notice: DeltaNotification) -> None:
-        """Take note of a file that is safe in the bucket from now on."""
+    def _write(self, key: str, body: bytes) -> None:
+        self._objects.put(key, body)
+
+    def _after_write(self, notice: DeltaNotification) -> None:
+        """Record a file that is now in the bucket."""
         self._unannounced.append(notice)
 
-    def _announce(self) -> None:
+    def _notify(self) -> None:
         notices, self._unannounced = self._unannounced, []
         if self._queue is None or not notices:
             return
         try:
             self._queue.notify(notices)
         except (CompactionError, BotoCoreError, ClientError) as error:
-            message = f"{len(notices)} deltas are safe in S3, but the queue was not told: {error}"
+            message = f"{len(notices)} deltas are safe in S3, but the queue was not notified: {error}"
             log.warning(message)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.client import open_directory
-from chromadb_compaction.cli.sources import chroma_places
+from chromadb_compaction.cli.sources import chroma_collections
 from chromadb_compaction.client import writer
 from chromadb_compaction.local.server import free_port
 from tests.e2e.chroma_server import ChromaServer, chroma_server
@@ -29,7 +29,7 @@ def cli(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     """The command line, with small deltas and pages."""
     monkeypatch.setattr(writer, "TARGET_BYTES", 2_000)
     monkeypatch.setattr(writer, "MOST_BYTES", 2_500)
-    monkeypatch.setattr(chroma_places, "PAGE_ROWS", 10)
+    monkeypatch.setattr(chroma_collections, "PAGE_ROWS", 10)
     return command_line(stack, monkeypatch, capsys)
 
 
@@ -81,7 +81,7 @@ def test_a_servers_collections_are_put_and_compacted(
 def test_a_server_that_dies_in_the_middle_is_gone_on_with_once_it_is_back(
     cli: Cli, stack: Stack, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, port = chroma_places._page, free_port()
+    read, port = chroma_collections._page, free_port()
 
     with chroma_server(directory, port=port) as first:
 
@@ -90,9 +90,9 @@ def test_a_server_that_dies_in_the_middle_is_gone_on_with_once_it_is_back(
                 first.kill()
             return read(collection, limit, offset)
 
-        monkeypatch.setattr(chroma_places, "_page", read_until_it_dies)
+        monkeypatch.setattr(chroma_collections, "_page", read_until_it_dies)
         died = cli("put", first.url, "-c", "many", "--as", "ours")
-    monkeypatch.setattr(chroma_places, "_page", read)
+    monkeypatch.setattr(chroma_collections, "_page", read)
     with chroma_server(directory, port=port) as second:
         done = cli("put", second.url, "-c", "many", "--as", "ours", "--json")
 
@@ -107,14 +107,14 @@ def test_a_server_that_dies_in_the_middle_is_gone_on_with_once_it_is_back(
 def test_records_deleted_while_a_server_is_read_are_told_of(
     cli: Cli, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = chroma_places._page
+    read = chroma_collections._page
 
     def read_while_others_delete(collection: Any, limit: int, offset: int) -> Any:
         if offset == 60:
             collection.delete(ids=["id-5"])
         return read(collection, limit, offset)
 
-    monkeypatch.setattr(chroma_places, "_page", read_while_others_delete)
+    monkeypatch.setattr(chroma_collections, "_page", read_while_others_delete)
     with chroma_server(directory) as server:
         ended = cli("put", server.url, "-c", "many")
 
@@ -125,13 +125,13 @@ def test_records_deleted_while_a_server_is_read_are_told_of(
 def test_records_added_while_a_server_is_read_do_not_disturb(
     cli: Cli, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = chroma_places._page
+    read = chroma_collections._page
 
     def read_while_others_add(collection: Any, limit: int, offset: int) -> Any:
         collection.upsert(ids=[f"new-{offset}"], embeddings=np.ones((1, 4), dtype=np.float32))
         return read(collection, limit, offset)
 
-    monkeypatch.setattr(chroma_places, "_page", read_while_others_add)
+    monkeypatch.setattr(chroma_collections, "_page", read_while_others_add)
     with chroma_server(directory) as server:
         ended = cli("put", server.url, "-c", "many", "--json")
 

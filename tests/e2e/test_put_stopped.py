@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 # The command line, with small deltas, which kills itself once it has stored as many as it is told to.
 PROGRAM = """
 import os, signal, sys
-from chromadb_compaction import writer
+from chromadb_compaction.client import writer
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.cli.app import run
 

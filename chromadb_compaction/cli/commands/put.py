@@ -19,8 +19,8 @@ from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
 if TYPE_CHECKING:
-    from chromadb_compaction.cli.sources.chroma_places import Place
-    from chromadb_compaction.cli.sources.files import Source
+    from chromadb_compaction.cli.sources.chroma_instances import ChromaInstance
+    from chromadb_compaction.cli.sources.records import RecordSource
     from chromadb_compaction.cli.sources.transfer import Transfer
 
 Sources = Annotated[
@@ -78,14 +78,14 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.sources.journal import journal_directory
-    from chromadb_compaction.cli.sources.transfer import How, Transfer
+    from chromadb_compaction.cli.sources.transfer import PutOptions, Transfer
 
     services = clients.services()
-    how = How(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
+    options = PutOptions(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
     with ExitStack() as stack:
         places = _Places(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
         found = _sources(sources, collection or [], new_name, places)
-        transfers = [stack.enter_context(closing(Transfer(source, services, how))) for source in found]
+        transfers = [stack.enter_context(closing(Transfer(source, services, options))) for source in found]
         _run(transfers, quiet=as_json)
     if as_json:
         print_json(_as_json(transfers, dry_run=dry_run))
@@ -102,8 +102,8 @@ class _Places:
         self._headers = headers
         self._database = database
 
-    def open(self, location: str) -> Place:
-        from chromadb_compaction.cli.sources.chroma_places import chroma_directory, chroma_server
+    def open(self, location: str) -> ChromaInstance:
+        from chromadb_compaction.cli.sources.chroma_instances import chroma_directory, chroma_server
 
         if _is_url(location):
             return chroma_server(location, self._headers, self._database)
@@ -112,11 +112,11 @@ class _Places:
 
 def _sources(
     locations: Sequence[str], collections: Sequence[str], new_name: str | None, places: _Places
-) -> list[Source]:
+) -> list[RecordSource]:
     """Return the sources in their order, files that stand side by side as one."""
     from chromadb_compaction.cli.sources.files import RecordFiles
 
-    found: list[Source] = []
+    found: list[RecordSource] = []
     for is_chroma, group in groupby(locations, key=lambda location: _is_url(location) or Path(location).is_dir()):
         if is_chroma:
             for location in group:
@@ -128,8 +128,8 @@ def _sources(
     return found
 
 
-def _chroma_sources(place: Place, collections: Sequence[str], new_name: str | None) -> Iterator[Source]:
-    from chromadb_compaction.cli.sources.chroma_places import ChromaCollection
+def _chroma_sources(place: ChromaInstance, collections: Sequence[str], new_name: str | None) -> Iterator[RecordSource]:
+    from chromadb_compaction.cli.sources.chroma_collections import ChromaCollection
 
     names = place.names(collections)
     if new_name is not None and len(names) > 1:
@@ -151,7 +151,7 @@ def _run(transfers: Sequence[Transfer], *, quiet: bool) -> None:
             for size in transfer.run():
                 bar.update(task, advance=size, total=transfer.source.size)
     for transfer in transfers:
-        transfer.forget()
+        transfer.discard_journal()
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def _tell(transfers: Sequence[Transfer], *, dry_run: bool) -> None:
         verb = "Would write" if dry_run else "Wrote"
         wrote = f"{verb} {counted(transfer.records, 'record')} as {deltas} to {transfer.source.collection}"
         before = transfer.records_before
-        earlier = f", after the {counted(before, 'record')} that were put on {transfer.began}" if before else ""
+        earlier = f", after the {counted(before, 'record')} that were put on {transfer.started}" if before else ""
         out.print(f"{wrote}{earlier}.")
     if any(transfer.deltas for transfer in transfers) and not dry_run:
         note("Merge them now: chromadb-compaction compact --wait")

@@ -1,9 +1,16 @@
-"""What a `put` has written so far, kept on this machine, so that one that was stopped goes on where it stopped.
+"""The journal of a `put`: which deltas it has written. It is kept on this machine, so that a stopped put can continue.
 
-A journal is a file of JSON lines: first the name of the first delta, from which those of all others follow, then
-one line for each delta that is safe in the bucket. Since a delta's rows and its name both follow from its number, the
-one whose line a crash has cut off is written again as the same object. All names carry the time at which the put
-began: whatever others have written since is newer, however late the put is finished.
+A journal is a file of JSON lines. The protocol:
+
+1. Begin: write the first line. It has the name of delta 0, a UUIDv7 of this moment; delta n is named that plus n.
+2. For each delta: write it to the bucket, then append its line and sync the file.
+3. After all deltas: remove the journal.
+
+A put that finds a journal continues it: it skips the records of the deltas that have a line, and goes on with step 2.
+A crash within step 2 leaves a delta without a line, or with half a line, which is ignored. That delta is written again.
+Its name and its rows depend only on its number, so it is the same object.
+
+All names have the time of step 1. So whatever others write after that is newer, however late the put finishes.
 """
 
 from __future__ import annotations
@@ -14,14 +21,14 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, Self
+from typing import IO, Literal, Self
 from uuid import UUID
 
 import numpy as np
 import uuid_utils
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from chromadb_compaction.cli.sources.files import Rows
+from chromadb_compaction.cli.sources.records import Records
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
@@ -30,16 +37,16 @@ class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Begun(_Line):
-    """The first line."""
+class JournalHeader(_Line):
+    """The first line. `first` is the name of delta 0."""
 
     format: Literal[1] = 1
     put: str
     first: UUID
 
 
-class Written(_Line):
-    """A delta that is safe. `digest` is that of all the put's records up to the delta's last."""
+class WrittenDelta(_Line):
+    """The line of a delta in the bucket. `digest` covers all records of the put up to the delta's last one."""
 
     key: str
     rows: int
@@ -47,19 +54,20 @@ class Written(_Line):
 
 
 class Journal:
-    """One journal, held by this process alone. Without a file it is kept in memory."""
+    """One journal. Its file is locked for this process. Without a file it is in memory only."""
 
-    def __init__(self, begun: Begun, written: Iterable[Written] = (), file: IO[bytes] | None = None) -> None:
-        self._begun = begun
+    def __init__(
+        self, header: JournalHeader, written: Iterable[WrittenDelta] = (), file: IO[bytes] | None = None
+    ) -> None:
+        self._header = header
         self._file = file
         self.written = list(written)
 
     @classmethod
     def open(cls, directory: Path, put: Sequence[str], *, restart: bool = False) -> Self:
-        """Take up the journal of the put that the words `put` stand for, or begin one.
+        """Open the journal of the put that the words `put` identify, or begin one. `restart` always begins.
 
-        `restart` begins it anew in any case. Raises InvalidRequestError when it is in use, and
-        ConfigurationError when it cannot be kept.
+        Raises InvalidRequestError if the put is running, and ConfigurationError if the file cannot be opened.
         """
         path = _path(directory, put)
         try:
@@ -67,76 +75,76 @@ class Journal:
             file = path.open("a+b")
         except OSError as error:
             raise ConfigurationError(
-                f"{path}, where to note what is written, cannot be opened: {error.strerror}; set XDG_STATE_HOME"
-                " to a directory that can"
+                f"the journal {path} cannot be opened: {error.strerror}",
+                next_step="set XDG_STATE_HOME to a writable directory",
             ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
-            raise InvalidRequestError("this put is under way already; wait for it to end") from error
-        begun, written, whole = _read(file)
-        if begun is not None and not restart:
+            raise InvalidRequestError("this put is already running", next_step="wait until it ends") from error
+        header, written, whole = _read(file)
+        if header is not None and not restart:
             file.truncate(whole)
-            return cls(begun, written, file)
-        journal = cls(_begun(put), file=file)
+            return cls(header, written, file)
+        journal = cls(_new_header(" ".join(put)), file=file)
         journal.begin()
         return journal
 
     @classmethod
     def peek(cls, directory: Path, put: Sequence[str], *, restart: bool = False) -> Self:
-        """Return what `open` would, in memory: what is noted in it goes no further."""
+        """Return the journal that `open` would return, in memory only."""
         path = _path(directory, put)
         if restart or not path.exists():
-            return cls(_begun(put))
+            return cls(_new_header(" ".join(put)))
         with path.open("rb") as file:
-            begun, written, _ = _read(file)
-        return cls(begun or _begun(put), written)
+            header, written, _ = _read(file)
+        return cls(header or _new_header(" ".join(put)), written)
 
     @property
-    def began(self) -> float:
-        """When the put began, in Unix seconds."""
-        return uuid7_seconds(self._begun.first)
+    def started_at(self) -> float:
+        """The time of step 1, in Unix seconds."""
+        return uuid7_seconds(self._header.first)
 
     @property
     def rows(self) -> int:
-        """How many of the source's first records are safe."""
+        """The number of records that are in the bucket: the first ones of the source."""
         return sum(line.rows for line in self.written)
 
     @property
     def digest(self) -> str | None:
-        """The digest of these records, if there are any."""
+        """The digest of these records. None if there are none."""
         return self.written[-1].digest if self.written else None
 
     def name(self, number: int) -> UUID:
-        """Return the name of delta `number`; a later one's is later."""
-        return UUID(int=self._begun.first.int + number)
+        """Return the name of delta `number`."""
+        return UUID(int=self._header.first.int + number)
 
     def begin(self) -> None:
-        """Make this the moment at which the put begins, with nothing written."""
-        self._begun = self._begun.model_copy(update={"first": _fresh_name()})
+        """Do step 1, now: drop all lines and write a new first one."""
+        self._header = _new_header(self._header.put)
         self.written.clear()
         if self._file is not None:
             self._file.truncate(0)
-        self._note(self._begun)
+        self._append(self._header)
 
-    def append(self, line: Written) -> None:
-        """Note that a delta is safe."""
-        self._note(line)
+    def record(self, line: WrittenDelta) -> None:
+        """Do the second half of step 2, for a delta that is in the bucket."""
+        self._append(line)
         self.written.append(line)
 
     def close(self) -> None:
-        """Leave it for the next run."""
+        """Close and unlock the file. The next put continues."""
         if self._file is not None:
             self._file.close()
 
     def remove(self) -> None:
-        """End it: everything is written."""
+        """Do step 3."""
         if self._file is not None:
             Path(self._file.name).unlink(missing_ok=True)
         self.close()
 
-    def _note(self, line: _Line) -> None:
+    def _append(self, line: _Line) -> None:
         if self._file is not None:
             self._file.write(line.model_dump_json().encode() + b"\n")
             self._file.flush()
@@ -144,7 +152,7 @@ class Journal:
 
 
 def journal_directory() -> Path:
-    """Return where journals stand: the user's state directory."""
+    """Return the directory of all journals, in the user's state directory."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "chromadb-compaction" / "put"
 
@@ -153,55 +161,42 @@ def _path(directory: Path, put: Sequence[str]) -> Path:
     return directory / f"{hashlib.sha256(repr(tuple(put)).encode()).hexdigest()[:32]}.jsonl"
 
 
-def _begun(put: Sequence[str]) -> Begun:
-    return Begun(put=" ".join(put), first=_fresh_name())
+def _new_header(put: str) -> JournalHeader:
+    return JournalHeader(put=put, first=UUID(int=uuid_utils.uuid7().int))
 
 
-def _fresh_name() -> UUID:
-    return UUID(int=uuid_utils.uuid7().int)
-
-
-def _read(file: IO[bytes]) -> tuple[Begun | None, list[Written], int]:
-    """Return what stands in a journal, and how many bytes that is: the last line may be cut off by a crash."""
+def _read(file: IO[bytes]) -> tuple[JournalHeader | None, list[WrittenDelta], int]:
+    """Return the lines of a journal, and their bytes without a last line that a crash has cut off."""
     file.seek(0)
-    begun, written, whole = None, [], 0
+    header, written, whole = None, [], 0
     for line in file:
         if not line.endswith(b"\n"):
             break
         try:
-            if begun is None:
-                begun = Begun.model_validate_json(line)
+            if header is None:
+                header = JournalHeader.model_validate_json(line)
             else:
-                written.append(Written.model_validate_json(line))
+                written.append(WrittenDelta.model_validate_json(line))
         except ValidationError:
             break
         whole += len(line)
-    return begun, written, whole
+    return header, written, whole
 
 
 class RowDigests:
-    """Goes through a source's records in order. How they are cut into pieces makes no difference."""
+    """The running digest of a source's records, in their order. It does not depend on how they are grouped."""
 
     def __init__(self) -> None:
         self._last = b""
 
-    def after(self, rows: Rows) -> list[str]:
+    def after(self, records: Records) -> list[str]:
         """Return the digest after each of the next records."""
         digests = []
-        for row in zip(rows.ids, rows.deleted, rows.embeddings, rows.documents, rows.metadatas, strict=True):
-            self._last = hashlib.blake2b(self._last + _bytes(*row), digest_size=16).digest()
+        for row_id, deleted, embedding, document, metadata in zip(*records[:-1], strict=True):
+            # Sorted, because ChromaDB returns the metadata of a record in a different order each time.
+            text = json.dumps([row_id, deleted, document, metadata], sort_keys=True, default=repr).encode()
+            vector = embedding.tobytes() if isinstance(embedding, np.ndarray) else repr(embedding).encode()
+            content = b"%d %b%b" % (len(text), text, vector)
+            self._last = hashlib.blake2b(self._last + content, digest_size=16).digest()
             digests.append(self._last.hex())
         return digests
-
-
-def _bytes(
-    row_id: str,
-    deleted: bool,  # noqa: FBT001 - columns of a row, in their order
-    embedding: Any,  # noqa: ANN401 - a row of a matrix, a list, or nothing
-    document: str | None,
-    metadata: dict[str, Any] | None,
-) -> bytes:
-    # Sorted: ChromaDB gives a record's metadata in another order each time.
-    text = json.dumps([row_id, deleted, document, metadata], sort_keys=True, default=repr).encode()
-    vector = embedding.tobytes() if isinstance(embedding, np.ndarray) else repr(embedding).encode()
-    return b"%d %b%b" % (len(text), text, vector)

@@ -1,4 +1,4 @@
-"""A DeltaWriter that can be taken up where an earlier one was stopped."""
+"""The DeltaWriter of `put`: it follows the protocol of the journal."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Iterable
 from uuid import UUID
 
-from chromadb_compaction.cli.sources.journal import Journal, Written
+from chromadb_compaction.cli.sources.journal import Journal, WrittenDelta
 from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotification, Services
 
 
 class ResumableWriter(DeltaWriter):
-    """A DeltaWriter whose files have the names that the journal gives, and are noted there.
+    """A DeltaWriter that takes the names of its deltas from a journal, and records them there once they are written.
 
-    With `dry_run` it makes and checks the files, notes them, and stores none.
+    With `dry_run` it makes and records them, but writes nothing to the bucket.
     """
 
     def __init__(
@@ -31,34 +31,30 @@ class ResumableWriter(DeltaWriter):
         super().__init__(
             services.settings,
             objects=services.objects,
-            queue=services.queue if services.settings.delta_queue_url else None,
+            queue=services.queue if services.settings.delta_queue_url and not dry_run else None,
             space=space,
             embedding_function=embedding_function,
             dimension=dimension,
             producer="chromadb-compaction put",
         )
         self._journal = journal
-        self._named = len(journal.written)
+        self._next_number = len(journal.written)
         self._digests: deque[str] = deque()
         self._dry_run = dry_run
 
     def expect(self, digests: Iterable[str]) -> None:
-        """Take the digests of the rows that come next."""
+        """Take the digests of the next rows, before the rows are upserted or deleted."""
         self._digests.extend(digests)
 
     def _next_id(self) -> UUID:
-        self._named += 1
-        return self._journal.name(self._named - 1)
+        self._next_number += 1
+        return self._journal.name(self._next_number - 1)
 
-    def _send(self) -> None:
+    def _write(self, key: str, body: bytes) -> None:
         if not self._dry_run:
-            super()._send()
-            return
-        for key, body, rows in self._outbox:
-            self._stored(DeltaNotification(key, rows, len(body)))
-        self._outbox.clear()
+            super()._write(key, body)
 
-    def _stored(self, notice: DeltaNotification) -> None:
+    def _after_write(self, notice: DeltaNotification) -> None:
         digest = [self._digests.popleft() for _ in range(notice.rows)][-1]
-        self._journal.append(Written(key=notice.key, rows=notice.rows, digest=digest))
-        super()._stored(notice)
+        self._journal.record(WrittenDelta(key=notice.key, rows=notice.rows, digest=digest))
+        super()._after_write(notice)

@@ -1,4 +1,4 @@
-"""DeltaWriter: what any Python program writes deltas with."""
+"""DeltaWriter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
 from chromadb_compaction.ports import DeltaQueue
+from chromadb_compaction.settings import MEBIBYTE
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.queue import InMemoryDeltaQueue
-
-MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_rows_are_written_in_the_order_of_the_calls(objects: InMemoryObjectStore
     assert delta.table["metadata"].to_pylist() == [None, '{"n":1}', None, None]
 
 
-def test_each_collection_has_files_of_its_own(objects: InMemoryObjectStore) -> None:
+def test_each_collection_has_its_own_files(objects: InMemoryObjectStore) -> None:
     with a_writer(objects) as writer:
         writer.upsert("docs", ["a"], [[1]])
         writer.upsert("notes", ["a"], [[1, 2]])
@@ -64,7 +63,7 @@ def test_each_collection_has_files_of_its_own(objects: InMemoryObjectStore) -> N
     assert [delta.collection for delta in written(objects)] == ["docs", "notes"]
 
 
-def test_the_header_says_what_the_collection_is_to_be(objects: InMemoryObjectStore) -> None:
+def test_the_header_has_the_settings_of_a_new_collection(objects: InMemoryObjectStore) -> None:
     with a_writer(objects, space="cosine", embedding_function="wordllama", producer="me") as writer:
         writer.upsert("docs", ["a"], [[1]])
 
@@ -87,7 +86,7 @@ def test_files_are_cut_at_one_to_five_megabytes(objects: InMemoryObjectStore) ->
 
 
 @pytest.mark.parametrize("rows", [700, 3000, 3300, 5700])
-def test_no_file_is_below_one_megabyte_unless_it_is_the_only_one(objects: InMemoryObjectStore, rows: int) -> None:
+def test_of_several_files_none_is_below_one_megabyte(objects: InMemoryObjectStore, rows: int) -> None:
     vectors = np.random.default_rng(0).standard_normal((rows, 384))
 
     with a_writer(objects) as writer:
@@ -97,7 +96,7 @@ def test_no_file_is_below_one_megabyte_unless_it_is_the_only_one(objects: InMemo
     assert all(MEBIBYTE < size < 5 * MEBIBYTE for size in sizes)
 
 
-def test_files_end_at_the_same_rows_however_many_were_given_at_a_time(queue: InMemoryDeltaQueue) -> None:
+def test_files_end_at_the_same_rows_for_any_number_of_rows_per_call(queue: InMemoryDeltaQueue) -> None:
     vectors = np.random.default_rng(0).standard_normal((9000, 384))
     cuts = []
     for step in (9000, 4000, 37):
@@ -111,7 +110,7 @@ def test_files_end_at_the_same_rows_however_many_were_given_at_a_time(queue: InM
     assert cuts[0] == cuts[1] == cuts[2]
 
 
-def test_a_dimension_that_is_known_is_held_against_the_first_row_already(objects: InMemoryObjectStore) -> None:
+def test_a_given_dimension_applies_to_the_first_row(objects: InMemoryObjectStore) -> None:
     with a_writer(objects, dimension=3) as writer:
         with pytest.raises(InvalidRequestError, match="embeddings have 2 dimensions, but the collection has 3"):
             writer.upsert("docs", ["a"], [[1, 2]])
@@ -121,7 +120,7 @@ def test_a_dimension_that_is_known_is_held_against_the_first_row_already(objects
     assert len(writer.written) == 1
 
 
-def test_what_is_held_back_is_written_by_flush_alone(objects: InMemoryObjectStore) -> None:
+def test_without_early_writes_only_flush_writes(objects: InMemoryObjectStore) -> None:
     with a_writer(objects, early=False) as writer:
         writer.upsert("docs", [str(number) for number in range(9000)], np.ones((9000, 384)))
         assert not objects.objects
@@ -129,7 +128,7 @@ def test_what_is_held_back_is_written_by_flush_alone(objects: InMemoryObjectStor
     assert len(objects.objects) == len(writer.written) == 4
 
 
-def test_a_row_above_the_target_makes_a_file_of_its_own(objects: InMemoryObjectStore) -> None:
+def test_a_row_above_the_target_size_has_its_own_file(objects: InMemoryObjectStore) -> None:
     with a_writer(objects) as writer:
         writer.upsert("docs", ["a", "b", "c"], [[1], [2], [3]], documents=["", "x" * MOST_BYTES, ""])
 
@@ -163,7 +162,9 @@ def test_a_flush_returns_its_own_keys(objects: InMemoryObjectStore) -> None:
     assert writer.flush() == []
 
 
-def test_the_bell_rings_once_the_delta_is_safe(objects: InMemoryObjectStore, queue: InMemoryDeltaQueue) -> None:
+def test_the_queue_is_notified_after_the_delta_is_stored(
+    objects: InMemoryObjectStore, queue: InMemoryDeltaQueue
+) -> None:
     def check(_call: str) -> None:
         assert len(objects.objects) == 1
 
@@ -175,27 +176,27 @@ def test_the_bell_rings_once_the_delta_is_safe(objects: InMemoryObjectStore, que
     assert notice.key == writer.written[0]
 
 
-def test_a_failed_notification_is_a_warning_for_the_delta_is_safe(
-    objects: InMemoryObjectStore, queue: InMemoryDeltaQueue
-) -> None:
+def test_a_failed_notification_is_only_a_warning(objects: InMemoryObjectStore, queue: InMemoryDeltaQueue) -> None:
     queue.before = failing
     writer = a_writer(objects, queue)
     writer.delete("docs", ["a"])
 
-    with pytest.warns(RuntimeWarning, match="1 deltas are safe in S3, but the queue was not told: SQS is away"):
+    with pytest.warns(
+        RuntimeWarning, match="1 deltas are safe in S3, but the queue was not notified: SQS is unreachable"
+    ):
         writer.flush()
 
     assert len(objects.objects) == 1
 
 
 def failing(*_call: str) -> None:
-    raise TransientStorageError("SQS is away")
+    raise TransientStorageError("SQS is unreachable")
 
 
-def test_a_failed_write_is_repeated_under_the_same_name(objects: InMemoryObjectStore) -> None:
+def test_a_failed_write_is_repeated_under_the_same_key(objects: InMemoryObjectStore) -> None:
     writer = a_writer(objects)
     writer.delete("docs", ["a"])
-    objects.after = failing  # the write has happened, its answer is lost
+    objects.after = failing  # the object is written, the response is lost
     with pytest.raises(TransientStorageError):
         writer.flush()
     objects.after = lambda *_call: None
@@ -236,7 +237,7 @@ def test_an_exception_in_the_block_drops_what_is_buffered(objects: InMemoryObjec
         ({"collection": "d"}, "the collection name 'd' breaks the rule"),
     ],
 )
-def test_a_bad_call_is_refused_at_once_and_leaves_nothing(
+def test_an_invalid_call_fails_at_once_and_writes_nothing(
     objects: InMemoryObjectStore, arguments: dict[str, Any], reason: str
 ) -> None:
     call = {"collection": "docs", "ids": ["a", "b"], "embeddings": [[1, 2], [3, 4]]} | arguments
@@ -255,12 +256,12 @@ def test_a_collection_keeps_its_dimension_across_calls_and_files(objects: InMemo
             writer.upsert("docs", ["b"], [[1, 2, 3]])
 
 
-def test_a_vector_without_a_cosine_is_refused_where_cosine_is_asked_for(objects: InMemoryObjectStore) -> None:
+def test_a_vector_too_long_for_cosine_is_an_error_with_cosine(objects: InMemoryObjectStore) -> None:
     with a_writer(objects, space="cosine") as writer, pytest.raises(InvalidRequestError, match="cosine"):
         writer.upsert("docs", ["a"], [[1e30, 0]])
 
 
-def test_a_space_that_does_not_exist_is_refused(objects: InMemoryObjectStore) -> None:
+def test_an_unknown_space_is_an_error(objects: InMemoryObjectStore) -> None:
     with pytest.raises(InvalidRequestError, match="space: "):
         a_writer(objects, space="euclid")
 
@@ -275,7 +276,7 @@ def test_the_callers_array_may_change_after_the_call(objects: InMemoryObjectStor
     assert delta.table["embedding"].to_pylist() == [[1, 1]]
 
 
-def test_nothing_given_writes_nothing(objects: InMemoryObjectStore) -> None:
+def test_calls_without_rows_write_nothing(objects: InMemoryObjectStore) -> None:
     with a_writer(objects) as writer:
         writer.upsert("docs", [], [])
         writer.delete("docs", [])
@@ -283,7 +284,7 @@ def test_nothing_given_writes_nothing(objects: InMemoryObjectStore) -> None:
     assert not objects.objects
 
 
-def test_without_a_bucket_it_says_which_variable_to_set(
+def test_without_a_bucket_the_error_names_the_variable_to_set(
     objects: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CHROMADB_BUCKET", raising=False)

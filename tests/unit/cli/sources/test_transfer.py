@@ -1,4 +1,4 @@
-"""A put that is stopped, wherever, and given again: nothing twice, nothing missing, nothing older over newer."""
+"""A put that is stopped anywhere and run again: nothing is written twice, lost, or newer than it should be."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from tests.fakes.services import Fakes
 from tests.puts import (
     ALL,
     DELTAS,
-    RECORDS,
     KilledError,
     deltas_of,
-    fakes_with_small_deltas,
-    holding,
     journals,
     put,
     rows_of,
@@ -26,17 +23,7 @@ from tests.puts import (
 )
 
 
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
-    return fakes_with_small_deltas(monkeypatch)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return holding(tmp_path / "records.jsonl", RECORDS)
-
-
-def test_what_is_put_is_written_once_and_its_journal_goes(fakes: Fakes, source: Path) -> None:
+def test_a_put_writes_every_record_once_and_removes_its_journal(fakes: Fakes, source: Path) -> None:
     done = put(fakes, source)
 
     assert rows_of(fakes) == ALL
@@ -46,7 +33,7 @@ def test_what_is_put_is_written_once_and_its_journal_goes(fakes: Fakes, source: 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(DELTAS))
-def test_killed_before_or_after_any_delta_is_stored_a_put_goes_on(
+def test_a_put_continues_after_a_kill_before_or_after_any_write(
     fakes: Fakes, source: Path, when: str, number: int
 ) -> None:
     stored = 0
@@ -67,7 +54,7 @@ def test_killed_before_or_after_any_delta_is_stored_a_put_goes_on(
     assert resumed.records + resumed.records_before == len(ALL)
 
 
-def test_a_lost_response_leaves_one_delta_and_not_two(fakes: Fakes, source: Path) -> None:
+def test_a_lost_response_does_not_write_a_delta_twice(fakes: Fakes, source: Path) -> None:
     def lose(call: str, _key: str) -> None:
         if call == "put" and len(fakes.objects.keys()) == 3:
             raise TransientStorageError("the response was lost")
@@ -82,7 +69,7 @@ def test_a_lost_response_leaves_one_delta_and_not_two(fakes: Fakes, source: Path
     assert len(fakes.objects.objects) == DELTAS
 
 
-def test_a_line_of_the_journal_that_a_crash_cut_off_does_not_count(fakes: Fakes, source: Path) -> None:
+def test_a_journal_line_that_a_crash_cut_off_is_ignored(fakes: Fakes, source: Path) -> None:
     stop(fakes, source, stored=4)
     (journal,) = journals(source)
     journal.write_bytes(journal.read_bytes()[:-10])
@@ -94,7 +81,7 @@ def test_a_line_of_the_journal_that_a_crash_cut_off_does_not_count(fakes: Fakes,
     assert (resumed.deltas_before, len(resumed.deltas)) == (5, DELTAS)
 
 
-def test_what_is_merged_meanwhile_is_not_written_again(fakes: Fakes, source: Path) -> None:
+def test_deltas_that_were_merged_or_quarantined_meanwhile_are_not_written_again(fakes: Fakes, source: Path) -> None:
     stop(fakes, source, stored=4)
     for number, key in enumerate(sorted(fakes.objects.keys(layout.DELTA_PREFIX))[:3]):
         moved = layout.quarantine_key(key) if number else layout.compacted_key(key)
@@ -107,7 +94,7 @@ def test_what_is_merged_meanwhile_is_not_written_again(fakes: Fakes, source: Pat
     assert len([call for call, _ in fakes.objects.calls if call == "put"]) == DELTAS - 3
 
 
-def test_however_late_it_is_finished_what_others_wrote_meanwhile_is_newer(fakes: Fakes, source: Path) -> None:
+def test_deltas_that_others_wrote_meanwhile_are_newer(fakes: Fakes, source: Path) -> None:
     stop(fakes, source, stored=2)
     written_by_others = UUID(int=uuid_utils.uuid7().int)
 
@@ -116,8 +103,8 @@ def test_however_late_it_is_finished_what_others_wrote_meanwhile_is_newer(fakes:
     assert max(deltas_of(fakes)) < str(written_by_others)
 
 
-def test_a_put_that_has_stored_nothing_begins_when_it_is_given_again(fakes: Fakes, source: Path) -> None:
-    fakes.objects.before = killing_puts
+def test_a_put_that_wrote_nothing_has_the_time_of_its_next_run(fakes: Fakes, source: Path) -> None:
+    fakes.objects.before = kill_on_put
     with pytest.raises(KilledError):
         put(fakes, source)
     fakes.objects.before = lambda _call, _key: None
@@ -128,6 +115,6 @@ def test_a_put_that_has_stored_nothing_begins_when_it_is_given_again(fakes: Fake
     assert min(deltas_of(fakes)) > str(written_by_others)
 
 
-def killing_puts(call: str, _key: str) -> None:
+def kill_on_put(call: str, _key: str) -> None:
     if call == "put":
         raise KilledError

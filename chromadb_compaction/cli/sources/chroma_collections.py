@@ -1,0 +1,112 @@
+"""ChromaDB collections as sources of records, read in pages."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from chromadb_compaction.chroma.client import Collection
+from chromadb_compaction.cli.sources.chroma_instances import ChromaInstance
+from chromadb_compaction.cli.sources.records import Records, RecordSource
+from chromadb_compaction.errors import CompactionError
+from chromadb_compaction.manifest import Space
+
+PAGE_ROWS = 500
+PAGE_VALUES = 100_000
+"""Vector components in one page: ChromaDB makes Python floats of them, 32 bytes each."""
+
+_NO_RECORDS = Records([], [], [], [], [])
+
+
+class ChromaCollection(RecordSource):
+    """One collection of a ChromaDB instance. Its `size` is known once the first page is read.
+
+    Args:
+        instance: The directory or server that holds it.
+        name: Its name there.
+        collection: The collection that its records are put into.
+    """
+
+    def __init__(self, instance: ChromaInstance, name: str, collection: str) -> None:
+        self.name = f"the collection {name} of {instance.location}"
+        self.location = f"{instance.location} {name}"
+        self.collection = collection
+        self.size = 0
+        self._instance = instance
+        self._name = name
+        with instance.client() as client:
+            found = client.get_collection(name, embedding_function=None)
+            # Not `configuration`: it constructs the embedding function, which may need a package or an API key.
+            configuration: Any = found.configuration_json
+        index = configuration.get("hnsw") or configuration.get("spann") or {}
+        self.space = index["space"] if index.get("space") in get_args(Space) else None
+        self.embedding_function = (configuration.get("embedding_function") or {}).get("name")
+
+    def read(self) -> Iterator[Records]:
+        """Yield the records in pages, in the order in which ChromaDB keeps them.
+
+        While a directory is open, ChromaDB holds its whole index in memory. So all pages first go to the spool, and
+        only progress is yielded; then the directory is closed, and the records come from the spool.
+        """
+        if self._instance.spool is None:
+            yield from self._pages(passes=1)
+            return
+        pages = 0
+        with self._instance.spool.open("wb") as spool:
+            for page in self._pages(passes=2):
+                pickle.dump(page, spool, protocol=pickle.HIGHEST_PROTOCOL)
+                pages += 1
+                yield _NO_RECORDS._replace(size=page.size)
+        yield from _read_spool(self._instance.spool, pages)
+
+    def _pages(self, *, passes: int) -> Iterator[Records]:
+        with self._instance.client() as client:
+            found = client.get_collection(self._name, embedding_function=None)
+            records = found.count()
+            self.size = passes * records
+            step = _page_rows(found)
+            seen = []
+            for offset in range(0, records, step):
+                page = _page(found, min(step, records - offset), offset)
+                seen.append(hash(tuple(page.ids)))
+                yield page
+            if self._instance.shared and seen != list(_page_hashes(found, records, step)):
+                raise CompactionError(
+                    f"records were deleted from {self.name} while it was read, so other records may be missing",
+                    next_step="put it with --restart while nobody deletes from it",
+                )
+
+
+def _read_spool(spool: Path, pages: int) -> Iterator[Records]:
+    with spool.open("rb") as file:
+        for _ in range(pages):
+            yield pickle.load(file)  # noqa: S301 - read() wrote it, in this process's own directory
+
+
+def _page_rows(collection: Collection) -> int:
+    first: Any = collection.get(limit=1, include=["embeddings"])["embeddings"]
+    dimension = len(first[0]) if len(first) else 1
+    return max(1, min(PAGE_ROWS, PAGE_VALUES // dimension))
+
+
+def _page(collection: Collection, limit: int, offset: int) -> Records:
+    found: Any = collection.get(limit=limit, offset=offset, include=["embeddings", "documents", "metadatas"])
+    count = len(found["ids"])
+    return Records(
+        ids=found["ids"],
+        deleted=[False] * count,
+        embeddings=np.asarray(found["embeddings"], dtype=np.float32),
+        documents=found["documents"],
+        metadatas=found["metadatas"],
+        size=count,
+    )
+
+
+def _page_hashes(collection: Collection, records: int, step: int) -> Iterator[int]:
+    """Yield a hash of the ids of each page, to compare with those that were read."""
+    for offset in range(0, records, step):
+        yield hash(tuple(collection.get(limit=min(step, records - offset), offset=offset, include=[])["ids"]))

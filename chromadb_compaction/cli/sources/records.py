@@ -1,0 +1,58 @@
+"""The interface of everything that `put` reads records from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+from chromadb_compaction.manifest import Space
+
+
+class Records(NamedTuple):
+    """Consecutive records of a source, column by column.
+
+    `embeddings` is a matrix if every record has one. `size` counts for the progress bar only.
+    """
+
+    ids: Sequence[str]
+    deleted: Sequence[bool]
+    embeddings: Any
+    documents: Sequence[str | None]
+    metadatas: Sequence[dict[str, Any] | None]
+    size: int = 0
+
+    def part(self, start: int, end: int | None = None) -> Self:
+        """Return the records from `start` up to `end`, with the same `size`."""
+        some = slice(start, end)
+        return self._replace(
+            ids=self.ids[some],
+            deleted=self.deleted[some],
+            embeddings=self.embeddings[some],
+            documents=self.documents[some],
+            metadatas=self.metadatas[some],
+        )
+
+
+class RecordSource(ABC):
+    """Records to put into one collection.
+
+    Attributes:
+        name: The name for people.
+        location: Where the source is, for any working directory.
+        collection: The collection to put the records into.
+        size: The sum of the sizes of all its Records. It is known once the first of them are read.
+        space: The distance of the collection, if the source knows it.
+        embedding_function: The name of its embedding function, if the source knows it.
+    """
+
+    name: str
+    location: str
+    collection: str
+    size: int
+    space: Space | None = None
+    embedding_function: str | None = None
+
+    @abstractmethod
+    def read(self) -> Iterator[Records]:
+        """Yield all records, always in the same order. Raises InvalidRequestError if it cannot be read."""
