@@ -92,7 +92,7 @@ class DeltaWriter:
         self._early = early
         self._buffers: dict[str, RowBuffer] = {}
         self._outbox: list[tuple[DeltaNotification, bytes]] = []
-        self._unannounced: list[DeltaNotification] = []
+        self._not_notified: list[DeltaNotification] = []
         self._last_id = UUID(int=0)
         self.written: list[str] = []
         """The keys of all deltas written so far, oldest first."""
@@ -180,22 +180,22 @@ class DeltaWriter:
         try:
             while self._outbox:
                 notice, body = self._outbox[0]
-                self._write(notice.key, body)
+                self._put(notice.key, body)
                 self._outbox.pop(0)
                 self.written.append(notice.key)
                 self._after_write(notice)
         finally:
             self._notify()
 
-    def _write(self, key: str, body: bytes) -> None:
+    def _put(self, key: str, body: bytes) -> None:
         self._objects.put(key, body)
 
     def _after_write(self, notice: DeltaNotification) -> None:
         """Record a file that is now in the bucket."""
-        self._unannounced.append(notice)
+        self._not_notified.append(notice)
 
     def _notify(self) -> None:
-        notices, self._unannounced = self._unannounced, []
+        notices, self._not_notified = self._not_notified, []
         if self._queue is None or not notices:
             return
         try:

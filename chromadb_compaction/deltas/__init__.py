@@ -1,1 +1,1 @@
-"""Delta files: their formats, columns, rules, versions, and what became of each."""
+"""Delta files: their formats, columns, rules, names and outcomes."""

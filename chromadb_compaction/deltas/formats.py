@@ -32,9 +32,6 @@ class DeltaHeader(BaseModel):
         space: The distance of a new collection: l2 (the default), cosine or ip. An existing one keeps its own.
         embedding_function: The name of a new collection's embedding function. An existing one keeps its own.
         producer: The name of the program that wrote the delta, for people.
-
-    Raises:
-        pydantic.ValidationError: A field is unknown or has an invalid value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +70,7 @@ def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str
         columns, header = parquet.read(body, header_key=HEADER_KEY, max_bytes=max_bytes)
     else:
         columns, header = jsonl.read(body, max_bytes=max_bytes), None
-    return Delta(name.collection, _run_shaped(columns, delta_id), columns.dimension, parse_header(header))
+    return Delta(name.collection, _as_run(columns, delta_id), columns.dimension, parse_header(header))
 
 
 def write_delta(columns: DeltaColumns, header: DeltaHeader) -> bytes:
@@ -97,7 +94,7 @@ def parse_header(raw: bytes | None) -> DeltaHeader:
         ) from error
 
 
-def _run_shaped(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
+def _as_run(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
     rows = len(columns.ids)
     return pa.Table.from_arrays(
         [

@@ -86,7 +86,8 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
 
 def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, bytes | None]:
     """Read the table with its text dictionary-encoded. That form and the plain one must fit in `max_bytes`."""
-    _check_size(unpacked_bytes(body, enough=max_bytes), max_bytes)
+    if unpacked_bytes(body, enough=max_bytes) > max_bytes:
+        raise too_large(max_bytes)
     source = pa.BufferReader(body)
     shape = pq.read_metadata(source)
     schema = shape.schema.to_arrow_schema()
@@ -102,14 +103,10 @@ def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, byt
     table = file.read(use_threads=False)
     table.validate(full=True)  # kernels may crash on invalid UTF-8 or dictionary indices
     table = table.combine_chunks()
-    if table.nbytes * (1 + table.num_rows) > max_bytes:  # the most: each row may repeat all that the table holds
-        _check_size(sum(_expanded_bytes(_whole(table, name)) for name in table.column_names), max_bytes)
-    return table, (shape.metadata or {}).get(header_key)
-
-
-def _check_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
+    most = table.nbytes * (1 + table.num_rows)  # each row may repeat everything that the table holds
+    if most > max_bytes and sum(_expanded_bytes(_whole(table, name)) for name in table.column_names) > max_bytes:
         raise too_large(max_bytes)
+    return table, (shape.metadata or {}).get(header_key)
 
 
 def _check_columns(schema: pa.Schema) -> None:
@@ -147,7 +144,7 @@ def _check(table: pa.Table) -> DeltaColumns:
         deleted=deleted,
         vectors=_vectors(table, ids, np.flatnonzero(~deleted)),
         documents=_texts(table, "document"),
-        metadatas=check_each(_metadata, _texts(table, "metadata"), ids),
+        metadatas=check_each(check_metadata_text, _texts(table, "metadata"), ids),
     )
 
 
@@ -160,10 +157,6 @@ def _check_deletes(table: pa.Table, ids: list[str], deleted: NDArray[np.bool_]) 
             if len(with_value):
                 row = int(with_value[0])
                 raise row_error(row, ids[row], value_in_delete(name))
-
-
-def _metadata(text: str | None) -> str | None:
-    return None if text is None else check_metadata_text(text)
 
 
 def _vectors(table: pa.Table, ids: list[str], upserts: NDArray[np.int64]) -> Vector:

@@ -24,7 +24,7 @@ ENTRY_BYTES: Final = 16
 """The memory for one empty dictionary entry."""
 
 _DEEPEST = 16
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT, _MAP = 1, 2, 3, 7, 8, 12, 11
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 7, 8, 12
 _BOOLEANS = (_TRUE, _FALSE)
 _SIZES = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
 _WHOLE_NUMBERS = (4, 5, 6)
@@ -154,9 +154,7 @@ def _value(body: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
         return _struct(body, at, depth + 1)
     if kind in _SEQUENCES:
         return _sequence(body, at, depth)
-    if kind == _MAP:
-        raise TypeError("Parquet has no maps in its headers")
-    return None, _after(body, at + _SIZES[kind])
+    return None, _after(body, at + _SIZES[kind])  # Parquet's headers have no other kinds
 
 
 def _sequence(body: bytes, at: int, depth: int) -> tuple[list[object], int]:

@@ -45,7 +45,7 @@ def row_error(row: int, row_id: object, reason: str, *, next_step: str | None = 
 
 
 def check_names(names: Collection[str], kind: str) -> None:
-    """Raise CorruptDeltaError for an unknown name: a misspelt one would lose data. `kind` says what they name."""
+    """Raise CorruptDeltaError for an unknown name: a misspelt one would lose data. `kind` is "column" or "name"."""
     unknown = next((name for name in names if name not in COLUMNS), None)
     if unknown is not None:
         raise CorruptDeltaError(f"the {kind} {shown(unknown)} is unknown", next_step=f"use only {', '.join(COLUMNS)}")
@@ -92,8 +92,10 @@ def check_metadata(value: object) -> str | None:
     return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode() if kept else None
 
 
-def check_metadata_text(text: str) -> str | None:
+def check_metadata_text(text: str | None) -> str | None:
     """Return canonical metadata from a string that holds a JSON object."""
+    if text is None:
+        return None
     try:
         value = strict_json.parse(_encodable(text, "metadata").encode())
     except ValueError as error:

@@ -35,7 +35,7 @@ class SpillingMerge:
         self._directory = directory
         self._held_bytes = held_bytes
         self._piece_bytes = piece_bytes
-        self._held: list[pa.Table] = []
+        self._tables: list[pa.Table] = []
         self._size = 0
         self._dimension: int | None = None
         self._spills: list[Path] = []
@@ -47,7 +47,7 @@ class SpillingMerge:
         if table.nbytes <= self._held_bytes:
             self._hold(table)
             return
-        # In parts, because sorting copies. To the last row, because a held slice would keep the whole table in memory.
+        # In parts, because sorting copies. All parts are spilled, because a held one would keep the table in memory.
         for part in cut(table, max_bytes=self._held_bytes, max_rows=table.num_rows):
             self._hold(part)
             self._spill()
@@ -58,27 +58,27 @@ class SpillingMerge:
             self._spill()
         rows = 0
         with RunWriter(target, self._dimension) as writer:
-            for part in self._merged() if self._spills else [newest(self._held)]:
+            for part in self._merge_spills() if self._spills else [newest(self._tables)]:
                 writer.write(with_dimension(part, self._dimension))
                 rows += part.num_rows
-        self._held = []
+        self._tables = []
         return rows
 
     def _hold(self, table: pa.Table) -> None:
         if self._size + table.nbytes > self._held_bytes:
             self._spill()
         if table.num_rows:
-            self._held.append(table)
+            self._tables.append(table)
             self._size += table.nbytes
 
     def _spill(self) -> None:
         """Write the held rows to disk, sorted, and free them."""
-        if not self._held:
+        if not self._tables:
             return
         self._check_disk()
         path = self._directory / f"{len(self._spills):04d}.arrow"
-        rows = newest(self._held)
-        self._held, self._size = [], 0
+        rows = newest(self._tables)
+        self._tables, self._size = [], 0
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as stream:
             for piece in cut(rows, max_bytes=self._piece_bytes, max_rows=ROW_GROUP):
                 stream.write_table(piece.combine_chunks())
@@ -97,7 +97,7 @@ class SpillingMerge:
                 next_step="raise merge-batch's ephemeral storage, or lower COMPACTION_BATCH_SIZE or MAX_PASS_BYTES",
             )
 
-    def _merged(self) -> Iterator[pa.Table]:
+    def _merge_spills(self) -> Iterator[pa.Table]:
         """Yield the newest version of every id, in the order of the ids, in parts of about one piece of each spill."""
         with ExitStack() as files:
             heads = [_Head(self._pieces(path, files)) for path in self._spills]

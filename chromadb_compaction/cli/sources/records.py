@@ -35,15 +35,10 @@ class Records(NamedTuple):
 
 
 class RecordSource(ABC):
-    """Records to put into one collection.
+    """Records to put into `collection`.
 
-    Attributes:
-        name: The name for people.
-        location: Where the source is, for any working directory.
-        collection: The collection to put the records into.
-        size: The sum of the sizes of all its Records. It is known once the first of them are read.
-        space: The distance of the collection, if the source knows it.
-        embedding_function: The name of its embedding function, if the source knows it.
+    `name` is for people, `location` identifies the source from any working directory. `size` is the sum of the sizes of
+    its Records, known once the first are read. `space` and `embedding_function` are the collection's, if known.
     """
 
     name: str

@@ -38,7 +38,6 @@ class ResumableWriter(DeltaWriter):
             producer="chromadb-compaction put",
         )
         self._journal = journal
-        self._next_number = len(journal.written)
         self._digests: deque[str] = deque()
         self._dry_run = dry_run
 
@@ -47,12 +46,11 @@ class ResumableWriter(DeltaWriter):
         self._digests.extend(digests)
 
     def _next_id(self) -> UUID:
-        self._next_number += 1
-        return self._journal.name(self._next_number - 1)
+        return self._journal.name(len(self._journal.written) + len(self._outbox))
 
-    def _write(self, key: str, body: bytes) -> None:
+    def _put(self, key: str, body: bytes) -> None:
         if not self._dry_run:
-            super()._write(key, body)
+            super()._put(key, body)
 
     def _after_write(self, notice: DeltaNotification) -> None:
         digest = [self._digests.popleft() for _ in range(notice.rows)][-1]

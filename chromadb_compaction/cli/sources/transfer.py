@@ -36,11 +36,10 @@ _RESTART = "put everything again, as written now, with --restart"
 class PutOptions(NamedTuple):
     """The options of a put, for all its sources.
 
-    Attributes:
+    Args:
         journals: The directory of the journals.
         space: The distance of a new collection. None: that of the source.
-        embedding_function: The function that embeds documents without an embedding. It is also noted for a new
-            collection. None: the source's is noted.
+        embedding_function: The function that embeds documents, also noted for a new collection. None: the source's is.
         restart: Begin again, even if there is a journal.
         dry_run: Read and check everything, but write nothing.
     """
@@ -81,7 +80,7 @@ class Transfer:
     def run(self) -> Iterator[int]:
         """Write the records that earlier runs have not written. Yield the size of each piece after it is read.
 
-        Raises InvalidRequestError, which also says how many deltas stay written.
+        Raises InvalidRequestError, with the number of deltas that stay written.
         """
         try:
             self._check_written_deltas()
@@ -118,13 +117,12 @@ class Transfer:
     def _check_written_deltas(self) -> None:
         """Do step 2. Raises InvalidRequestError if a delta no longer exists."""
         prefix = self._services.settings.delta_prefix
-        keys = [line.key for line in self._journal.written]
         first = layout.delta_key(self.source.collection, str(self._journal.name(0)), prefix=prefix)
         try:
-            gone = in_threads(self._exists, keys or [first]).count(False)
+            gone = in_threads(self._exists, self.deltas or [first]).count(False)
         except ConfigurationError:
             return  # the credentials may only write deltas
-        if gone and not keys:
+        if gone and not self.deltas:
             self._journal.begin()
         elif gone:
             raise InvalidRequestError(

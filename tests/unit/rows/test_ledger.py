@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.rows.fingerprints import hex128, sum_rows
-from chromadb_compaction.rows.ledger import FoldPlan, decode_ledger, encode_ledger
+from chromadb_compaction.rows.ledger import FoldPlan, _versions, decode_ledger, encode_ledger
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from tests.runs import a_run, planned
+
+BYTES = st.sampled_from([b"\x00", b"\x01", b"\xff"])
+VERSIONS = st.tuples(
+    st.lists(BYTES, min_size=16, max_size=16).map(b"".join),
+    st.integers(0, 2**32 - 1),
+    st.lists(BYTES, min_size=32, max_size=32).map(b"".join),
+)
 
 
 def ids(table: pa.Table) -> list[str | None]:
@@ -93,6 +101,18 @@ def test_a_stored_ledger_reads_back_equal_and_equal_ledgers_have_equal_bytes() -
     ledger = folded(a_run({"a": [1, 0]}, deletes={"b"})).ledger
     assert decode_ledger(encode_ledger(ledger)) == ledger
     assert encode_ledger(decode_ledger(encode_ledger(ledger))) == encode_ledger(ledger)
+
+
+@given(st.lists(VERSIONS, min_size=1, max_size=8))
+def test_the_ledger_compares_delta_then_row_then_fingerprint(
+    versions: list[tuple[bytes, int, bytes]],
+) -> None:
+    table = pa.Table.from_pylist(
+        [{"delta": delta, "row": row, "fingerprint": fingerprint} for delta, row, fingerprint in versions],
+        schema=pa.schema([LEDGER_SCHEMA.field(name) for name in ("delta", "row", "fingerprint")]),
+    )
+
+    assert [versions[position] for position in np.argsort(_versions(table), kind="stable")] == sorted(versions)
 
 
 class Row(NamedTuple):
