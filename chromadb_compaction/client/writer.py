@@ -44,7 +44,7 @@ class DeltaWriter:
     A file is written as soon as a collection has nearly 5 MB of rows. The rest is written by `flush`, or at the end of
     the `with` block. If the block ends with an exception, the rest is dropped; written files stay.
 
-    Files of one writer are ordered like its calls: of two rows with one id, the later call wins. Between writers, the
+    Files of one writer are ordered like its calls: of two rows with one id, the later call wins. Across writers, the
     file that is written later wins. Use one writer per thread.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import orjson
 
@@ -55,6 +56,6 @@ class _RepeatedKeyError(ValueError):
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        repeated = next(key for i, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:i]))
+        repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise _RepeatedKeyError(f"has the key {repeated!r} twice")
     return found

@@ -33,6 +33,7 @@ def read(delta: BuiltDelta, *, max_bytes: int = LIMIT) -> Delta:
 def reason_of(delta: BuiltDelta, *, max_bytes: int = LIMIT) -> str:
     with pytest.raises(CorruptDeltaError) as caught:
         read(delta, max_bytes=max_bytes)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 

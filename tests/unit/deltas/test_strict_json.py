@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,16 @@ def test_everything_that_json_writes_is_read_back(value: object, ensure_ascii: b
 def test_a_repeated_key_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="twice"):
         parse(text.encode())
+
+
+def test_finding_the_repeated_key_among_many_takes_linear_time() -> None:
+    keys = [f'"{number}":0' for number in range(100_000)]
+    started = time.process_time()
+
+    with pytest.raises(ValueError, match="'99999' twice"):
+        parse(f"{{{','.join([*keys, keys[-1]])}}}".encode())
+
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" + "0" * 100])
