@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ from chromadb_compaction.deltas.records import (
 )
 from chromadb_compaction.errors import CorruptDeltaError
 
-_GZIP = 16 + zlib.MAX_WBITS
 _BLANK = b" \t\r\n"
+_CHUNK_BYTES = 1024 * 1024
 
 
 class _Row(NamedTuple):
@@ -81,21 +82,21 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
 
 def decompress(body: bytes, *, max_bytes: int) -> bytes:
     """Unpack gzip of one or several members. Raises CorruptDeltaError if it is damaged or exceeds `max_bytes`."""
+    if not body:
+        raise damaged("gzip", "it is empty")
+    file = gzip.GzipFile(fileobj=io.BytesIO(body))
     parts: list[bytes] = []
-    left, rest = max_bytes, body
-    while rest or not parts:
-        member = zlib.decompressobj(wbits=_GZIP)
-        try:
-            part = member.decompress(rest, left + 1)
-        except zlib.error as error:
-            raise damaged("gzip", str(error)) from error
-        if len(part) > left:
-            raise too_large(max_bytes)
-        if not member.eof:
-            raise damaged("gzip", "it ends too early")
-        parts.append(part)
-        left -= len(part)
-        rest = member.unused_data.lstrip(b"\0")  # gzip allows zero padding between and after members
+    size = 0
+    try:
+        while size <= max_bytes and (part := file.read(_CHUNK_BYTES)):
+            parts.append(part)
+            size += len(part)
+    except EOFError as error:
+        raise damaged("gzip", "it ends too early") from error
+    except (OSError, zlib.error) as error:
+        raise damaged("gzip", str(error)) from error
+    if size > max_bytes:
+        raise too_large(max_bytes)
     return b"".join(parts)
 
 

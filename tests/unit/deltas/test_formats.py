@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -233,10 +234,18 @@ def test_gzip_of_several_members_is_one_file() -> None:
     assert read(one._replace(body=one.body + b"\0\0" + other.body)).table["id"].to_pylist() == ["a", "b"]
 
 
+def test_gzip_of_many_empty_members_is_read_in_linear_time() -> None:
+    body = gzip.compress(b"") * 400_000
+    started = time.process_time()
+
+    assert read(a_jsonl_delta([])._replace(body=body)).table.num_rows == 0
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda body: b"", "ends too early"),
+        (lambda body: b"", "it is empty"),
         (lambda body: body[:-1], "ends too early"),
         (lambda body: body[:-20], "ends too early"),
         (lambda body: b"{}", "is not gzip"),
