@@ -179,29 +179,29 @@ class DeltaWriter:
         """Write the files of the outbox, oldest first, then notify the queue of those in the bucket."""
         try:
             while self._outbox:
-                notice, body = self._outbox[0]
-                self._put(notice.key, body)
+                notification, body = self._outbox[0]
+                self._put(notification.key, body)
                 self._outbox.pop(0)
-                self.written.append(notice.key)
-                self._after_write(notice)
+                self.written.append(notification.key)
+                self._after_write(notification)
         finally:
             self._notify()
 
     def _put(self, key: str, body: bytes) -> None:
         self._objects.put(key, body)
 
-    def _after_write(self, notice: DeltaNotification) -> None:
+    def _after_write(self, notification: DeltaNotification) -> None:
         """Record a file that is now in the bucket."""
-        self._not_notified.append(notice)
+        self._not_notified.append(notification)
 
     def _notify(self) -> None:
-        notices, self._not_notified = self._not_notified, []
-        if self._queue is None or not notices:
+        notifications, self._not_notified = self._not_notified, []
+        if self._queue is None or not notifications:
             return
         try:
-            self._queue.notify(notices)
+            self._queue.notify(notifications)
         except (CompactionError, BotoCoreError, ClientError) as error:
-            message = f"{len(notices)} deltas are safe in S3, but the queue was not notified: {error}"
+            message = f"{len(notifications)} deltas are safe in S3, but the queue was not notified: {error}"
             log.warning(message)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 

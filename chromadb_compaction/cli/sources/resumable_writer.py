@@ -52,7 +52,7 @@ class ResumableWriter(DeltaWriter):
         if not self._dry_run:
             super()._put(key, body)
 
-    def _after_write(self, notice: DeltaNotification) -> None:
-        digest = [self._digests.popleft() for _ in range(notice.rows)][-1]
-        self._journal.record(WrittenDelta(key=notice.key, rows=notice.rows, digest=digest))
-        super()._after_write(notice)
+    def _after_write(self, notification: DeltaNotification) -> None:
+        digest = [self._digests.popleft() for _ in range(notification.rows)][-1]
+        self._journal.record(WrittenDelta(key=notification.key, rows=notification.rows, digest=digest))
+        super()._after_write(notification)

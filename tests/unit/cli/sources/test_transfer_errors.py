@@ -22,7 +22,6 @@ from tests.puts import (
     DELTAS,
     RECORDS,
     deltas_of,
-    fakes_with_small_deltas,
     holding,
     journals,
     put,
