@@ -52,17 +52,9 @@ class PutOptions(NamedTuple):
 
 
 class Transfer:
-    """One source on its way into its collection.
+    """One source on its way into its collection. A shape that `options` lacks comes from the source.
 
-    Args:
-        source: The source.
-        services: The bucket, the queue and their settings.
-        options: The options of the put.
-
-    Attributes:
-        records: The number of records that this run has written.
-        records_before: The number of records that earlier runs wrote.
-        deltas_before: The number of their deltas.
+    `records` counts what this run has written, `records_before` and `deltas_before` what earlier runs wrote.
     """
 
     def __init__(self, source: RecordSource, services: Services, options: PutOptions) -> None:
