@@ -1,1 +1,1 @@
-"""Delta files: their formats, columns, rules, names and outcomes."""
+"""Delta files: their formats, columns, rules, names, outcomes and quarantine."""
