@@ -1,4 +1,4 @@
-"""Plain boto3 clients and the services made of them. AWS_ENDPOINT_URL alone decides which cloud they speak to."""
+"""The boto3 clients, and the services made of them. AWS_ENDPOINT_URL selects AWS or a local stack."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 PARALLEL_TRANSFERS = 64
-"""Connections kept open per client: more than any step's threads, so that none waits for a socket."""
+"""Connections that each client keeps open: more than the threads of any step, so that no thread waits for one."""
 
 
 def client_config() -> Config:
@@ -38,20 +38,20 @@ def client_config() -> Config:
 
 
 def connect(settings: Settings) -> Services:
-    """Return the services that `settings` name. Nothing is called yet."""
-    session, making = boto3.Session(), Lock()
+    """Return the services for `settings`, without making a request."""
+    session, lock = boto3.Session(), Lock()
     config = client_config()
     return Services(
         settings=settings,
         objects=S3ObjectStore(
-            cast("S3Client", _WhenUsed(lambda: session.client("s3", config=config), making)), settings.chromadb_bucket
+            cast("S3Client", _LazyClient(lambda: session.client("s3", config=config), lock)), settings.chromadb_bucket
         ),
         leases=DynamoDBLeaseStore(
-            cast("DynamoDBClient", _WhenUsed(lambda: session.client("dynamodb", config=config), making)),
+            cast("DynamoDBClient", _LazyClient(lambda: session.client("dynamodb", config=config), lock)),
             settings.dynamodb_table,
         ),
         queue=SqsDeltaQueue(
-            cast("SQSClient", _WhenUsed(lambda: session.client("sqs", config=config), making)),
+            cast("SQSClient", _LazyClient(lambda: session.client("sqs", config=config), lock)),
             settings.delta_queue_url,
             settings.delta_dlq_url,
         ),
@@ -59,24 +59,26 @@ def connect(settings: Settings) -> Services:
     )
 
 
-class _WhenUsed:
-    """A client that is made when it is first used: taking the lock and releasing it never ask S3 or SQS anything.
+class _LazyClient:
+    """A client that is created at its first use, because acquiring and releasing the lock need no S3 or SQS.
 
-    `making` guards the session, which several threads may not use at once.
+    Args:
+        create: Creates the client.
+        lock: Guards the session, which is not thread-safe.
     """
 
-    def __init__(self, make: Callable[[], object], making: Lock) -> None:
-        self._make = make
-        self._making = making
+    def __init__(self, create: Callable[[], object], lock: Lock) -> None:
+        self._create = create
+        self._lock = lock
 
     def __getattr__(self, name: str) -> object:
-        with self._making:
+        with self._lock:
             if "_client" not in self.__dict__:
-                self._client = self._make()
+                self._client = self._create()
         return getattr(self._client, name)
 
 
 @lru_cache(maxsize=1)
 def services() -> Services:
-    """Return the services that the environment names: made once per process, as Lambda reuses it."""
+    """Return the services for the environment's settings. A process makes them once, and Lambda reuses the process."""
     return connect(load_settings())

@@ -1,4 +1,7 @@
-"""The notification queue in SQS. It is a bell: the listing of delta/ is the truth, so a lost notice loses nothing."""
+"""The notification queue and its dead-letter queue in SQS.
+
+The listing of delta/ decides what is pending, so a lost notification loses no delta.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 
 ENTRIES_PER_CALL = 10
 BYTES_PER_CALL = 200_000
-"""SQS takes 256 KiB per call, all bodies together; what is left over is room for its own envelope."""
-LETTER_TEXT = 8_000
-"""Characters kept of a dead letter's reason and body, so that ten fit one call however they are escaped."""
+"""SQS accepts 256 KiB per call for all bodies together. The rest is space for its envelope."""
+DEAD_LETTER_CHARACTERS = 8_000
+"""Characters kept of a dead-letter message's reason and body, so that ten messages fit one call even when escaped."""
 
 
 class NoticeBody(BaseModel):
@@ -36,7 +39,13 @@ class NoticeBody(BaseModel):
 
 
 class SqsDeltaQueue:
-    """ports.DeltaQueue on two queues. A queue that is not set is only missed when it is needed."""
+    """The queues of ports.DeltaQueue.
+
+    Args:
+        client: An SQS client.
+        queue_url: The notification queue. None raises ConfigurationError when the queue is used.
+        dlq_url: The dead-letter queue. None raises ConfigurationError when the queue is used.
+    """
 
     def __init__(self, client: SQSClient, queue_url: str | None, dlq_url: str | None) -> None:
         self._client = client
@@ -44,20 +53,19 @@ class SqsDeltaQueue:
         self._dlq_url = dlq_url
 
     def notify(self, notices: Sequence[DeltaNotification]) -> None:
-        """Send one message per notice. Raises TransientStorageError if SQS refused any: then some may be sent."""
+        """Send one message per notice. Raises TransientStorageError if SQS rejects one; others may have been sent."""
         bodies = (NoticeBody(key=n.key, rows=n.rows, bytes=n.bytes).model_dump_json() for n in notices)
         self._send(required(self._queue_url, "DELTA_QUEUE_URL"), bodies)
 
     def receive(self, limit: int) -> Iterator[ReceivedNotification]:
-        """Yield at most `limit` messages without waiting for more to arrive."""
         url = required(self._queue_url, "DELTA_QUEUE_URL")
         left = limit
         while left > 0:
             with translated(f"receiving from {url}"):
-                answer = self._client.receive_message(
+                response = self._client.receive_message(
                     QueueUrl=url, MaxNumberOfMessages=min(left, ENTRIES_PER_CALL), WaitTimeSeconds=0
                 )
-            messages = answer.get("Messages", [])
+            messages = response.get("Messages", [])
             if not messages:
                 return
             left -= len(messages)
@@ -65,47 +73,48 @@ class SqsDeltaQueue:
                 yield ReceivedNotification(message["ReceiptHandle"], notice_key(message["Body"]), message["Body"])
 
     def delete(self, receipts: Sequence[str]) -> None:
-        """Delete received messages. One whose receipt has run out comes back, and is deleted next time."""
+        """Delete received messages. SQS delivers one with an expired receipt again, and it is deleted then."""
         url = required(self._queue_url, "DELTA_QUEUE_URL")
         for start in range(0, len(receipts), ENTRIES_PER_CALL):
             part = receipts[start : start + ENTRIES_PER_CALL]
             with translated(f"deleting from {url}"):
-                answer = self._client.delete_message_batch(
+                response = self._client.delete_message_batch(
                     QueueUrl=url,
                     Entries=[{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(part)],
                 )
-            _check([f for f in answer.get("Failed", []) if not f["SenderFault"]], len(part), f"deleting from {url}")
+            failed = [entry for entry in response.get("Failed", []) if not entry["SenderFault"]]
+            _raise_for_failed(failed, len(part), f"deleting from {url}")
 
-    def dead_letter(self, letters: Sequence[DeadLetterMessage]) -> None:
-        """Send one message per letter. Raises TransientStorageError if SQS refused any: then some may be sent."""
-        self._send(required(self._dlq_url, "DELTA_DLQ_URL"), (letter_body(letter) for letter in letters))
+    def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
+        """Send one message each. Raises TransientStorageError if SQS rejects one; others may have been sent."""
+        self._send(required(self._dlq_url, "DELTA_DLQ_URL"), map(dead_letter_body, messages))
 
     def _send(self, url: str, bodies: Iterable[str]) -> None:
-        for part in _calls(bodies):
+        for part in _split_into_calls(bodies):
             with translated(f"sending to {url}"):
-                answer = self._client.send_message_batch(
+                response = self._client.send_message_batch(
                     QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": body} for n, body in enumerate(part)]
                 )
-            _check(answer.get("Failed", []), len(part), f"sending to {url}")
+            _raise_for_failed(response.get("Failed", []), len(part), f"sending to {url}")
 
 
 def notice_key(body: str) -> str | None:
-    """Return the key that a notice names, or None for a message that is no notice of ours."""
+    """Return the key in a notice's body, or None if the body is not a notice."""
     try:
         return NoticeBody.model_validate_json(body).key
     except ValidationError:
         return None
 
 
-def letter_body(letter: DeadLetterMessage) -> str:
-    """Return a dead letter's JSON: format, key, reason and, for a message that was no notice, what it said."""
-    fields: dict[str, object] = {"format": 1, "key": letter.key, "reason": letter.reason[:LETTER_TEXT]}
-    if letter.body is not None:
-        fields["body"] = letter.body[:LETTER_TEXT]
+def dead_letter_body(message: DeadLetterMessage) -> str:
+    """Return the JSON of a dead-letter message: format, key, reason and, for one that was not a notice, its body."""
+    fields: dict[str, object] = {"format": 1, "key": message.key, "reason": message.reason[:DEAD_LETTER_CHARACTERS]}
+    if message.body is not None:
+        fields["body"] = message.body[:DEAD_LETTER_CHARACTERS]
     return json.dumps(fields)
 
 
-def _calls(bodies: Iterable[str]) -> Iterator[list[str]]:
+def _split_into_calls(bodies: Iterable[str]) -> Iterator[list[str]]:
     part: list[str] = []
     size = 0
     for body in bodies:
@@ -118,8 +127,9 @@ def _calls(bodies: Iterable[str]) -> Iterator[list[str]]:
         yield part
 
 
-def _check(failed: Sequence[BatchResultErrorEntryTypeDef], sent: int, action: str) -> None:
-    """Raise for the part that SQS refused while the call as a whole succeeded."""
+def _raise_for_failed(failed: Sequence[BatchResultErrorEntryTypeDef], sent: int, action: str) -> None:
+    """Raise TransientStorageError for the entries that SQS rejected in a call that itself succeeded."""
     if failed:
         codes = ", ".join(sorted({entry["Code"] for entry in failed}))
-        raise TransientStorageError(f"{action}: {len(failed)} of {sent} messages failed ({codes}); try again")
+        message = f"{action}: {len(failed)} of {sent} messages failed ({codes})"
+        raise TransientStorageError(message, next_step="try again")

@@ -1,8 +1,8 @@
-"""How AWS's errors become ours: what passes, what must be mended in the environment, and what the caller named."""
+"""Translation of botocore's errors into this package's errors, which say what to do next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from botocore.exceptions import (
@@ -26,7 +26,8 @@ TOO_MANY_REQUESTS = 429
 _TRANSIENT = frozenset(
     {
         "BandwidthLimitExceeded",
-        "ConditionalRequestConflict",  # S3's 409: a racing write; its outcome is unknown until read back
+        "ConditionalRequestConflict",  # S3's 409: a racing write, whose outcome is unknown until it is read back
+        "InternalError",  # one key's error in a bulk response has no status
         "LimitExceededException",
         "OperationAborted",
         "PriorRequestNotComplete",
@@ -36,6 +37,7 @@ _TRANSIENT = frozenset(
         "RequestThrottledException",
         "RequestTimeout",
         "RequestTimeoutException",
+        "ServiceUnavailable",
         "SlowDown",
         "ThrottledException",
         "Throttling",
@@ -44,54 +46,68 @@ _TRANSIENT = frozenset(
         "TransactionInProgressException",
     }
 )
+_NO_QUEUE = ("the queue does not exist", "set DELTA_QUEUE_URL and DELTA_DLQ_URL to existing queues")
+_NO_ACCESS = ("access is denied", "give the caller's role this permission")
+_EXPIRED = ("the credentials have expired", "sign in again")
+_UNKNOWN_KEY = ("the access key is unknown", "sign in again")
 _MISCONFIGURED = {
-    "AWS.SimpleQueueService.NonExistentQueue": "there is no such queue; set DELTA_QUEUE_URL or DELTA_DLQ_URL right",
-    "QueueDoesNotExist": "there is no such queue; set DELTA_QUEUE_URL or DELTA_DLQ_URL right",
-    "ResourceNotFoundException": "there is no such table; set DYNAMODB_TABLE right",
-    "NoSuchBucket": "there is no such bucket; set CHROMADB_BUCKET right",
-    "AccessDenied": "access is denied; give the role the permission it lacks",
-    "AccessDeniedException": "access is denied; give the role the permission it lacks",
-    "403": "access is denied; give the role the permission it lacks",
-    "ExpiredToken": "the credentials have expired; sign in again",
-    "ExpiredTokenException": "the credentials have expired; sign in again",
-    "InvalidAccessKeyId": "the access key is unknown; sign in again",
-    "UnrecognizedClientException": "the access key is unknown; sign in again",
+    "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
+    "QueueDoesNotExist": _NO_QUEUE,
+    "ResourceNotFoundException": ("the table does not exist", "set DYNAMODB_TABLE to an existing table"),
+    "NoSuchBucket": ("the bucket does not exist", "set CHROMADB_BUCKET to an existing bucket"),
+    "StateMachineDoesNotExist": (
+        "the state machine does not exist",
+        "set STATE_MACHINE_ARN to an existing state machine",
+    ),
+    "AccessDenied": _NO_ACCESS,
+    "AccessDeniedException": _NO_ACCESS,
+    "403": _NO_ACCESS,
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "InvalidAccessKeyId": _UNKNOWN_KEY,
+    "UnrecognizedClientException": _UNKNOWN_KEY,
 }
+"""What is wrong, and the next step, by error code."""
 
 
 @contextmanager
-def translated(action: str, named: Mapping[str, type[CompactionError]] | None = None) -> Iterator[None]:
-    """Raise our errors for AWS's. `action` begins the message, e.g. "reading s3://bucket/key".
+def translated(action: str, named: Mapping[str, Callable[[str], CompactionError]] | None = None) -> Iterator[None]:
+    """Raise a CompactionError in place of an AWS error.
 
-    `named` maps error codes that mean something to this caller (NoSuchKey, PreconditionFailed) to the error
-    they become. A code that nobody knows stays the ClientError that it is.
+    Args:
+        action: The operation and its object, e.g. "reading s3://bucket/key". Every message starts with it.
+        named: Makes the error from its message, for codes whose meaning only the caller knows, e.g. NoSuchKey.
+
+    Raises:
+        TransientStorageError: Throttling, a server error or a broken connection.
+        ConfigurationError: Credentials, a permission or a resource is missing.
+        ClientError: The code is unknown. It is raised unchanged.
     """
     try:
         yield
     except ClientError as error:
-        ours = _ours(error, action, named or {})
-        if ours is None:
+        translation = _translation(error, action, named or {})
+        if translation is None:
             raise
-        raise ours from error
+        raise translation from error
     except (BotocoreConnectionError, FlexibleChecksumError, HTTPClientError, IncompleteReadError) as error:
-        raise TransientStorageError(f"{action} failed on the way: {error}; try again") from error
+        raise TransientStorageError(f"{action}: {error}", next_step="try again") from error
     except (NoCredentialsError, PartialCredentialsError, NoRegionError) as error:
-        raise ConfigurationError(f"{action}: {error}; configure AWS credentials and AWS_REGION") from error
+        raise ConfigurationError(f"{action}: {error}", next_step="configure AWS credentials and AWS_REGION") from error
 
 
-def error_code(error: ClientError) -> str:
-    """Return the service's name for the error; for an answer without a body (HEAD), the HTTP status as text."""
-    return error.response.get("Error", {}).get("Code", "")
-
-
-def _ours(error: ClientError, action: str, named: Mapping[str, type[CompactionError]]) -> CompactionError | None:
-    code = error_code(error)
+def _translation(
+    error: ClientError, action: str, named: Mapping[str, Callable[[str], CompactionError]]
+) -> CompactionError | None:
+    details = error.response.get("Error", {})
+    code = details.get("Code", "")  # the HTTP status as text if the response has no body, as for HEAD
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    text = f"{action}: {code}: {error.response.get('Error', {}).get('Message', 'no message')}"
+    reason = f"{code}: {details.get('Message', 'no message')}"
     if code in named:
-        return named[code](text)
+        return named[code](f"{action}: {reason}")
     if code in _TRANSIENT or status >= SERVER_ERROR or status == TOO_MANY_REQUESTS:
-        return TransientStorageError(f"{text}; try again")
+        return TransientStorageError(f"{action}: {reason}", next_step="try again")
     if code in _MISCONFIGURED:
-        return ConfigurationError(f"{action}: {_MISCONFIGURED[code]} ({text.removeprefix(action + ': ')})")
+        problem, next_step = _MISCONFIGURED[code]
+        return ConfigurationError(f"{action}: {problem} ({reason})", next_step=next_step)
     return None

@@ -1,4 +1,4 @@
-"""Downloading objects in many parts at once: in bounded memory, hashed as they arrive, written once and in order."""
+"""Downloads of objects in parallel parts, in bounded memory. Each part is hashed and written in order."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ if TYPE_CHECKING:
 MEBIBYTE: Final = 1024 * 1024
 PART_BYTES: Final = 8 * MEBIBYTE
 PARTS_AT_ONCE: Final = 8
-"""Parts on their way, or not yet written, of all downloads together: 64 MiB."""
-BROKEN_OFF: Final = (HTTPClientError, IncompleteReadError)
+"""Parts in memory at once, for all downloads together: 64 MiB."""
+CONNECTION_BROKEN: Final = (HTTPClientError, IncompleteReadError)
 
 PartCall = Callable[[], bytes]
 
 
 class FirstPart(NamedTuple):
-    """The answer to the first question for an object: its ETag, all its bytes, and its first part still to be read."""
+    """The response to the first request for an object. `bytes` is the size of the object, `body` is its unread part."""
 
     etag: str
     bytes: int
     body: StreamingBody
 
 
-class Source(NamedTuple):
-    """How to ask for one object: for its first `n` bytes (None: it is empty), and for those from `start` to `end`.
+class ObjectParts(NamedTuple):
+    """The two requests for one object's bytes.
 
-    `read` tries again by itself, and raises PreconditionFailedError if the object's ETag is no longer `etag`.
+    Attributes:
+        first: Requests the first `n` bytes. Returns None if the object is empty.
+        read: Reads the bytes from `start` to `end`, with retries. Raises PreconditionFailedError if the object's ETag
+            is no longer `etag`.
     """
 
     first: Callable[[int], FirstPart | None]
@@ -47,86 +50,87 @@ class Source(NamedTuple):
 
 
 class RangedDownloads:
-    """All downloads of one store: they share the parts that may be in memory."""
+    """All downloads of one store. They share PARTS_AT_ONCE."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="download-part")
-        self._room = BoundedSemaphore(PARTS_AT_ONCE)
+        self._slots = BoundedSemaphore(PARTS_AT_ONCE)
 
-    def download(self, source: Source, target: Path) -> str:
-        """Write an object to a file and return the SHA-256 of what arrived.
+    def download(self, parts: ObjectParts, target: Path) -> str:
+        """Write an object to a file and return the SHA-256 of its bytes.
 
-        Raises TransientStorageError if the object was replaced in between: parts of two are never mixed.
+        Raises TransientStorageError if the object was replaced meanwhile: parts of two objects are never mixed.
         """
         digest = hashlib.sha256()
         with target.open("wb") as file:
-            for chunk in self._chunks(source):
+            for chunk in self._chunks(parts):
                 digest.update(chunk)
                 file.write(chunk)
         return digest.hexdigest()
 
-    def _chunks(self, source: Source) -> Iterator[bytes]:
-        first = source.first(PART_BYTES)
+    def _chunks(self, parts: ObjectParts) -> Iterator[bytes]:
+        first = parts.first(PART_BYTES)
         if first is None:
             return
         starts = range(PART_BYTES, first.bytes, PART_BYTES)
-        calls = [partial(source.read, at, min(at + PART_BYTES, first.bytes), first.etag) for at in starts]
+        calls = [partial(parts.read, at, min(at + PART_BYTES, first.bytes), first.etag) for at in starts]
         try:
-            with _Ahead(self._pool, self._room, calls) as rest:
-                yield from _streamed(first, source)
+            with _ReadAhead(self._pool, self._slots, calls) as rest:
+                yield from _stream_first_part(first, parts)
                 yield from rest
         except PreconditionFailedError as error:
-            raise TransientStorageError(f"the object was replaced while it was read ({error}); try again") from error
+            message = f"the object was replaced while it was read ({error})"
+            raise TransientStorageError(message, next_step="try again") from error
 
 
-def _streamed(first: FirstPart, source: Source) -> Iterator[bytes]:
-    """Yield the first part as it arrives, so that a small object takes no part's room; mend it if it breaks off."""
-    arrived = 0
+def _stream_first_part(first: FirstPart, parts: ObjectParts) -> Iterator[bytes]:
+    """Yield the first part as it arrives, so that a small object needs no slot. Read its rest again if it breaks."""
+    received = 0
     try:
         for chunk in first.body.iter_chunks(MEBIBYTE):
-            arrived += len(chunk)
+            received += len(chunk)
             yield chunk
-    except BROKEN_OFF:
-        yield source.read(arrived, min(PART_BYTES, first.bytes), first.etag)
+    except CONNECTION_BROKEN:
+        yield parts.read(received, min(PART_BYTES, first.bytes), first.etag)
 
 
-class _Ahead:
-    """The answers of calls, in order, while as many later calls as there is room for run already.
+class _ReadAhead:
+    """The results of calls in order. While one is used, later calls run in the slots that are free.
 
-    Whoever has a call under way never waits for room, so downloads cannot keep each other waiting for ever.
+    A download with a running call never waits for a slot, so downloads cannot deadlock.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, room: BoundedSemaphore, calls: Sequence[PartCall]) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, slots: BoundedSemaphore, calls: Sequence[PartCall]) -> None:
         self._pool = pool
-        self._room = room
+        self._slots = slots
         self._waiting = deque(calls)
-        self._begun: deque[Future[bytes]] = deque()
+        self._running: deque[Future[bytes]] = deque()
 
     def __enter__(self) -> Self:
-        self._begin()
+        self._fill_free_slots()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for future in self._begun:
+        for future in self._running:
             future.cancel()
-            future.add_done_callback(lambda _: self._room.release())
+            future.add_done_callback(lambda _: self._slots.release())
 
     def __iter__(self) -> Iterator[bytes]:
-        while self._begun or self._waiting:
-            if not self._begun:
-                self._room.acquire()
+        while self._running or self._waiting:
+            if not self._running:
+                self._slots.acquire()
                 self._submit()
             try:
-                yield self._begun.popleft().result()
+                yield self._running.popleft().result()
             finally:
-                self._room.release()
-            self._begin()
+                self._slots.release()
+            self._fill_free_slots()
 
-    def _begin(self) -> None:
-        while self._waiting and self._room.acquire(blocking=False):
+    def _fill_free_slots(self) -> None:
+        while self._waiting and self._slots.acquire(blocking=False):
             self._submit()
 
     def _submit(self) -> None:
-        self._begun.append(self._pool.submit(self._waiting.popleft()))
+        self._running.append(self._pool.submit(self._waiting.popleft()))

@@ -1,8 +1,8 @@
-"""Reading many small objects: the request that boto3 sends, without most of what boto3 does before and after it.
+"""Fast reads of many small objects: a signed GET that skips most of the work of boto3's `get_object`.
 
-Of the processor time of boto3's `get_object`, signing the request and exchanging it for the answer take less than half;
-and the server has fewer headers to read. Only a plain success counts here: whatever else there is, boto3 is asked for
-the same object again, which tries more than once, and explains. What listens to boto3's requests hears these as well.
+Signing a request and sending it take less than half of the processor time of `get_object`, and the request has fewer
+headers. Only a status of 200 counts here. After anything else the caller reads the object through boto3, which retries
+and raises the proper error. Handlers of boto3's `before-send` event see these requests too.
 """
 
 from __future__ import annotations
@@ -29,80 +29,84 @@ if TYPE_CHECKING:
 
 BEFORE_SEND: Final = "before-send.s3.GetObject"
 SAFE: Final = "/~"
-"""What stands in a URL as it is, beside letters, digits and `_.-`: as botocore writes keys."""
+"""Characters that botocore does not escape in a key, beside letters, digits and `_.-`."""
 SIGNED: Final = "AWS4-HMAC-SHA256 Credential="
 CRC32: Final = "x-amz-checksum-crc32"
 
 
 class _Origin(NamedTuple):
-    """Where boto3 has found the bucket, and for which region it signed the request."""
+    """The bucket's URL, and the region for which boto3 signs its requests."""
 
     url: str
     region: str
 
 
 class SignedGets:
-    """Gets the objects of one bucket, once boto3 has been seen to get one."""
+    """GETs of one bucket's objects, available once boto3 has made one.
+
+    Args:
+        client: The S3 client whose credentials and connections the GETs use.
+    """
 
     def __init__(self, client: S3Client) -> None:
         self._client: Any = client
         self._origin: _Origin | None = None
-        self._watched = threading.local()
-        self._listening = threading.Lock()
+        self._boto3_get = threading.local()
+        self._registered = threading.Lock()
 
     def get(self, key: str) -> StoredObject | None:
-        """Return the object; None: boto3 must be asked."""
+        """Return the object, or None if the caller must read it through boto3."""
         if self._origin is None:
             return None
         request = AWSRequest("GET", self._origin.url + quote(key, safe=SAFE), {"x-amz-checksum-mode": "ENABLED"})
-        # Asked of the client each time, since it renews them.
-        credentials = self._client._get_credentials().get_frozen_credentials()  # noqa: SLF001 - no public way to them
+        # Credentials expire, and the client renews them.
+        credentials = self._client._get_credentials().get_frozen_credentials()  # noqa: SLF001 - boto3 has no public way
         S3SigV4Auth(credentials, "s3", self._origin.region).add_auth(request)
         try:
-            answer = self._exchange(request.prepare())
-            return _stored(answer.headers, answer.content) if answer.status_code == 200 else None
+            response = self._exchange(request.prepare())
+            return _stored(response.headers, response.content) if response.status_code == 200 else None
         except (HTTPClientError, BotocoreConnectionError):
             return None
 
     @contextmanager
-    def watching(self, key: str) -> Iterator[None]:
-        """Learn from boto3's request for `key`, which this thread makes in the block, where the bucket is."""
+    def learning_from(self, key: str) -> Iterator[None]:
+        """Learn the bucket's URL and region from the request for `key` that boto3 makes in this block and thread."""
         if self._origin is not None:
             yield
             return
-        if self._listening.acquire(blocking=False):  # and never released: once is enough
+        if self._registered.acquire(blocking=False):  # never released: one handler is enough
             self._client.meta.events.register(BEFORE_SEND, self._learn)
-        self._watched.key = key
+        self._boto3_get.key = key
         try:
             yield
         finally:
-            self._watched.key = None
+            self._boto3_get.key = None
 
     def _learn(self, request: AWSPreparedRequest, **_: object) -> None:
-        key = getattr(self._watched, "key", None)
-        written = request.headers.get("Authorization", b"")
-        scope = written.decode() if isinstance(written, bytes) else written
+        key = getattr(self._boto3_get, "key", None)
+        header = request.headers.get("Authorization", b"")
+        scope = header.decode() if isinstance(header, bytes) else header
         path = quote(key, safe=SAFE) if key else ""
-        # Another kind of signature, or another way of writing a key, is boto3's own affair.
+        # With another kind of signature, or other escapes in the key, every read stays with boto3.
         if path and request.url.endswith("/" + path) and scope.startswith(SIGNED):
             self._origin = _Origin(request.url.removesuffix(path), scope.split("/")[2])
 
     def _exchange(self, request: AWSPreparedRequest) -> AWSResponse:
-        answer: AWSResponse | None = first_non_none_response(
+        response: AWSResponse | None = first_non_none_response(
             self._client.meta.events.emit(BEFORE_SEND, request=request)
         )
-        if answer is None:
-            # By the client's own connections, with the certificates and proxies that it was told.
-            answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001 - no public way to them
-        return answer
+        if response is None:
+            # The client's connections use its certificates and proxies.
+            response = self._client._endpoint.http_session.send(request)  # noqa: SLF001 - boto3 has no public way
+        return response
 
 
 def _stored(headers: Mapping[str, str], body: bytes) -> StoredObject | None:
-    """Return the object unless its bytes are not those that S3 states."""
-    stated, etag, modified = (headers.get(name, "") for name in (CRC32, "etag", "last-modified"))
+    """Return the object, or None if its size or checksum is not the one in the headers."""
+    checksum, etag, modified = (headers.get(name, "") for name in (CRC32, "etag", "last-modified"))
     if not (etag and modified) or len(body) != int(headers.get("content-length", -1)):
         return None
-    # Of an object uploaded in parts it may be a sum of sums, with their number after a dash.
-    if stated and "-" not in stated and base64.b64decode(stated) != zlib.crc32(body).to_bytes(4, "big"):
+    # An object uploaded in parts may have a checksum of checksums, with a dash and the number of parts.
+    if checksum and "-" not in checksum and base64.b64decode(checksum) != zlib.crc32(body).to_bytes(4, "big"):
         return None
     return StoredObject(body, etag, parsedate_to_datetime(modified).timestamp())

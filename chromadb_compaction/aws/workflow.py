@@ -1,16 +1,55 @@
-"""Starting executions of the state machine."""
+"""Step Functions calls: start an execution, and read executions and their history."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import boto3
 
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.errors import translated
-from chromadb_compaction.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+    from mypy_boto3_stepfunctions.type_defs import (
+        DescribeExecutionOutputTypeDef,
+        ExecutionListItemTypeDef,
+        HistoryEventTypeDef,
+    )
 
 
-def start(state_machine: str) -> str:
-    """Start an execution and return its ARN. AWS_ENDPOINT_URL_SFN alone decides which engine runs it."""
-    client = boto3.client("stepfunctions", config=client_config())
-    with translated(f"starting {state_machine}", {"StateMachineDoesNotExist": ConfigurationError}):
+def start(state_machine: str, client: SFNClient | None = None) -> str:
+    """Start an execution and return its ARN.
+
+    Args:
+        state_machine: The state machine's ARN.
+        client: A Step Functions client. By default a new one, for which AWS_ENDPOINT_URL_SFN selects the engine.
+
+    Raises:
+        ConfigurationError: The state machine does not exist.
+    """
+    client = client or boto3.client("stepfunctions", config=client_config())
+    with translated(f"starting {state_machine}"):
         return client.start_execution(stateMachineArn=state_machine)["executionArn"]
+
+
+def list_executions(client: SFNClient, state_machine: str, count: int) -> list[ExecutionListItemTypeDef]:
+    """Return up to `count` of the latest executions, as Step Functions orders them."""
+    with translated(f"listing executions of {state_machine}"):
+        return client.list_executions(stateMachineArn=state_machine, maxResults=count)["executions"]
+
+
+def describe(client: SFNClient, execution: str) -> DescribeExecutionOutputTypeDef | None:
+    """Return the execution's description, or None if no execution has that ARN."""
+    with translated(f"describing {execution}"):
+        try:
+            return client.describe_execution(executionArn=execution)
+        except (client.exceptions.ExecutionDoesNotExist, client.exceptions.InvalidArn):
+            return None
+
+
+def history(client: SFNClient, execution: str) -> list[HistoryEventTypeDef]:
+    """Return every event of the execution so far, oldest first."""
+    pages = client.get_paginator("get_execution_history").paginate(executionArn=execution)
+    with translated(f"reading the history of {execution}"):
+        return [event for page in pages for event in page["events"]]

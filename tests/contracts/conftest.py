@@ -1,4 +1,4 @@
-"""The local server's S3, DynamoDB and SQS, for the contracts that run on the real adapters."""
+"""Clients of the local server's S3, DynamoDB and SQS, for the contracts of the adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services that the environment names, and what they really send for an execution with nothing to do."""
+"""The services for the environment's settings, and the requests that they send."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -38,7 +38,7 @@ _numbers = count()
 def environment(
     monkeypatch: pytest.MonkeyPatch, endpoint: str, s3: S3Client, dynamodb: DynamoDBClient, sqs: SQSClient
 ) -> Iterator[None]:
-    """Resources of a stack, under the names that the functions read."""
+    """The resources of a stack, in the environment variables that the functions read."""
     name = f"services-{next(_numbers)}"
     s3.create_bucket(Bucket=name)
     dynamodb.create_table(
@@ -74,40 +74,40 @@ def services(environment: None) -> Services:
 
 @pytest.fixture
 def requests(services: Services) -> list[str]:
-    """The URL of every request that goes out from now on."""
+    """The method and URL of every request from now on."""
     sent: list[str] = []
 
-    def note(request: Any, **_: object) -> None:
+    def record(request: Any, **_: object) -> None:
         sent.append(f"{request.method} {request.url}")
 
     adapters: list[Any] = [services.objects, services.leases, services.queue]
     for adapter in adapters:
-        adapter._client.meta.events.register("before-send", note)
+        adapter._client.meta.events.register("before-send", record)
     return sent
 
 
-def test_the_services_are_made_once_per_process(environment: None) -> None:
+def test_the_services_are_created_once_per_process(environment: None) -> None:
     assert clients.services() is clients.services()
 
 
-def test_a_client_is_made_when_it_is_first_used(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    make = boto3.Session.client
+def test_a_client_is_created_at_its_first_use(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    created: list[str] = []
+    create = boto3.Session.client
 
-    def note(session: boto3.Session, name: Any, **options: Any) -> Any:
-        made.append(name)
-        return make(session, name, **options)
+    def record(session: boto3.Session, name: Any, **options: Any) -> Any:
+        created.append(name)
+        return create(session, name, **options)
 
-    monkeypatch.setattr(boto3.Session, "client", note)
-    fresh = clients.connect(load_settings())
+    monkeypatch.setattr(boto3.Session, "client", record)
+    services = clients.connect(load_settings())
 
-    fresh.leases.read("a-lock")
-    fresh.leases.read("a-lock")
+    services.leases.read("a-lock")
+    services.leases.read("a-lock")
 
-    assert made == ["dynamodb"]
+    assert created == ["dynamodb"]
 
 
-def test_without_a_bucket_there_are_no_services(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_a_bucket_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHROMADB_BUCKET", raising=False)
     clients.services.cache_clear()
 
@@ -124,7 +124,7 @@ def test_an_execution_with_nothing_to_do_sends_at_most_eight_requests(services: 
     assert len(requests) <= 8
 
 
-def test_deltas_are_listed_and_settled_in_the_real_bucket_and_queue(services: Services, requests: list[str]) -> None:
+def test_deltas_are_listed_and_archived_in_the_bucket_and_queue(services: Services, requests: list[str]) -> None:
     keys = [layout.delta_key("docs", f"{n:04d}") for n in range(120)]
     for key in keys:
         services.objects.put(key, key.encode())

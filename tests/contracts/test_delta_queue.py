@@ -1,4 +1,4 @@
-"""What every delta queue holds to, and how SQS's partial failures come out."""
+"""The contract of every delta queue, and the partial failures of SQS."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +12,14 @@ from botocore.stub import ANY, Stubber
 from mypy_boto3_sqs import SQSClient
 
 from chromadb_compaction.aws.clients import client_config
-from chromadb_compaction.aws.delta_queue import LETTER_TEXT, SqsDeltaQueue
+from chromadb_compaction.aws.delta_queue import DEAD_LETTER_CHARACTERS, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
 from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, DeltaQueue, ReceivedNotification
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.queue import InMemoryDeltaQueue
 
 Send = Callable[[str], None]
-Letters = Callable[[], Sequence[dict[str, Any]]]
+DeadLetters = Callable[[], Sequence[dict[str, Any]]]
 
 _numbers = count()
 
@@ -29,7 +29,10 @@ def a_notice(number: int = 1) -> DeltaNotification:
 
 
 class DeltaQueueContract:
-    """Inherit, and give `queue`: an empty one, `send`: as a stranger sends, `letters`: what the DLQ got."""
+    """Tests of any delta queue. A subclass provides three fixtures.
+
+    `queue` is an empty queue. `send` sends any body to it. `dead_letters` returns the bodies in the dead-letter queue.
+    """
 
     def test_a_notice_arrives(self, queue: DeltaQueue) -> None:
         queue.notify([a_notice(7)])
@@ -39,43 +42,43 @@ class DeltaQueueContract:
         assert received.key == "delta/docs/0007.parquet"
         assert json.loads(received.body) == {"format": 1, "key": "delta/docs/0007.parquet", "rows": 7, "bytes": 700}
 
-    def test_more_notices_than_one_call_takes_all_arrive(self, queue: DeltaQueue) -> None:
+    def test_more_notices_than_fit_one_call_all_arrive(self, queue: DeltaQueue) -> None:
         queue.notify([a_notice(n) for n in range(25)])
 
         assert {notice.key for notice in queue.receive(100)} == {a_notice(n).key for n in range(25)}
 
-    def test_no_notice_is_no_call(self, queue: DeltaQueue) -> None:
+    def test_notifying_of_nothing_sends_nothing(self, queue: DeltaQueue) -> None:
         queue.notify([])
 
         assert list(queue.receive(10)) == []
 
     @pytest.mark.parametrize("limit", [1, 10, 13])
-    def test_no_more_is_received_than_asked_for(self, queue: DeltaQueue, limit: int) -> None:
+    def test_at_most_the_limit_is_received(self, queue: DeltaQueue, limit: int) -> None:
         queue.notify([a_notice(n) for n in range(25)])
 
         assert len(list(queue.receive(limit))) == limit
 
-    def test_a_received_message_is_not_received_again_at_once(self, queue: DeltaQueue) -> None:
+    def test_a_received_message_is_not_received_again_immediately(self, queue: DeltaQueue) -> None:
         queue.notify([a_notice()])
         list(queue.receive(10))
 
         assert list(queue.receive(10)) == []
 
-    def test_deleted_messages_are_gone(
-        self, queue: DeltaQueue, let_visibility_time_out: Callable[[Sequence[ReceivedNotification]], None]
+    def test_deleted_messages_are_not_received_again(
+        self, queue: DeltaQueue, expire_visibility: Callable[[Sequence[ReceivedNotification]], None]
     ) -> None:
         queue.notify([a_notice(n) for n in range(12)])
         received = list(queue.receive(100))
 
         queue.delete([notice.receipt for notice in received if notice.key != a_notice(5).key])
-        let_visibility_time_out([notice for notice in received if notice.key == a_notice(5).key])
+        expire_visibility([notice for notice in received if notice.key == a_notice(5).key])
 
         assert [notice.key for notice in queue.receive(100)] == [a_notice(5).key]
 
-    def test_deleting_nothing_is_no_error(self, queue: DeltaQueue) -> None:
+    def test_deleting_nothing_is_not_an_error(self, queue: DeltaQueue) -> None:
         queue.delete([])
 
-    def test_deleting_twice_is_no_error(self, queue: DeltaQueue) -> None:
+    def test_deleting_twice_is_not_an_error(self, queue: DeltaQueue) -> None:
         queue.notify([a_notice()])
         receipts = [notice.receipt for notice in queue.receive(10)]
 
@@ -93,7 +96,7 @@ class DeltaQueueContract:
             '{"Records": [{"eventName": "ObjectCreated:Put"}]}',
         ],
     )
-    def test_a_message_that_is_no_notice_has_no_key_and_keeps_its_body(
+    def test_a_message_that_is_not_a_notice_has_no_key_and_keeps_its_body(
         self, queue: DeltaQueue, send: Send, body: str
     ) -> None:
         send(body)
@@ -102,34 +105,40 @@ class DeltaQueueContract:
 
         assert (received.key, received.body) == (None, body)
 
-    def test_a_later_programs_extra_field_does_no_harm(self, queue: DeltaQueue, send: Send) -> None:
+    def test_an_unknown_field_is_ignored(self, queue: DeltaQueue, send: Send) -> None:
         send('{"format": 1, "key": "delta/docs/a.parquet", "rows": 1, "bytes": 1, "producer": "x"}')
 
         (received,) = queue.receive(10)
 
         assert received.key == "delta/docs/a.parquet"
 
-    def test_a_dead_letter_says_which_delta_and_why(self, queue: DeltaQueue, letters: Letters) -> None:
+    def test_a_dead_letter_message_names_the_delta_and_the_reason(
+        self, queue: DeltaQueue, dead_letters: DeadLetters
+    ) -> None:
         queue.dead_letter([DeadLetterMessage("delta/docs/a.parquet", "row 3 holds NaN")])
 
-        assert letters() == [{"format": 1, "key": "delta/docs/a.parquet", "reason": "row 3 holds NaN"}]
+        assert dead_letters() == [{"format": 1, "key": "delta/docs/a.parquet", "reason": "row 3 holds NaN"}]
 
-    def test_a_foreign_messages_letter_says_what_it_said(self, queue: DeltaQueue, letters: Letters) -> None:
+    def test_a_dead_letter_message_for_a_message_that_was_not_a_notice_has_its_body(
+        self, queue: DeltaQueue, dead_letters: DeadLetters
+    ) -> None:
         queue.dead_letter([DeadLetterMessage(None, "the message is no notice of a delta", "hello")])
 
-        assert letters() == [
+        assert dead_letters() == [
             {"format": 1, "key": None, "reason": "the message is no notice of a delta", "body": "hello"}
         ]
 
-    def test_many_long_letters_all_arrive_shortened(self, queue: DeltaQueue, letters: Letters) -> None:
+    def test_many_long_dead_letter_messages_all_arrive_shortened(
+        self, queue: DeltaQueue, dead_letters: DeadLetters
+    ) -> None:
         queue.dead_letter(
             [DeadLetterMessage(f"delta/docs/{n}.parquet", "é" * 100_000, "é" * 100_000) for n in range(12)]
         )
 
-        arrived = letters()
+        arrived = dead_letters()
 
         assert len(arrived) == 12
-        assert all(letter["reason"] == letter["body"] == "é" * LETTER_TEXT for letter in arrived)
+        assert all(message["reason"] == message["body"] == "é" * DEAD_LETTER_CHARACTERS for message in arrived)
 
 
 class TestInMemoryDeltaQueue(DeltaQueueContract):
@@ -142,16 +151,16 @@ class TestInMemoryDeltaQueue(DeltaQueueContract):
         return queue.send
 
     @pytest.fixture
-    def letters(self, queue: InMemoryDeltaQueue) -> Letters:
-        return lambda: [json.loads(letter) for letter in queue.dead_letters]
+    def dead_letters(self, queue: InMemoryDeltaQueue) -> DeadLetters:
+        return lambda: [json.loads(body) for body in queue.dead_letters]
 
     @pytest.fixture
-    def let_visibility_time_out(self, queue: InMemoryDeltaQueue) -> Callable[[Sequence[ReceivedNotification]], None]:
+    def expire_visibility(self, queue: InMemoryDeltaQueue) -> Callable[[Sequence[ReceivedNotification]], None]:
         return lambda _received: queue.make_visible_again()
 
 
 class SqsDeltaQueueContract(DeltaQueueContract):
-    """Through boto3: give the fixture `sqs`."""
+    """Tests through boto3. A subclass provides the fixture `sqs`."""
 
     @pytest.fixture
     def urls(self, sqs: SQSClient) -> Iterator[tuple[str, str]]:
@@ -175,32 +184,28 @@ class SqsDeltaQueueContract(DeltaQueueContract):
         return send
 
     @pytest.fixture
-    def letters(self, sqs: SQSClient, urls: tuple[str, str]) -> Letters:
-        def letters() -> Sequence[dict[str, Any]]:
+    def dead_letters(self, sqs: SQSClient, urls: tuple[str, str]) -> DeadLetters:
+        def read_dead_letters() -> Sequence[dict[str, Any]]:
             bodies: list[str] = []
             while messages := sqs.receive_message(QueueUrl=urls[1], MaxNumberOfMessages=10).get("Messages"):
                 bodies.extend(message["Body"] for message in messages)
             return [json.loads(body) for body in bodies]
 
-        return letters
+        return read_dead_letters
 
     @pytest.fixture
-    def let_visibility_time_out(
-        self, sqs: SQSClient, urls: tuple[str, str]
-    ) -> Callable[[Sequence[ReceivedNotification]], None]:
-        def let_time_out(received: Sequence[ReceivedNotification]) -> None:
+    def expire_visibility(self, sqs: SQSClient, urls: tuple[str, str]) -> Callable[[Sequence[ReceivedNotification]], None]:
+        def expire(received: Sequence[ReceivedNotification]) -> None:
             for notice in received:
                 sqs.change_message_visibility(QueueUrl=urls[0], ReceiptHandle=notice.receipt, VisibilityTimeout=0)
 
-        return let_time_out
+        return expire
 
-    def test_a_queue_that_does_not_exist_is_a_mistake_in_the_settings(
-        self, sqs: SQSClient, urls: tuple[str, str]
-    ) -> None:
+    def test_the_error_for_a_missing_queue_names_its_setting(self, sqs: SQSClient, urls: tuple[str, str]) -> None:
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL"):
             list(SqsDeltaQueue(sqs, urls[0] + "-nowhere", None).receive(1))
 
-    def test_a_queue_that_is_not_set_is_asked_for_by_name(self, sqs: SQSClient) -> None:
+    def test_the_error_for_an_unset_queue_names_its_setting(self, sqs: SQSClient) -> None:
         queue = SqsDeltaQueue(sqs, None, None)
 
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
@@ -220,7 +225,7 @@ class TestSqsInProcess(SqsDeltaQueueContract):
 
 
 class TestErrorsOfSqs:
-    """Forced with botocore's stubber."""
+    """Errors forced with botocore's stubber."""
 
     @pytest.fixture
     def client(self) -> SQSClient:
@@ -242,7 +247,7 @@ class TestErrorsOfSqs:
     def queue(self, client: SQSClient) -> SqsDeltaQueue:
         return SqsDeltaQueue(client, "https://sqs/queue", "https://sqs/dlq")
 
-    def test_a_send_that_fails_in_part_is_a_failure_that_names_the_share(
+    def test_the_error_for_a_partly_failed_send_says_how_many_messages_failed(
         self, stubber: Stubber, queue: SqsDeltaQueue
     ) -> None:
         stubber.add_response(
@@ -256,7 +261,7 @@ class TestErrorsOfSqs:
         with pytest.raises(TransientStorageError, match=r"1 of 2 messages failed \(InternalError\)"):
             queue.notify([a_notice(1), a_notice(2)])
 
-    def test_a_delete_that_sqs_could_not_do_is_a_failure(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
+    def test_a_failed_delete_is_an_error(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
         stubber.add_response(
             "delete_message_batch",
             {"Successful": [], "Failed": [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]},
@@ -265,9 +270,7 @@ class TestErrorsOfSqs:
         with pytest.raises(TransientStorageError, match="1 of 1"):
             queue.delete(["receipt"])
 
-    def test_a_receipt_that_has_run_out_is_left_to_the_next_clean_up(
-        self, stubber: Stubber, queue: SqsDeltaQueue
-    ) -> None:
+    def test_an_expired_receipt_is_not_an_error(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
         stubber.add_response(
             "delete_message_batch",
             {"Successful": [], "Failed": [{"Id": "0", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}]},
@@ -275,7 +278,7 @@ class TestErrorsOfSqs:
 
         queue.delete(["receipt"])
 
-    def test_notices_are_sent_in_tens(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
+    def test_notices_are_sent_ten_at_a_time(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
         for size in (10, 10, 5):
             entries = [{"Id": str(n), "MessageBody": ANY} for n in range(size)]
             stubber.add_response(
@@ -287,17 +290,17 @@ class TestErrorsOfSqs:
         queue.notify([a_notice(n) for n in range(25)])
 
     @pytest.mark.parametrize(
-        ("code", "status", "ours"),
+        ("code", "status", "expected"),
         [
             ("RequestThrottled", 403, TransientStorageError),
             ("InternalError", 500, TransientStorageError),
             ("AccessDenied", 403, ConfigurationError),
         ],
     )
-    def test_errors_are_told_apart(
-        self, stubber: Stubber, queue: SqsDeltaQueue, code: str, status: int, ours: type[CompactionError]
+    def test_each_error_code_has_its_error_class(
+        self, stubber: Stubber, queue: SqsDeltaQueue, code: str, status: int, expected: type[CompactionError]
     ) -> None:
         stubber.add_client_error("receive_message", code, http_status_code=status)
 
-        with pytest.raises(ours, match=code):
+        with pytest.raises(expected, match=code):
             list(queue.receive(1))

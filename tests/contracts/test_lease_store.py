@@ -1,4 +1,4 @@
-"""What every lease store holds to, and what DynamoDB's own item and errors look like."""
+"""The contract of every lease store, and the item and errors of DynamoDB."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,18 +34,18 @@ _numbers = count()
 
 
 class LeaseStoreContract:
-    """Inherit, and give the fixture `store`: an empty one."""
+    """Tests of any lease store. A subclass provides the fixture `store`, an empty one."""
 
-    def test_a_free_lease_is_taken(self, store: LeaseStore) -> None:
+    def test_a_free_lease_is_acquired(self, store: LeaseStore) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         assert lease == Lease.starting(LOCK, ALICE, now=NOON, seconds=QUARTER)
         assert store.read(LOCK) == lease
 
-    def test_nobody_holds_a_lease_that_was_never_taken(self, store: LeaseStore) -> None:
+    def test_a_lease_that_was_never_acquired_reads_as_none(self, store: LeaseStore) -> None:
         assert store.read(LOCK) is None
 
-    def test_a_held_lease_names_its_holder_since_when_and_until_when(self, store: LeaseStore) -> None:
+    def test_the_error_for_a_held_lease_names_the_holder_since_when_and_until_when(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         with pytest.raises(LockHeldError) as caught:
@@ -56,7 +56,7 @@ class LeaseStoreContract:
             " (840 s from now unless renewed); wait for it, or see: chromadb-compaction history alice"
         )
 
-    def test_a_refused_owner_changes_nothing(self, store: LeaseStore) -> None:
+    def test_a_failed_acquisition_changes_nothing(self, store: LeaseStore) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         with pytest.raises(LockHeldError):
@@ -64,7 +64,9 @@ class LeaseStoreContract:
 
         assert store.read(LOCK) == lease
 
-    def test_the_owner_takes_it_again_after_a_lost_response_and_starts_afresh(self, store: LeaseStore) -> None:
+    def test_the_owner_can_acquire_again_after_a_lost_response_and_the_lease_starts_again(
+        self, store: LeaseStore
+    ) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         again = store.acquire(LOCK, ALICE, now=NOON + 5, seconds=QUARTER)
@@ -73,53 +75,53 @@ class LeaseStoreContract:
         assert store.read(LOCK) == again
 
     @pytest.mark.parametrize("late", [-1.0, -0.25, 0.0])
-    def test_a_lease_holds_up_to_and_including_the_second_it_expires(self, store: LeaseStore, late: float) -> None:
+    def test_a_lease_is_held_up_to_and_including_the_second_it_expires(self, store: LeaseStore, late: float) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         with pytest.raises(LockHeldError):
             store.acquire(LOCK, BOB, now=lease.expires_at + late, seconds=QUARTER)
 
     @pytest.mark.parametrize("late", [0.001, 0.5, 1.0, 90_000.0])
-    def test_an_expired_lease_is_taken_by_anybody(self, store: LeaseStore, late: float) -> None:
+    def test_anybody_can_acquire_an_expired_lease(self, store: LeaseStore, late: float) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
-        taken = store.acquire(LOCK, BOB, now=lease.expires_at + late, seconds=QUARTER)
+        acquired = store.acquire(LOCK, BOB, now=lease.expires_at + late, seconds=QUARTER)
 
-        assert taken.owner == BOB
-        assert store.read(LOCK) == taken
+        assert acquired.owner == BOB
+        assert store.read(LOCK) == acquired
 
-    def test_of_many_that_ask_at_once_one_gets_it(self, store: LeaseStore) -> None:
-        def ask(number: int) -> str | None:
+    def test_exactly_one_of_many_concurrent_acquisitions_succeeds(self, store: LeaseStore) -> None:
+        def acquire(number: int) -> str | None:
             try:
                 return store.acquire(LOCK, f"{ALICE}-{number}", now=NOON, seconds=QUARTER).owner
             except LockHeldError:
                 return None
 
         with ThreadPoolExecutor(8) as pool:
-            winners = [owner for owner in pool.map(ask, range(24)) if owner]
+            winners = [owner for owner in pool.map(acquire, range(24)) if owner]
 
         lease = store.read(LOCK)
         assert lease is not None
         assert winners == [lease.owner]
 
-    def test_a_renewal_moves_the_expiry_and_keeps_when_it_was_taken(self, store: LeaseStore) -> None:
-        taken = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+    def test_a_renewal_extends_the_expiry_and_keeps_the_time_of_acquisition(self, store: LeaseStore) -> None:
+        acquired = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         renewed = store.renew(LOCK, ALICE, now=NOON + 60, seconds=QUARTER)
 
-        assert renewed.acquired_at == taken.acquired_at
-        assert renewed.heartbeat_at == taken.heartbeat_at + 60
-        assert renewed.expires_at == taken.expires_at + 60
+        assert renewed.acquired_at == acquired.acquired_at
+        assert renewed.heartbeat_at == acquired.heartbeat_at + 60
+        assert renewed.expires_at == acquired.expires_at + 60
         assert store.read(LOCK) == renewed
 
-    def test_an_expired_lease_that_nobody_took_can_still_be_renewed(self, store: LeaseStore) -> None:
+    def test_an_expired_lease_that_nobody_else_acquired_can_be_renewed(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         renewed = store.renew(LOCK, ALICE, now=NOON + 10 * QUARTER, seconds=QUARTER)
 
         assert not renewed.is_expired(NOON + 10 * QUARTER)
 
-    def test_a_heartbeat_cannot_steal_anothers_lease(self, store: LeaseStore) -> None:
+    def test_a_renewal_cannot_take_another_owners_lease(self, store: LeaseStore) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         with pytest.raises(LockLostError, match=r"now held by .*:alice"):
@@ -127,7 +129,7 @@ class LeaseStoreContract:
 
         assert store.read(LOCK) == lease
 
-    def test_a_heartbeat_cannot_steal_even_an_expired_lease(self, store: LeaseStore) -> None:
+    def test_a_renewal_cannot_take_another_owners_expired_lease(self, store: LeaseStore) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         with pytest.raises(LockLostError):
@@ -135,43 +137,43 @@ class LeaseStoreContract:
 
         assert store.read(LOCK) == lease
 
-    def test_a_holder_that_was_overtaken_learns_it_at_its_next_heartbeat(self, store: LeaseStore) -> None:
+    def test_an_owner_that_lost_its_lease_fails_at_its_next_renewal(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
         store.acquire(LOCK, BOB, now=NOON + QUARTER + 2, seconds=QUARTER)
 
         with pytest.raises(LockLostError, match=r"now held by .*:bob"):
             store.renew(LOCK, ALICE, now=NOON + QUARTER + 3, seconds=QUARTER)
 
-    def test_a_renewal_of_a_deleted_item_does_not_bring_it_back(self, store: LeaseStore) -> None:
+    def test_a_renewal_does_not_recreate_a_deleted_item(self, store: LeaseStore) -> None:
         with pytest.raises(LockLostError, match="nobody holds it"):
             store.renew(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         assert store.read(LOCK) is None
 
-    def test_the_owner_releases_its_lease(self, store: LeaseStore) -> None:
+    def test_the_owner_can_release_its_lease(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         assert store.release(LOCK, ALICE)
         assert store.read(LOCK) is None
 
-    def test_a_released_lease_is_free_at_once(self, store: LeaseStore) -> None:
+    def test_a_released_lease_can_be_acquired_at_once(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
         store.release(LOCK, ALICE)
 
         assert store.acquire(LOCK, BOB, now=NOON + 1, seconds=QUARTER).owner == BOB
 
-    def test_nobody_releases_anothers_lease_even_an_expired_one(self, store: LeaseStore) -> None:
+    def test_another_owners_lease_cannot_be_released_even_when_it_has_expired(self, store: LeaseStore) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         assert not store.release(LOCK, BOB)
         assert store.read(LOCK) == lease
 
-    def test_releasing_twice_is_no_error(self, store: LeaseStore) -> None:
+    def test_releasing_twice_is_not_an_error(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         assert [store.release(LOCK, ALICE), store.release(LOCK, ALICE)] == [True, False]
 
-    def test_locks_of_different_names_do_not_meet(self, store: LeaseStore) -> None:
+    def test_locks_with_different_names_are_independent(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
         assert store.acquire("another", BOB, now=NOON, seconds=QUARTER).owner == BOB
@@ -182,7 +184,7 @@ class TestInMemoryLeaseStore(LeaseStoreContract):
     def store(self) -> InMemoryLeaseStore:
         return InMemoryLeaseStore()
 
-    def test_a_lost_response_leaves_the_lease_taken(self, store: InMemoryLeaseStore) -> None:
+    def test_a_lost_response_leaves_the_lease_acquired(self, store: InMemoryLeaseStore) -> None:
         def lose_the_response(call: str) -> None:
             raise TransientStorageError(call)
 
@@ -196,7 +198,7 @@ class TestInMemoryLeaseStore(LeaseStoreContract):
 
 
 class DynamoDBLeaseStoreContract(LeaseStoreContract):
-    """Through boto3: give `dynamodb`. The item's attributes are what operators and other programs read."""
+    """Tests through boto3. A subclass provides `dynamodb`. Operators and other programs read the item's attributes."""
 
     @pytest.fixture
     def table(self, dynamodb: DynamoDBClient) -> Iterator[str]:
@@ -217,7 +219,7 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
     def store(self, dynamodb: DynamoDBClient, table: str) -> DynamoDBLeaseStore:
         return DynamoDBLeaseStore(dynamodb, table)
 
-    def test_the_item_is_the_documented_one(
+    def test_the_item_has_the_documented_attributes(
         self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
     ) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
@@ -234,9 +236,7 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
             "ttl": {"N": "1700087300"},
         }
 
-    def test_a_renewal_moves_dynamodbs_own_clean_up_too(
-        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
-    ) -> None:
+    def test_a_renewal_extends_the_ttl(self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
         store.renew(LOCK, ALICE, now=NOON + 60, seconds=QUARTER)
 
@@ -252,7 +252,7 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
             ({"owner": {"N": "7"}, "expires_at": {"N": "9999999999"}}, "owner, acquired_at, heartbeat_at"),
         ],
     )
-    def test_an_item_that_a_person_wrote_wrongly_is_called_that(
+    def test_the_error_for_an_item_that_is_not_a_lease_names_its_wrong_attributes(
         self,
         dynamodb: DynamoDBClient,
         table: str,
@@ -263,12 +263,12 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
         key = {"S": f"LOCK#{LOCK}"}
         dynamodb.put_item(TableName=table, Item={"PK": key, "SK": key, **attributes})
 
-        with pytest.raises(ConfigurationError, match=rf"no lease of ours \({wrong} missing or malformed\)"):
+        with pytest.raises(ConfigurationError, match=rf"is not a lease \({wrong} missing or malformed\)"):
             store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
-        with pytest.raises(ConfigurationError, match=rf"no lease of ours \({wrong} missing or malformed\)"):
+        with pytest.raises(ConfigurationError, match=rf"is not a lease \({wrong} missing or malformed\)"):
             store.read(LOCK)
 
-    def test_a_note_that_a_person_added_does_no_harm(
+    def test_an_additional_attribute_is_ignored(
         self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
     ) -> None:
         lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
@@ -292,11 +292,11 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
         with pytest.raises(LockLostError, match="its item was deleted"):
             store.renew(LOCK, ALICE, now=NOON + 1, seconds=QUARTER)
 
-    def test_a_table_that_does_not_exist_is_a_mistake_in_the_settings(self, dynamodb: DynamoDBClient) -> None:
+    def test_the_error_for_a_missing_table_names_its_setting(self, dynamodb: DynamoDBClient) -> None:
         with pytest.raises(ConfigurationError, match="DYNAMODB_TABLE"):
             DynamoDBLeaseStore(dynamodb, "no-such-table").read(LOCK)
 
-    def test_a_table_that_is_not_set_is_asked_for_by_name(self, dynamodb: DynamoDBClient) -> None:
+    def test_the_error_for_an_unset_table_names_its_setting(self, dynamodb: DynamoDBClient) -> None:
         with pytest.raises(ConfigurationError, match="DYNAMODB_TABLE is not set"):
             DynamoDBLeaseStore(dynamodb, None).read(LOCK)
 
@@ -312,10 +312,10 @@ class TestDynamoDBInProcess(DynamoDBLeaseStoreContract):
 
 
 class TestErrorsOfDynamoDB:
-    """Forced with botocore's stubber: what passes is told from what must be mended."""
+    """Errors forced with botocore's stubber: transient ones, and mistakes in the configuration."""
 
     @pytest.mark.parametrize(
-        ("code", "status", "ours"),
+        ("code", "status", "expected"),
         [
             ("ProvisionedThroughputExceededException", 400, TransientStorageError),
             ("ThrottlingException", 400, TransientStorageError),
@@ -324,7 +324,7 @@ class TestErrorsOfDynamoDB:
             ("AccessDeniedException", 400, ConfigurationError),
         ],
     )
-    def test_errors_are_told_apart(self, code: str, status: int, ours: type[CompactionError]) -> None:
+    def test_each_error_code_has_its_error_class(self, code: str, status: int, expected: type[CompactionError]) -> None:
         client = boto3.client(
             "dynamodb",
             region_name="eu-west-1",
@@ -335,5 +335,5 @@ class TestErrorsOfDynamoDB:
         with Stubber(client) as stubber:
             stubber.add_client_error("put_item", code, http_status_code=status)
 
-            with pytest.raises(ours, match=f"{LOCK}.*{code}"):
+            with pytest.raises(expected, match=f"{LOCK}.*{code}"):
                 DynamoDBLeaseStore(client, "table").acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)

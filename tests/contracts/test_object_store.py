@@ -1,4 +1,4 @@
-"""What every object store holds to, and how S3's own errors come out."""
+"""The contract of every object store, and the errors of S3."""
 
 import hashlib
 import threading
@@ -34,32 +34,32 @@ WRONG_ETAG = '"00000000000000000000000000000000"'
 
 
 class ObjectStoreContract:
-    """Inherit, and give the fixture `store`: an empty one."""
+    """Tests of any object store. A subclass provides the fixture `store`, an empty one."""
 
-    def test_what_is_put_is_got_with_its_etag(self, store: ObjectStore) -> None:
+    def test_get_returns_the_body_and_the_etag_of_the_last_put(self, store: ObjectStore) -> None:
         etag = store.put("a/b.json", b"{}")
 
         found = store.get("a/b.json")
 
         assert (found.body, found.etag) == (b"{}", etag)
 
-    def test_the_last_put_wins_under_another_etag(self, store: ObjectStore) -> None:
+    def test_a_second_put_replaces_the_body_and_the_etag(self, store: ObjectStore) -> None:
         first = store.put("a", b"one")
         second = store.put("a", b"two")
 
         assert first != second
         assert store.get("a").body == b"two"
 
-    def test_getting_a_missing_object_names_its_key(self, store: ObjectStore) -> None:
+    def test_the_error_for_a_missing_object_names_its_key(self, store: ObjectStore) -> None:
         with pytest.raises(ObjectMissingError, match="a/nothing"):
             store.get("a/nothing")
 
-    def test_an_unchanged_object_is_not_sent_again(self, store: ObjectStore) -> None:
+    def test_get_if_changed_returns_none_for_an_unchanged_object(self, store: ObjectStore) -> None:
         etag = store.put("a", b"one")
 
         assert store.get_if_changed("a", etag) is None
 
-    def test_a_changed_object_is_sent_with_its_new_etag(self, store: ObjectStore) -> None:
+    def test_get_if_changed_returns_a_changed_object_with_its_new_etag(self, store: ObjectStore) -> None:
         old = store.put("a", b"one")
         new = store.put("a", b"two")
 
@@ -68,11 +68,11 @@ class ObjectStoreContract:
         assert found is not None
         assert (found.body, found.etag) == (b"two", new)
 
-    def test_an_object_that_has_gone_has_not_merely_changed(self, store: ObjectStore) -> None:
+    def test_get_if_changed_raises_for_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises(ObjectMissingError):
             store.get_if_changed("nothing", WRONG_ETAG)
 
-    def test_head_describes_an_object_as_the_listing_does(self, store: ObjectStore) -> None:
+    def test_head_and_list_describe_an_object_alike(self, store: ObjectStore) -> None:
         etag = store.put("a", b"one")
 
         described = store.head("a")
@@ -80,13 +80,13 @@ class ObjectStoreContract:
         (listed,) = store.list("")
         assert described is not None
         assert (described.key, described.bytes, described.etag) == ("a", 3, etag)
-        # A header tells whole seconds; a listing may tell fractions of one.
+        # A header has whole seconds; a listing may have fractions.
         assert described == listed.model_copy(update={"modified": described.modified})
 
     def test_head_of_a_missing_object_is_none(self, store: ObjectStore) -> None:
         assert store.head("nothing") is None
 
-    def test_times_are_unix_seconds_on_one_clock(self, store: ObjectStore) -> None:
+    def test_modification_times_are_unix_seconds(self, store: ObjectStore) -> None:
         store.put("a", b"one")
         described = store.head("a")
 
@@ -94,7 +94,7 @@ class ObjectStoreContract:
         assert abs(store.get("a").modified - described.modified) < 1
         assert described.modified > 365 * A_DAY
 
-    def test_a_listing_holds_its_prefix_alone_in_the_order_of_bytes(self, store: ObjectStore) -> None:
+    def test_a_listing_holds_only_its_prefix_in_byte_order(self, store: ObjectStore) -> None:
         for key in ("delta/b/2", "delta/b/1", "delta/é/1", "delta/B/1", "delta/b-c/1", "delta", "other/1"):
             store.put(key, b"")
 
@@ -106,28 +106,28 @@ class ObjectStoreContract:
             "delta/é/1",
         ]
 
-    def test_a_listing_goes_on_past_a_thousand_keys(self, store: ObjectStore) -> None:
+    def test_a_listing_has_more_than_a_thousand_keys(self, store: ObjectStore) -> None:
         keys = [f"many/{number:04d}" for number in range(1001)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda key: store.put(key, b""), keys))
 
         assert [info.key for info in store.list("many/")] == keys
 
-    def test_a_first_write_succeeds_once(self, store: ObjectStore) -> None:
+    def test_a_write_on_condition_of_absence_succeeds_once(self, store: ObjectStore) -> None:
         etag = store.put_if("CURRENT", b"one", etag=None)
 
         with pytest.raises(PreconditionFailedError, match="CURRENT"):
             store.put_if("CURRENT", b"two", etag=None)
         assert store.get("CURRENT")[:2] == (b"one", etag)
 
-    def test_a_swap_succeeds_on_the_etag_that_was_read(self, store: ObjectStore) -> None:
+    def test_a_conditional_write_succeeds_with_the_current_etag(self, store: ObjectStore) -> None:
         old = store.put_if("CURRENT", b"one", etag=None)
 
         new = store.put_if("CURRENT", b"two", etag=old)
 
         assert store.get("CURRENT")[:2] == (b"two", new)
 
-    def test_a_swap_on_an_etag_of_the_past_loses(self, store: ObjectStore) -> None:
+    def test_a_conditional_write_fails_with_an_old_etag(self, store: ObjectStore) -> None:
         old = store.put("CURRENT", b"one")
         store.put("CURRENT", b"two")
 
@@ -135,16 +135,16 @@ class ObjectStoreContract:
             store.put_if("CURRENT", b"three", etag=old)
         assert store.get("CURRENT").body == b"two"
 
-    def test_a_swap_of_an_object_that_has_gone_loses(self, store: ObjectStore) -> None:
+    def test_a_conditional_write_fails_for_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises(PreconditionFailedError):
             store.put_if("CURRENT", b"two", etag=WRONG_ETAG)
         assert store.head("CURRENT") is None
 
-    def test_of_many_swaps_at_once_exactly_one_wins(self, store: ObjectStore) -> None:
+    def test_exactly_one_of_many_concurrent_conditional_writes_succeeds(self, store: ObjectStore) -> None:
         start = store.put("CURRENT", b"start")
         ready = threading.Barrier(6)
 
-        def swap(number: int) -> str | None:
+        def write(number: int) -> str | None:
             ready.wait()
             try:
                 return store.put_if("CURRENT", b"%d" % number, etag=start)
@@ -152,18 +152,18 @@ class ObjectStoreContract:
                 return None
 
         with ThreadPoolExecutor(6) as pool:
-            won = [etag for etag in pool.map(swap, range(6)) if etag]
+            won = [etag for etag in pool.map(write, range(6)) if etag]
 
         assert won == [store.get("CURRENT").etag]
 
-    def test_a_copy_is_the_same_bytes_and_leaves_the_source(self, store: ObjectStore) -> None:
+    def test_a_copy_has_the_same_bytes_and_keeps_the_source(self, store: ObjectStore) -> None:
         etag = store.put("delta/a é.parquet", b"rows")
 
         store.copy("delta/a é.parquet", "compacted/a é.parquet", etag=etag)
 
         assert store.get("compacted/a é.parquet").body == store.get("delta/a é.parquet").body == b"rows"
 
-    def test_a_source_that_was_rewritten_is_not_copied(self, store: ObjectStore) -> None:
+    def test_a_rewritten_source_is_not_copied(self, store: ObjectStore) -> None:
         old = store.put("delta/a", b"rows")
         store.put("delta/a", b"other rows")
 
@@ -171,11 +171,11 @@ class ObjectStoreContract:
             store.copy("delta/a", "compacted/a", etag=old)
         assert store.head("compacted/a") is None
 
-    def test_a_source_that_has_gone_is_missing(self, store: ObjectStore) -> None:
+    def test_copying_a_missing_source_is_an_error(self, store: ObjectStore) -> None:
         with pytest.raises(ObjectMissingError, match="delta/a"):
             store.copy("delta/a", "compacted/a", etag=WRONG_ETAG)
 
-    def test_deleting_what_is_missing_is_no_error(self, store: ObjectStore) -> None:
+    def test_deleting_a_missing_key_is_not_an_error(self, store: ObjectStore) -> None:
         store.put("a", b"")
         store.put("b", b"")
 
@@ -184,7 +184,7 @@ class ObjectStoreContract:
 
         assert [info.key for info in store.list("")] == ["b"]
 
-    def test_more_keys_than_one_request_takes_are_deleted(self, store: ObjectStore) -> None:
+    def test_more_keys_than_fit_one_request_are_deleted(self, store: ObjectStore) -> None:
         store.put("many/0000", b"")
         store.put("many/1000", b"")
 
@@ -192,7 +192,7 @@ class ObjectStoreContract:
 
         assert list(store.list("many/")) == []
 
-    def test_only_what_was_not_rewritten_is_deleted_on_condition(self, store: ObjectStore) -> None:
+    def test_a_conditional_delete_keeps_rewritten_objects(self, store: ObjectStore) -> None:
         read = {key: store.put(key, b"one") for key in ("same", "rewritten")}
         store.put("rewritten", b"two")
 
@@ -206,7 +206,9 @@ class ObjectStoreContract:
         [0, 10, PART_BYTES, PART_BYTES + 1, 20 * 1024 * 1024],
         ids=["empty", "small", "one part", "a byte over one part", "in parts"],
     )
-    def test_a_file_comes_back_as_it_went_with_its_hash(self, store: ObjectStore, tmp_path: Path, size: int) -> None:
+    def test_a_downloaded_file_equals_the_uploaded_one_and_its_hash(
+        self, store: ObjectStore, tmp_path: Path, size: int
+    ) -> None:
         content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
         (tmp_path / "source").write_bytes(content)
 
@@ -216,12 +218,12 @@ class ObjectStoreContract:
         assert digest == hashlib.sha256(content).hexdigest()
         assert (tmp_path / "target").read_bytes() == content
 
-    def test_more_files_than_parts_may_be_in_memory_come_and_go_at_once(
+    def test_files_of_more_parts_than_fit_in_memory_are_transferred_concurrently(
         self, store: ObjectStore, tmp_path: Path
     ) -> None:
         contents = {f"files/{number}": bytes([number]) * (2 * PART_BYTES + number) for number in range(6)}
 
-        def there_and_back(key: str) -> bytes:
+        def upload_and_download(key: str) -> bytes:
             local = tmp_path / key.replace("/", "-")
             local.write_bytes(contents[key])
             store.upload(local, key)
@@ -229,9 +231,9 @@ class ObjectStoreContract:
             return local.read_bytes()
 
         with ThreadPoolExecutor(6) as pool:
-            assert dict(zip(contents, pool.map(there_and_back, contents), strict=True)) == contents
+            assert dict(zip(contents, pool.map(upload_and_download, contents), strict=True)) == contents
 
-    def test_downloading_a_missing_object_names_its_key(self, store: ObjectStore, tmp_path: Path) -> None:
+    def test_the_error_for_downloading_a_missing_object_names_its_key(self, store: ObjectStore, tmp_path: Path) -> None:
         with pytest.raises(ObjectMissingError, match="files/nothing"):
             store.download("files/nothing", tmp_path / "target")
 
@@ -266,7 +268,7 @@ def listening(client: S3Client, event: str, listener: Callable[..., None]) -> It
 
 
 class BrokenBody:
-    """The body of an answer whose connection breaks after the given bytes."""
+    """The body of a response whose connection breaks after the given bytes."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -285,7 +287,7 @@ class TestS3ObjectStore(ObjectStoreContract):
         bucket = f"object-store-contract-{next(_numbers)}"
         s3.create_bucket(Bucket=bucket)
         store = S3ObjectStore(s3, bucket)
-        # The first get is boto3's; every later one is signed and sent more directly.
+        # The first get goes through boto3. Every later one is a signed GET.
         store.put("first", b"")
         store.get("first")
         store.delete(["first"])
@@ -300,71 +302,71 @@ class TestS3ObjectStore(ObjectStoreContract):
         store.put("big", content)
         return content
 
-    def test_parts_of_an_object_and_of_the_one_that_replaces_it_are_never_mixed(
+    def test_a_download_never_mixes_parts_of_an_object_and_its_replacement(
         self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
     ) -> None:
         other = in_three_parts[::-1]
-        asked: list[str] = []
+        requested: list[str] = []
 
-        def replace_after_the_first_answer(**_: object) -> None:
-            asked.append("part")
-            if len(asked) == 1:
+        def replace_after_the_first_response(**_: object) -> None:
+            requested.append("part")
+            if len(requested) == 1:
                 store.put("big", other)
 
-        with listening(s3, "after-call.s3.GetObject", replace_after_the_first_answer):
+        with listening(s3, "after-call.s3.GetObject", replace_after_the_first_response):
             digest = store.download("big", tmp_path / "target")
 
         assert (tmp_path / "target").read_bytes() == other
         assert digest == hashlib.sha256(other).hexdigest()
 
-    def test_a_part_that_breaks_off_is_asked_for_again_alone(
+    def test_only_the_part_whose_connection_broke_is_read_again(
         self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
     ) -> None:
-        asked: list[str] = []
+        requested: list[str] = []
 
-        def break_off_once(parsed: dict[str, Any], **_: object) -> None:
-            asked.append(parsed["ContentRange"])
-            if parsed["ContentRange"].startswith(f"bytes {PART_BYTES}-") and asked.count(asked[-1]) == 1:
+        def break_once(parsed: dict[str, Any], **_: object) -> None:
+            requested.append(parsed["ContentRange"])
+            if parsed["ContentRange"].startswith(f"bytes {PART_BYTES}-") and requested.count(requested[-1]) == 1:
                 parsed["Body"] = BrokenBody(b"")
 
-        with listening(s3, "after-call.s3.GetObject", break_off_once):
+        with listening(s3, "after-call.s3.GetObject", break_once):
             digest = store.download("big", tmp_path / "target")
 
         assert digest == hashlib.sha256(in_three_parts).hexdigest()
-        assert len(asked) == 4
+        assert len(requested) == 4
 
-    def test_a_first_part_that_breaks_off_is_mended_where_it_broke(
+    def test_a_broken_first_part_is_read_on_from_where_it_broke(
         self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
     ) -> None:
-        asked: list[str] = []
+        requested: list[str] = []
 
-        def break_off_after_ten_bytes(parsed: dict[str, Any], **_: object) -> None:
-            asked.append(parsed["ContentRange"].partition("/")[0])
-            if asked[-1].startswith("bytes 0-"):
+        def break_after_ten_bytes(parsed: dict[str, Any], **_: object) -> None:
+            requested.append(parsed["ContentRange"].partition("/")[0])
+            if requested[-1].startswith("bytes 0-"):
                 parsed["Body"] = BrokenBody(in_three_parts[:10])
 
-        with listening(s3, "after-call.s3.GetObject", break_off_after_ten_bytes):
+        with listening(s3, "after-call.s3.GetObject", break_after_ten_bytes):
             digest = store.download("big", tmp_path / "target")
 
         assert digest == hashlib.sha256(in_three_parts).hexdigest()
-        assert f"bytes 10-{PART_BYTES - 1}" in asked
+        assert f"bytes 10-{PART_BYTES - 1}" in requested
 
-    def test_a_download_that_fails_leaves_room_for_the_next(
+    def test_failed_downloads_do_not_block_the_next_one(
         self, s3: S3Client, store: S3ObjectStore, in_three_parts: bytes, tmp_path: Path
     ) -> None:
-        def refuse(params: dict[str, Any], **_: object) -> None:
+        def deny(params: dict[str, Any], **_: object) -> None:
             if "If-Match" in params["headers"]:
                 denied = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
                 raise ClientError(cast("Any", denied), "GetObject")
 
-        with listening(s3, "before-call.s3.GetObject", refuse):
+        with listening(s3, "before-call.s3.GetObject", deny):
             for _ in range(PARTS_AT_ONCE):
                 with pytest.raises(ConfigurationError, match="access is denied"):
                     store.download("big", tmp_path / "target")
 
         assert store.download("big", tmp_path / "target") == hashlib.sha256(in_three_parts).hexdigest()
 
-    def test_a_bucket_that_does_not_exist_is_a_mistake_in_the_settings(self, s3: S3Client) -> None:
+    def test_the_error_for_a_missing_bucket_names_its_setting(self, s3: S3Client) -> None:
         with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
             S3ObjectStore(s3, "no-such-bucket-anywhere").get("a")
 
@@ -376,7 +378,7 @@ class TestS3InProcess(ObjectStoreContract):
         s3.create_bucket(Bucket="bucket")
         return S3ObjectStore(s3, "bucket")
 
-    def test_a_bucket_that_does_not_exist_is_a_mistake_in_the_settings(self) -> None:
+    def test_the_error_for_a_missing_bucket_names_its_setting(self) -> None:
         s3 = InProcessAws().session().client("s3", config=client_config())
 
         with pytest.raises(ConfigurationError, match="CHROMADB_BUCKET"):
@@ -384,7 +386,7 @@ class TestS3InProcess(ObjectStoreContract):
 
 
 class TestErrorsOfS3:
-    """Forced with botocore's stubs: no local server throttles."""
+    """Errors forced with botocore's stubber, because no local server throttles."""
 
     @pytest.fixture
     def client(self) -> S3Client:
@@ -394,7 +396,7 @@ class TestErrorsOfS3:
         )
 
     @pytest.mark.parametrize(
-        ("code", "status", "ours"),
+        ("code", "status", "expected"),
         [
             ("PreconditionFailed", 412, PreconditionFailedError),
             ("NoSuchKey", 404, PreconditionFailedError),
@@ -406,12 +408,12 @@ class TestErrorsOfS3:
             ("NoSuchBucket", 404, ConfigurationError),
         ],
     )
-    def test_each_answer_to_a_conditional_write_has_its_error(
-        self, client: S3Client, code: str, status: int, ours: type[Exception]
+    def test_each_error_code_of_a_conditional_write_has_its_error_class(
+        self, client: S3Client, code: str, status: int, expected: type[Exception]
     ) -> None:
         with Stubber(client) as stub:
             stub.add_client_error("put_object", code, http_status_code=status)
-            with pytest.raises(ours) as caught:
+            with pytest.raises(expected) as caught:
                 S3ObjectStore(client, "bucket").put_if("CURRENT", b"", etag=WRONG_ETAG)
 
         assert caught.value.__cause__ is not None
@@ -424,27 +426,27 @@ class TestErrorsOfS3:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_a_broken_connection_passes(self, client: S3Client, broken: Exception) -> None:
-        def break_off(**_: object) -> None:
+    def test_a_broken_connection_is_transient(self, client: S3Client, broken: Exception) -> None:
+        def break_connection(**_: object) -> None:
             raise broken
 
-        client.meta.events.register("before-send.s3.PutObject", break_off)
+        client.meta.events.register("before-send.s3.PutObject", break_connection)
 
         with pytest.raises(TransientStorageError, match="s3://bucket/CURRENT"):
             S3ObjectStore(client, "bucket").put_if("CURRENT", b"", etag=None)
 
-    def test_the_second_page_of_a_listing_is_translated_too(self, client: S3Client) -> None:
+    def test_an_error_on_the_second_page_of_a_listing_is_translated(self, client: S3Client) -> None:
         with Stubber(client) as stub:
             stub.add_response("list_objects_v2", {"IsTruncated": True, "NextContinuationToken": "more"})
             stub.add_client_error("list_objects_v2", "SlowDown", http_status_code=503)
             with pytest.raises(TransientStorageError, match="SlowDown"):
                 list(S3ObjectStore(client, "bucket").list("delta/"))
 
-    def test_a_key_that_was_refused_among_deleted_ones_is_an_error(self, client: S3Client) -> None:
-        refused = {"Key": "delta/b", "Code": "InternalError", "Message": "We encountered an internal error."}
+    def test_an_error_of_one_deleted_key_is_raised(self, client: S3Client) -> None:
+        failed = {"Key": "delta/b", "Code": "InternalError", "Message": "We encountered an internal error."}
         with Stubber(client) as stub:
-            stub.add_response("delete_objects", {"Errors": [refused]})
-            stub.add_response("delete_objects", {"Errors": [{**refused, "Code": "SlowDown"}]})
+            stub.add_response("delete_objects", {"Errors": [failed]})
+            stub.add_response("delete_objects", {"Errors": [{**failed, "Code": "SlowDown"}]})
             store = S3ObjectStore(client, "bucket")
             with pytest.raises(TransientStorageError, match="delta/b"):
                 store.delete(["delta/a", "delta/b"])

@@ -49,7 +49,7 @@ def _without_owner(method: str) -> Iterator[None]:
     right: Callable[..., Any] = getattr(DynamoDBLeaseStore, method)
 
     def wrong(*arguments: Any, **options: Any) -> Any:
-        with patch.object(lease_store, "OURS", ALWAYS):
+        with patch.object(lease_store, "IS_OWNER", ALWAYS):
             return right(*arguments, **options)
 
     with patch.object(DynamoDBLeaseStore, method, wrong):
@@ -57,7 +57,7 @@ def _without_owner(method: str) -> Iterator[None]:
 
 
 def _lease_is_taken_from_anybody() -> AbstractContextManager[object]:
-    return patch.object(lease_store, "FREE_OR_EXPIRED_OR_OURS", f"expires_at > :now OR {ALWAYS}")
+    return patch.object(lease_store, "CAN_ACQUIRE", f"expires_at > :now OR {ALWAYS}")
 
 
 def _lease_is_kept() -> AbstractContextManager[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from chromadb_compaction.aws.lease_store import held, lost
+from chromadb_compaction.aws.lease_store import lock_held_error, lock_lost_error
 from chromadb_compaction.lease import Lease
 
 Hook = Callable[[str], None]
@@ -32,7 +32,7 @@ class InMemoryLeaseStore:
         with self._lock:
             present = self.leases.get(lock_id)
             if present and present.owner != owner and not present.is_expired(now):
-                raise held(present, now=now)
+                raise lock_held_error(present, now=now)
             lease = self.leases[lock_id] = Lease.starting(lock_id, owner, now=now, seconds=seconds)
         self.after("acquire")
         return lease
@@ -43,7 +43,7 @@ class InMemoryLeaseStore:
         with self._lock:
             present = self.leases.get(lock_id)
             if not present or present.owner != owner:
-                raise lost(lock_id, owner, present.owner if present else None)
+                raise lock_lost_error(lock_id, owner, present.owner if present else None)
             renewed = Lease.starting(lock_id, owner, now=now, seconds=seconds)
             lease = self.leases[lock_id] = renewed.model_copy(update={"acquired_at": present.acquired_at})
         self.after("renew")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from chromadb_compaction.aws.delta_queue import NoticeBody, letter_body, notice_key
+from chromadb_compaction.aws.delta_queue import NoticeBody, dead_letter_body, notice_key
 from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
 
 Hook = Callable[[str], None]
@@ -52,7 +52,7 @@ class InMemoryDeltaQueue:
     def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
         """Send to the dead-letter queue."""
         self._begin("dead_letter")
-        self.dead_letters.extend(letter_body(message) for message in messages)
+        self.dead_letters.extend(dead_letter_body(message) for message in messages)
         self.after("dead_letter")
 
     def send(self, body: str) -> None:

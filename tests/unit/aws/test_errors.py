@@ -1,4 +1,4 @@
-"""AWS's errors come out as ours, with what was being done and what to do now."""
+"""Translation of AWS errors into errors that name the operation and the next step."""
 
 from typing import Any
 
@@ -22,12 +22,15 @@ from chromadb_compaction.errors import (
 
 
 def an_error(code: str, status: int = 400) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": "as AWS put it"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "Operation")
+    response: Any = {
+        "Error": {"Code": code, "Message": "the message of AWS"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(response, "Operation")
 
 
-def come_out(error: Exception, named: dict[str, type[CompactionError]] | None = None) -> Exception:
-    with pytest.raises(Exception) as caught, translated("reading s3://bucket/key", named):  # noqa: PT011 - which it is, is asked of it
+def translation_of(error: Exception, named: dict[str, type[CompactionError]] | None = None) -> Exception:
+    with pytest.raises(Exception) as caught, translated("reading s3://bucket/key", named):  # noqa: PT011 - the tests check the class
         raise error
     return caught.value
 
@@ -44,50 +47,52 @@ def come_out(error: Exception, named: dict[str, type[CompactionError]] | None = 
         EndpointConnectionError(endpoint_url="https://s3"),
         ConnectTimeoutError(endpoint_url="https://s3"),
         ReadTimeoutError(endpoint_url="https://s3"),
-        FlexibleChecksumError(error_msg="what arrived is not what S3 sent"),
+        FlexibleChecksumError(error_msg="the checksum does not match"),
     ],
 )
-def test_what_passes_is_to_be_tried_again(error: Exception) -> None:
-    ours = come_out(error)
+def test_a_transient_error_says_to_try_again(error: Exception) -> None:
+    translated_error = translation_of(error)
 
-    assert isinstance(ours, TransientStorageError)
-    assert str(ours).startswith("reading s3://bucket/key")
-    assert ours.__cause__ is error
+    assert isinstance(translated_error, TransientStorageError)
+    assert str(translated_error).startswith("reading s3://bucket/key: ")
+    assert translated_error.next_step == "try again"
+    assert translated_error.__cause__ is error
 
 
 @pytest.mark.parametrize(
-    ("error", "remedy"),
+    ("error", "next_step"),
     [
         (an_error("AccessDenied", 403), "permission"),
         (an_error("403", 403), "permission"),
         (an_error("NoSuchBucket", 404), "CHROMADB_BUCKET"),
         (an_error("ResourceNotFoundException"), "DYNAMODB_TABLE"),
+        (an_error("StateMachineDoesNotExist"), "STATE_MACHINE_ARN"),
         (an_error("QueueDoesNotExist"), "DELTA_QUEUE_URL"),
         (an_error("ExpiredToken"), "sign in again"),
         (NoCredentialsError(), "AWS credentials"),
     ],
 )
-def test_what_must_be_mended_says_where(error: Exception, remedy: str) -> None:
-    ours = come_out(error)
+def test_a_configuration_error_says_what_to_change(error: Exception, next_step: str) -> None:
+    translated_error = translation_of(error)
 
-    assert isinstance(ours, ConfigurationError)
-    assert remedy in str(ours)
-    assert ours.__cause__ is error
-
-
-def test_what_the_caller_named_becomes_what_it_named() -> None:
-    ours = come_out(an_error("NoSuchKey", 404), {"NoSuchKey": ObjectMissingError})
-
-    assert isinstance(ours, ObjectMissingError)
+    assert isinstance(translated_error, ConfigurationError)
+    assert next_step in str(translated_error.next_step)
+    assert translated_error.__cause__ is error
 
 
-def test_what_nobody_knows_stays_what_it_is() -> None:
+def test_the_caller_can_name_the_error_of_a_code() -> None:
+    translated_error = translation_of(an_error("NoSuchKey", 404), {"NoSuchKey": ObjectMissingError})
+
+    assert isinstance(translated_error, ObjectMissingError)
+
+
+def test_an_unknown_error_is_raised_unchanged() -> None:
     error = an_error("EntityTooLarge")
 
-    assert come_out(error) is error
+    assert translation_of(error) is error
 
 
-def test_our_own_errors_pass_through() -> None:
+def test_an_error_of_this_package_is_raised_unchanged() -> None:
     error = ObjectMissingError("gone")
 
-    assert come_out(error) is error
+    assert translation_of(error) is error

@@ -1,4 +1,4 @@
-"""The quick way to an object: what it asks for is what boto3 asks for, and all but a plain success is left to boto3."""
+"""Signed GETs: their requests equal those of boto3, and anything but a 200 is read again through boto3."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.fakes.aws.protocol import Answer, Call, Refusal, refused, text_header
 
 KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 BOTO3 = "amz-sdk-invocation-id"
-"""A header that boto3 sends and the quick way does not."""
+"""A header that boto3 sends and a signed GET does not."""
 
 
-class Watched:
-    """A bucket in this process that answers as `spoil` makes of it, and the GETs it was sent."""
+class Bucket:
+    """A bucket in this process, and the GETs sent to it. `change` replaces its responses."""
 
     def __init__(self) -> None:
         fakes = InProcessAws()
@@ -32,49 +32,51 @@ class Watched:
         self.store.put("seen", b"first")
         self.store.get("seen")
         self.calls: list[Call] = []
-        self.spoil: Callable[[Call, Answer], Answer] = lambda _, answer: answer
+        self.change: Callable[[Call, Answer], Answer] = lambda _, answer: answer
         fakes.intercept = self._intercept
 
     def _intercept(self, call: Call, perform: Callable[[], Answer]) -> Answer:
         self.calls.append(call)
-        return self.spoil(call, perform())
+        return self.change(call, perform())
 
     @property
     def by_boto3(self) -> list[bool]:
-        """Say of each call whether boto3 itself made it."""
+        """Return for each call whether boto3 made it."""
         return [bool(text_header(call.request, BOTO3)) for call in self.calls]
 
 
 @pytest.fixture
-def watched() -> Watched:
-    return Watched()
+def bucket() -> Bucket:
+    return Bucket()
 
 
-def test_the_first_get_is_boto3s_and_the_others_are_not(watched: Watched) -> None:
-    etag = watched.store.put("seen", b"second")
-    watched.calls.clear()
+def test_only_the_first_get_goes_through_boto3(bucket: Bucket) -> None:
+    etag = bucket.store.put("seen", b"second")
+    bucket.calls.clear()
 
-    assert watched.store.get("seen")[:2] == (b"second", etag)
-    assert watched.by_boto3 == [False]
+    assert bucket.store.get("seen")[:2] == (b"second", etag)
+    assert bucket.by_boto3 == [False]
 
 
 @given(KEYS)
-def test_any_key_is_written_as_boto3_writes_it_and_signed(key: str) -> None:
-    watched = Watched()
-    watched.store.put(key, b"content")
-    watched.calls.clear()
+def test_the_url_and_signature_of_any_key_equal_those_of_boto3(key: str) -> None:
+    bucket = Bucket()
+    bucket.store.put(key, b"content")
+    bucket.calls.clear()
 
-    assert watched.store.get(key).body == b"content"
+    assert bucket.store.get(key).body == b"content"
 
-    watched.spoil = lambda call, answer: answer if text_header(call.request, BOTO3) else Answer(500, {}, b"")
-    assert watched.store.get(key).body == b"content"
-    quick, _, boto3 = watched.calls
-    assert quick.request.url == boto3.request.url
-    ours, theirs = (text_header(call.request, "Authorization").partition("SignedHeaders")[0] for call in (quick, boto3))
-    assert ours == theirs
+    bucket.change = lambda call, answer: answer if text_header(call.request, BOTO3) else Answer(500, {}, b"")
+    assert bucket.store.get(key).body == b"content"
+    signed, _, boto3 = bucket.calls
+    assert signed.request.url == boto3.request.url
+    signature, expected = (
+        text_header(call.request, "Authorization").partition("SignedHeaders")[0] for call in (signed, boto3)
+    )
+    assert signature == expected
 
 
-def cut(answer: Answer) -> Answer:
+def truncated(answer: Answer) -> Answer:
     return Answer(200, {**answer.headers, "content-length": str(len(answer.body))}, answer.body[:-1])
 
 
@@ -83,9 +85,9 @@ def with_checksum(checksum: str, _call: object, answer: Answer) -> Answer:
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "changed",
     [
-        cut,
+        truncated,
         partial(with_checksum, "AAAAAA==", None),
         lambda _: Answer(503, {}, b""),
         lambda _: Answer(307, {"location": "https://elsewhere"}, b""),
@@ -93,11 +95,13 @@ def with_checksum(checksum: str, _call: object, answer: Answer) -> Answer:
         lambda answer: Answer(200, {"etag": answer.headers["etag"]}, answer.body),
     ],
 )
-def test_whatever_is_no_plain_success_is_asked_of_boto3(watched: Watched, spoilt: Callable[[Answer], Answer]) -> None:
-    watched.spoil = lambda call, answer: answer if text_header(call.request, BOTO3) else spoilt(answer)
+def test_anything_but_a_complete_200_is_read_again_through_boto3(
+    bucket: Bucket, changed: Callable[[Answer], Answer]
+) -> None:
+    bucket.change = lambda call, answer: answer if text_header(call.request, BOTO3) else changed(answer)
 
-    assert watched.store.get("seen").body == b"first"
-    assert watched.by_boto3 == [False, True]
+    assert bucket.store.get("seen").body == b"first"
+    assert bucket.by_boto3 == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -110,33 +114,33 @@ def test_whatever_is_no_plain_success_is_asked_of_boto3(watched: Watched, spoilt
     ],
     ids=lambda failure: type(failure).__name__,
 )
-def test_a_connection_that_fails_is_tried_again_by_boto3(watched: Watched, failure: Exception) -> None:
+def test_after_a_failed_connection_the_object_is_read_through_boto3(bucket: Bucket, failure: Exception) -> None:
     def fail_once(_: Call, answer: Answer) -> Answer:
-        if len(watched.calls) == 1:
+        if len(bucket.calls) == 1:
             raise failure
         return answer
 
-    watched.spoil = fail_once
+    bucket.change = fail_once
 
-    assert watched.store.get("seen").body == b"first"
-    assert watched.by_boto3 == [False, True]
+    assert bucket.store.get("seen").body == b"first"
+    assert bucket.by_boto3 == [False, True]
 
 
-def test_a_checksum_that_fits_is_accepted_and_one_of_parts_is_not_held_against_the_whole(watched: Watched) -> None:
+def test_a_matching_checksum_is_accepted_and_a_checksum_of_parts_is_ignored(bucket: Bucket) -> None:
     for checksum in ("knHuVw==", "AAAAAA==-3"):
-        watched.calls.clear()
-        watched.spoil = partial(with_checksum, checksum)
-        assert watched.store.get("seen").body == b"first"
-        assert watched.by_boto3 == [False]
+        bucket.calls.clear()
+        bucket.change = partial(with_checksum, checksum)
+        assert bucket.store.get("seen").body == b"first"
+        assert bucket.by_boto3 == [False]
 
 
-def test_a_missing_object_is_said_to_be_missing(watched: Watched) -> None:
+def test_the_error_for_a_missing_object_names_its_key(bucket: Bucket) -> None:
     with pytest.raises(ObjectMissingError, match="nothing"):
-        watched.store.get("nothing")
+        bucket.store.get("nothing")
 
 
-def test_a_refusal_is_explained_by_boto3(watched: Watched) -> None:
-    watched.spoil = lambda call, _: refused(call, Refusal(404, "NoSuchKey"))
+def test_an_error_response_raises_the_error_of_boto3(bucket: Bucket) -> None:
+    bucket.change = lambda call, _: refused(call, Refusal(404, "NoSuchKey"))
 
     with pytest.raises(ObjectMissingError, match="seen"):
-        watched.store.get("seen")
+        bucket.store.get("seen")

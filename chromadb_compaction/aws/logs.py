@@ -1,0 +1,37 @@
+"""CloudWatch Logs calls."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_logs.type_defs import FilteredLogEventTypeDef
+
+MAX_EVENTS = 5000
+
+
+def log_events(
+    client: CloudWatchLogsClient, group: str, start: datetime, end: datetime
+) -> list[FilteredLogEventTypeDef]:
+    """Return at most MAX_EVENTS log events of a group.
+
+    Return none if the group cannot be read: a failed execution can be reported without its log.
+    """
+    pages = client.get_paginator("filter_log_events").paginate(
+        logGroupName=group,
+        startTime=_milliseconds(start),
+        endTime=_milliseconds(end),
+        PaginationConfig={"MaxItems": MAX_EVENTS},
+    )
+    try:
+        return [event for page in pages for event in page["events"]]
+    except (BotoCoreError, ClientError):
+        return []
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
