@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from benchmarks.calls import CallCounter
 from benchmarks.workload import COLLECTION, Load, Records, a_query
 from chromadb_compaction.aws import clients
+from chromadb_compaction.aws.workflow import start
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.cli.common.clients import step_functions
-from chromadb_compaction.cli.executions.client import follow, start, state_machine
+from chromadb_compaction.cli.executions.client import follow, state_machine
 from chromadb_compaction.cli.executions.timeline import Timeline
 from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.local import server
@@ -81,7 +82,7 @@ def produce(services: Services, deltas: Iterable[Records]) -> float:
 def compact(services: Services) -> Timeline:
     """Run one execution to its end. Raises RuntimeError unless it succeeds."""
     client = step_functions()
-    timeline = follow(client, start(client, state_machine(services.settings)), lambda _: None)
+    timeline = follow(client, start(state_machine(services.settings), client), lambda _: None)
     if timeline.ended != "SUCCEEDED":
         raise RuntimeError(f"the execution ended {timeline.ended}: {timeline.failure}")
     return timeline

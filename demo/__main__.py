@@ -16,11 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.rule import Rule
 from rich.text import Text
 
+from chromadb_compaction.aws.workflow import start
 from chromadb_compaction.cli.commands.compact import print_summary, watched
 from chromadb_compaction.cli.commands.history import tell
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.cli.common.formatting import counted, duration
-from chromadb_compaction.cli.executions.client import describe, read_history, start, state_machine
+from chromadb_compaction.cli.executions.client import describe, read_history, state_machine
 from chromadb_compaction.cli.executions.summary import Summary, summarise
 from chromadb_compaction.cli.views.overview import Overview, look
 from chromadb_compaction.errors import CompactionError
@@ -76,7 +77,7 @@ def demonstrate() -> None:
 
     title("One execution of the state machine merges them")
     client = clients.step_functions()
-    arn = start(client, state_machine(clients.settings()))
+    arn = start(state_machine(clients.settings()), client)
     summary = summarise(watched(client, arn, quiet=False))
     check_summary(summary, deltas=deltas, records=records)
     print_summary(summary)

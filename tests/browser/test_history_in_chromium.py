@@ -1,4 +1,4 @@
-"""The history page in a real browser: it has nothing to complain of, and fits a phone."""
+"""The history page in Chromium: it causes no console messages and fits the screen of a phone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.cli.executions.failure_report import tell_failure
+from chromadb_compaction.cli.executions.failure_report import report_failure
 from chromadb_compaction.cli.executions.html_page import page
 from tests.histories import a_failed_execution
 
@@ -33,39 +33,39 @@ MEASURE = """<!doctype html><iframe src="page.html" style="border:0;width:{width
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """A directory that holds the page of a failure with a long name and a long message."""
-    told = a_failed_execution(name="n" * 80, message="a long message, " * 40, batches=11)
-    html = page(told.execution, told.timeline, tell_failure(told.execution, told.timeline, None))
+    execution, timeline = a_failed_execution(name="n" * 80, message="a long message, " * 40, batches=11)
+    html = page(execution, timeline, report_failure(execution, timeline, None))
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     return tmp_path
 
 
 def chromium(directory: Path, page: str, *switches: str) -> subprocess.CompletedProcess[str]:
-    """Open a page of `directory`. Fails, and does not skip, where there is no Chromium: whoever asks wants to know."""
+    """Open a page of `directory`. Fails without Chromium, because these tests run only when asked for."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program, "there is no Chromium on this machine; install one: apt-get install chromium"
+    assert program, "Chromium is not installed; install it: apt-get install chromium"
     profile = directory / "profile"
     command = [program, *SWITCHES, f"--user-data-dir={profile}", *switches, (directory / page).as_uri()]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_fits_the_width_without_scrolling_sideways(written: Path, width: int) -> None:
-    (written / "measure.html").write_text(MEASURE.format(width=width), encoding="utf-8")
+def test_the_page_does_not_scroll_sideways(directory: Path, width: int) -> None:
+    (directory / "measure.html").write_text(MEASURE.format(width=width), encoding="utf-8")
 
-    measured = chromium(written, "measure.html", f"--window-size={max(width, 600)},900", "--dump-dom")
+    measured = chromium(directory, "measure.html", f"--window-size={max(width, 600)},900", "--dump-dom")
 
     assert f"<title>{width}</title>" in measured.stdout
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_drawn_without_a_complaint(written: Path, scheme: str) -> None:
-    picture = written / "page.png"
+def test_the_page_causes_no_console_messages(directory: Path, scheme: str) -> None:
+    picture = directory / "page.png"
     dark = "0" if scheme == "dark" else "1"
 
-    drawn = chromium(
-        written,
+    result = chromium(
+        directory,
         "page.html",
         "--window-size=1280,900",
         f"--screenshot={picture}",
@@ -73,4 +73,4 @@ def test_it_is_drawn_without_a_complaint(written: Path, scheme: str) -> None:
     )
 
     assert picture.read_bytes().startswith(PNG)
-    assert "CONSOLE" not in drawn.stderr
+    assert "CONSOLE" not in result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 from chromadb_compaction.cli.executions.client import Execution
-from chromadb_compaction.cli.executions.failure_report import tell_failure
+from chromadb_compaction.cli.executions.failure_report import report_failure
 from chromadb_compaction.cli.executions.html_page import page
 from chromadb_compaction.cli.executions.timeline import read_timeline
 from tests.statemachine.answers import a_listing, a_run
@@ -50,7 +50,7 @@ def drawn(finished: Finished) -> Labels:
         error=timeline.failure.error if timeline.failure else None,
         message=timeline.failure.message if timeline.failure else None,
     )
-    html = page(execution, timeline, tell_failure(execution, timeline, None))
+    html = page(execution, timeline, report_failure(execution, timeline, None))
     return Labels(html)
 
 

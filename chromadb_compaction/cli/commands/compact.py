@@ -29,11 +29,12 @@ def compact(
 
     Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
     """
+    from chromadb_compaction.aws.workflow import start
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.executions.client import start, state_machine
+    from chromadb_compaction.cli.executions.client import state_machine
 
     client = clients.step_functions()
-    arn = start(client, state_machine(clients.settings()))
+    arn = start(state_machine(clients.settings()), client)
     name = arn.rpartition(":")[2]
     if not wait:
         if as_json:

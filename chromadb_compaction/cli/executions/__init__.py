@@ -1,1 +1,1 @@
-"""Executions of the workflow: start and follow one, and its history as timeline, report, chart and page."""
+"""Executions of the workflow: their status, history, failure report, chart and HTML page."""

@@ -1,99 +1,102 @@
-"""What to do about an error that ended an execution: one owner for every answer."""
+"""Advice for each error that can end an execution: its meaning, and the next command."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-PROGRAM = "chromadb-compaction"
-AGAIN = f"{PROGRAM} compact --wait"
-
 
 class Advice(NamedTuple):
-    """What an error means for the data, and the next command to type."""
+    """The meaning of an error for the data, and the next command to type."""
 
     meaning: str
     command: str
 
 
-_STORED_STANDS = "nothing was published and every delta is still pending"
+RUN_AGAIN = "chromadb-compaction compact --wait"
+DOCTOR = "chromadb-compaction doctor"
+VERIFY = "chromadb-compaction snapshots verify"
+MORE_MEMORY = "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up"
 
-_BY_ERROR = {
-    "ConfigurationError": Advice("a function was deployed with wrong settings; deploy again", f"{PROGRAM} doctor"),
-    "LockHeldError": Advice("another execution is at work: wait for it", f"{PROGRAM} lock show"),
+_NOTHING_LOST = "nothing is lost: every delta that was not published is still pending"
+_MAY_NOT_INVOKE = Advice("the workflow's role is not allowed to invoke a function", DOCTOR)
+
+ADVICE = {
+    "ConfigurationError": Advice("a function was deployed with wrong settings; deploy it again", DOCTOR),
+    "LockHeldError": Advice("another execution is running; wait for it", "chromadb-compaction lock show"),
     "LockLostError": Advice(
-        "the lock was released by force, deleted, or expired under this execution, which stopped without publishing",
-        AGAIN,
+        "the lock expired, was deleted or was released by force; the execution stopped without publishing; run again",
+        RUN_AGAIN,
     ),
-    "SnapshotConflictError": Advice("another execution published first; nothing is lost: run again", AGAIN),
+    "SnapshotConflictError": Advice("another execution published first; nothing is lost; run again", RUN_AGAIN),
     "SnapshotCorruptError": Advice(
-        "an object of the published snapshot is missing or damaged; restore it, or roll back to a whole snapshot",
-        f"{PROGRAM} snapshots verify",
+        "an object of the published snapshot is missing or damaged; restore it, or roll back to an intact snapshot",
+        VERIFY,
     ),
     "SnapshotTooLargeError": Advice(
-        f"the fold does not fit the compactor's memory or disk; {_STORED_STANDS}; give it more, and deploy",
-        "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up",
+        f"the fold does not fit the compactor's memory or disk; {_NOTHING_LOST}; raise the limit and deploy",
+        MORE_MEMORY,
     ),
     "VerificationError": Advice(
-        f"the folded snapshot did not read back as written: {_STORED_STANDS}; if it fails so again, report it",
-        AGAIN,
+        f"the folded snapshot does not hold the expected records; {_NOTHING_LOST}; run again, and report it if it"
+        " happens again",
+        RUN_AGAIN,
     ),
-    "CorruptDeltaError": Advice("a delta is proven bad; see which and why", f"{PROGRAM} deltas quarantined"),
-    "NoSnapshotError": Advice("nothing has been published yet", AGAIN),
-    "NoSuchCollectionError": Advice("the published snapshot has no such collection", f"{PROGRAM} status"),
+    "CorruptDeltaError": Advice(
+        "a delta is corrupt; see which one, and the reason", "chromadb-compaction deltas quarantined"
+    ),
+    "NoSnapshotError": Advice("nothing has been published yet; run a compaction", RUN_AGAIN),
+    "NoSuchCollectionError": Advice(
+        "the published snapshot has no such collection; see which it has", "chromadb-compaction status"
+    ),
     "InvalidRequestError": Advice(
-        "state machine and functions do not fit each other: one of them was deployed alone", "pulumi up"
+        "the state machine and the functions are of different versions; deploy both", "pulumi up"
     ),
-    "ObjectMissingError": Advice("an object that should stand in the bucket is gone", f"{PROGRAM} snapshots verify"),
+    "ObjectMissingError": Advice("an object is missing from the bucket; see if the snapshot is intact", VERIFY),
     "TransientStorageError": Advice(
-        f"S3, DynamoDB or SQS failed through all retries; {_STORED_STANDS}; run again once it has passed", AGAIN
+        f"S3, DynamoDB or SQS failed in every retry; {_NOTHING_LOST}; run again when the service works", RUN_AGAIN
     ),
-    "PreconditionFailedError": Advice("another writer was faster; nothing is lost: run again", AGAIN),
+    "PreconditionFailedError": Advice("another writer changed an object first; nothing is lost; run again", RUN_AGAIN),
     "States.Timeout": Advice(
-        f"a task, or the whole execution, took longer than it may; {_STORED_STANDS} that was not published before",
-        AGAIN,
+        f"a task or the whole execution exceeded its timeout; {_NOTHING_LOST}; run again", RUN_AGAIN
     ),
     "States.DataLimitExceeded": Advice(
-        "the state outgrew 256 KiB; take fewer batches a pass",
+        "the workflow's state exceeded 256 KiB; use fewer batches per pass",
         "pulumi config set chromadb:maxBatchesPerPass 20 && pulumi up",
     ),
-    "States.Permissions": Advice("the workflow's role may not invoke a function", f"{PROGRAM} doctor"),
+    "States.Permissions": _MAY_NOT_INVOKE,
     "Sandbox.Timedout": Advice(
-        f"a function ran into its time limit; {_STORED_STANDS}; smaller passes take less time",
+        f"a function exceeded its timeout; {_NOTHING_LOST}; use smaller passes, which take less time",
         "pulumi config set chromadb:maxPassBytes 134217728 && pulumi up",
     ),
     "Runtime.OutOfMemory": Advice(
-        f"a function ran out of memory; {_STORED_STANDS}; give the compactor more",
-        "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up",
+        f"a function ran out of memory; {_NOTHING_LOST}; give the compactor more", MORE_MEMORY
     ),
     "Runtime.ExitError": Advice(
-        f"a function's process was killed, most often for its memory; {_STORED_STANDS}",
-        "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up",
+        f"a function's process was killed, usually because it ran out of memory; {_NOTHING_LOST}; give it more",
+        MORE_MEMORY,
     ),
-    "Lambda.ResourceNotFoundException": Advice("a function of the workflow is gone; deploy again", "pulumi up"),
-    "Lambda.AccessDeniedException": Advice("the workflow's role may not invoke a function", f"{PROGRAM} doctor"),
+    "Lambda.ResourceNotFoundException": Advice("a function of the workflow does not exist; deploy it", "pulumi up"),
+    "Lambda.AccessDeniedException": _MAY_NOT_INVOKE,
 }
-_OF_FAMILY = (
-    ("Lambda.", Advice(f"Lambda failed through all retries; {_STORED_STANDS}; run again once it has passed", AGAIN)),
-    ("Runtime.", Advice("a function could not start; deploy again", f"{PROGRAM} doctor")),
-)
+"""Advice by error name."""
+
+_BY_PREFIX = {
+    "Lambda.": Advice(f"Lambda failed in every retry; {_NOTHING_LOST}; run again when it works", RUN_AGAIN),
+    "Runtime.": Advice("a function could not start; deploy it again", DOCTOR),
+}
 _BY_STATUS = {
-    "ABORTED": Advice("somebody stopped it; the lock is released by a rule, and nothing is lost", AGAIN),
-    "TIMED_OUT": _BY_ERROR["States.Timeout"],
+    "ABORTED": Advice("the execution was stopped; nothing is lost, and a rule releases the lock; run again", RUN_AGAIN),
+    "TIMED_OUT": ADVICE["States.Timeout"],
 }
-_UNFORESEEN = Advice(
-    f"nobody foresaw this error; {_STORED_STANDS}; if it fails again the same way, report it with the lines of the log",
-    AGAIN,
+_UNKNOWN_ERROR = Advice(
+    f"this error is unknown; {_NOTHING_LOST}; run again, and report it with the lines of the log if it happens again",
+    RUN_AGAIN,
 )
 
 
 def advise(error: str | None, status: str = "FAILED") -> Advice:
-    """Return what to do about an execution that ended with `error`, or without one in `status`."""
+    """Return the advice for an execution that ended with `error`, or without an error in `status`."""
     if error is None or error == "unnamed":
-        return _BY_STATUS.get(status, _UNFORESEEN)
-    family = next((advice for start, advice in _OF_FAMILY if error.startswith(start)), _UNFORESEEN)
-    return _BY_ERROR.get(error, family)
-
-
-def foreseen() -> frozenset[str]:
-    """Return the names of the errors that have advice of their own."""
-    return frozenset(_BY_ERROR)
+        return _BY_STATUS.get(status, _UNKNOWN_ERROR)
+    by_prefix = next((advice for prefix, advice in _BY_PREFIX.items() if error.startswith(prefix)), _UNKNOWN_ERROR)
+    return ADVICE.get(error, by_prefix)

@@ -1,4 +1,4 @@
-"""An execution as bars on one axis of time: pure geometry, for whoever draws it."""
+"""The geometry of a chart that shows an execution as bars on a time axis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_TICKS = 8
 
 
 class Bar(NamedTuple):
-    """A stretch of time, as shares of the whole. `stay` is the time in a state, the others are attempts."""
+    """A period, in fractions of the whole time. The kind `stay` is the time in a state, the others are attempts."""
 
     begin: float
     length: float
@@ -26,7 +26,7 @@ class Bar(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One state's visit, or (`of` names its Map) one batch of a Map."""
+    """One visit of a state, or one batch of the Map named by `of`."""
 
     label: str
     of: str | None
@@ -36,14 +36,14 @@ class Row(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """All rows in the order of their beginning. `ticks` are shares of the whole and what stands there."""
+    """All rows in the order of their start. A tick is a fraction of the whole time and its label."""
 
     ticks: tuple[tuple[float, str], ...]
     rows: tuple[Row, ...]
 
 
 def draw(timeline: Timeline, began: datetime, ended: datetime) -> Chart:
-    """Return the chart of what happened from `began` to `ended` (now, if it goes on)."""
+    """Return the chart of the time from `began` to `ended` (now, if the execution runs)."""
     axis = _Axis(began, ended)
     rows: list[Row] = []
     for visit in timeline.visits:
@@ -60,19 +60,19 @@ class _Axis:
         self._seconds = max((ended - began).total_seconds(), 0.001)
 
     def bar(self, begin: datetime, end: datetime, kind: BarKind, title: str) -> Bar:
-        start, stop = self._share(begin), self._share(end)
+        start, stop = self._fraction(begin), self._fraction(end)
         return Bar(start, max(stop - start, 0.0), kind, title)
 
     def ticks(self) -> tuple[tuple[float, str], ...]:
         step = next((each for each in _ROUND_SECONDS if self._seconds / each <= _MOST_TICKS), self._seconds / 4)
         count = int(self._seconds / step)
-        return tuple((number * step / self._seconds, _clock(number * step)) for number in range(count + 1))
+        return tuple((number * step / self._seconds, _tick_label(number * step)) for number in range(count + 1))
 
-    def _share(self, moment: datetime) -> float:
+    def _fraction(self, moment: datetime) -> float:
         return min(max((moment - self._began).total_seconds() / self._seconds, 0.0), 1.0)
 
 
-def _clock(seconds: float) -> str:
+def _tick_label(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:g} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -89,29 +89,29 @@ def _visit_row(visit: StateVisit, timeline: Timeline, axis: _Axis) -> Row:
 
 
 def _remark(visit: StateVisit, timeline: Timeline) -> str:
-    inner = [each for each in timeline.visits if each.inside == visit.name and _within(each, visit)]
+    inner = timeline.iterations_of(visit)
     failed = len(visit.failures) + sum(len(each.failures) for each in inner)
     batches = len({each.iteration for each in inner}) if inner else visit.succeeded
-    said = [counted(batches, "batch", "batches")] if visit.kind == "Map" else []
-    said += [counted(failed, "failed attempt")] if failed else []
-    return ", ".join(said)
+    parts = [counted(batches, "batch", "batches")] if visit.kind == "Map" else []
+    parts += [counted(failed, "failed attempt")] if failed else []
+    return ", ".join(parts)
 
 
 def _batch_rows(visit: StateVisit, timeline: Timeline, axis: _Axis) -> list[Row]:
-    """Return a row for each batch of a Map: by its iterations, or by its attempts where the engine hides those."""
+    """Return a row for each batch of a Map. If the engine hides iterations, the attempts are grouped by batch."""
     if visit.kind != "Map":
         return []
-    about = _batches_of(timeline, visit)
+    remarks = _batch_remarks(timeline, visit)
     groups: dict[str, list[Attempt]] = {}
-    for each in (each for each in timeline.visits if each.inside == visit.name and _within(each, visit)):
+    for each in timeline.iterations_of(visit):
         key = next((attempt.batch for attempt in each.tries if attempt.batch), None)
         groups.setdefault(_batch_label(key, each.iteration), []).extend(each.tries)
     for number, attempt in enumerate(visit.tries, start=1):
-        label = _batch_label(attempt.batch, None) if attempt.batch else f"attempt {number}, batch not told"
+        label = _batch_label(attempt.batch, None) if attempt.batch else f"attempt {number}, batch unknown"
         groups.setdefault(label, []).append(attempt)
     end = visit.left or axis.ended
     return [
-        Row(label, visit.name, _spent(tries, end), _attempts(tries, end, axis), about.get(label, ""))
+        Row(label, visit.name, _total_seconds(tries, end), _attempts(tries, end, axis), remarks.get(label, ""))
         for label, tries in sorted(groups.items())
     ]
 
@@ -120,8 +120,8 @@ def _batch_label(key: str | None, iteration: int | None) -> str:
     return f"batch {batch_number(key)}" if key else f"batch {iteration or 0:04d}"
 
 
-def _batches_of(timeline: Timeline, visit: StateVisit) -> dict[str, str]:
-    """Return what ListDeltas said of each batch of the Map's pass, by the batch's label."""
+def _batch_remarks(timeline: Timeline, visit: StateVisit) -> dict[str, str]:
+    """Return the collection and number of deltas of each batch of the Map's pass, by the batch's label."""
     passes = [each for each in timeline.visits if each.name == "ListDeltas" and each.entered <= visit.entered]
     outputs = timeline.outputs.get("ListDeltas", ())[: len(passes)]
     batches = outputs[-1].get("work", {}).get("batches", []) if outputs else []
@@ -136,15 +136,11 @@ def _attempts(tries: Iterable[Attempt], end: datetime, axis: _Axis) -> tuple[Bar
         kind: BarKind = "failed" if each.failure else ("done" if each.ended else "running")
         stop = each.ended or end
         took = duration(max((stop - each.began).total_seconds(), 0.0))
-        said = f"{each.failure.error}: {each.failure.message}" if each.failure else kind
-        bars.append(axis.bar(each.began, stop, kind, f"attempt {number}, {took}, {said}"))
+        result = f"{each.failure.error}: {each.failure.message}" if each.failure else kind
+        bars.append(axis.bar(each.began, stop, kind, f"attempt {number}, {took}, {result}"))
     return tuple(bars)
 
 
-def _spent(tries: list[Attempt], end: datetime) -> float:
+def _total_seconds(tries: list[Attempt], end: datetime) -> float:
     last = max(each.ended or end for each in tries) if tries else end
     return max((last - min((each.began for each in tries), default=end)).total_seconds(), 0.0)
-
-
-def _within(visit: StateVisit, outer: StateVisit) -> bool:
-    return outer.entered <= visit.entered and (outer.left is None or visit.entered <= outer.left)

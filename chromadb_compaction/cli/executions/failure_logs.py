@@ -1,4 +1,4 @@
-"""What a function logged while it failed: the lines of that one invocation, told apart from all others."""
+"""Log lines of the one Lambda invocation that failed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from chromadb_compaction.aws.logs import log_events
 from chromadb_compaction.cli.executions.timeline import StateVisit
 
 if TYPE_CHECKING:
@@ -26,16 +25,15 @@ _FUNCTIONS = {
     "ReleaseLock": "release-lock",
 }
 _MARGIN = timedelta(seconds=30)
-"""Log lines arrive with their own clock, and the error's line is often written just before the failure."""
+"""The logs have their own clock, and a function often logs the error just before the failure."""
 
-_LINES_READ = 5000
 _REQUEST = re.compile(r'(?:RequestId: |"(?:function_request_id|requestId)": ?")([0-9a-f-]{36})')
 _PLATFORM = re.compile(r'(START|END|INIT_START)\b|\{"_aws"|\{"time":.*"type": ?"platform\.(?!report|runtimeDone)')
-"""Lines that explain nothing: Lambda's own brackets, and metrics."""
+"""Lines that explain nothing: metrics, and the start and end that Lambda logs."""
 
 
 class LogLine(NamedTuple):
-    """One line of a function's log. `message` is the text as it was written, `stream` the worker that wrote it."""
+    """One line of a function's log. `message` is the raw text, `stream` the log stream of one worker."""
 
     group: str
     stream: str
@@ -44,7 +42,7 @@ class LogLine(NamedTuple):
 
 
 class FailureLog(NamedTuple):
-    """What one failed invocation logged: the line that explains most, and every line in order."""
+    """The log of one failed invocation: its lines in order, and the `best` one to explain the failure."""
 
     group: str
     request: str | None
@@ -54,72 +52,70 @@ class FailureLog(NamedTuple):
 
 
 def failure_log(client: CloudWatchLogsClient, visit: StateVisit, execution: str) -> FailureLog | None:
-    """Return what the failed visit's function logged for `execution` (its ARN) when it last failed.
+    """Return the log of the visit's last failed invocation for `execution` (its ARN).
 
-    None: there are no such lines, or the logs are out of reach, which costs an explanation and nothing else.
+    Return None if there are no such lines, or if the logs cannot be read.
     """
     group = f"/aws/lambda/{_function(visit, execution)}"
-    pages = client.get_paginator("filter_log_events").paginate(
-        logGroupName=group,
-        startTime=_millis(visit.entered - _MARGIN),
-        endTime=_millis(visit.failures[-1].at + _MARGIN),
-        PaginationConfig={"MaxItems": _LINES_READ},
-    )
-    try:
-        lines = [
-            LogLine(group, event.get("logStreamName", ""), _moment(event["timestamp"]), event["message"].rstrip())
-            for page in pages
-            for event in page["events"]
-        ]
-    except (BotoCoreError, ClientError):
-        return None
-    name = execution.rpartition(":")[2]
-    return pick(lines, execution=name, error=visit.failures[-1].error, batch=visit.failed_batch)
+    last = visit.failures[-1]
+    lines = [
+        LogLine(
+            group,
+            event.get("logStreamName", ""),
+            datetime.fromtimestamp(event["timestamp"] / 1000, UTC),
+            event["message"].rstrip(),
+        )
+        for event in log_events(client, group, visit.entered - _MARGIN, last.at + _MARGIN)
+    ]
+    return pick_invocation(lines, execution=execution.rpartition(":")[2], error=last.error, batch=visit.failed_batch)
 
 
-def pick(lines: Iterable[LogLine], *, execution: str, error: str, batch: str | None = None) -> FailureLog | None:
-    """Return the invocation of `execution` that best fits the failure: its batch, its error, the latest.
+def pick_invocation(
+    lines: Iterable[LogLine], *, execution: str, error: str, batch: str | None = None
+) -> FailureLog | None:
+    """Return the log of the invocation that fits the failure best.
 
-    Without one of this execution, the latest that names `error` at all.
+    An invocation for the same batch comes first, then one that logged the error, then the latest. Without any
+    invocation of `execution`, all that logged the error are considered.
     """
     invocations = _by_request(lines)
-    ours = [each for each in invocations if _names(each, execution)]
-    candidates = ours or [each for each in invocations if _names(each, error)]
+    of_execution = [each for each in invocations if _mentions(each, execution)]
+    candidates = of_execution or [each for each in invocations if _mentions(each, error)]
     if not candidates:
         return None
 
     def fit(invocation: Sequence[LogLine]) -> tuple[bool, bool, datetime]:
-        return bool(batch) and _names(invocation, str(batch)), _names(invocation, error), invocation[-1].at
+        return bool(batch) and _mentions(invocation, str(batch)), _mentions(invocation, error), invocation[-1].at
 
     chosen = max(candidates, key=fit)
-    told = tuple(line for line in chosen if not _PLATFORM.match(line.message)) or tuple(chosen)
+    shown = tuple(line for line in chosen if not _PLATFORM.match(line.message)) or tuple(chosen)
     return FailureLog(
         group=chosen[0].group,
         request=next((found for line in chosen if (found := _request(line))), None),
-        batch=next((found for line in told if (found := _field(line, "batch"))), batch),
-        best=_best(told, error),
-        lines=told,
+        batch=next((found for line in shown if (found := _field(line, "batch"))), batch),
+        best=_best(shown, error),
+        lines=shown,
     )
 
 
 def text_of(line: LogLine) -> str:
-    """Return the line as a person reads it: a structured one by level and message, any other as it stands."""
+    """Return level and message of a structured line, or the raw text of any other."""
     message = _field(line, "message")
     return f"{_field(line, 'level') or ''} {message}".strip() if message else line.message
 
 
 def message_of(line: LogLine) -> str:
-    """Return the line's message alone."""
+    """Return the message of a structured line, or the raw text of any other."""
     return _field(line, "message") or line.message.strip()
 
 
 def _by_request(lines: Iterable[LogLine]) -> list[list[LogLine]]:
-    """Part the lines by invocation. A line without a request's id belongs to the one its stream is busy with."""
+    """Group the lines by invocation. A line without a request id belongs to the last request of its stream."""
     found: dict[tuple[str, str | None], list[LogLine]] = {}
-    busy: dict[str, str | None] = {}
+    current: dict[str, str | None] = {}
     for line in sorted(lines, key=lambda each: each.at):
-        request = _request(line) or busy.get(line.stream)
-        busy[line.stream] = None if line.message.startswith("REPORT ") else request
+        request = _request(line) or current.get(line.stream)
+        current[line.stream] = None if line.message.startswith("REPORT ") else request
         found.setdefault((line.stream, request), []).append(line)
     return list(found.values())
 
@@ -127,11 +123,11 @@ def _by_request(lines: Iterable[LogLine]) -> list[list[LogLine]]:
 def _best(lines: Sequence[LogLine], error: str) -> LogLine:
     errors = [line for line in lines if _field(line, "level") == "ERROR"]
     named = [line for line in lines if error in line.message]
-    timeout = [line for line in lines if "Task timed out" in line.message or "Error:" in line.message]
-    return (errors or named or timeout or list(lines))[-1]
+    unstructured = [line for line in lines if "Task timed out" in line.message or "Error:" in line.message]
+    return (errors or named or unstructured or list(lines))[-1]
 
 
-def _names(lines: Iterable[LogLine], text: str) -> bool:
+def _mentions(lines: Iterable[LogLine], text: str) -> bool:
     return any(text in line.message for line in lines)
 
 
@@ -154,11 +150,3 @@ def _function(visit: StateVisit, execution: str) -> str:
         return visit.function
     stack = execution.split(":")[6].removeprefix("chromadb-compaction-")
     return f"chromadb-{_FUNCTIONS.get(visit.name, visit.name)}-{stack}"
-
-
-def _millis(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def _moment(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)

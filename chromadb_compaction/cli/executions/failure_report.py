@@ -1,4 +1,4 @@
-"""A failure read out: where, what, the lines that explain it, and what to do."""
+"""The report of a failure: its state and batch, its error, the log lines that explain it, and the next step."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from chromadb_compaction.cli.executions.client import Execution
     from chromadb_compaction.cli.executions.timeline import Timeline
 
-_WENT_WELL = ("SUCCEEDED", "RUNNING")
-
 
 class FailureReport(BaseModel):
-    """What a person needs to know of a failure.
+    """The last failure of an execution.
 
-    `batch` is the key of the batch that failed, `request` the invocation whose `lines` these are, `explained_by`
-    the one that says most. `next` is None when the execution has got over it: nothing is to be done.
+    Attributes:
+        batch: The key of the batch that failed.
+        meaning: The meaning of the error for the data. None if the execution recovered.
+        next: The next command to type. None if the execution recovered, so that nothing is to be done.
+        request: The id of the Lambda invocation that logged `lines`.
+        explained_by: The message of the line that explains most.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,29 +43,29 @@ class FailureReport(BaseModel):
 
     @property
     def where(self) -> str:
-        """The state, and the batch if it was one."""
+        """The state, with the batch if there is one."""
         batch = f", batch {batch_number(self.batch)}" if self.batch else ""
         return f"{self.state or 'the execution itself'}{batch}"
 
 
-def tell_failure(execution: Execution, timeline: Timeline, log: FailureLog | None) -> FailureReport | None:
-    """Return the story of what failed, or None if nothing did."""
+def report_failure(execution: Execution, timeline: Timeline, log: FailureLog | None) -> FailureReport | None:
+    """Return the report of the last failure, or None if nothing failed."""
     visit = timeline.last_failure()
-    recovered = execution.status in _WENT_WELL
-    if visit is None and recovered:
+    not_failed = execution.status in {"SUCCEEDED", "RUNNING"}
+    if visit is None and not_failed:
         return None
     last = visit.failures[-1] if visit else None
-    error = (None if recovered else execution.error) or (last.error if last else execution.status)
-    message = (None if recovered else execution.message) or (last.message if last else "")
+    error = (None if not_failed else execution.error) or (last.error if last else execution.status)
+    message = (None if not_failed else execution.message) or (last.message if last else "")
     advice = advise(None if error == execution.status else error, execution.status)
-    over = recovered and error != "LockHeldError"
+    recovered = not_failed and error != "LockHeldError"
     return FailureReport(
         state=(visit.inside or visit.name) if visit else _last_state(timeline),
         batch=(log.batch if log else None) or (visit.failed_batch if visit else None),
         error=error,
         message=message,
-        meaning=None if over else advice.meaning,
-        next=None if over else advice.command,
+        meaning=None if recovered else advice.meaning,
+        next=None if recovered else advice.command,
         log_group=log.group if log else None,
         request=log.request if log else None,
         explained_by=message_of(log.best) if log else None,
@@ -72,9 +74,9 @@ def tell_failure(execution: Execution, timeline: Timeline, log: FailureLog | Non
 
 
 def read_failure(client: CloudWatchLogsClient, execution: Execution, timeline: Timeline) -> FailureReport | None:
-    """Return the story of what failed, with the lines of the log, or None if nothing did."""
+    """Return the report of the last failure with its log lines, or None if nothing failed."""
     visit = timeline.last_failure()
-    return tell_failure(execution, timeline, failure_log(client, visit, execution.arn) if visit else None)
+    return report_failure(execution, timeline, failure_log(client, visit, execution.arn) if visit else None)
 
 
 def _last_state(timeline: Timeline) -> str | None:

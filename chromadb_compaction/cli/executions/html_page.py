@@ -1,4 +1,4 @@
-"""An execution's history as one HTML page that needs nothing else: no network, no scripts."""
+"""An execution's history as one self-contained HTML page without scripts or requests."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from chromadb_compaction.cli.executions.failure_report import FailureReport
     from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline
 
-BATCHES_UNFOLDED = 12
-"""A Map of more batches starts folded: the states should fit one screen."""
+BATCHES_SHOWN = 12
+"""Batches of a Map that are shown at first. More are collapsed, so that the states fit one screen."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""What the page may load: nothing at all."""
+"""The content security policy: the page may load nothing."""
 
 
 _LEGEND = " ".join(
     f'<span class="key {kind}"></span>{meaning}'
     for kind, meaning in (
-        ("stay", "in the state"),
-        ("done", "attempt done"),
+        ("stay", "time in state"),
+        ("done", "attempt succeeded"),
         ("failed", "attempt failed"),
-        ("running", "still running"),
+        ("running", "attempt running"),
     )
 )
 
 
-def page(execution: Execution, timeline: Timeline, story: FailureReport | None) -> str:
-    """Return the page. Everything that others have written (names, messages, log lines) is escaped."""
+def page(execution: Execution, timeline: Timeline, failure: FailureReport | None) -> str:
+    """Return the page. All names, messages and log lines are escaped."""
     now = execution.stopped or datetime.now(execution.started.tzinfo)
     chart = draw(timeline, execution.started, now)
     return "\n".join(
@@ -47,7 +47,7 @@ def page(execution: Execution, timeline: Timeline, story: FailureReport | None) 
             f"<title>{escape(execution.name)} · {escape(execution.status)}</title>",
             f"<style>{STYLE}</style></head><body><main>",
             _head(execution),
-            _failure(story),
+            _failure(failure),
             _chart(chart),
             _states(timeline, execution, now),
             "</main></body></html>\n",
@@ -57,7 +57,7 @@ def page(execution: Execution, timeline: Timeline, story: FailureReport | None) 
 
 def _head(execution: Execution) -> str:
     started = execution.started.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    took = f"{'took' if execution.stopped else 'runs for'} {duration(execution.seconds)}"
+    took = f"{'took' if execution.stopped else 'running for'} {duration(execution.seconds)}"
     return (
         f'<header><p class="kind">Compaction execution</p><h1>{escape(execution.name)}</h1>'
         f'<p><span class="status {escape(execution.status.lower())}">{escape(execution.status)}</span>'
@@ -65,23 +65,23 @@ def _head(execution: Execution) -> str:
     )
 
 
-def _failure(story: FailureReport | None) -> str:
-    if story is None:
+def _failure(failure: FailureReport | None) -> str:
+    if failure is None:
         return ""
-    got_over = "" if story.next else " The execution got over it."
-    kind = "failure" if story.next else "failure over"
+    recovered = "" if failure.next else " The execution recovered."
+    css_class = "failure" if failure.next else "failure recovered"
     parts = [
-        f'<section class="{kind}"><h2>{escape(story.error)}</h2>',
-        f"<p>{escape(story.message or 'no message')}</p>",
-        f'<p class="where">In {escape(story.where)}.{got_over}</p>',
+        f'<section class="{css_class}"><h2>{escape(failure.error)}</h2>',
+        f"<p>{escape(failure.message or 'no message')}</p>",
+        f'<p class="where">In {escape(failure.where)}.{recovered}</p>',
     ]
-    if story.next:
-        parts.append(f"<p>{escape(_sentence(story.meaning or ''))}</p>")
-        parts.append(f'<p class="next">Next, type: <code>{escape(story.next)}</code></p>')
-    if story.lines:
-        request = f", request {story.request}" if story.request else ""
-        lines = escape("\n".join(story.lines))
-        parts.append(f'<p class="where">{escape(f"{story.log_group}{request}")}</p><pre>{lines}</pre>')
+    if failure.next:
+        parts.append(f"<p>{escape(_sentence(failure.meaning or ''))}</p>")
+        parts.append(f'<p class="next">Next: <code>{escape(failure.next)}</code></p>')
+    if failure.lines:
+        request = f", request {failure.request}" if failure.request else ""
+        lines = escape("\n".join(failure.lines))
+        parts.append(f'<p class="where">{escape(f"{failure.log_group}{request}")}</p><pre>{lines}</pre>')
     return "\n".join((*parts, "</section>"))
 
 
@@ -90,10 +90,10 @@ def _sentence(text: str) -> str:
 
 
 def _chart(chart: Chart) -> str:
-    share = chart.ticks[1][0] if len(chart.ticks) > 1 else 1.0
+    step = chart.ticks[1][0] if len(chart.ticks) > 1 else 1.0
     ticks = "".join(f'<span style="left:{_percent(at)}">{escape(text)}</span>' for at, text in chart.ticks)
     parts = [
-        f'<section class="chart" style="--step:{_percent(share)}"><h2>When</h2>',
+        f'<section class="chart" style="--step:{_percent(step)}"><h2>Timeline</h2>',
         f'<p class="legend">{_LEGEND}</p>',
         f'<div class="row axis"><span></span><div class="ticks">{ticks}</div><span></span></div>',
     ]
@@ -110,9 +110,9 @@ def _chart(chart: Chart) -> str:
 def _batches(rows: list[Row]) -> str:
     if not rows:
         return ""
-    unfolded = " open" if len(rows) <= BATCHES_UNFOLDED else ""
+    expanded = " open" if len(rows) <= BATCHES_SHOWN else ""
     inner = "\n".join(map(_row, rows))
-    return f"<details{unfolded}><summary>batches of {escape(str(rows[0].of))}</summary>\n{inner}\n</details>"
+    return f"<details{expanded}><summary>Batches of {escape(str(rows[0].of))}</summary>\n{inner}\n</details>"
 
 
 def _row(row: Row) -> str:
@@ -126,19 +126,19 @@ def _row(row: Row) -> str:
 
 
 def _bar(bar: Bar) -> str:
-    place = f"left:{_percent(bar.begin)};width:{_percent(bar.length)}"
-    return f'<i class="{bar.kind}" style="{place}" title="{escape(bar.title)}"></i>'
+    position = f"left:{_percent(bar.begin)};width:{_percent(bar.length)}"
+    return f'<i class="{bar.kind}" style="{position}" title="{escape(bar.title)}"></i>'
 
 
-def _percent(share: float) -> str:
-    return f"{share * 100:.3f}%"
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:.3f}%"
 
 
 def _states(timeline: Timeline, execution: Execution, now: datetime) -> str:
     rows = "\n".join(_state(visit, execution.started, now) for visit in timeline.visits)
     return (
-        '<section><h2>States</h2><div class="wide"><table><thead><tr><th>State</th><th>At</th><th>Took</th>'
-        f"<th>Attempts</th></tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
+        '<section><h2>States</h2><div class="wide"><table><thead><tr><th>State</th><th>Started after</th>'
+        f"<th>Duration</th><th>Attempts</th></tr></thead><tbody>\n{rows}\n</tbody></table></div></section>"
     )
 
 
@@ -178,8 +178,8 @@ small{font-size:.8em;font-weight:400}
 .failed,.timed_out{color:var(--failed)}
 .failure{background:var(--box);border-left:4px solid var(--failed);border-radius:4px;padding:.9rem 1.1rem}
 .failure h2{color:var(--failed-ink)}
-.over{background:var(--lane);border-left-color:var(--soft)}
-.over h2{color:var(--ink)}
+.recovered{background:var(--lane);border-left-color:var(--soft)}
+.recovered h2{color:var(--ink)}
 code,pre{font:13px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 code{display:inline-block;background:var(--code);padding:.1rem .35rem;border-radius:3px}
 pre{background:var(--code);margin:.4rem 0 0;padding:.7rem .8rem;border-radius:4px;white-space:pre-wrap;

@@ -1,4 +1,4 @@
-"""What an execution achieved, added up over its passes."""
+"""The result of an execution: counts added up over its passes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from chromadb_compaction.messages import CollectionCounts, MergedBatch, Publishe
 
 
 class Summary(BaseModel):
-    """Counts of deltas and rows. `snapshot_id` is the last one published; `held` says who held the lock instead."""
+    """Counts of deltas and rows.
+
+    Attributes:
+        snapshot_id: The last snapshot published.
+        held: The message of the LockHeldError, if another owner held the lock.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,11 +35,11 @@ class Summary(BaseModel):
 
 
 def summarise(timeline: Timeline) -> Summary:
-    """Return what the finished (or failed) execution achieved."""
+    """Return the summary of an execution, finished or failed."""
     runs = [MergedBatch.model_validate(run) for run in _flat(timeline, "MergeBatches", "runs")]
     uploads = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
     published = [upload.snapshot_id for upload in uploads if upload.published]
-    held = _held(timeline)
+    held = _lock_held(timeline)
     return Summary(
         status=timeline.ended or "RUNNING",
         passes=len(uploads),
@@ -42,7 +47,7 @@ def summarise(timeline: Timeline) -> Summary:
         merged=sum(run.merged for run in runs),
         quarantined=sum(run.quarantined for run in runs),
         snapshot_id=published[-1] if published else None,
-        collections=_added_up(count for upload in uploads for count in upload.collections),
+        collections=_totals(count for upload in uploads for count in upload.collections),
         bytes_uploaded=sum(upload.bytes_uploaded for upload in uploads),
         held=held.message if held else None,
         error=timeline.failure.error if timeline.failure else None,
@@ -51,7 +56,7 @@ def summarise(timeline: Timeline) -> Summary:
 
 
 def _results(timeline: Timeline, state: str, field: str) -> list[Any]:
-    # A visit that failed leaves no such field behind, or still the one of the pass before.
+    # The output of a failed visit lacks the field, or still has that of the previous pass.
     return [
         output[field] for output in timeline.outputs.get(state, ()) if output.get(field) and "failure" not in output
     ]
@@ -61,15 +66,15 @@ def _flat(timeline: Timeline, state: str, field: str) -> list[Any]:
     return [item for items in _results(timeline, state, field) for item in items]
 
 
-def _added_up(counts: Iterable[CollectionCounts]) -> list[CollectionCounts]:
+def _totals(counts: Iterable[CollectionCounts]) -> list[CollectionCounts]:
     totals: dict[str, CollectionCounts] = {}
     for count in counts:
         before = totals.get(count.collection)
-        totals[count.collection] = count if before is None else _sum(before, count)
+        totals[count.collection] = count if before is None else _add(before, count)
     return [totals[name] for name in sorted(totals)]
 
 
-def _sum(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
+def _add(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
     return CollectionCounts(
         collection=after.collection,
         added=before.added + after.added,
@@ -81,7 +86,7 @@ def _sum(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
     )
 
 
-def _held(timeline: Timeline) -> Failure | None:
+def _lock_held(timeline: Timeline) -> Failure | None:
     for output in timeline.outputs.get("AlreadyRunning", ()):
         held = output.get("held")
         if isinstance(held, dict):

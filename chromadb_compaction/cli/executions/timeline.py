@@ -1,7 +1,7 @@
-"""What an execution's history says, told by state: pure, and the same for every engine's way of telling it.
+"""The timeline of an execution, read from its history by state. It is the same for every engine.
 
-AWS links each event to the one before it; the local engine does not, and reports what happens inside a Map as
-if it happened to the Map itself. So an event belongs to the state its chain leads to, or else to the last one.
+AWS links each event to the previous one. The local engine does not, and it reports the events inside a Map as events
+of the Map. So an event belongs to the state to which its links lead, or without links to the last state entered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ATTEMPT = ("Task", "LambdaFunction", "Activity")
 
 
 class Failure(BaseModel):
-    """An error by name, and its message: the last thing a person wants to decode is JSON within JSON."""
+    """An error's name, and its message taken out of the JSON of the cause."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,9 +34,12 @@ class Failure(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One invocation of a task. `ended` None: it runs still. `failure` None: it succeeded, if it has ended.
+    """One invocation of a task.
 
-    `batch` is the key of the batch it merged, as far as the engine tells.
+    Attributes:
+        ended: When it ended. None while it runs.
+        failure: Its error. None if it succeeded, or while it runs.
+        batch: The key of the batch it merged. None if the history does not say.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,12 +51,18 @@ class Attempt(BaseModel):
 
 
 class StateVisit(BaseModel):
-    """One stay in one state. `left` None: still there. `inside` names the Map whose iteration this is part of.
+    """One visit of one state.
 
-    `attempts` counts the tasks begun (for a Map on an engine that hides its iterations: those of all of them),
-    `failures` are those that failed, `failed` says that the last one did; `tries` tells each with its times.
-    `iterations` is None where the engine does not tell; `iteration` is which one of its Map this visit is part
-    of, from 0; `function` is the Lambda function's name, as far as it is told.
+    Attributes:
+        inside: The Map that this visit is an iteration of. None outside a Map.
+        left: When the state was left. None while the execution is in it.
+        attempts: Tasks started. An engine that hides the iterations of a Map counts them all for the Map.
+        failures: The errors of the failed attempts, in order.
+        failed: True if the last attempt failed.
+        iterations: Iterations of this Map. None if the history does not say.
+        iteration: The index of the Map's iteration, from 0. None outside a Map.
+        function: The Lambda function's name. None if the history does not say.
+        tries: The attempts with their times.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,16 +84,16 @@ class StateVisit(BaseModel):
 
     @property
     def failed_batch(self) -> str | None:
-        """The key of the batch whose merge failed last, as far as the engine tells."""
+        """The key of the batch whose merge failed last. None if the history does not say."""
         return next((each.batch for each in reversed(self.tries) if each.failure), None)
 
     def seconds(self, now: datetime) -> float:
-        """How long the stay has lasted, at `now` if it lasts still."""
+        """Return the seconds in the state, up to `now` if it was not left."""
         return max(((self.left or now) - self.entered).total_seconds(), 0.0)
 
 
 class Timeline(BaseModel):
-    """An execution as far as its history goes. `outputs` holds, by state, what each visit left behind, in order."""
+    """An execution as far as its history goes. `outputs` holds the outputs of each state's visits, in order."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,23 +102,29 @@ class Timeline(BaseModel):
     ended: str | None
     failure: Failure | None
 
-    def went_through(self, state: str) -> bool:
-        """Say whether the execution ever entered `state`."""
-        return any(visit.name == state for visit in self.visits)
+    def iterations_of(self, visit: StateVisit) -> list[StateVisit]:
+        """Return the visits inside one visit of a Map."""
+        return [
+            each
+            for each in self.visits
+            if each.inside == visit.name
+            and visit.entered <= each.entered
+            and (visit.left is None or each.entered <= visit.left)
+        ]
 
     def last_failure(self) -> StateVisit | None:
-        """Return the visit whose failure ended the execution, or else the one that failed last."""
+        """Return the visit whose failure ended the execution, or otherwise the one that failed last."""
         ended_by = self.failure.error if self.failure else None
 
-        def weight(visit: StateVisit) -> tuple[bool, bool, datetime]:
+        def rank(visit: StateVisit) -> tuple[bool, bool, datetime]:
             last = visit.failures[-1]
             return last.error == ended_by, visit.failed, last.at
 
-        return max((visit for visit in self.visits if visit.failures), key=weight, default=None)
+        return max((visit for visit in self.visits if visit.failures), key=rank, default=None)
 
 
 def read_timeline(events: Iterable[Event]) -> Timeline:
-    """Return the story that `events` (in order, from the first) tell."""
+    """Return the timeline of `events`, which start with the first event of the execution."""
     reader = _Reader()
     for event in events:
         reader.read(event)
@@ -117,7 +132,7 @@ def read_timeline(events: Iterable[Event]) -> Timeline:
 
 
 def failure_of(details: Mapping[str, Any], at: datetime) -> Failure:
-    """Return what an event's details say of an error; a Lambda's cause is JSON with the message inside."""
+    """Return the error in an event's details. The cause of a Lambda error is JSON that holds the message."""
     cause = str(details.get("cause") or "")
     try:
         parsed = json.loads(cause)
@@ -157,7 +172,7 @@ class _Visit:
         return StateVisit.model_validate({**vars(self), "failures": tuple(self.failures), "tries": tries})
 
     def end_try(self, at: datetime, *, failure: Failure | None = None, batch: str | None = None) -> None:
-        """End the oldest attempt that runs: where iterations are hidden, nobody can tell more exactly."""
+        """End the oldest running attempt. With hidden iterations the history does not say which one ended."""
         running = next((each for each in self.tries if each.ended is None), None)
         if running is not None:
             running.ended, running.failure, running.batch = at, failure, running.batch or batch
@@ -186,9 +201,9 @@ class _Reader:
         if kind.endswith("StateEntered"):
             self._enter(event, kind.removesuffix("StateEntered"), details["name"])
         elif kind.startswith("Execution"):
-            self._execution(kind.removeprefix("Execution").upper(), details, event["timestamp"])
+            self._read_execution_event(kind.removeprefix("Execution").upper(), details, event["timestamp"])
         elif visit := self._owner.get(event.get("previousEventId", 0)) or (self._visits[-1] if self._visits else None):
-            self._happen(visit, event, kind, details)
+            self._read_state_event(visit, event, kind, details)
 
     def _enter(self, event: Event, kind: str, name: str) -> None:
         before = event.get("previousEventId", 0)
@@ -199,7 +214,7 @@ class _Reader:
         self._visits.append(visit)
         self._owner[event["id"]] = visit
 
-    def _happen(self, visit: _Visit, event: Event, kind: str, details: Mapping[str, Any]) -> None:
+    def _read_state_event(self, visit: _Visit, event: Event, kind: str, details: Mapping[str, Any]) -> None:
         if kind.startswith(("MapIteration", "MapState")) and (found := self._last(details.get("name"))):
             visit = found
         self._owner[event["id"]] = visit
@@ -212,7 +227,7 @@ class _Reader:
         elif kind.endswith("StateExited"):
             self._leave(visit, event, details)
         elif kind.startswith(_ATTEMPT):
-            self._attempt(visit, event, kind, details)
+            self._read_attempt_event(visit, event, kind, details)
 
     def _leave(self, visit: _Visit, event: Event, details: Mapping[str, Any]) -> None:
         if visit.name != details.get("name"):
@@ -223,34 +238,34 @@ class _Reader:
         if output is not None:
             self._outputs.setdefault(visit.name, []).append(output)
             if visit.kind == "Map":
-                # Its iterations' last word says nothing: another may have failed before. The workflow's Catch does.
+                # An earlier iteration may have failed, so only the workflow's Catch shows that the Map failed.
                 visit.failed = "failure" in output
 
     @staticmethod
-    def _attempt(visit: _Visit, event: Event, kind: str, details: Mapping[str, Any]) -> None:
+    def _read_attempt_event(visit: _Visit, event: Event, kind: str, details: Mapping[str, Any]) -> None:
         if kind.endswith("Scheduled"):
             visit.attempts += 1
             visit.function = _function_name(details) or visit.function
-            visit.tries.append(_Try(event["timestamp"], _batch_asked(details)))
+            visit.tries.append(_Try(event["timestamp"], _requested_batch(details)))
         elif kind.endswith("Succeeded"):
             visit.succeeded += 1
             visit.failed = False
-            visit.end_try(event["timestamp"], batch=_batch_answered(details))
+            visit.end_try(event["timestamp"], batch=_merged_batch(details))
         elif kind.endswith(_ATTEMPT_FAILED):
             visit.failures.append(failure_of(details, event["timestamp"]))
             visit.failed = True
             visit.end_try(event["timestamp"], failure=visit.failures[-1])
 
-    def _execution(self, how: str, details: Mapping[str, Any], at: datetime) -> None:
-        if how == "STARTED":
+    def _read_execution_event(self, outcome: str, details: Mapping[str, Any], at: datetime) -> None:
+        if outcome == "STARTED":
             return
-        self._ended = {"TIMEDOUT": "TIMED_OUT"}.get(how, how)
-        if how != "SUCCEEDED":
+        self._ended = {"TIMEDOUT": "TIMED_OUT"}.get(outcome, outcome)
+        if outcome != "SUCCEEDED":
             self._failure = failure_of(details, at)
         for visit in self._visits:
             if visit.left is None:
                 visit.left = at
-                visit.failed = how != "SUCCEEDED"
+                visit.failed = outcome != "SUCCEEDED"
 
     def _last(self, name: object) -> _Visit | None:
         return next((visit for visit in reversed(self._visits) if visit.name == name), None)
@@ -274,13 +289,13 @@ def _function_name(scheduled: Mapping[str, Any]) -> str | None:
     return str(name).partition(":function:")[2].partition(":")[0] or None
 
 
-def _batch_asked(scheduled: Mapping[str, Any]) -> str | None:
+def _requested_batch(scheduled: Mapping[str, Any]) -> str | None:
     payload = (_json_object(scheduled.get("parameters")) or {}).get("Payload")
     batch = payload.get("batch") if isinstance(payload, dict) else None
     return str(batch["key"]) if isinstance(batch, dict) and "key" in batch else None
 
 
-def _batch_answered(succeeded: Mapping[str, Any]) -> str | None:
+def _merged_batch(succeeded: Mapping[str, Any]) -> str | None:
     payload = (_json_object(succeeded.get("output")) or {}).get("Payload")
     report = payload.get("report") if isinstance(payload, dict) else None
     return batch_of_report(report) if isinstance(report, str) else None

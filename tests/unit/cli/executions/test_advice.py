@@ -5,28 +5,32 @@ import inspect
 import pytest
 
 from chromadb_compaction import errors
-from chromadb_compaction.cli.executions.advice import advise, foreseen
+from chromadb_compaction.cli.executions.advice import ADVICE, advise
 
-OURS = [name for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.CompactionError)]
+COMPACTION_ERRORS = [
+    name
+    for name, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.CompactionError) and name not in {"CompactionError", "_ObjectError"}
+]
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name not in {"CompactionError", "_ObjectError"}])
-def test_every_error_of_ours_has_advice_of_its_own(name: str) -> None:
-    assert name in foreseen()
+@pytest.mark.parametrize("name", COMPACTION_ERRORS)
+def test_every_error_class_has_its_own_advice(name: str) -> None:
+    assert name in ADVICE
 
 
-@pytest.mark.parametrize("name", [*sorted(foreseen()), "Lambda.Unknown", "KeyError", None])
-def test_advice_is_a_meaning_and_something_to_type(name: str | None) -> None:
+@pytest.mark.parametrize("name", [*sorted(ADVICE), "Lambda.Unknown", "KeyError", None])
+def test_advice_has_a_meaning_and_a_command(name: str | None) -> None:
     advice = advise(name)
 
     assert advice.meaning
     assert advice.command.startswith(("chromadb-compaction ", "pulumi "))
 
 
-def test_an_execution_that_was_stopped_without_an_error_is_run_again() -> None:
+def test_the_advice_without_an_error_depends_on_the_status() -> None:
     assert "stopped" in advise(None, "ABORTED").meaning
     assert advise("unnamed", "TIMED_OUT") == advise("States.Timeout")
 
 
-def test_an_unknown_failure_of_lambda_is_told_from_an_unknown_error() -> None:
+def test_an_unknown_error_of_lambda_has_the_advice_for_lambda() -> None:
     assert advise("Lambda.Unknown") != advise("KeyError")

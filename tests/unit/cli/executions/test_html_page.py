@@ -1,4 +1,4 @@
-"""The history page: whole, escaped, and in need of nothing else."""
+"""The history page: complete, escaped and self-contained."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from html.parser import HTMLParser
 import pytest
 
 from chromadb_compaction.cli.executions.chart import draw
-from chromadb_compaction.cli.executions.failure_report import tell_failure
+from chromadb_compaction.cli.executions.client import Execution
+from chromadb_compaction.cli.executions.failure_report import report_failure
 from chromadb_compaction.cli.executions.html_page import page
-from tests.histories import BATCH, RecordedExecution, a_failed_execution
+from chromadb_compaction.cli.executions.timeline import Timeline
+from tests.histories import BATCH, a_failed_execution
 
-EVIL = "<script>alert('x')</script> & \"quotes\""
+MARKUP = "<script>alert('x')</script> & \"quotes\""
 VOID = {"meta", "br"}
 
 
-class Parsed(HTMLParser):
-    """A page's tags, attributes and text. Raises AssertionError when a tag is closed that is not open."""
+class ParsedPage(HTMLParser):
+    """A page's tags, attributes and text. Raises AssertionError if a tag that is not open is closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -40,28 +42,28 @@ class Parsed(HTMLParser):
         self.text += data
 
 
-def html_of(told: RecordedExecution) -> str:
-    return page(told.execution, told.timeline, tell_failure(told.execution, told.timeline, None))
+def html_of(execution: Execution, timeline: Timeline) -> str:
+    return page(execution, timeline, report_failure(execution, timeline, None))
 
 
 def test_every_state_and_every_batch_is_on_the_page() -> None:
-    told = a_failed_execution(batches=3)
+    execution, timeline = a_failed_execution(batches=3)
 
-    text = Parsed(html_of(told)).text
+    text = ParsedPage(html_of(execution, timeline)).text
 
-    for visit in told.timeline.visits:
+    for visit in timeline.visits:
         assert visit.name in text
     for number in range(3):
         assert f"batch {number:04d}" in text
 
 
-def test_every_tag_that_opens_closes() -> None:
-    assert Parsed(html_of(a_failed_execution())).open == []
+def test_every_opened_tag_is_closed() -> None:
+    assert ParsedPage(html_of(*a_failed_execution())).open == []
 
 
-def test_the_page_asks_the_network_for_nothing_and_runs_nothing() -> None:
-    html = html_of(a_failed_execution())
-    parsed = Parsed(html)
+def test_the_page_loads_nothing_and_has_no_script() -> None:
+    html = html_of(*a_failed_execution())
+    parsed = ParsedPage(html)
 
     assert not {"script", "link", "img", "iframe", "a"} & set(parsed.tags)
     assert not {"src", "href", "onload", "onclick", "srcset"} & {name for name, _ in parsed.attributes}
@@ -69,34 +71,32 @@ def test_the_page_asks_the_network_for_nothing_and_runs_nothing() -> None:
         assert reference not in html
 
 
-def test_what_others_have_written_is_text_and_never_markup() -> None:
-    told = a_failed_execution(name=EVIL, error=EVIL, message=EVIL)
-
-    parsed = Parsed(html_of(told))
+def test_markup_in_names_and_messages_is_escaped() -> None:
+    parsed = ParsedPage(html_of(*a_failed_execution(name=MARKUP, error=MARKUP, message=MARKUP)))
 
     assert "script" not in parsed.tags
     assert parsed.text.count("<script>alert('x')</script>") > 3
 
 
-def test_the_failure_says_where_it_was_and_what_to_type() -> None:
-    text = Parsed(html_of(a_failed_execution())).text
+def test_the_failure_names_its_state_and_batch_and_the_next_command() -> None:
+    text = ParsedPage(html_of(*a_failed_execution())).text
 
     assert "In MergeBatches, batch 0000." in text
     assert "chromadb-compaction compact --wait" in text
 
 
-@pytest.mark.parametrize(("batches", "unfolded"), [(12, True), (13, False)])
-def test_a_map_of_many_batches_is_folded(batches: int, unfolded: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    attributes = Parsed(html_of(a_failed_execution(batches=batches))).attributes
+@pytest.mark.parametrize(("batches", "expanded"), [(12, True), (13, False)])
+def test_more_than_twelve_batches_are_collapsed(batches: int, expanded: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    attributes = ParsedPage(html_of(*a_failed_execution(batches=batches))).attributes
 
-    assert (("open", "") in attributes) is unfolded
+    assert (("open", "") in attributes) is expanded
 
 
-def test_each_attempt_is_a_bar_within_its_states_stay() -> None:
-    told = a_failed_execution(batches=2)
-    assert told.execution.stopped is not None
+def test_each_attempt_is_a_bar_within_the_time_of_its_state() -> None:
+    execution, timeline = a_failed_execution(batches=2)
+    assert execution.stopped is not None
 
-    rows = {row.label: row for row in draw(told.timeline, told.execution.started, told.execution.stopped).rows}
+    rows = {row.label: row for row in draw(timeline, execution.started, execution.stopped).rows}
     first = rows["batch 0000"]
     [stay] = [bar for bar in rows["MergeBatches"].bars if bar.kind == "stay"]
 
@@ -108,9 +108,10 @@ def test_each_attempt_is_a_bar_within_its_states_stay() -> None:
         assert bar.begin + bar.length <= stay.begin + stay.length + 1e-9
 
 
-def test_the_batch_that_failed_is_told_by_its_key() -> None:
-    told = a_failed_execution()
-    story = tell_failure(told.execution, told.timeline, None)
+def test_the_report_has_the_key_of_the_failed_batch() -> None:
+    execution, timeline = a_failed_execution()
 
-    assert story is not None
-    assert (story.state, story.batch) == ("MergeBatches", BATCH.format(0))
+    failure = report_failure(execution, timeline, None)
+
+    assert failure is not None
+    assert (failure.state, failure.batch) == ("MergeBatches", BATCH.format(0))

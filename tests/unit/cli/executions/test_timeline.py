@@ -1,4 +1,4 @@
-"""Histories as AWS tells them, and as the local engine does: without links, and silent about iterations."""
+"""Histories as AWS writes them, and as the local engine does: without links and without iterations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from chromadb_compaction.cli.executions.summary import summarise
 from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline, read_timeline
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-CAUSE = json.dumps({"errorType": "LockLostError", "errorMessage": "the lease is gone", "stackTrace": ["..."]})
+CAUSE = json.dumps({"errorType": "LockLostError", "errorMessage": "the lease was lost", "stackTrace": ["..."]})
 
 
 class History:
-    """Builds events a second apart; `linked` as AWS links them."""
+    """A history under construction, with events a second apart. `linked`: each has its previous event, as on AWS."""
 
     def __init__(self, *, linked: bool) -> None:
         self.events: list[dict[str, Any]] = []
@@ -41,33 +41,33 @@ class History:
         return read_timeline(self.events)
 
 
-def only(timeline: Timeline, name: str) -> StateVisit:
+def only_visit(timeline: Timeline, name: str) -> StateVisit:
     (visit,) = [visit for visit in timeline.visits if visit.name == name]
     return visit
 
 
-def test_a_task_lasts_from_its_entry_to_its_exit_and_knows_its_function() -> None:
+def test_a_visit_has_its_duration_and_its_function() -> None:
     history = History(linked=True)
     history.add("ExecutionStarted", input="{}")
     history.task("ListDeltas")
 
-    visit = only(history.read(), "ListDeltas")
+    visit = only_visit(history.read(), "ListDeltas")
 
     assert visit.seconds(START) == 3
     assert (visit.attempts, visit.succeeded, visit.failed, visit.function) == (1, 1, False, "ListDeltas")
 
 
-def test_a_state_that_is_not_left_lasts_until_now() -> None:
+def test_the_duration_of_a_state_that_was_not_left_ends_now() -> None:
     history = History(linked=True)
     history.add("TaskStateEntered", name="CleanUp")
 
-    visit = only(history.read(), "CleanUp")
+    visit = only_visit(history.read(), "CleanUp")
 
     assert visit.left is None
     assert visit.seconds(START + timedelta(seconds=11)) == 10
 
 
-def test_a_retried_task_keeps_its_failures_but_has_not_failed() -> None:
+def test_a_task_that_succeeded_after_a_retry_has_failures_but_has_not_failed() -> None:
     history = History(linked=True)
     history.add("TaskStateEntered", name="CleanUp")
     history.add("TaskScheduled")
@@ -76,13 +76,13 @@ def test_a_retried_task_keeps_its_failures_but_has_not_failed() -> None:
     history.add("TaskSucceeded")
     history.add("TaskStateExited", name="CleanUp", output="{}")
 
-    visit = only(history.read(), "CleanUp")
+    visit = only_visit(history.read(), "CleanUp")
 
     assert [failure.error for failure in visit.failures] == ["TransientStorageError"]
     assert (visit.attempts, visit.failed) == (2, False)
 
 
-def test_an_error_is_told_by_the_message_inside_its_cause() -> None:
+def test_the_message_of_an_error_is_read_from_its_cause() -> None:
     history = History(linked=True)
     history.add("FailStateEntered", name="CompactionFailed")
     history.add("ExecutionFailed", error="LockLostError", cause=CAUSE)
@@ -91,11 +91,11 @@ def test_an_error_is_told_by_the_message_inside_its_cause() -> None:
 
     assert timeline.ended == "FAILED"
     assert timeline.failure is not None
-    assert (timeline.failure.error, timeline.failure.message) == ("LockLostError", "the lease is gone")
-    assert only(timeline, "CompactionFailed").failed
+    assert (timeline.failure.error, timeline.failure.message) == ("LockLostError", "the lease was lost")
+    assert only_visit(timeline, "CompactionFailed").failed
 
 
-def test_an_abort_in_the_middle_of_a_state_ends_that_state_too() -> None:
+def test_an_abort_ends_the_current_state() -> None:
     history = History(linked=False)
     history.add("TaskStateEntered", name="UploadSnapshot")
     history.add("ExecutionAborted", cause="by hand")
@@ -103,10 +103,10 @@ def test_an_abort_in_the_middle_of_a_state_ends_that_state_too() -> None:
     timeline = history.read()
 
     assert timeline.ended == "ABORTED"
-    assert only(timeline, "UploadSnapshot").left == START + timedelta(seconds=2)
+    assert only_visit(timeline, "UploadSnapshot").left == START + timedelta(seconds=2)
 
 
-def test_interleaved_iterations_of_a_map_are_told_apart_by_their_links() -> None:
+def test_interleaved_iterations_of_a_map_are_separated_by_their_links() -> None:
     history = History(linked=True)
     entered = history.add("MapStateEntered", name="MergeBatches")
     started = history.add("MapStateStarted", after=entered, length=2)
@@ -126,12 +126,12 @@ def test_interleaved_iterations_of_a_map_are_told_apart_by_their_links() -> None
 
     assert (len(first.failures), len(second.failures)) == (1, 0)
     assert first.inside == second.inside == "MergeBatches"
-    assert only(timeline, "MergeBatches").iterations == 2
-    assert only(timeline, "MergeBatches").iterations_done == 1
-    assert only(timeline, "UploadSnapshot").inside is None
+    assert only_visit(timeline, "MergeBatches").iterations == 2
+    assert only_visit(timeline, "MergeBatches").iterations_done == 1
+    assert only_visit(timeline, "UploadSnapshot").inside is None
 
 
-def test_an_engine_that_hides_iterations_tells_their_tasks_of_the_map() -> None:
+def test_without_iterations_the_attempts_belong_to_the_map() -> None:
     history = History(linked=False)
     history.add("MapStateEntered", name="MergeBatches")
     history.add("TaskScheduled")
@@ -142,7 +142,7 @@ def test_an_engine_that_hides_iterations_tells_their_tasks_of_the_map() -> None:
     history.add("TaskSucceeded")
     history.add("MapStateExited", name="MergeBatches", output='{"runs": []}')
 
-    visit = only(history.read(), "MergeBatches")
+    visit = only_visit(history.read(), "MergeBatches")
 
     assert (visit.attempts, visit.succeeded, len(visit.failures), visit.failed) == (3, 2, 1, False)
     assert visit.iterations is None
@@ -153,7 +153,7 @@ def test_a_map_whose_error_was_caught_has_failed() -> None:
     history.add("MapStateEntered", name="MergeBatches")
     history.add("MapStateExited", name="MergeBatches", output='{"failure": {"Error": "X"}}')
 
-    assert only(history.read(), "MergeBatches").failed
+    assert only_visit(history.read(), "MergeBatches").failed
 
 
 def upload(number: int, added: int, records: int) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def runs(*merged: int) -> str:
     return json.dumps({"runs": entries})
 
 
-def test_a_summary_adds_up_all_passes_and_names_the_last_snapshot() -> None:
+def test_a_summary_adds_up_all_passes_and_has_the_last_snapshot() -> None:
     history = History(linked=False)
     for number, merged in ((1, (100, 40)), (2, (7,))):
         history.add("MapStateEntered", name="MergeBatches")
@@ -213,7 +213,7 @@ def test_a_summary_adds_up_all_passes_and_names_the_last_snapshot() -> None:
     assert [(each.added, each.replaced, each.records) for each in summary.collections] == [(10, 2, 10)]
 
 
-def test_a_pass_that_failed_to_publish_counts_nothing_of_the_pass_before_twice() -> None:
+def test_a_pass_that_failed_to_publish_is_not_counted() -> None:
     history = History(linked=False)
     history.task("UploadSnapshot", output=upload(1, added=5, records=5))
     history.task("UploadSnapshot", output={**upload(1, added=5, records=5), "failure": {"Error": "X", "Cause": ""}})
@@ -221,7 +221,7 @@ def test_a_pass_that_failed_to_publish_counts_nothing_of_the_pass_before_twice()
     assert summarise(history.read()).passes == 1
 
 
-def test_a_summary_names_who_held_the_lock() -> None:
+def test_a_summary_names_the_holder_of_the_lock() -> None:
     history = History(linked=False)
     history.add("SucceedStateEntered", name="AlreadyRunning")
     held = {"Error": "LockHeldError", "Cause": json.dumps({"errorMessage": "held by first"})}
