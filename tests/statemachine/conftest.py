@@ -1,4 +1,4 @@
-"""The engines that run the state machine, and the script that its functions follow."""
+"""The engines that run the state machine, and the fake functions that they call."""
 
 from __future__ import annotations
 
@@ -12,38 +12,29 @@ import pytest
 
 from tests.statemachine import definition as asl
 from tests.statemachine.engines import REGION, Engine, Finished
-from tests.statemachine.lambda_endpoint import Answer, lambda_endpoint
+from tests.statemachine.fake_functions import FakeFunctions
+from tests.statemachine.lambda_endpoint import lambda_endpoint
 from tests.statemachine.ministack_engine import ministack_engine
 from tests.statemachine.moto_engine import moto_engine
-from tests.statemachine.script import Script
 
 OTHER_ENGINE = "AWS_ENDPOINT_URL_SFN"
 OTHER_ENGINES_LAMBDA_PORT = "STATE_MACHINE_TESTS_LAMBDA_PORT"
-"""Where Step Functions Local was told (--lambda-endpoint) to find functions; 0: any port, for our own engines."""
+"""The port at which Step Functions Local looks for functions (--lambda-endpoint). 0: any free port."""
 
 ENGINES = ["moto", "ministack", *(["other"] if OTHER_ENGINE in os.environ else [])]
 
 RunMachine = Callable[..., Finished]
 
 
-class Stage:
-    """Where the script of the test now running stands; functions outlive tests, so they ask here each time."""
-
-    script = Script()
-
-    def invoke(self, function: str, event: Any) -> Answer:
-        """Answer by the present script."""
-        return self.script.invoke(function, event)
+@pytest.fixture(scope="session")
+def all_functions() -> FakeFunctions:
+    """The functions of all tests, because deployed functions call them during the whole session."""
+    return FakeFunctions()
 
 
 @pytest.fixture(scope="session")
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture(scope="session")
-def lambda_port(stage: Stage) -> Iterator[int]:
-    with lambda_endpoint(stage.invoke, int(os.environ.get(OTHER_ENGINES_LAMBDA_PORT, "0"))) as port:
+def lambda_port(all_functions: FakeFunctions) -> Iterator[int]:
+    with lambda_endpoint(all_functions.invoke, int(os.environ.get(OTHER_ENGINES_LAMBDA_PORT, "0"))) as port:
         yield port
 
 
@@ -51,7 +42,7 @@ def lambda_port(stage: Stage) -> Iterator[int]:
 def engine(
     request: pytest.FixtureRequest, lambda_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    """Every interpreter at hand, one after the other."""
+    """Each available engine in turn."""
     engines = {
         "moto": lambda: moto_engine(lambda_port),
         "ministack": lambda: ministack_engine(tmp_path_factory.mktemp("ministack"), lambda_port),
@@ -62,27 +53,28 @@ def engine(
 
 
 def other_engine() -> AbstractContextManager[Engine]:
-    """Give the engine that the environment names, say Step Functions Local."""
+    """Return the engine in the environment, e.g. Step Functions Local."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     client = session.client("stepfunctions", endpoint_url=os.environ[OTHER_ENGINE])
     return nullcontext(Engine("other", client, shortest_retry=1))
 
 
 @pytest.fixture
-def script(stage: Stage) -> Script:
-    stage.script = Script()
-    return stage.script
+def functions(all_functions: FakeFunctions) -> FakeFunctions:
+    """The functions of one test, without behaviours or calls."""
+    all_functions.reset()
+    return all_functions
 
 
 @pytest.fixture
-def run(engine: Engine, script: Script) -> RunMachine:
-    """Run the committed definition, its retries quickened, after `changed` has altered the copy."""
-    assert script.called() == []
+def run(engine: Engine, functions: FakeFunctions) -> RunMachine:
+    """Run a copy of the committed definition that has short retries. `change` can alter the copy."""
+    assert functions.called() == []
 
-    def run_machine(payload: Any = None, changed: Callable[[asl.Json], object] | None = None) -> Finished:
+    def run_machine(payload: Any = None, change: Callable[[asl.Json], object] | None = None) -> Finished:
         definition = asl.with_quick_retries(asl.filled(engine.function_arn), engine.shortest_retry)
-        if changed:
-            changed(definition)
+        if change:
+            change(definition)
         return engine.run(definition, payload)
 
     return run_machine

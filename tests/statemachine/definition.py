@@ -1,4 +1,4 @@
-"""The state machine as the tests read it: loaded, its placeholders filled, its waits shortened, its arrows listed."""
+"""The definition of the state machine: load it, fill its placeholders, shorten its retries, list its transitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class Transition(NamedTuple):
-    """One arrow. `why` is the error that is caught, the condition that holds, or nothing."""
+    """One transition. `why` is the caught error or the condition, or empty."""
 
     source: str
     target: str
@@ -24,13 +24,13 @@ class Transition(NamedTuple):
 
 
 def load() -> Json:
-    """Return the definition as it is committed, placeholders and all."""
+    """Return the committed definition with its placeholders."""
     definition: Json = json.loads(ASL_FILE.read_text(encoding="utf-8"))
     return definition
 
 
 def filled(function_arn: Callable[[str], str]) -> Json:
-    """Return the definition with each function's ARN in its placeholder."""
+    """Return the definition with each placeholder replaced by its function's ARN."""
     text = ASL_FILE.read_text(encoding="utf-8")
     for name in FUNCTIONS:
         text = text.replace(f"${{{name}FunctionArn}}", function_arn(name))
@@ -39,7 +39,7 @@ def filled(function_arn: Callable[[str], str]) -> Json:
 
 
 def with_quick_retries(definition: Json, seconds: int) -> Json:
-    """Return a copy whose retries wait `seconds` each, instead of doubling."""
+    """Return a copy in which every retry waits `seconds`, without backoff."""
     quick = copy.deepcopy(definition)
     for _, state in every_state(quick):
         for retrier in state.get("Retry", []):
@@ -48,7 +48,7 @@ def with_quick_retries(definition: Json, seconds: int) -> Json:
 
 
 def every_state(definition: Json) -> Iterator[tuple[str, Json]]:
-    """Yield every state with its name, those inside a Map too."""
+    """Yield the name and definition of every state, including those inside a Map."""
     for name, state in definition["States"].items():
         yield name, state
         if "ItemProcessor" in state:
@@ -61,11 +61,11 @@ def tasks(definition: Json) -> dict[str, Json]:
 
 
 def transitions(definition: Json) -> set[Transition]:
-    """Return every arrow between the machine's own states."""
-    return {arrow for name, state in definition["States"].items() for arrow in _arrows(name, state)}
+    """Return every transition between the states outside the Map."""
+    return {transition for name, state in definition["States"].items() for transition in _transitions(name, state)}
 
 
-def _arrows(name: str, state: Json) -> Iterator[Transition]:
+def _transitions(name: str, state: Json) -> Iterator[Transition]:
     if "Next" in state:
         yield Transition(name, state["Next"])
     for choice in state.get("Choices", []):

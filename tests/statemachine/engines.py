@@ -1,4 +1,4 @@
-"""A Step Functions engine, whichever it is: run a definition on it, and see what came of it."""
+"""A Step Functions engine of any kind: run a definition on it and return the finished execution."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Finished(NamedTuple):
 
     @property
     def states(self) -> list[str]:
-        """The states entered, in order; those inside a Map in whatever order they ran."""
+        """The states entered, in order. States inside a Map are in any order."""
         return [entered["name"] for entered in self._entered()]
 
     def input_of(self, state: str) -> Json:
-        """Return what a state was first given."""
-        given: Json = json.loads(next(entered["input"] for entered in self._entered() if entered["name"] == state))
-        return given
+        """Return the first input of a state."""
+        first: Json = json.loads(next(entered["input"] for entered in self._entered() if entered["name"] == state))
+        return first
 
     def _entered(self) -> list[StateEnteredEventDetailsTypeDef]:
         return [event["stateEnteredEventDetails"] for event in self.history if "stateEnteredEventDetails" in event]
@@ -53,31 +53,31 @@ class Engine(NamedTuple):
 
     @staticmethod
     def function_arn(name: str) -> str:
-        """Return the ARN under which the engine finds a scripted function."""
+        """Return the ARN under which the engine finds a fake function."""
         return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
 
     def run(self, definition: Json, payload: Any = None) -> Finished:
-        """Create the machine, run it once to its end, and remove it."""
+        """Create the machine, run it once and delete it."""
         with self.machine(definition) as arn:
-            started = self.client.start_execution(stateMachineArn=arn, name=_fresh(), input=json.dumps(payload or {}))
+            started = self.client.start_execution(stateMachineArn=arn, name=_unique(), input=json.dumps(payload or {}))
             return self.finish(started["executionArn"])
 
     @contextmanager
     def machine(self, definition: Json) -> Iterator[str]:
-        """Give the ARN of a machine that exists for as long as the context."""
+        """Create a machine, yield its ARN and delete it afterwards."""
         text = json.dumps(definition)
-        created = self.client.create_state_machine(name=_fresh(), definition=text, roleArn=ROLE)
+        created = self.client.create_state_machine(name=_unique(), definition=text, roleArn=ROLE)
         try:
             yield created["stateMachineArn"]
         finally:
             self.client.delete_state_machine(stateMachineArn=created["stateMachineArn"])
 
     def finish(self, execution: str, seconds: float = LONGEST_RUN_SECONDS) -> Finished:
-        """Wait for an execution's end. Raises TimeoutError."""
+        """Wait until an execution ends, and return it. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while (described := self.client.describe_execution(executionArn=execution))["status"] == "RUNNING":
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{execution} still runs on {self.name} after {seconds} s")
+                raise TimeoutError(f"{execution} is still running on {self.name} after {seconds} s")
             time.sleep(0.03)
         pages = self.client.get_paginator("get_execution_history").paginate(executionArn=execution)
         return Finished(
@@ -89,5 +89,5 @@ class Engine(NamedTuple):
         )
 
 
-def _fresh() -> str:
+def _unique() -> str:
     return f"test-{uuid.uuid4().hex}"

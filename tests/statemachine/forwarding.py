@@ -1,6 +1,6 @@
-"""The handler of every scripted function in ministack: it asks the test process what to do, and does it.
+"""The handler of every fake function in ministack. It forwards each call to the test process.
 
-Only the standard library is imported, since each worker's cold start pays for it.
+It imports only the standard library, to keep the cold start of each worker short.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 import urllib.request
 from typing import Any
 
-SCRIPT_URL = "SCRIPT_URL"
-"""The environment variable that names the test's lambda endpoint."""
+FAKES_URL = "FAKES_URL"
+"""The environment variable with the URL of the test's Lambda endpoint."""
 
 
 def handler(event: Any, _context: Any) -> Any:
-    """Return what the script answers, or raise an error of the name that it says."""
+    """Return the response of the test process, or raise an error with the name in it."""
     name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
-    url = f"{os.environ[SCRIPT_URL]}/2015-03-31/functions/{name}/invocations"
+    url = f"{os.environ[FAKES_URL]}/2015-03-31/functions/{name}/invocations"
     with urllib.request.urlopen(urllib.request.Request(url, json.dumps(event).encode()), timeout=30) as response:
         payload = json.load(response)
         failed = "X-Amz-Function-Error" in response.headers

@@ -1,4 +1,4 @@
-"""A server of one call of the Lambda API, Invoke: what a Step Functions engine needs to run tasks anywhere."""
+"""A server for one call of the Lambda API, Invoke, with which a Step Functions engine runs tasks anywhere."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 
-class Answer(NamedTuple):
-    """What a function gave. `failed`: it raised, and `payload` holds errorType and errorMessage.
+class LambdaResponse(NamedTuple):
+    """The response of a function, or of Lambda itself.
 
-    `refusal` is set when Lambda itself refused the call, e.g. TooManyRequestsException.
+    Attributes:
+        failed: The function raised, and `payload` holds errorType and errorMessage.
+        refusal: The error of Lambda itself if it refused the call, e.g. TooManyRequestsException.
     """
 
     payload: Any
@@ -24,7 +26,7 @@ class Answer(NamedTuple):
     refusal: str | None = None
 
 
-Invoke = Callable[[str, Any], Answer]
+Invoke = Callable[[str, Any], LambdaResponse]
 """Takes a function's name and its event."""
 
 
@@ -35,23 +37,23 @@ def function_of(path: str) -> str:
 
 @contextmanager
 def lambda_endpoint(invoke: Invoke, port: int = 0) -> Iterator[int]:
-    """Serve `invoke` on 127.0.0.1 and give the port. `port` 0: any free one."""
+    """Serve `invoke` on 127.0.0.1 and yield the port. `port` 0 selects a free one."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             event = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            answer = invoke(function_of(self.path), event)
-            with contextlib.suppress(ConnectionError):  # an engine that gave the task up has hung up
-                self._respond(answer)
+            response = invoke(function_of(self.path), event)
+            with contextlib.suppress(ConnectionError):  # an engine closes the connection of a task that it abandons
+                self._respond(response)
 
-        def _respond(self, answer: Answer) -> None:
-            body = json.dumps(answer.payload).encode()
-            self.send_response(HTTPStatus.TOO_MANY_REQUESTS if answer.refusal else HTTPStatus.OK)
-            if answer.refusal:
-                self.send_header("x-amzn-ErrorType", answer.refusal)
-            if answer.failed:
+        def _respond(self, response: LambdaResponse) -> None:
+            body = json.dumps(response.payload).encode()
+            self.send_response(HTTPStatus.TOO_MANY_REQUESTS if response.refusal else HTTPStatus.OK)
+            if response.refusal:
+                self.send_header("x-amzn-ErrorType", response.refusal)
+            if response.failed:
                 self.send_header("X-Amz-Function-Error", "Unhandled")
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -59,7 +61,7 @@ def lambda_endpoint(invoke: Invoke, port: int = 0) -> Iterator[int]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-            """Keep the test's output clean."""
+            """Log nothing to the output of the tests."""
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

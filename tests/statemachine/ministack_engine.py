@@ -1,4 +1,4 @@
-"""ministack's Step Functions as an engine, with scripted functions deployed in its Lambda."""
+"""ministack's Step Functions as an engine, with fake functions deployed in its Lambda."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chromadb_compaction.local.bootstrap import RUNTIME, bootstrap_zip
 from chromadb_compaction.local.home import StackHome
 from tests.statemachine.definition import FUNCTIONS
 from tests.statemachine.engines import REGION, ROLE, Engine
-from tests.statemachine.forwarding import SCRIPT_URL
+from tests.statemachine.forwarding import FAKES_URL
 
 TRUST = {
     "Version": "2012-10-17",
@@ -25,7 +25,7 @@ TRUST = {
 
 @contextmanager
 def ministack_engine(directory: Path, lambda_port: int) -> Iterator[Engine]:
-    """Give ministack's interpreter, whose functions ask the lambda endpoint on `lambda_port` what to do."""
+    """Yield ministack's interpreter, whose functions forward their calls to the Lambda endpoint on `lambda_port`."""
     home = StackHome(directory)
     running = server.start(home, end_with_parent=True)
     try:
@@ -36,7 +36,7 @@ def ministack_engine(directory: Path, lambda_port: int) -> Iterator[Engine]:
 
 
 def admin_client(service: Any, port: int) -> Any:
-    """Return a boto3 client of the ministack on `port`, as its admin."""
+    """Return a boto3 client for the ministack on `port`, with admin credentials."""
     return boto3.client(
         service,
         region_name=REGION,
@@ -46,7 +46,7 @@ def admin_client(service: Any, port: int) -> Any:
     )
 
 
-def _deploy_functions(port: int, script_url: str) -> None:
+def _deploy_functions(port: int, fakes_url: str) -> None:
     roles, functions = admin_client("iam", port), admin_client("lambda", port)
     role = roles.create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(TRUST))
     for name in FUNCTIONS:
@@ -55,7 +55,7 @@ def _deploy_functions(port: int, script_url: str) -> None:
             Runtime=RUNTIME,
             Role=role["Role"]["Arn"],
             Handler="tests.statemachine.forwarding.handler",
-            Code={"ZipFile": bootstrap_zip("scripted")},
-            Environment={"Variables": {SCRIPT_URL: script_url}},
+            Code={"ZipFile": bootstrap_zip("fake")},
+            Environment={"Variables": {FAKES_URL: fakes_url}},
             Timeout=60,
         )

@@ -1,7 +1,7 @@
-"""moto's Step Functions interpreter as an engine: its history, timeouts and refusals are those of AWS.
+"""moto's Step Functions interpreter as an engine. Its history, timeouts and validation are those of AWS.
 
-It calls Lambda on whatever listens at MOTO_PORT: here a lambda endpoint of our own, which answers by a script or passes
-each call on to functions that are really deployed.
+It calls Lambda on MOTO_PORT, which is a Lambda endpoint of the tests. The endpoint serves fake functions, or forwards
+each call to deployed functions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from chromadb_compaction.local.server import free_port
 from tests.statemachine.engines import REGION, Engine
-from tests.statemachine.lambda_endpoint import Answer, Invoke, lambda_endpoint
+from tests.statemachine.lambda_endpoint import Invoke, LambdaResponse, lambda_endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -32,7 +32,7 @@ START_SECONDS = 30
 
 @contextmanager
 def moto_engine(lambda_port: int) -> Iterator[Engine]:
-    """Give moto's interpreter, whose tasks are invoked on `lambda_port` of this machine."""
+    """Yield moto's interpreter, which invokes tasks on `lambda_port` of this machine."""
     port = free_port()
     environment = os.environ | {
         "MOTO_PORT": str(lambda_port),
@@ -51,20 +51,20 @@ def moto_engine(lambda_port: int) -> Iterator[Engine]:
 
 @contextmanager
 def moto_engine_on(deployed: LambdaClient) -> Iterator[Engine]:
-    """Give moto's interpreter, whose tasks are the functions really deployed behind `deployed`."""
-    with lambda_endpoint(passing_on_to(deployed)) as port, moto_engine(port) as engine:
+    """Yield moto's interpreter, which invokes the functions that the client `deployed` reaches."""
+    with lambda_endpoint(forward_to(deployed)) as port, moto_engine(port) as engine:
         yield engine
 
 
-def passing_on_to(deployed: LambdaClient) -> Invoke:
-    """Return what invokes the deployed functions, keeping their errors and Lambda's own refusals apart."""
+def forward_to(deployed: LambdaClient) -> Invoke:
+    """Return a function that invokes the deployed ones. Their errors and refusals by Lambda stay distinct."""
 
-    def invoke(function: str, event: Any) -> Answer:
+    def invoke(function: str, event: Any) -> LambdaResponse:
         try:
             response = deployed.invoke(FunctionName=function, Payload=json.dumps(event))
         except ClientError as error:
-            return Answer({"message": str(error)}, refusal=error.response["Error"]["Code"])
-        return Answer(json.load(response["Payload"]), failed="FunctionError" in response)
+            return LambdaResponse({"message": str(error)}, refusal=error.response["Error"]["Code"])
+        return LambdaResponse(json.load(response["Payload"]), failed="FunctionError" in response)
 
     return invoke
 
@@ -80,7 +80,7 @@ def _client(port: int) -> Any:
 
 
 def _execute_state_machines(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Tell moto to interpret state machines, as soon as it answers at all."""
+    """Configure moto to interpret state machines, once it has started."""
     body = json.dumps({"stepfunctions": {"execute_state_machine": True}}).encode()
     request = urllib.request.Request(f"{url}/moto-api/config", body, {"Content-Type": "application/json"})
     deadline = time.monotonic() + START_SECONDS

@@ -1,4 +1,4 @@
-"""The largest state that can flow, built from the messages with every field at its longest."""
+"""The largest possible state and history, calculated from messages whose fields have their greatest lengths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.statemachine.definition import Json, tasks
 STATE_LIMIT = 256 * 1024
 HISTORY_LIMIT = 25_000
 LONGEST_CAUSE = 32_768
-"""Characters that Step Functions keeps of a cause."""
+"""Characters of a cause that Step Functions keeps."""
 
 EXECUTION = f"arn:aws:states:ap-southeast-2:123456789012:execution:{'m' * 80}:{'e' * 80}"
 COLLECTION = "c" * 512
@@ -31,7 +31,7 @@ TYPICAL_COLLECTION = "python-docs"
 
 
 def a_full_state(*, batches: int, passes: int, collection: str = COLLECTION, failed: bool = True) -> Json:
-    """Return what flows into ReleaseLock when every batch of the last pass holds a collection of its own."""
+    """Return the input of ReleaseLock when every batch of the last pass has a different collection."""
     state = {
         "lease": {
             "lock_id": "l" * 100,
@@ -126,7 +126,7 @@ def _clean_up() -> CleanedUp:
 
 
 def most_history_events(definition: Json, *, batches: int, passes: int) -> int:
-    """Return how many events an execution writes whose every task succeeds only at its very last attempt."""
+    """Return the number of events of an execution in which every task succeeds at its last attempt."""
     events = {name: _events_of_task(state) for name, state in tasks(definition).items()}
     once = sum(events.pop(name) for name in ("AcquireLock", "ReleaseLock"))
     ends = 1 + 2 + 2  # execution started; Succeeded? entered and left; Done entered, execution succeeded

@@ -1,4 +1,4 @@
-"""The committed definition itself: valid, complete, and in step with the code it calls."""
+"""The committed definition: it is valid, complete and consistent with the code that it calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.settings import MERGES_AT_ONCE
 from tests.statemachine.definition import FUNCTIONS, Json, every_state, filled, load, tasks
 from tests.statemachine.engines import Engine
-from tests.statemachine.script import REQUESTS
+from tests.statemachine.fake_functions import REQUESTS
 
 RESULTS: dict[str, type[Message]] = {
     "ListDeltas": DeltaListing,
@@ -31,30 +31,30 @@ RESULTS: dict[str, type[Message]] = {
     "ReleaseLock": ReleasedLock,
 }
 TASKS = sorted(tasks(load()))
-Breakage = Callable[[Json], object]
-BREAKAGES: dict[str, Breakage] = {
-    "a Next that leads nowhere": lambda states: states["CleanUp"].update(Next="Nowhere"),
-    "a Catch that leads nowhere": lambda states: states["CleanUp"]["Catch"][0].update(Next="Nowhere"),
-    "a Default that leads nowhere": lambda states: states["AnyDeltas?"].update(Default="Nowhere"),
-    "a state without a way on": lambda states: states["CleanUp"].pop("Next"),
-    "a state that nothing leads to": lambda states: states.update(Lonely={"Type": "Succeed"}),
-    "a way on from an end": lambda states: states["Done"].update(Next="CleanUp"),
+Defect = Callable[[Json], object]
+DEFECTS: dict[str, Defect] = {
+    "a Next without a target": lambda states: states["CleanUp"].update(Next="Nowhere"),
+    "a Catch without a target": lambda states: states["CleanUp"]["Catch"][0].update(Next="Nowhere"),
+    "a Default without a target": lambda states: states["AnyDeltas?"].update(Default="Nowhere"),
+    "a state without Next or End": lambda states: states["CleanUp"].pop("Next"),
+    "an unreachable state": lambda states: states.update(Lonely={"Type": "Succeed"}),
+    "a Next in a Succeed state": lambda states: states["Done"].update(Next="CleanUp"),
     "an unknown type": lambda states: states["Done"].update(Type="Success"),
     "a misspelt field": lambda states: states["CleanUp"].update(Catches=[]),
     "a misspelt field of a retry": lambda states: states["CleanUp"]["Retry"][0].update(MaxAttempt=3),
-    "a retry of nothing": lambda states: states["CleanUp"]["Retry"][0].pop("ErrorEquals"),
+    "a retry without errors": lambda states: states["CleanUp"]["Retry"][0].pop("ErrorEquals"),
     "a shrinking backoff": lambda states: states["CleanUp"]["Retry"][0].update(BackoffRate=0.5),
     "an unknown jitter": lambda states: states["CleanUp"]["Retry"][0].update(JitterStrategy="SOME"),
     "States.ALL before another": lambda states: states["AcquireLock"]["Catch"].reverse(),
-    "a result path that is none": lambda states: states["CleanUp"].update(ResultPath="clean_up"),
+    "an invalid result path": lambda states: states["CleanUp"].update(ResultPath="clean_up"),
     "a timeout that is text": lambda states: states["CleanUp"].update(TimeoutSeconds="60"),
-    "a Map without its work": lambda states: states["MergeBatches"].pop("ItemProcessor"),
-    "a Map that starts nowhere": lambda states: states["MergeBatches"]["ItemProcessor"].update(StartAt="Nowhere"),
+    "a Map without an ItemProcessor": lambda states: states["MergeBatches"].pop("ItemProcessor"),
+    "a Map without a first state": lambda states: states["MergeBatches"]["ItemProcessor"].update(StartAt="Nowhere"),
 }
 
 
-def problems_by_cloudformation_lint(definition: Json) -> list[str]:
-    """Return what cfn-lint, AWS's own linter, has against a definition."""
+def cfn_lint_errors(definition: Json) -> list[str]:
+    """Return the errors that cfn-lint, AWS's linter, finds in a definition."""
     machine = {
         "Type": "AWS::StepFunctions::StateMachine",
         "Properties": {"RoleArn": "arn:aws:iam::000000000000:role/x", "DefinitionString": json.dumps(definition)},
@@ -63,37 +63,37 @@ def problems_by_cloudformation_lint(definition: Json) -> list[str]:
     return [match.message for match in cfnlint.lint_all(template) if match.rule.id.startswith("E")]
 
 
-def test_statelint_finds_nothing() -> None:
+def test_statelint_accepts_the_definition() -> None:
     assert Linter.validate(load()) == []
 
 
-@pytest.mark.parametrize("breakage", BREAKAGES)
-def test_statelint_refuses(breakage: str) -> None:
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_statelint_finds_a_defect(defect: str) -> None:
     definition = load()
 
-    BREAKAGES[breakage](definition["States"])
+    DEFECTS[defect](definition["States"])
 
     assert Linter.validate(definition) != []
 
 
-def test_cloudformation_lint_finds_nothing() -> None:
-    assert problems_by_cloudformation_lint(filled(Engine.function_arn)) == []
+def test_cfn_lint_accepts_the_definition() -> None:
+    assert cfn_lint_errors(filled(Engine.function_arn)) == []
 
 
-def test_cloudformation_lint_refuses_a_task_without_a_resource() -> None:
+def test_cfn_lint_finds_a_task_without_a_resource() -> None:
     definition = filled(Engine.function_arn)
 
     del definition["States"]["CleanUp"]["Resource"]
 
-    assert problems_by_cloudformation_lint(definition) == ["'Resource' is a required property at 'States/CleanUp'"]
+    assert cfn_lint_errors(definition) == ["'Resource' is a required property at 'States/CleanUp'"]
 
 
-def test_every_state_says_what_holds_after_it() -> None:
+def test_every_state_has_a_comment() -> None:
     assert [name for name, state in every_state(load()) if not state.get("Comment", "").endswith(".")] == []
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_a_timeout_and_a_patient_retry_of_what_is_transient(task: str) -> None:
+def test_every_task_has_a_timeout_and_retries_transient_errors(task: str) -> None:
     state = tasks(load())[task]
 
     assert state["TimeoutSeconds"] > 0
@@ -101,34 +101,34 @@ def test_every_task_has_a_timeout_and_a_patient_retry_of_what_is_transient(task:
     assert retry["ErrorEquals"][-1] == "TransientStorageError"
     assert {"Lambda.ServiceException", "Lambda.TooManyRequestsException"} <= set(retry["ErrorEquals"])
     assert (retry["BackoffRate"], retry["JitterStrategy"]) == (2.0, "FULL")
-    assert retry["MaxDelaySeconds"] < 60, "the lease must outlive the pauses between attempts"
+    assert retry["MaxDelaySeconds"] < 60, "the lease must not expire in a pause between attempts"
 
 
-def test_every_state_after_the_lease_is_taken_leads_to_its_release_when_it_fails() -> None:
+def test_every_state_that_fails_leads_to_the_release_of_the_lease() -> None:
     fallible = {name: state for name, state in load()["States"].items() if state["Type"] in {"Task", "Map"}}
     del fallible["ReleaseLock"]
 
-    last_resorts = {name: state["Catch"][-1] for name, state in fallible.items()}
+    last_catchers = {name: state["Catch"][-1] for name, state in fallible.items()}
 
-    assert {name for name, last in last_resorts.items() if last["ErrorEquals"] != ["States.ALL"]} == set()
-    assert {last["Next"] for last in last_resorts.values()} == {"ReleaseLock"}
+    assert {name for name, last in last_catchers.items() if last["ErrorEquals"] != ["States.ALL"]} == set()
+    assert {last["Next"] for last in last_catchers.values()} == {"ReleaseLock"}
 
 
-def test_every_error_named_is_one_that_the_code_raises_or_the_service_knows() -> None:
+def test_every_named_error_is_an_error_class_or_an_error_of_aws() -> None:
     named = {
         error
         for _, state in every_state(load())
         for rule in [*state.get("Retry", []), *state.get("Catch", [])]
         for error in rule["ErrorEquals"]
     }
-    ours = {error for error in named if not error.startswith(("States.", "Lambda."))}
+    of_package = {error for error in named if not error.startswith(("States.", "Lambda."))}
 
-    assert ours == {"LockHeldError", "TransientStorageError"}
-    assert all(issubclass(getattr(errors, name), errors.CompactionError) for name in ours)
+    assert of_package == {"LockHeldError", "TransientStorageError"}
+    assert all(issubclass(getattr(errors, name), errors.CompactionError) for name in of_package)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_is_sent_exactly_the_fields_of_its_request(task: str) -> None:
+def test_the_payload_of_a_task_has_exactly_the_fields_of_its_request(task: str) -> None:
     payload = tasks(load())[task]["Parameters"]["Payload"]
     fields = {name.removesuffix(".$") for name in payload}
 
@@ -137,20 +137,20 @@ def test_a_task_is_sent_exactly_the_fields_of_its_request(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", sorted(RESULTS))
-def test_a_tasks_result_is_kept_whole_and_without_lambdas_envelope(task: str) -> None:
+def test_every_field_of_a_result_is_kept_without_lambdas_envelope(task: str) -> None:
     selector = tasks(load())[task]["ResultSelector"]
 
     assert selector == {f"{name}.$": f"$.Payload.{name}" for name in _fields(RESULTS[task])}
 
 
-def test_acquiring_discards_the_input_and_starts_counting_passes() -> None:
+def test_acquire_lock_replaces_the_input_and_sets_the_pass_to_zero() -> None:
     acquire = load()["States"]["AcquireLock"]
 
     assert acquire["ResultPath"] == "$"
     assert acquire["ResultSelector"] == {"lease.$": "$.Payload", "work": {"pass": 0}}
 
 
-def test_the_placeholders_are_the_functions_that_the_program_fills_in() -> None:
+def test_the_placeholders_are_the_functions_that_the_infrastructure_fills_in() -> None:
     named = {state["Parameters"]["FunctionName"] for state in tasks(load()).values()}
 
     assert named == {f"${{{name}FunctionArn}}" for name in FUNCTIONS}
@@ -160,5 +160,5 @@ def _fields(model: type[Message]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
-def test_a_passs_bytes_are_spread_over_as_many_merges_as_run_at_once() -> None:
+def test_max_concurrency_equals_the_setting() -> None:
     assert load()["States"]["MergeBatches"]["MaxConcurrency"] == MERGES_AT_ONCE

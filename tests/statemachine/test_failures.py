@@ -1,4 +1,4 @@
-"""What the state machine does when a task raises: retry what passes, release the lease, show the first error."""
+"""The behaviour when a task raises: retry transient errors, release the lease, report the first error."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from tests.statemachine.answers import USUAL, a_listing, a_run
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.definition import Json
-from tests.statemachine.script import REQUESTS, Outcome, Raises, Script, Sleeps
+from tests.statemachine.fake_functions import REQUESTS, FakeFunctions, Outcome, Raises, Sleeps
+from tests.statemachine.task_results import USUAL_RESULTS, a_listing, a_run
 
 AFTER_ACQUIRING = ["ListDeltas", "DownloadSnapshot", "MergeBatch", "UploadSnapshot"]
-LAMBDA_FAULTS = [
+LAMBDA_ERRORS = [
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
@@ -29,98 +29,102 @@ def message_of(cause: str | None) -> str:
 
 @pytest.mark.parametrize("task", ["AcquireLock", *AFTER_ACQUIRING])
 def test_a_task_that_raises_releases_the_lease_and_fails_with_its_error(
-    task: str, run: RunMachine, script: Script
+    task: str, run: RunMachine, functions: FakeFunctions
 ) -> None:
-    script.tell(task, Raises("VerificationError", "docs: 3 ids read back wrong"))
+    functions.set_behaviours(task, Raises("VerificationError", "docs: 3 ids read back wrong"))
 
     finished = run()
 
     assert finished.status == "FAILED"
     assert finished.error == "VerificationError"
     assert message_of(finished.cause) == "docs: 3 ids read back wrong"
-    assert script.called().count("ReleaseLock") == 1
+    assert functions.called().count("ReleaseLock") == 1
     assert finished.states[-1] == "CompactionFailed"
 
 
 @pytest.mark.parametrize("error", ["SnapshotConflictError", "LockLostError", "SnapshotCorruptError", "MemoryError"])
-def test_what_does_not_pass_by_itself_is_not_retried(error: str, run: RunMachine, script: Script) -> None:
-    script.tell("UploadSnapshot", Raises(error))
+def test_a_permanent_error_is_not_retried(error: str, run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("UploadSnapshot", Raises(error))
 
     finished = run()
 
     assert finished.error == error
-    assert script.called().count("UploadSnapshot") == 1
+    assert functions.called().count("UploadSnapshot") == 1
 
 
 @pytest.mark.parametrize("task", sorted(REQUESTS))
-def test_a_transient_error_is_retried_and_forgotten(task: str, run: RunMachine, script: Script) -> None:
-    usual = {**USUAL, "ListDeltas": lambda _request: a_listing(batches=1)}
-    script.tell("ListDeltas", usual["ListDeltas"])
-    script.tell(task, Raises("TransientStorageError", "503 Slow Down"), usual[task])
+def test_an_execution_succeeds_after_a_transient_error(task: str, run: RunMachine, functions: FakeFunctions) -> None:
+    results = {**USUAL_RESULTS, "ListDeltas": lambda _request: a_listing(batches=1)}
+    functions.set_behaviours("ListDeltas", results["ListDeltas"])
+    functions.set_behaviours(task, Raises("TransientStorageError", "503 Slow Down"), results[task])
 
     finished = run()
 
     assert finished.status == "SUCCEEDED", finished.cause
-    assert script.called().count(task) == 2
+    assert functions.called().count(task) == 2
 
 
-@pytest.mark.parametrize("error", LAMBDA_FAULTS)
-def test_a_fault_of_lambda_itself_is_retried(error: str, run: RunMachine, script: Script) -> None:
-    script.tell("ListDeltas", Raises(error), a_listing(batches=0))
+@pytest.mark.parametrize("error", LAMBDA_ERRORS)
+def test_an_error_of_lambda_itself_is_retried(error: str, run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("ListDeltas", Raises(error), a_listing(batches=0))
 
     assert run().status == "SUCCEEDED"
 
 
-def test_a_transient_error_that_stays_fails_after_five_retries(run: RunMachine, script: Script) -> None:
-    script.tell("DownloadSnapshot", Raises("TransientStorageError", "503 Slow Down"))
+def test_a_persistent_transient_error_fails_after_five_retries(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("DownloadSnapshot", Raises("TransientStorageError", "503 Slow Down"))
 
     finished = run()
 
     assert finished.error == "TransientStorageError"
-    assert script.called().count("DownloadSnapshot") == 6
-    assert script.called().count("ReleaseLock") == 1
+    assert functions.called().count("DownloadSnapshot") == 6
+    assert functions.called().count("ReleaseLock") == 1
 
 
-def test_one_batch_that_fails_fails_the_execution_and_publishes_nothing(run: RunMachine, script: Script) -> None:
-    def all_but_the_second(request: Json) -> Outcome:
-        bad = request["batch"]["key"].endswith("0001.json")
-        return Raises("MemoryError", "batch 1") if bad else a_run(request)
+def test_one_failed_batch_fails_the_execution_which_publishes_nothing(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    def fail_the_second(request: Json) -> Outcome:
+        is_second = request["batch"]["key"].endswith("0001.json")
+        return Raises("MemoryError", "batch 1") if is_second else a_run(request)
 
-    script.tell("MergeBatch", all_but_the_second)
+    functions.set_behaviours("MergeBatch", fail_the_second)
 
     finished = run()
 
     assert (finished.status, finished.error) == ("FAILED", "MemoryError")
-    assert "UploadSnapshot" not in script.called()
-    assert script.called().count("ReleaseLock") == 1
+    assert "UploadSnapshot" not in functions.called()
+    assert functions.called().count("ReleaseLock") == 1
 
 
-def test_a_failed_clean_up_is_recorded_and_does_not_fail_what_was_published(run: RunMachine, script: Script) -> None:
-    script.tell("ListDeltas", a_listing(more=True))
-    script.tell("CleanUp", Raises("AccessDenied", "no"))
+def test_a_failed_clean_up_is_recorded_and_does_not_fail_the_execution(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    functions.set_behaviours("ListDeltas", a_listing(more=True))
+    functions.set_behaviours("CleanUp", Raises("AccessDenied", "no"))
 
     finished = run()
 
     assert finished.status == "SUCCEEDED"
     assert finished.output["clean_up_failure"]["Error"] == "AccessDenied"
-    assert script.called()[-2:] == ["CleanUp", "ReleaseLock"]
+    assert functions.called()[-2:] == ["CleanUp", "ReleaseLock"]
 
 
-def test_a_release_that_fails_after_a_success_fails_the_execution_so_that_the_rule_releases(
-    run: RunMachine, script: Script
+def test_a_failed_release_fails_the_execution_so_that_the_rule_releases_again(
+    run: RunMachine, functions: FakeFunctions
 ) -> None:
-    script.tell("ReleaseLock", Raises("AccessDenied", "the table is gone"))
+    functions.set_behaviours("ReleaseLock", Raises("AccessDenied", "the table does not exist"))
 
     finished = run()
 
     assert (finished.status, finished.error) == ("FAILED", "AccessDenied")
-    assert message_of(finished.cause) == "the table is gone"
+    assert message_of(finished.cause) == "the table does not exist"
     assert finished.states[-1] == "LockNotReleased"
 
 
-def test_a_release_that_fails_does_not_hide_the_first_error(run: RunMachine, script: Script) -> None:
-    script.tell("UploadSnapshot", Raises("VerificationError", "first"))
-    script.tell("ReleaseLock", Raises("AccessDenied", "second"))
+def test_a_failed_release_does_not_hide_the_first_error(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("UploadSnapshot", Raises("VerificationError", "first"))
+    functions.set_behaviours("ReleaseLock", Raises("AccessDenied", "second"))
 
     finished = run()
 
@@ -128,26 +132,28 @@ def test_a_release_that_fails_does_not_hide_the_first_error(run: RunMachine, scr
     assert message_of(finished.cause) == "first"
 
 
-def test_a_task_past_its_time_releases_the_lease_and_fails(run: RunMachine, script: Script) -> None:
-    script.tell("DownloadSnapshot", Sleeps(3, {}))
+def test_a_task_that_exceeds_its_timeout_fails_the_execution_which_releases_the_lease(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    functions.set_behaviours("DownloadSnapshot", Sleeps(3, {}))
 
-    def in_a_hurry(definition: Json) -> None:
+    def shorten_the_timeout(definition: Json) -> None:
         definition["States"]["DownloadSnapshot"]["TimeoutSeconds"] = 1
 
-    finished = run(changed=in_a_hurry)
+    finished = run(change=shorten_the_timeout)
 
-    # moto's Fail state refuses error names that begin with States., so look at what it was given.
+    # moto's Fail state rejects error names that start with "States.", so the test reads its input.
     assert finished.status == "FAILED"
     assert finished.input_of("CompactionFailed")["failure"]["Error"] == "States.Timeout"
-    assert script.called().count("ReleaseLock") == 1
+    assert functions.called().count("ReleaseLock") == 1
 
 
-def test_an_answer_without_a_promised_field_does_not_pass_unseen(run: RunMachine, script: Script) -> None:
+def test_a_result_without_a_required_field_fails_the_execution(run: RunMachine, functions: FakeFunctions) -> None:
     incomplete = {name: value for name, value in a_listing().items() if name != "base"}
-    script.tell("ListDeltas", incomplete)
+    functions.set_behaviours("ListDeltas", incomplete)
 
     finished = run()
 
     assert finished.status == "FAILED"
-    assert script.called().count("ReleaseLock") == 1
-    assert "UploadSnapshot" not in script.called()
+    assert functions.called().count("ReleaseLock") == 1
+    assert "UploadSnapshot" not in functions.called()

@@ -1,19 +1,21 @@
-"""The ways through the state machine that end well, on every interpreter."""
+"""The executions that succeed, on every interpreter."""
 
 from __future__ import annotations
 
 import json
 
-from tests.statemachine.answers import a_listing
 from tests.statemachine.conftest import RunMachine
-from tests.statemachine.script import Raises, Script
+from tests.statemachine.fake_functions import FakeFunctions, Raises
+from tests.statemachine.task_results import a_listing
 
 
-def test_three_batches_are_merged_and_published_under_a_lease_that_is_released(run: RunMachine, script: Script) -> None:
+def test_an_execution_merges_and_publishes_three_batches_and_releases_the_lease(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
     finished = run()
 
     assert finished.status == "SUCCEEDED", (finished.error, finished.cause)
-    assert script.called() == [
+    assert functions.called() == [
         "AcquireLock",
         "ListDeltas",
         "DownloadSnapshot",
@@ -24,7 +26,7 @@ def test_three_batches_are_merged_and_published_under_a_lease_that_is_released(r
     ]
 
 
-def test_each_state_is_entered_once_in_the_order_of_the_diagram(run: RunMachine) -> None:
+def test_each_state_is_entered_once_in_order(run: RunMachine) -> None:
     states = [state for state in run().states if state != "MergeBatch"]
 
     assert states == [
@@ -42,63 +44,69 @@ def test_each_state_is_entered_once_in_the_order_of_the_diagram(run: RunMachine)
     ]
 
 
-def test_every_task_is_told_the_same_execution(run: RunMachine, script: Script) -> None:
+def test_every_task_receives_the_same_execution(run: RunMachine, functions: FakeFunctions) -> None:
     run()
 
-    owners = {event["execution"] for task in set(script.called()) for event in script.events(task)}
+    owners = {event["execution"] for task in set(functions.called()) for event in functions.events(task)}
     assert len(owners) == 1
     assert ":execution:" in owners.pop()
 
 
-def test_runs_reach_the_fold_in_the_order_of_the_batches(run: RunMachine, script: Script) -> None:
-    script.tell("ListDeltas", a_listing(batches=12))
+def test_upload_snapshot_receives_the_runs_in_the_order_of_the_batches(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    functions.set_behaviours("ListDeltas", a_listing(batches=12))
 
     run()
 
-    [upload] = script.events("UploadSnapshot")
+    [upload] = functions.events("UploadSnapshot")
     assert [merged["run"] for merged in upload["runs"]] == [f"work/x/1/runs/{n:04d}.json" for n in range(12)]
 
 
-def test_clean_up_is_told_what_was_published(run: RunMachine, script: Script) -> None:
+def test_clean_up_receives_the_published_snapshot(run: RunMachine, functions: FakeFunctions) -> None:
     run()
 
-    [request] = script.events("CleanUp")
+    [request] = functions.events("CleanUp")
     assert request["snapshot_id"] == "0000000001-3f2a9c1b"
     assert request["outcome"] == "snapshot/0000000001-3f2a9c1b/deltas.json.gz"
 
 
-def test_with_nothing_to_do_the_lease_is_released_at_once(run: RunMachine, script: Script) -> None:
-    script.tell("ListDeltas", a_listing(batches=0))
+def test_without_deltas_the_lease_is_released_at_once(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("ListDeltas", a_listing(batches=0))
 
     finished = run()
 
     assert finished.status == "SUCCEEDED"
-    assert script.called() == ["AcquireLock", "ListDeltas", "ReleaseLock"]
+    assert functions.called() == ["AcquireLock", "ListDeltas", "ReleaseLock"]
 
 
-def test_a_backlog_drains_over_passes_of_one_execution(run: RunMachine, script: Script) -> None:
-    script.tell("ListDeltas", a_listing(1, more=True), a_listing(2, more=True), a_listing(3))
-
-    finished = run()
-
-    assert finished.status == "SUCCEEDED"
-    assert [event["previous_pass"] for event in script.events("ListDeltas")] == [0, 1, 2]
-    assert [event["pass"] for event in script.events("CleanUp")] == [1, 2, 3]
-    assert script.called().count("AcquireLock") == script.called().count("ReleaseLock") == 1
-
-
-def test_deltas_gone_before_the_second_pass_end_the_execution_well(run: RunMachine, script: Script) -> None:
-    script.tell("ListDeltas", a_listing(1, more=True), a_listing(2, batches=0))
+def test_one_execution_merges_a_backlog_in_several_passes(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("ListDeltas", a_listing(1, more=True), a_listing(2, more=True), a_listing(3))
 
     finished = run()
 
     assert finished.status == "SUCCEEDED"
-    assert script.called().count("UploadSnapshot") == 1
-    assert script.called()[-1] == "ReleaseLock"
+    assert [event["previous_pass"] for event in functions.events("ListDeltas")] == [0, 1, 2]
+    assert [event["pass"] for event in functions.events("CleanUp")] == [1, 2, 3]
+    assert functions.called().count("AcquireLock") == functions.called().count("ReleaseLock") == 1
 
 
-def test_a_held_lock_ends_well_naming_the_holder_and_touches_nothing(run: RunMachine, script: Script) -> None:
-    script.tell("AcquireLock", Raises("LockHeldError", "held by arn:aws:states:::execution:first until 12:15"))
+def test_an_execution_without_deltas_in_its_second_pass_succeeds(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("ListDeltas", a_listing(1, more=True), a_listing(2, batches=0))
+
+    finished = run()
+
+    assert finished.status == "SUCCEEDED"
+    assert functions.called().count("UploadSnapshot") == 1
+    assert functions.called()[-1] == "ReleaseLock"
+
+
+def test_an_execution_that_finds_the_lock_held_succeeds_and_names_the_holder(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    functions.set_behaviours(
+        "AcquireLock", Raises("LockHeldError", "held by arn:aws:states:::execution:first until 12:15")
+    )
 
     finished = run()
 
@@ -106,17 +114,17 @@ def test_a_held_lock_ends_well_naming_the_holder_and_touches_nothing(run: RunMac
     assert finished.states[-1] == "AlreadyRunning"
     assert finished.output["held"]["Error"] == "LockHeldError"
     assert "execution:first" in json.loads(finished.output["held"]["Cause"])["errorMessage"]
-    assert script.called() == ["AcquireLock"]
+    assert functions.called() == ["AcquireLock"]
 
 
-def test_the_execution_input_never_reaches_the_workflows_state(run: RunMachine, script: Script) -> None:
+def test_the_execution_input_never_reaches_the_workflows_state(run: RunMachine, functions: FakeFunctions) -> None:
     finished = run({"failure": {"Error": "Forged"}, "work": {"pass": 7}})
 
     assert finished.status == "SUCCEEDED"
-    assert script.events("ListDeltas")[0]["previous_pass"] == 0
+    assert functions.events("ListDeltas")[0]["previous_pass"] == 0
 
 
-def test_the_output_tells_what_was_done(run: RunMachine) -> None:
+def test_the_output_has_the_results_of_all_tasks(run: RunMachine) -> None:
     output = run().output
 
     assert set(output) == {"lease", "work", "base_copy", "runs", "snapshot", "clean_up", "release"}

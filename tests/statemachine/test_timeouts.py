@@ -1,4 +1,4 @@
-"""Who gives up first: the function, then its state, then the machine."""
+"""The order of the timeouts: the function's is the shortest, then its state's, then the machine's."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def function_seconds(state: Json) -> int:
 
 
 @pytest.mark.parametrize("task", sorted(tasks(load())))
-def test_a_function_ends_before_its_state_gives_it_up_so_that_none_works_on_unseen(task: str) -> None:
+def test_the_timeout_of_a_function_is_shorter_than_that_of_its_state(task: str) -> None:
     state = tasks(load())[task]
 
     assert function_seconds(state) < state["TimeoutSeconds"]
 
 
-def test_the_machine_outlasts_any_one_pass_even_if_each_task_takes_all_its_time() -> None:
+def test_the_timeout_of_the_machine_is_longer_than_a_pass_of_the_longest_tasks() -> None:
     states = tasks(load())
     once = sum(state["TimeoutSeconds"] for name, state in states.items() if name != "MergeBatch")
     rounds_of_the_map = 40 // load()["States"]["MergeBatches"]["MaxConcurrency"]

@@ -1,4 +1,4 @@
-"""Results as the seven tasks give them, built from the models that the real tasks use."""
+"""Results of the seven tasks, built from the models of the real tasks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _json(message: Message) -> Json:
 
 
 def a_lease(request: Json) -> Json:
-    """What AcquireLock gives."""
+    """Return the result of AcquireLock."""
     return Lease.starting("chroma-main-snapshot", request["execution"], now=1_700_000_000, seconds=900).model_dump()
 
 
 def a_listing(pass_number: int = 1, *, batches: int = 3, more: bool = False) -> Json:
-    """What ListDeltas gives: `batches` full batches, on an empty bucket's base in the first pass."""
+    """Return a result of ListDeltas with so many full batches, and no published snapshot as the base."""
     return _json(
         DeltaListing(
             pass_number=pass_number,
@@ -52,13 +52,13 @@ def a_listing(pass_number: int = 1, *, batches: int = 3, more: bool = False) -> 
 
 
 def a_base_copy(_request: Json) -> Json:
-    """What DownloadSnapshot gives."""
+    """Return the result of DownloadSnapshot."""
     shape = CollectionShape(collection="docs", dimension=3, space="l2", embedding_function=None, records=0)
     return _json(DownloadedSnapshot(collections=[shape], bytes=0, seconds=0.1, cached=False))
 
 
 def a_run(request: Json) -> Json:
-    """What MergeBatch gives for the batch it was sent."""
+    """Return the result of MergeBatch for the batch in the request."""
     key = request["batch"]["key"]
     return _json(
         MergedBatch(
@@ -75,7 +75,7 @@ def a_run(request: Json) -> Json:
 
 
 def a_snapshot(request: Json) -> Json:
-    """What UploadSnapshot gives: one snapshot a pass."""
+    """Return the result of UploadSnapshot: one snapshot per pass."""
     snapshot_id = f"{request['pass']:010d}-3f2a9c1b"
     counts = CollectionCounts(collection="docs", added=300, replaced=0, deleted=0, unchanged=0, records=300)
     return _json(
@@ -95,16 +95,16 @@ def a_snapshot(request: Json) -> Json:
 
 
 def a_clean_up(_request: Json) -> Json:
-    """What CleanUp gives."""
+    """Return the result of CleanUp."""
     return _json(CleanedUp(archived=300, quarantined=0, messages_deleted=300, snapshots_pruned=0, objects_pruned=0))
 
 
 def a_release(_request: Json) -> Json:
-    """What ReleaseLock gives."""
+    """Return the result of ReleaseLock."""
     return _json(ReleasedLock(released=True, holder=None))
 
 
-USUAL: dict[str, Callable[[Json], Json]] = {
+USUAL_RESULTS: dict[str, Callable[[Json], Json]] = {
     "AcquireLock": a_lease,
     "ListDeltas": lambda request: a_listing(request["previous_pass"] + 1),
     "DownloadSnapshot": a_base_copy,
