@@ -62,9 +62,7 @@ def connect(settings: Settings) -> Services:
 class _LazyClient:
     """A client that is created at its first use, because acquiring and releasing the lock need no S3 or SQS.
 
-    Args:
-        create: Creates the client.
-        lock: Guards the session, which is not thread-safe.
+    `lock` guards the session, which is not thread-safe.
     """
 
     def __init__(self, create: Callable[[], object], lock: Lock) -> None:

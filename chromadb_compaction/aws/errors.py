@@ -55,10 +55,7 @@ _MISCONFIGURED = {
     "QueueDoesNotExist": _NO_QUEUE,
     "ResourceNotFoundException": ("the table does not exist", "set DYNAMODB_TABLE to an existing table"),
     "NoSuchBucket": ("the bucket does not exist", "set CHROMADB_BUCKET to an existing bucket"),
-    "StateMachineDoesNotExist": (
-        "the state machine does not exist",
-        "set STATE_MACHINE_ARN to an existing state machine",
-    ),
+    "StateMachineDoesNotExist": ("the state machine does not exist", "set STATE_MACHINE_ARN to an existing one"),
     "AccessDenied": _NO_ACCESS,
     "AccessDeniedException": _NO_ACCESS,
     "403": _NO_ACCESS,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CAN_ACQUIRE = "attribute_not_exists(PK) OR expires_at < :now OR #owner = :me"
 IS_OWNER = "#owner = :me"
+TIMES = ("acquired_at", "heartbeat_at", "expires_at")
 OWNER = {"#owner": "owner"}  # owner and ttl are reserved words in DynamoDB
 
 
@@ -103,7 +104,7 @@ class DynamoDBLeaseStore:
         return required(self._table, "DYNAMODB_TABLE")
 
     def _parse(self, lock_id: str, item: Item) -> Lease:
-        times = {name: item.get(name, {}).get("N") for name in ("acquired_at", "heartbeat_at", "expires_at")}
+        times = {name: item.get(name, {}).get("N") for name in TIMES}
         try:
             return Lease.model_validate({"lock_id": lock_id, "owner": _owner(item), **times})
         except ValidationError as error:
@@ -144,12 +145,7 @@ def _key(lock_id: str) -> dict[str, UniversalAttributeValueTypeDef]:
 
 
 def _item(lease: Lease) -> dict[str, UniversalAttributeValueTypeDef]:
-    times = {
-        "acquired_at": lease.acquired_at,
-        "heartbeat_at": lease.heartbeat_at,
-        "expires_at": lease.expires_at,
-        "ttl": lease.ttl,
-    }
+    times = {name: getattr(lease, name) for name in (*TIMES, "ttl")}
     return {**_key(lease.lock_id), "owner": {"S": lease.owner}, **{name: {"N": str(t)} for name, t in times.items()}}
 
 

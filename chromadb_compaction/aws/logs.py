@@ -23,15 +23,11 @@ def log_events(
     """
     pages = client.get_paginator("filter_log_events").paginate(
         logGroupName=group,
-        startTime=_milliseconds(start),
-        endTime=_milliseconds(end),
+        startTime=int(start.timestamp() * 1000),
+        endTime=int(end.timestamp() * 1000),
         PaginationConfig={"MaxItems": MAX_EVENTS},
     )
     try:
         return [event for page in pages for event in page["events"]]
     except (BotoCoreError, ClientError):
         return []
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

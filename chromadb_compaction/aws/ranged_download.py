@@ -39,10 +39,8 @@ class FirstPart(NamedTuple):
 class ObjectParts(NamedTuple):
     """The two requests for one object's bytes.
 
-    Attributes:
-        first: Requests the first `n` bytes. Returns None if the object is empty.
-        read: Reads the bytes from `start` to `end`, with retries. Raises PreconditionFailedError if the object's ETag
-            is no longer `etag`.
+    `first` requests the first `n` bytes and returns None if the object is empty. `read` reads from `start` to `end` with
+    retries, and raises PreconditionFailedError if the object's ETag is no longer `etag`.
     """
 
     first: Callable[[int], FirstPart | None]

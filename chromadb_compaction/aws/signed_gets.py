@@ -42,11 +42,7 @@ class _Origin(NamedTuple):
 
 
 class SignedGets:
-    """GETs of one bucket's objects, available once boto3 has made one.
-
-    Args:
-        client: The S3 client whose credentials and connections the GETs use.
-    """
+    """GETs of one bucket's objects with the client's credentials and connections, once boto3 has made one."""
 
     def __init__(self, client: S3Client) -> None:
         self._client: Any = client

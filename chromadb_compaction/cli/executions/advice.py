@@ -18,10 +18,10 @@ VERIFY = "chromadb-compaction snapshots verify"
 MORE_MEMORY = "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up"
 
 _NOTHING_LOST = "nothing is lost: every delta that was not published is still pending"
-_MAY_NOT_INVOKE = Advice("the workflow's role is not allowed to invoke a function", DOCTOR)
+_MAY_NOT_INVOKE = Advice("the workflow's role may not invoke a function; find the missing permission", DOCTOR)
 
 ADVICE = {
-    "ConfigurationError": Advice("a function was deployed with wrong settings; deploy it again", DOCTOR),
+    "ConfigurationError": Advice("a function has wrong settings; find and correct them, then deploy", DOCTOR),
     "LockHeldError": Advice("another execution is running; wait for it", "chromadb-compaction lock show"),
     "LockLostError": Advice(
         "the lock expired, was deleted or was released by force; the execution stopped without publishing; run again",
@@ -37,28 +37,19 @@ ADVICE = {
         MORE_MEMORY,
     ),
     "VerificationError": Advice(
-        f"the folded snapshot does not hold the expected records; {_NOTHING_LOST}; run again, and report it if it"
-        " happens again",
+        f"the folded snapshot has wrong records; {_NOTHING_LOST}; run again, and report it if it happens again",
         RUN_AGAIN,
     ),
-    "CorruptDeltaError": Advice(
-        "a delta is corrupt; see which one, and the reason", "chromadb-compaction deltas quarantined"
-    ),
+    "CorruptDeltaError": Advice("a delta is corrupt; see the reason", "chromadb-compaction deltas quarantined"),
     "NoSnapshotError": Advice("nothing has been published yet; run a compaction", RUN_AGAIN),
-    "NoSuchCollectionError": Advice(
-        "the published snapshot has no such collection; see which it has", "chromadb-compaction status"
-    ),
-    "InvalidRequestError": Advice(
-        "the state machine and the functions are of different versions; deploy both", "pulumi up"
-    ),
+    "NoSuchCollectionError": Advice("the published snapshot has no such collection", "chromadb-compaction status"),
+    "InvalidRequestError": Advice("state machine and functions have different versions; deploy both", "pulumi up"),
     "ObjectMissingError": Advice("an object is missing from the bucket; see if the snapshot is intact", VERIFY),
     "TransientStorageError": Advice(
         f"S3, DynamoDB or SQS failed in every retry; {_NOTHING_LOST}; run again when the service works", RUN_AGAIN
     ),
     "PreconditionFailedError": Advice("another writer changed an object first; nothing is lost; run again", RUN_AGAIN),
-    "States.Timeout": Advice(
-        f"a task or the whole execution exceeded its timeout; {_NOTHING_LOST}; run again", RUN_AGAIN
-    ),
+    "States.Timeout": Advice(f"a task or the execution exceeded its timeout; {_NOTHING_LOST}; run again", RUN_AGAIN),
     "States.DataLimitExceeded": Advice(
         "the workflow's state exceeded 256 KiB; use fewer batches per pass",
         "pulumi config set chromadb:maxBatchesPerPass 20 && pulumi up",
@@ -68,9 +59,7 @@ ADVICE = {
         f"a function exceeded its timeout; {_NOTHING_LOST}; use smaller passes, which take less time",
         "pulumi config set chromadb:maxPassBytes 134217728 && pulumi up",
     ),
-    "Runtime.OutOfMemory": Advice(
-        f"a function ran out of memory; {_NOTHING_LOST}; give the compactor more", MORE_MEMORY
-    ),
+    "Runtime.OutOfMemory": Advice(f"a function ran out of memory; {_NOTHING_LOST}; give it more", MORE_MEMORY),
     "Runtime.ExitError": Advice(
         f"a function's process was killed, usually because it ran out of memory; {_NOTHING_LOST}; give it more",
         MORE_MEMORY,
@@ -82,7 +71,7 @@ ADVICE = {
 
 _BY_PREFIX = {
     "Lambda.": Advice(f"Lambda failed in every retry; {_NOTHING_LOST}; run again when it works", RUN_AGAIN),
-    "Runtime.": Advice("a function could not start; deploy it again", DOCTOR),
+    "Runtime.": Advice("a function could not start; check its settings, then deploy it again", DOCTOR),
 }
 _BY_STATUS = {
     "ABORTED": Advice("the execution was stopped; nothing is lost, and a rule releases the lock; run again", RUN_AGAIN),

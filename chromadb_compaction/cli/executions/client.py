@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,16 +48,7 @@ def state_machine(settings: Settings) -> str:
 
 def latest(client: SFNClient, machine: str, count: int) -> list[Execution]:
     """Return the last `count` executions, newest first. None of them has its error and message."""
-    executions = [
-        Execution(
-            arn=each["executionArn"],
-            name=each["name"],
-            status=each["status"],
-            started=each["startDate"],
-            stopped=each.get("stopDate"),
-        )
-        for each in workflow.list_executions(client, machine, count)
-    ]
+    executions = [_execution(each["executionArn"], each) for each in workflow.list_executions(client, machine, count)]
     return sorted(executions, key=lambda each: each.started, reverse=True)[:count]
 
 
@@ -68,16 +59,7 @@ def describe(client: SFNClient, arn: str) -> Execution:
         raise NothingFoundError(
             f"there is no execution {arn}", next_step="see the latest executions: chromadb-compaction status"
         )
-    failure = failure_of(found, found["startDate"]) if found.get("error") else None
-    return Execution(
-        arn=arn,
-        name=found.get("name") or arn.rpartition(":")[2],
-        status=found["status"],
-        started=found["startDate"],
-        stopped=found.get("stopDate"),
-        error=failure.error if failure else None,
-        message=failure.message if failure else None,
-    )
+    return _execution(arn, found)
 
 
 def find(client: SFNClient, machine: str, name: str | None) -> Execution:
@@ -107,3 +89,16 @@ def follow(client: SFNClient, arn: str, watch: Callable[[Timeline], None]) -> Ti
         if timeline.ended:
             return timeline
         time.sleep(min(LONGEST_POLL, SHORTEST_POLL + len(timeline.visits) / 100))
+
+
+def _execution(arn: str, description: Mapping[str, Any]) -> Execution:
+    failure = failure_of(description, description["startDate"]) if description.get("error") else None
+    return Execution(
+        arn=arn,
+        name=description.get("name") or arn.rpartition(":")[2],
+        status=description["status"],
+        started=description["startDate"],
+        stopped=description.get("stopDate"),
+        error=failure.error if failure else None,
+        message=failure.message if failure else None,
+    )

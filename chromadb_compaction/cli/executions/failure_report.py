@@ -59,8 +59,9 @@ def report_failure(execution: Execution, timeline: Timeline, log: FailureLog | N
     message = (None if not_failed else execution.message) or (last.message if last else "")
     advice = advise(None if error == execution.status else error, execution.status)
     recovered = not_failed and error != "LockHeldError"
+    last_state = timeline.visits[-1].name if timeline.visits else None
     return FailureReport(
-        state=(visit.inside or visit.name) if visit else _last_state(timeline),
+        state=(visit.inside or visit.name) if visit else last_state,
         batch=(log.batch if log else None) or (visit.failed_batch if visit else None),
         error=error,
         message=message,
@@ -77,7 +78,3 @@ def read_failure(client: CloudWatchLogsClient, execution: Execution, timeline: T
     """Return the report of the last failure with its log lines, or None if nothing failed."""
     visit = timeline.last_failure()
     return report_failure(execution, timeline, failure_log(client, visit, execution.arn) if visit else None)
-
-
-def _last_state(timeline: Timeline) -> str | None:
-    return timeline.visits[-1].name if timeline.visits else None

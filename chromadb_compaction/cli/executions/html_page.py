@@ -76,17 +76,14 @@ def _failure(failure: FailureReport | None) -> str:
         f'<p class="where">In {escape(failure.where)}.{recovered}</p>',
     ]
     if failure.next:
-        parts.append(f"<p>{escape(_sentence(failure.meaning or ''))}</p>")
+        meaning = failure.meaning or ""
+        parts.append(f"<p>{escape(meaning[:1].upper() + meaning[1:])}.</p>")
         parts.append(f'<p class="next">Next: <code>{escape(failure.next)}</code></p>')
     if failure.lines:
         request = f", request {failure.request}" if failure.request else ""
         lines = escape("\n".join(failure.lines))
         parts.append(f'<p class="where">{escape(f"{failure.log_group}{request}")}</p><pre>{lines}</pre>')
     return "\n".join((*parts, "</section>"))
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _chart(chart: Chart) -> str:
@@ -146,7 +143,7 @@ def _state(visit: StateVisit, started: datetime, now: datetime) -> str:
     at = duration(max((visit.entered - started).total_seconds(), 0.0))
     errors = Counter(f"{each.error}: {each.message}" for each in visit.failures)
     of = f" <small>in {escape(visit.inside)}</small>" if visit.inside else ""
-    mark = ' class="bad"' if visit.failed else ""
+    mark = ' class="failed-state"' if visit.failed else ""
     row = (
         f"<tr{mark}><td>{escape(visit.name)}{of}</td><td>+{at}</td><td>{duration(visit.seconds(now))}</td>"
         f"<td>{visit.attempts or ''}</td></tr>"
@@ -212,7 +209,7 @@ th{color:var(--soft);font-weight:500}
 td:nth-child(2),td:nth-child(3){white-space:nowrap;font-variant-numeric:tabular-nums}
 .error td{overflow-wrap:anywhere;color:var(--soft);padding-left:1.1rem}
 td:first-child{overflow-wrap:anywhere}
-.bad td:first-child{color:var(--failed-ink);font-weight:600}
+.failed-state td:first-child{color:var(--failed-ink);font-weight:600}
 @media (max-width:640px){main{padding:1rem .8rem 2rem}.row{grid-template-columns:1fr auto;padding:.3rem 0}
 .row .track,.row .ticks{grid-column:1/-1;order:3}.axis span:empty{display:none}.batch .label{padding-left:.6rem}
 .ticks span:nth-child(even):not(:last-child){display:none}

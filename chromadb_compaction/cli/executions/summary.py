@@ -12,12 +12,7 @@ from chromadb_compaction.messages import CollectionCounts, MergedBatch, Publishe
 
 
 class Summary(BaseModel):
-    """Counts of deltas and rows.
-
-    Attributes:
-        snapshot_id: The last snapshot published.
-        held: The message of the LockHeldError, if another owner held the lock.
-    """
+    """Counts of deltas and rows. `snapshot_id` is the last one published, `held` the message of a LockHeldError."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +31,8 @@ class Summary(BaseModel):
 
 def summarise(timeline: Timeline) -> Summary:
     """Return the summary of an execution, finished or failed."""
-    runs = [MergedBatch.model_validate(run) for run in _flat(timeline, "MergeBatches", "runs")]
+    passes = _results(timeline, "MergeBatches", "runs")
+    runs = [MergedBatch.model_validate(run) for runs_of_pass in passes for run in runs_of_pass]
     uploads = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
     published = [upload.snapshot_id for upload in uploads if upload.published]
     held = _lock_held(timeline)
@@ -60,10 +56,6 @@ def _results(timeline: Timeline, state: str, field: str) -> list[Any]:
     return [
         output[field] for output in timeline.outputs.get(state, ()) if output.get(field) and "failure" not in output
     ]
-
-
-def _flat(timeline: Timeline, state: str, field: str) -> list[Any]:
-    return [item for items in _results(timeline, state, field) for item in items]
 
 
 def _totals(counts: Iterable[CollectionCounts]) -> list[CollectionCounts]:

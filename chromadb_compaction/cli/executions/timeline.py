@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -34,19 +33,16 @@ class Failure(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One invocation of a task.
+    """One invocation of a task. `ended` is None while it runs, `failure` is None unless it failed.
 
-    Attributes:
-        ended: When it ended. None while it runs.
-        failure: Its error. None if it succeeded, or while it runs.
-        batch: The key of the batch it merged. None if the history does not say.
+    `batch` is the key of the batch it merged, or None if the history does not say.
     """
 
     model_config = ConfigDict(frozen=True)
 
     began: datetime
-    ended: datetime | None
-    failure: Failure | None
+    ended: datetime | None = None
+    failure: Failure | None = None
     batch: str | None
 
 
@@ -57,12 +53,10 @@ class StateVisit(BaseModel):
         inside: The Map that this visit is an iteration of. None outside a Map.
         left: When the state was left. None while the execution is in it.
         attempts: Tasks started. An engine that hides the iterations of a Map counts them all for the Map.
-        failures: The errors of the failed attempts, in order.
         failed: True if the last attempt failed.
         iterations: Iterations of this Map. None if the history does not say.
         iteration: The index of the Map's iteration, from 0. None outside a Map.
         function: The Lambda function's name. None if the history does not say.
-        tries: The attempts with their times.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,16 +65,16 @@ class StateVisit(BaseModel):
     kind: str
     inside: str | None
     entered: datetime
-    left: datetime | None
-    attempts: int
-    succeeded: int
-    failures: tuple[Failure, ...]
-    failed: bool
-    iterations: int | None
-    iterations_done: int
+    left: datetime | None = None
+    attempts: int = 0
+    succeeded: int = 0
+    failures: tuple[Failure, ...] = ()
+    failed: bool = False
+    iterations: int | None = None
+    iterations_done: int = 0
     iteration: int | None
-    function: str | None
-    tries: tuple[Attempt, ...]
+    function: str | None = None
+    tries: tuple[Attempt, ...] = ()
 
     @property
     def failed_batch(self) -> str | None:
@@ -104,13 +98,8 @@ class Timeline(BaseModel):
 
     def iterations_of(self, visit: StateVisit) -> list[StateVisit]:
         """Return the visits inside one visit of a Map."""
-        return [
-            each
-            for each in self.visits
-            if each.inside == visit.name
-            and visit.entered <= each.entered
-            and (visit.left is None or each.entered <= visit.left)
-        ]
+        end = visit.left or datetime.max.replace(tzinfo=UTC)
+        return [each for each in self.visits if each.inside == visit.name and visit.entered <= each.entered <= end]
 
     def last_failure(self) -> StateVisit | None:
         """Return the visit whose failure ended the execution, or otherwise the one that failed last."""
@@ -134,62 +123,22 @@ def read_timeline(events: Iterable[Event]) -> Timeline:
 def failure_of(details: Mapping[str, Any], at: datetime) -> Failure:
     """Return the error in an event's details. The cause of a Lambda error is JSON that holds the message."""
     cause = str(details.get("cause") or "")
-    try:
-        parsed = json.loads(cause)
-    except ValueError:
-        parsed = None
-    message = parsed.get("errorMessage", cause) if isinstance(parsed, dict) else cause
+    message = (_json_object(cause) or {}).get("errorMessage", cause)
     return Failure(error=str(details.get("error") or "unnamed"), message=str(message), at=at)
-
-
-@dataclass
-class _Try:
-    began: datetime
-    batch: str | None
-    ended: datetime | None = None
-    failure: Failure | None = None
-
-
-@dataclass
-class _Visit:
-    name: str
-    kind: str
-    inside: str | None
-    entered: datetime
-    left: datetime | None = None
-    attempts: int = 0
-    succeeded: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    failed: bool = False
-    iterations: int | None = None
-    iterations_done: int = 0
-    iteration: int | None = None
-    function: str | None = None
-    tries: list[_Try] = field(default_factory=list)
-
-    def freeze(self) -> StateVisit:
-        tries = tuple(Attempt.model_validate(vars(each)) for each in self.tries)
-        return StateVisit.model_validate({**vars(self), "failures": tuple(self.failures), "tries": tries})
-
-    def end_try(self, at: datetime, *, failure: Failure | None = None, batch: str | None = None) -> None:
-        """End the oldest running attempt. With hidden iterations the history does not say which one ended."""
-        running = next((each for each in self.tries if each.ended is None), None)
-        if running is not None:
-            running.ended, running.failure, running.batch = at, failure, running.batch or batch
 
 
 class _Reader:
     def __init__(self) -> None:
-        self._visits: list[_Visit] = []
-        self._owner: dict[int, _Visit] = {}
-        self._iterating: dict[int, tuple[str, int | None]] = {}
+        self._visits: list[StateVisit] = []
+        self._visit_of: dict[int, int] = {}  # event id -> number of the visit that it belongs to
+        self._iteration_of: dict[int, tuple[str, int | None]] = {}  # event id -> the Map and the iteration it starts
         self._outputs: dict[str, list[dict[str, Any]]] = {}
         self._ended: str | None = None
         self._failure: Failure | None = None
 
     def timeline(self) -> Timeline:
         return Timeline(
-            visits=tuple(visit.freeze() for visit in self._visits),
+            visits=tuple(self._visits),
             outputs={name: tuple(outputs) for name, outputs in self._outputs.items()},
             ended=self._ended,
             failure=self._failure,
@@ -202,59 +151,62 @@ class _Reader:
             self._enter(event, kind.removesuffix("StateEntered"), details["name"])
         elif kind.startswith("Execution"):
             self._read_execution_event(kind.removeprefix("Execution").upper(), details, event["timestamp"])
-        elif visit := self._owner.get(event.get("previousEventId", 0)) or (self._visits[-1] if self._visits else None):
-            self._read_state_event(visit, event, kind, details)
+        elif self._visits:
+            number = self._visit_of.get(event.get("previousEventId", 0), len(self._visits) - 1)
+            self._read_state_event(number, event, kind, details)
 
     def _enter(self, event: Event, kind: str, name: str) -> None:
         before = event.get("previousEventId", 0)
-        inside, iteration = self._iterating.get(before, (None, None))
-        if inside is None and (previous := self._owner.get(before)) is not None and previous.kind != "Map":
-            inside, iteration = previous.inside, previous.iteration
-        visit = _Visit(name, kind, inside, event["timestamp"], iteration=iteration)
+        inside, iteration = self._iteration_of.get(before, (None, None))
+        if inside is None and before in self._visit_of:
+            previous = self._visits[self._visit_of[before]]
+            if previous.kind != "Map":
+                inside, iteration = previous.inside, previous.iteration
+        self._visit_of[event["id"]] = len(self._visits)
+        visit = StateVisit(name=name, kind=kind, inside=inside, entered=event["timestamp"], iteration=iteration)
         self._visits.append(visit)
-        self._owner[event["id"]] = visit
 
-    def _read_state_event(self, visit: _Visit, event: Event, kind: str, details: Mapping[str, Any]) -> None:
-        if kind.startswith(("MapIteration", "MapState")) and (found := self._last(details.get("name"))):
-            visit = found
-        self._owner[event["id"]] = visit
+    def _read_state_event(self, number: int, event: Event, kind: str, details: Mapping[str, Any]) -> None:
+        if kind.startswith(("MapIteration", "MapState")) or (
+            kind.endswith("StateExited") and self._visits[number].name != details.get("name")
+        ):
+            number = self._last(details.get("name"), number)
+        self._visit_of[event["id"]] = number
+        visit = self._visits[number]
         if kind == "MapIterationStarted":
-            self._iterating[event["id"]] = (visit.name, details.get("index"))
+            self._iteration_of[event["id"]] = (visit.name, details.get("index"))
         elif kind == "MapIterationSucceeded":
-            visit.iterations_done += 1
+            self._update(number, iterations_done=visit.iterations_done + 1)
         elif kind == "MapStateStarted":
-            visit.iterations = int(details.get("length", 0))
+            self._update(number, iterations=int(details.get("length", 0)))
         elif kind.endswith("StateExited"):
-            self._leave(visit, event, details)
+            self._leave(number, event["timestamp"], details)
         elif kind.startswith(_ATTEMPT):
-            self._read_attempt_event(visit, event, kind, details)
+            self._read_attempt_event(number, event["timestamp"], kind, details)
 
-    def _leave(self, visit: _Visit, event: Event, details: Mapping[str, Any]) -> None:
-        if visit.name != details.get("name"):
-            visit = self._last(details.get("name")) or visit
-        visit.left = event["timestamp"]
-        self._owner[event["id"]] = visit
+    def _leave(self, number: int, at: datetime, details: Mapping[str, Any]) -> None:
+        self._update(number, left=at)
         output = _json_object(details.get("output"))
         if output is not None:
+            visit = self._visits[number]
             self._outputs.setdefault(visit.name, []).append(output)
             if visit.kind == "Map":
                 # An earlier iteration may have failed, so only the workflow's Catch shows that the Map failed.
-                visit.failed = "failure" in output
+                self._update(number, failed="failure" in output)
 
-    @staticmethod
-    def _read_attempt_event(visit: _Visit, event: Event, kind: str, details: Mapping[str, Any]) -> None:
+    def _read_attempt_event(self, number: int, at: datetime, kind: str, details: Mapping[str, Any]) -> None:
+        visit = self._visits[number]
         if kind.endswith("Scheduled"):
-            visit.attempts += 1
-            visit.function = _function_name(details) or visit.function
-            visit.tries.append(_Try(event["timestamp"], _requested_batch(details)))
+            attempt = Attempt(began=at, batch=_requested_batch(details))
+            function = _function_name(details) or visit.function
+            self._update(number, attempts=visit.attempts + 1, function=function, tries=(*visit.tries, attempt))
         elif kind.endswith("Succeeded"):
-            visit.succeeded += 1
-            visit.failed = False
-            visit.end_try(event["timestamp"], batch=_merged_batch(details))
+            tries = _end_oldest(visit.tries, at, batch=_merged_batch(details))
+            self._update(number, succeeded=visit.succeeded + 1, failed=False, tries=tries)
         elif kind.endswith(_ATTEMPT_FAILED):
-            visit.failures.append(failure_of(details, event["timestamp"]))
-            visit.failed = True
-            visit.end_try(event["timestamp"], failure=visit.failures[-1])
+            failure = failure_of(details, at)
+            tries = _end_oldest(visit.tries, at, failure=failure)
+            self._update(number, failures=(*visit.failures, failure), failed=True, tries=tries)
 
     def _read_execution_event(self, outcome: str, details: Mapping[str, Any], at: datetime) -> None:
         if outcome == "STARTED":
@@ -262,13 +214,26 @@ class _Reader:
         self._ended = {"TIMEDOUT": "TIMED_OUT"}.get(outcome, outcome)
         if outcome != "SUCCEEDED":
             self._failure = failure_of(details, at)
-        for visit in self._visits:
+        for number, visit in enumerate(self._visits):
             if visit.left is None:
-                visit.left = at
-                visit.failed = outcome != "SUCCEEDED"
+                self._update(number, left=at, failed=outcome != "SUCCEEDED")
 
-    def _last(self, name: object) -> _Visit | None:
-        return next((visit for visit in reversed(self._visits) if visit.name == name), None)
+    def _update(self, number: int, **changes: object) -> None:
+        self._visits[number] = self._visits[number].model_copy(update=changes)
+
+    def _last(self, name: object, otherwise: int) -> int:
+        return next((n for n in reversed(range(len(self._visits))) if self._visits[n].name == name), otherwise)
+
+
+def _end_oldest(
+    tries: tuple[Attempt, ...], at: datetime, *, failure: Failure | None = None, batch: str | None = None
+) -> tuple[Attempt, ...]:
+    """End the oldest running attempt. With hidden iterations the history does not say which one ended."""
+    number = next((n for n, each in enumerate(tries) if each.ended is None), None)
+    if number is None:
+        return tries
+    ended = tries[number].model_copy(update={"ended": at, "failure": failure, "batch": tries[number].batch or batch})
+    return (*tries[:number], ended, *tries[number + 1 :])
 
 
 def _details(event: Event) -> Mapping[str, Any]:
