@@ -39,7 +39,7 @@ class FirstPart(NamedTuple):
 class ObjectParts(NamedTuple):
     """The two requests for one object's bytes.
 
-    `first` requests the first `n` bytes and returns None if the object is empty. `read` reads from `start` to `end` with
+    `first` requests the first `n` bytes and returns None for an empty object. `read` reads from `start` to `end` with
     retries, and raises PreconditionFailedError if the object's ETag is no longer `etag`.
     """
 

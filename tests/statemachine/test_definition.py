@@ -33,9 +33,9 @@ RESULTS: dict[str, type[Message]] = {
 TASKS = sorted(tasks(load()))
 Defect = Callable[[Json], object]
 DEFECTS: dict[str, Defect] = {
-    "a Next without a target": lambda states: states["CleanUp"].update(Next="Nowhere"),
-    "a Catch without a target": lambda states: states["CleanUp"]["Catch"][0].update(Next="Nowhere"),
-    "a Default without a target": lambda states: states["AnyDeltas?"].update(Default="Nowhere"),
+    "a Next to an unknown state": lambda states: states["CleanUp"].update(Next="Nowhere"),
+    "a Catch to an unknown state": lambda states: states["CleanUp"]["Catch"][0].update(Next="Nowhere"),
+    "a Default to an unknown state": lambda states: states["AnyDeltas?"].update(Default="Nowhere"),
     "a state without Next or End": lambda states: states["CleanUp"].pop("Next"),
     "an unreachable state": lambda states: states.update(Lonely={"Type": "Succeed"}),
     "a Next in a Succeed state": lambda states: states["Done"].update(Next="CleanUp"),
@@ -49,7 +49,9 @@ DEFECTS: dict[str, Defect] = {
     "an invalid result path": lambda states: states["CleanUp"].update(ResultPath="clean_up"),
     "a timeout that is text": lambda states: states["CleanUp"].update(TimeoutSeconds="60"),
     "a Map without an ItemProcessor": lambda states: states["MergeBatches"].pop("ItemProcessor"),
-    "a Map without a first state": lambda states: states["MergeBatches"]["ItemProcessor"].update(StartAt="Nowhere"),
+    "a Map with an unknown first state": lambda states: states["MergeBatches"]["ItemProcessor"].update(
+        StartAt="Nowhere"
+    ),
 }
 
 
