@@ -17,8 +17,8 @@ from chromadb_compaction.settings import Settings, required
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-SHORTEST_POLL = 0.3
-LONGEST_POLL = 3.0
+MIN_POLL_SECONDS = 0.3
+MAX_POLL_SECONDS = 3.0
 
 
 class Execution(BaseModel):
@@ -88,7 +88,7 @@ def follow(client: SFNClient, arn: str, watch: Callable[[Timeline], None]) -> Ti
         watch(timeline)
         if timeline.ended:
             return timeline
-        time.sleep(min(LONGEST_POLL, SHORTEST_POLL + len(timeline.visits) / 100))
+        time.sleep(min(MAX_POLL_SECONDS, MIN_POLL_SECONDS + len(timeline.visits) / 100))
 
 
 def _execution(arn: str, description: Mapping[str, Any]) -> Execution:

@@ -135,8 +135,10 @@ def test_a_matching_checksum_is_accepted_and_a_checksum_of_parts_is_ignored(buck
 
 
 def test_the_error_for_a_missing_object_names_its_key(bucket: Bucket) -> None:
-    with pytest.raises(ObjectMissingError, match="nothing"):
+    with pytest.raises(ObjectMissingError, match="s3://bucket/nothing") as caught:
         bucket.store.get("nothing")
+
+    assert caught.value.key == "nothing"
 
 
 def test_an_error_response_raises_the_error_of_boto3(bucket: Bucket) -> None:
