@@ -27,8 +27,8 @@ DEAD_LETTER_CHARACTERS = 8_000
 """Characters kept of a dead-letter message's reason and body, so that ten messages fit one call even when escaped."""
 
 
-class NoticeBody(BaseModel):
-    """The body of a notice, format 1."""
+class NotificationBody(BaseModel):
+    """The body of a notification, format 1."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,9 +52,9 @@ class SqsDeltaQueue:
         self._queue_url = queue_url
         self._dlq_url = dlq_url
 
-    def notify(self, notices: Sequence[DeltaNotification]) -> None:
-        """Send one message per notice. Raises TransientStorageError if SQS rejects one; others may have been sent."""
-        bodies = (NoticeBody(key=n.key, rows=n.rows, bytes=n.bytes).model_dump_json() for n in notices)
+    def notify(self, notifications: Sequence[DeltaNotification]) -> None:
+        """Send one message each. Raises TransientStorageError if SQS rejects one; others may have been sent."""
+        bodies = (NotificationBody(key=n.key, rows=n.rows, bytes=n.bytes).model_dump_json() for n in notifications)
         self._send(required(self._queue_url, "DELTA_QUEUE_URL"), bodies)
 
     def receive(self, limit: int) -> Iterator[ReceivedNotification]:
@@ -70,7 +70,7 @@ class SqsDeltaQueue:
                 return
             left -= len(messages)
             for message in messages:
-                yield ReceivedNotification(message["ReceiptHandle"], notice_key(message["Body"]), message["Body"])
+                yield ReceivedNotification(message["ReceiptHandle"], notification_key(message["Body"]), message["Body"])
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages. SQS delivers one with an expired receipt again, and it is deleted then."""
@@ -98,16 +98,16 @@ class SqsDeltaQueue:
             _raise_for_failed(response.get("Failed", []), len(part), f"sending to {url}")
 
 
-def notice_key(body: str) -> str | None:
-    """Return the key in a notice's body, or None if the body is not a notice."""
+def notification_key(body: str) -> str | None:
+    """Return the key in a notification's body, or None if the body is not a notification."""
     try:
-        return NoticeBody.model_validate_json(body).key
+        return NotificationBody.model_validate_json(body).key
     except ValidationError:
         return None
 
 
 def dead_letter_body(message: DeadLetterMessage) -> str:
-    """Return the JSON of a dead-letter message: format, key, reason and, for one that was not a notice, its body."""
+    """Return the JSON of a dead-letter message: format, key, reason and, if it has one, body."""
     fields: dict[str, object] = {"format": 1, "key": message.key, "reason": message.reason[:DEAD_LETTER_CHARACTERS]}
     if message.body is not None:
         fields["body"] = message.body[:DEAD_LETTER_CHARACTERS]

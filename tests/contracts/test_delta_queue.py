@@ -24,7 +24,7 @@ DeadLetters = Callable[[], Sequence[dict[str, Any]]]
 _numbers = count()
 
 
-def a_notice(number: int = 1) -> DeltaNotification:
+def a_notification(number: int = 1) -> DeltaNotification:
     return DeltaNotification(f"delta/docs/{number:04d}.parquet", rows=number, bytes=100 * number)
 
 
@@ -34,18 +34,18 @@ class DeltaQueueContract:
     `queue` is an empty queue. `send` sends any body to it. `dead_letters` returns the bodies in the dead-letter queue.
     """
 
-    def test_a_notice_arrives(self, queue: DeltaQueue) -> None:
-        queue.notify([a_notice(7)])
+    def test_a_notification_arrives(self, queue: DeltaQueue) -> None:
+        queue.notify([a_notification(7)])
 
         (received,) = queue.receive(10)
 
         assert received.key == "delta/docs/0007.parquet"
         assert json.loads(received.body) == {"format": 1, "key": "delta/docs/0007.parquet", "rows": 7, "bytes": 700}
 
-    def test_more_notices_than_fit_one_call_all_arrive(self, queue: DeltaQueue) -> None:
-        queue.notify([a_notice(n) for n in range(25)])
+    def test_more_notifications_than_fit_one_call_all_arrive(self, queue: DeltaQueue) -> None:
+        queue.notify([a_notification(n) for n in range(25)])
 
-        assert {notice.key for notice in queue.receive(100)} == {a_notice(n).key for n in range(25)}
+        assert {notification.key for notification in queue.receive(100)} == {a_notification(n).key for n in range(25)}
 
     def test_notifying_of_nothing_sends_nothing(self, queue: DeltaQueue) -> None:
         queue.notify([])
@@ -54,12 +54,12 @@ class DeltaQueueContract:
 
     @pytest.mark.parametrize("limit", [1, 10, 13])
     def test_at_most_the_limit_is_received(self, queue: DeltaQueue, limit: int) -> None:
-        queue.notify([a_notice(n) for n in range(25)])
+        queue.notify([a_notification(n) for n in range(25)])
 
         assert len(list(queue.receive(limit))) == limit
 
     def test_a_received_message_is_not_received_again_immediately(self, queue: DeltaQueue) -> None:
-        queue.notify([a_notice()])
+        queue.notify([a_notification()])
         list(queue.receive(10))
 
         assert list(queue.receive(10)) == []
@@ -67,20 +67,20 @@ class DeltaQueueContract:
     def test_deleted_messages_are_not_received_again(
         self, queue: DeltaQueue, expire_visibility: Callable[[Sequence[ReceivedNotification]], None]
     ) -> None:
-        queue.notify([a_notice(n) for n in range(12)])
+        queue.notify([a_notification(n) for n in range(12)])
         received = list(queue.receive(100))
 
-        queue.delete([notice.receipt for notice in received if notice.key != a_notice(5).key])
-        expire_visibility([notice for notice in received if notice.key == a_notice(5).key])
+        queue.delete([notification.receipt for notification in received if notification.key != a_notification(5).key])
+        expire_visibility([notification for notification in received if notification.key == a_notification(5).key])
 
-        assert [notice.key for notice in queue.receive(100)] == [a_notice(5).key]
+        assert [notification.key for notification in queue.receive(100)] == [a_notification(5).key]
 
     def test_deleting_nothing_is_not_an_error(self, queue: DeltaQueue) -> None:
         queue.delete([])
 
     def test_deleting_twice_is_not_an_error(self, queue: DeltaQueue) -> None:
-        queue.notify([a_notice()])
-        receipts = [notice.receipt for notice in queue.receive(10)]
+        queue.notify([a_notification()])
+        receipts = [notification.receipt for notification in queue.receive(10)]
 
         queue.delete(receipts)
         queue.delete(receipts)
@@ -96,7 +96,7 @@ class DeltaQueueContract:
             '{"Records": [{"eventName": "ObjectCreated:Put"}]}',
         ],
     )
-    def test_a_message_that_is_not_a_notice_has_no_key_and_keeps_its_body(
+    def test_a_message_that_is_not_a_notification_has_no_key_and_keeps_its_body(
         self, queue: DeltaQueue, send: Send, body: str
     ) -> None:
         send(body)
@@ -119,13 +119,13 @@ class DeltaQueueContract:
 
         assert dead_letters() == [{"format": 1, "key": "delta/docs/a.parquet", "reason": "row 3 holds NaN"}]
 
-    def test_a_dead_letter_message_for_a_message_that_was_not_a_notice_has_its_body(
+    def test_a_dead_letter_message_for_a_message_that_was_not_a_notification_has_its_body(
         self, queue: DeltaQueue, dead_letters: DeadLetters
     ) -> None:
-        queue.dead_letter([DeadLetterMessage(None, "the message is no notice of a delta", "hello")])
+        queue.dead_letter([DeadLetterMessage(None, "the message is not a delta notification", "hello")])
 
         assert dead_letters() == [
-            {"format": 1, "key": None, "reason": "the message is no notice of a delta", "body": "hello"}
+            {"format": 1, "key": None, "reason": "the message is not a delta notification", "body": "hello"}
         ]
 
     def test_many_long_dead_letter_messages_all_arrive_shortened(
@@ -194,10 +194,12 @@ class SqsDeltaQueueContract(DeltaQueueContract):
         return read_dead_letters
 
     @pytest.fixture
-    def expire_visibility(self, sqs: SQSClient, urls: tuple[str, str]) -> Callable[[Sequence[ReceivedNotification]], None]:
+    def expire_visibility(
+        self, sqs: SQSClient, urls: tuple[str, str]
+    ) -> Callable[[Sequence[ReceivedNotification]], None]:
         def expire(received: Sequence[ReceivedNotification]) -> None:
-            for notice in received:
-                sqs.change_message_visibility(QueueUrl=urls[0], ReceiptHandle=notice.receipt, VisibilityTimeout=0)
+            for notification in received:
+                sqs.change_message_visibility(QueueUrl=urls[0], ReceiptHandle=notification.receipt, VisibilityTimeout=0)
 
         return expire
 
@@ -209,7 +211,7 @@ class SqsDeltaQueueContract(DeltaQueueContract):
         queue = SqsDeltaQueue(sqs, None, None)
 
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
-            queue.notify([a_notice()])
+            queue.notify([a_notification()])
         with pytest.raises(ConfigurationError, match="DELTA_DLQ_URL is not set"):
             queue.dead_letter([DeadLetterMessage(None, "why")])
 
@@ -259,7 +261,7 @@ class TestErrorsOfSqs:
         )
 
         with pytest.raises(TransientStorageError, match=r"1 of 2 messages failed \(InternalError\)"):
-            queue.notify([a_notice(1), a_notice(2)])
+            queue.notify([a_notification(1), a_notification(2)])
 
     def test_a_failed_delete_is_an_error(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
         stubber.add_response(
@@ -278,7 +280,7 @@ class TestErrorsOfSqs:
 
         queue.delete(["receipt"])
 
-    def test_notices_are_sent_ten_at_a_time(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
+    def test_notifications_are_sent_ten_at_a_time(self, stubber: Stubber, queue: SqsDeltaQueue) -> None:
         for size in (10, 10, 5):
             entries = [{"Id": str(n), "MessageBody": ANY} for n in range(size)]
             stubber.add_response(
@@ -287,7 +289,7 @@ class TestErrorsOfSqs:
                 {"QueueUrl": "https://sqs/queue", "Entries": entries},
             )
 
-        queue.notify([a_notice(n) for n in range(25)])
+        queue.notify([a_notification(n) for n in range(25)])
 
     @pytest.mark.parametrize(
         ("code", "status", "expected"),

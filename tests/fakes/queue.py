@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from chromadb_compaction.aws.delta_queue import NoticeBody, dead_letter_body, notice_key
+from chromadb_compaction.aws.delta_queue import NotificationBody, dead_letter_body, notification_key
 from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
 
 Hook = Callable[[str], None]
@@ -31,7 +31,7 @@ class InMemoryDeltaQueue:
         """Send one message per notification."""
         self._begin("notify")
         for each in notifications:
-            self.send(NoticeBody(key=each.key, rows=each.rows, bytes=each.bytes).model_dump_json())
+            self.send(NotificationBody(key=each.key, rows=each.rows, bytes=each.bytes).model_dump_json())
         self.after("notify")
 
     def receive(self, limit: int) -> Iterator[ReceivedNotification]:
@@ -40,7 +40,7 @@ class InMemoryDeltaQueue:
         for receipt in [r for r in self.messages if r not in self._in_flight][:limit]:
             self._in_flight.add(receipt)
             body = self.messages[receipt]
-            yield ReceivedNotification(receipt, notice_key(body), body)
+            yield ReceivedNotification(receipt, notification_key(body), body)
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages."""
