@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from mypy_boto3_dynamodb import DynamoDBClient
 from mypy_boto3_s3 import S3Client
 from mypy_boto3_sqs import SQSClient
@@ -42,3 +44,27 @@ def dynamodb(session: boto3.Session, endpoint: str) -> DynamoDBClient:
 @pytest.fixture(scope="session")
 def sqs(session: boto3.Session, endpoint: str) -> SQSClient:
     return session.client("sqs", endpoint_url=endpoint, config=client_config())
+
+
+def create_table(dynamodb: DynamoDBClient, name: str) -> None:
+    """Create a table with the keys of the lock table."""
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}, {"AttributeName": "SK", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "PK", "AttributeType": "S"},
+            {"AttributeName": "SK", "AttributeType": "S"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+def client_to_stub(service: Any) -> Any:
+    """Return a client for botocore's stubber: it has any credentials and does not retry."""
+    return boto3.client(
+        service,
+        region_name="eu-west-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(retries={"max_attempts": 0}),
+    )

@@ -28,6 +28,7 @@ from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.clean_up import clean_up
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.release_lock import release_lock
+from tests.contracts.conftest import create_table
 
 EXECUTION = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-dev:first"
 
@@ -41,15 +42,7 @@ def environment(
     """The resources of a stack, in the environment variables that the functions read."""
     name = f"services-{next(_numbers)}"
     s3.create_bucket(Bucket=name)
-    dynamodb.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}, {"AttributeName": "SK", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "PK", "AttributeType": "S"},
-            {"AttributeName": "SK", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    create_table(dynamodb, name)
     variables = {
         "CHROMADB_BUCKET": name,
         "DYNAMODB_TABLE": name,

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.stub import ANY, Stubber
 from mypy_boto3_sqs import SQSClient
 
@@ -15,6 +13,7 @@ from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.delta_queue import DEAD_LETTER_CHARACTERS, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
 from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, DeltaQueue, ReceivedNotification
+from tests.contracts.conftest import client_to_stub
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.queue import InMemoryDeltaQueue
 
@@ -231,13 +230,8 @@ class TestErrorsOfSqs:
 
     @pytest.fixture
     def client(self) -> SQSClient:
-        return boto3.client(
-            "sqs",
-            region_name="eu-west-1",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-            config=Config(retries={"max_attempts": 0}),
-        )
+        client: SQSClient = client_to_stub("sqs")
+        return client
 
     @pytest.fixture
     def stubber(self, client: SQSClient) -> Iterator[Stubber]:

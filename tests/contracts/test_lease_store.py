@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.stub import Stubber
 from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -21,6 +19,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.ports import LeaseStore
+from tests.contracts.conftest import client_to_stub, create_table
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.leases import InMemoryLeaseStore
 
@@ -203,15 +202,7 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
     @pytest.fixture
     def table(self, dynamodb: DynamoDBClient) -> Iterator[str]:
         name = f"lease-contract-{next(_numbers)}"
-        dynamodb.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}, {"AttributeName": "SK", "KeyType": "RANGE"}],
-            AttributeDefinitions=[
-                {"AttributeName": "PK", "AttributeType": "S"},
-                {"AttributeName": "SK", "AttributeType": "S"},
-            ],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        create_table(dynamodb, name)
         yield name
         dynamodb.delete_table(TableName=name)
 
@@ -325,13 +316,7 @@ class TestErrorsOfDynamoDB:
         ],
     )
     def test_each_error_code_has_its_error_class(self, code: str, status: int, expected: type[CompactionError]) -> None:
-        client = boto3.client(
-            "dynamodb",
-            region_name="eu-west-1",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-            config=Config(retries={"max_attempts": 0}),
-        )
+        client = client_to_stub("dynamodb")
         with Stubber(client) as stubber:
             stubber.add_client_error("put_item", code, http_status_code=status)
 

@@ -9,9 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
 from mypy_boto3_s3 import S3Client
@@ -26,6 +24,7 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.ports import ObjectStore
+from tests.contracts.conftest import client_to_stub
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.objects import InMemoryObjectStore
 
@@ -390,10 +389,8 @@ class TestErrorsOfS3:
 
     @pytest.fixture
     def client(self) -> S3Client:
-        no_retries = Config(retries={"max_attempts": 0})
-        return boto3.client(
-            "s3", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b", config=no_retries
-        )
+        client: S3Client = client_to_stub("s3")
+        return client
 
     @pytest.mark.parametrize(
         ("code", "status", "expected"),
