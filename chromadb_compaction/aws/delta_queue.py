@@ -39,7 +39,7 @@ class NotificationBody(BaseModel):
 
 
 class SqsDeltaQueue:
-    """The queues of ports.DeltaQueue.
+    """Two SQS queues as a ports.DeltaQueue.
 
     Args:
         client: An SQS client.

@@ -28,7 +28,7 @@ OWNER = {"#owner": "owner"}  # owner and ttl are reserved words in DynamoDB
 
 
 class DynamoDBLeaseStore:
-    """The lock item of ports.LeaseStore, with PK = SK = LOCK#{lock_id}.
+    """One DynamoDB item, PK = SK = LOCK#{lock_id}, as a ports.LeaseStore.
 
     Args:
         client: A DynamoDB client.

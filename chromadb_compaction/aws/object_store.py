@@ -48,7 +48,7 @@ retry_broken_reads = retry(
 
 
 class S3ObjectStore:
-    """The bucket of ports.ObjectStore.
+    """One S3 bucket as a ports.ObjectStore.
 
     Args:
         client: An S3 client. Threads may share it.
