@@ -1,15 +1,19 @@
-"""Folding every collection that a pass touches: fetching what each fold needs, and running the folds."""
+"""Fold a whole pass: `fold_pass` gets base copies and runs from S3, checks sizes, and starts the folds of workers.py.
+
+It is the only module here that reads S3. Its caller, UploadSnapshot, publishes the results.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.fold.capacity import FoldSize, check_disk, check_folds, folds_at_once
+from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
+from chromadb_compaction.fold.capacity import FoldSize, check_folds, folds_at_once
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
 from chromadb_compaction.fold.workers import run_folds
 from chromadb_compaction.heartbeat import Heartbeat
@@ -21,11 +25,10 @@ from chromadb_compaction.times import Phases
 
 COPIES = "copies"
 RUNS = "runs"
-MORE_DISK: Final = "raise the compactor's ephemeral storage"
 
 
 class FoldedCollection(NamedTuple):
-    """A collection after its fold. `directory` holds its ChromaDB files, if it has any, and its ledger."""
+    """A collection after its fold. `directory` holds its ledger, and its ChromaDB files if it has any."""
 
     result: FoldResult
     shape: CollectionShape
@@ -41,7 +44,23 @@ def fold_pass(
     phases: Phases,
     heartbeat: Heartbeat,
 ) -> list[FoldedCollection]:
-    """Fold the runs of every collection that has any, below `scratch`. The base's copies are consumed."""
+    """Fold every collection that has runs, and return the results.
+
+    The local copies of the base are changed in place.
+
+    Args:
+        request: The runs of the pass.
+        services: S3 and the settings.
+        base: The manifest of the base, if a snapshot is published.
+        scratch: The directory for base copies and runs.
+        phases: Receives the seconds of each phase.
+        heartbeat: Checked between phases and batches. An exception from it stops every fold.
+
+    Raises:
+        SnapshotTooLargeError: The function's memory or disk is too small.
+        VerificationError: A folded collection does not hold what its ledger says.
+        LockLostError: The lease is lost.
+    """
     runs: dict[str, list[str]] = {}
     for merged in request.runs:
         if merged.run is not None:
@@ -56,7 +75,8 @@ def fold_pass(
         directories = take_copies(services, base, runs, scratch / COPIES)
     heartbeat.check()
     with phases("read_runs"):
-        check_disk(scratch, sum(merged.bytes for merged in request.runs), "fetching the runs", MORE_DISK)
+        run_bytes = sum(merged.bytes for merged in request.runs)
+        check_disk(scratch, run_bytes, "downloading the runs", next_step=MORE_COMPACTOR_DISK)
         local_runs = _download_runs(runs, services, scratch)
     heartbeat.check()
     with phases("fold"):
@@ -77,7 +97,7 @@ def _sizes(
     vectors: Counter[str] = Counter()
     for merged in request.runs:
         if merged.run is not None:
-            # A run holds its vectors as they are; deletes have none.
+            # A run's vectors are uncompressed, and deletes have none.
             dimension = shapes[merged.collection].dimension or 0
             vectors[merged.collection] += min(merged.bytes, 4 * merged.rows * dimension)
     for name in vectors.keys() & known.keys():
@@ -88,9 +108,9 @@ def _sizes(
 def _download_runs(runs: dict[str, list[str]], services: Services, scratch: Path) -> dict[str, list[Path]]:
     local: dict[str, list[Path]] = {}
     keys: list[tuple[str, Path]] = []
-    for name, found in runs.items():
-        local[name] = [scratch / RUNS / name / key.rpartition("/")[2] for key in found]
-        keys.extend(zip(found, local[name], strict=True))
+    for name, run_keys in runs.items():
+        local[name] = [scratch / RUNS / name / key.rpartition("/")[2] for key in run_keys]
+        keys.extend(zip(run_keys, local[name], strict=True))
         (scratch / RUNS / name).mkdir(parents=True)
     in_threads(lambda pair: services.objects.download(*pair), keys)
     return local
@@ -107,7 +127,7 @@ def _fold_request(
     ledger = directory / layout.LEDGER_FILE
     return FoldRequest(
         collection=shape.collection,
-        # Not the shape's: the delta that gave it may have been moved since, and then the collection has none yet.
+        # Not the shape's dimension: its delta may have been moved since, and then the collection has no dimension yet.
         dimension=known.dimension if known else None,
         space=shape.space,
         directory=directory,

@@ -1,17 +1,21 @@
-"""Folding one collection: base directory + ledger + runs -> the directory and the ledger to publish."""
+"""Fold one collection in this process: base directory + ledger + runs -> the directory and the ledger to publish.
+
+`fold_collection` reads and writes local files only. It plans, loads, verifies and finalizes. workers.py runs it for
+several collections.
+"""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.chroma.bulk_loader import choose_loader
-from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, finalize
+from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, finalize
 from chromadb_compaction.chroma.loader import Loader, Progress
 from chromadb_compaction.chroma.verification import verify
-from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
+from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
+from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
 from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
@@ -20,12 +24,18 @@ from chromadb_compaction.times import Phases
 
 
 class FoldRequest(BaseModel):
-    """One collection's part of a pass; all paths are local.
+    """The inputs of one collection's fold. All paths are local.
 
-    `directory` is consumed: the fold changes it in place, so it must not be the only copy of the base. It may be
-    missing, for a collection that has no ChromaDB directory yet. `ledger` is the base's (None: no base),
-    `base_sum` what the base's manifest gives as its conservation's `next`. `dimension` is None until the first
-    upsert. The next ledger is written to `next_ledger`.
+    Attributes:
+        collection: The collection's name.
+        dimension: The base's dimension. None until the first upsert.
+        space: The distance function.
+        directory: A copy of the base's ChromaDB directory, which the fold changes in place. It is missing if the
+            collection has none yet.
+        ledger: The base's ledger. None if there is no base.
+        base_sum: The `next` sum of the conservation in the base's manifest.
+        runs: The runs to fold.
+        next_ledger: The path for the next ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,11 +51,18 @@ class FoldRequest(BaseModel):
 
 
 class FoldResult(BaseModel):
-    """What became of the collection.
+    """The outcome of one collection's fold.
 
-    `ledger_changed` False: nothing is new, nothing was written. `records_changed` False: the directory is as it
-    was (or still missing), only versions or tombstones moved. `loader`: the one that changed the records, if any
-    changed. `seconds` per phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
+    Attributes:
+        collection: The collection's name.
+        dimension: Its dimension after the fold.
+        records_changed: False if the directory was not changed, or is still missing. Versions or tombstones in the
+            ledger may have changed.
+        ledger_changed: False if the runs held nothing new, so that nothing was written.
+        counts: Counts of records and changes.
+        conservation: The proof that the next ledger follows from the base.
+        loader: The name of the loader that changed the records. None if no record changed.
+        seconds: By phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,26 +78,36 @@ class FoldResult(BaseModel):
 
 
 def no_progress() -> None:
-    """Go on, whatever the time."""
+    """Do nothing: a `Progress` that never stops the fold."""
 
 
 def fold_collection(
     request: FoldRequest, *, loader: Loader | None = None, progress: Progress = no_progress
 ) -> FoldResult:
-    """Bring the directory and the ledger to what the runs say, verified, closed and ready to upload.
+    """Apply the runs to the directory and the ledger. The directory is then verified, closed and ready to upload.
 
-    ChromaDB is opened only if a record changes. `progress` is called between batches, and what it raises stops
-    the fold. Raises VerificationError if the outcome is not what the ledger says, SnapshotTooLargeError if the disk
-    cannot hold it. After an exception the directory is worthless; the base elsewhere is untouched.
+    ChromaDB is opened only if a record changes. After an exception `request.directory` is unusable.
+
+    Args:
+        request: The inputs.
+        loader: The loader to use. The default is the fastest one that is safe for the directory.
+        progress: Called between batches. An exception from it stops the fold.
+
+    Raises:
+        VerificationError: The result is not what the ledger says.
+        SnapshotTooLargeError: The disk is too small.
     """
     phases = Phases()
     with phases("plan"):
         plan, dimension = _plan(request)
     trim_memory()
     if plan.touches_records and dimension is not None:
-        _check_disk(request.directory, plan)
+        request.directory.mkdir(parents=True, exist_ok=True)
+        action = f"{request.collection}: the fold"
+        check_disk(request.directory, _disk_bytes(request.directory, plan), action, next_step=MORE_COMPACTOR_DISK)
         spec = CollectionSpec(request.collection, dimension, request.space)
         with phases("load"):
+            create_directory(request.directory, spec)
             loader = loader or choose_loader(request.directory, spec)
             parts = loader.apply(request.directory, spec, plan, progress=progress)
         phases.include(parts, of="load")
@@ -104,7 +131,7 @@ def fold_collection(
 
 
 def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
-    """Return the plan, proven to conserve, and the collection's dimension, if it has one by now."""
+    """Return the plan, whose conservation is checked, and the collection's dimension, if it has one by now."""
     rows = stored_rows(request.runs)
     ledger = None if request.ledger is None else decode_ledger(request.ledger.read_bytes())
     if None not in {request.dimension, rows.dimension} and request.dimension != rows.dimension:
@@ -119,18 +146,11 @@ def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
     return plan, request.dimension or rows.dimension
 
 
-def _check_disk(directory: Path, plan: FoldPlan) -> None:
-    """Raise SnapshotTooLargeError unless the disk has room for the new rows and for SQLite to be rewritten.
+def _disk_bytes(directory: Path, plan: FoldPlan) -> int:
+    """Return the most disk space that the fold needs for the new rows, and for rewriting SQLite's file.
 
-    ChromaDB holds a new vector twice, in its queue and its index; VACUUM writes the database once more, and a
-    journal of the pages that it replaces.
+    ChromaDB holds a new vector twice, in its queue and in its index. VACUUM writes the database again, and a journal
+    of the pages that it replaces.
     """
     database = directory / SQLITE_FILE
-    needed = 3 * plan.written_bytes + 2 * (database.stat().st_size if database.exists() else 0)
-    directory.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise SnapshotTooLargeError(
-            f"{directory.name}: the fold may need {needed:,} bytes of disk, {free:,} are free;"
-            " raise the compactor's ephemeral storage"
-        )
+    return 3 * plan.written_bytes + 2 * (database.stat().st_size if database.exists() else 0)

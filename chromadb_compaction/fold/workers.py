@@ -1,7 +1,7 @@
-"""Folding several collections at once: large ones in processes of their own, one for every two cores.
+"""Run the folds of several collections: `run_folds` decides which run in this process and which in worker processes.
 
-Processes, since two folds in threads take nearly twice as long as one; plain ones that answer JSON over a pipe,
-since Lambda has no /dev/shm for multiprocessing's pools. This module is also what such a process runs.
+A worker is a process, because two folds in threads take nearly twice as long as one. It is a plain subprocess that
+writes JSON to a pipe, because Lambda has no /dev/shm for multiprocessing's pools. It runs this module as its program.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, e
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection, no_progress
 
 PROCESS_BYTES = 4 * 1024 * 1024
-"""Runs smaller than this fold faster than a process starts and imports ChromaDB: 2 s."""
+"""Smaller runs fold faster than a process starts and imports ChromaDB, which takes 2 s."""
 
-CORES_OF_A_FOLD = 2
-"""One builds the index, the other writes the records. Measured on two cores: two folds at once take no less time
-than one after the other, and twice the memory."""
+CORES_PER_FOLD = 2
+"""One builds the index, the other writes the records. Measured on two cores: two folds at once take as long as one
+after the other, and twice the memory."""
 
 PROGRESS_SECONDS = 1.0
-"""How often `progress` is called while a process folds."""
+"""The seconds between calls of `progress` while a worker folds."""
 
 
 class FoldFailure(BaseModel):
-    """An error as a process reports it: its kind, message, next step and fields."""
+    """An error as a worker reports it: its kind, message, next step and fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,8 +42,8 @@ class FoldFailure(BaseModel):
     fields: dict[str, JsonValue]
 
 
-class FoldAnswer(BaseModel):
-    """What a process writes to its standard output."""
+class FoldOutput(BaseModel):
+    """The JSON that a worker writes to its standard output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,45 +55,48 @@ def run_folds(
 ) -> list[FoldResult]:
     """Fold every collection, at most `at_once` at a time, and return the results in the order of the requests.
 
-    `progress` must be safe to call from several threads; what it raises stops every fold.
+    Large runs fold in workers, one worker per two cores. `progress` is called from several threads; an exception
+    from it stops every fold.
     """
     large = [request for request in requests if _run_bytes(request) >= PROCESS_BYTES]
-    # The others fold in this process meanwhile, one after the other.
-    processes = min((os.cpu_count() or 1) // CORES_OF_A_FOLD, at_once - (len(large) < len(requests)))
+    # The small ones fold in this process meanwhile, one after the other.
+    processes = min((os.cpu_count() or 1) // CORES_PER_FOLD, at_once - (len(large) < len(requests)))
     if processes < 2 or len(large) < 2:
         return [fold_collection(request, progress=progress) for request in requests]
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        folding = {request.collection: pool.submit(fold_in_worker, request, progress=progress) for request in large}
-        here = {r.collection: fold_collection(r, progress=progress) for r in requests if r.collection not in folding}
-        there = {collection: future.result() for collection, future in folding.items()}
-    return [(here | there)[request.collection] for request in requests]
+        workers = {request.collection: pool.submit(fold_in_worker, request, progress=progress) for request in large}
+        small = {r.collection: fold_collection(r, progress=progress) for r in requests if r.collection not in workers}
+        results = small | {collection: future.result() for collection, future in workers.items()}
+    return [results[request.collection] for request in requests]
 
 
 def fold_in_worker(request: FoldRequest, *, progress: Progress = no_progress) -> FoldResult:
-    """Fold one collection in a process of its own. Raises what fold raises; SnapshotTooLargeError if it was killed."""
-    # A Lambda's handler finds the code through sys.path alone; so shall the process.
+    """Run `fold_collection` in a worker. Raises its errors, and SnapshotTooLargeError if the worker was killed."""
+    # A Lambda handler finds the code through sys.path only, so the worker gets the same path.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "chromadb_compaction.fold.workers"]
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as child:
-        answer = _answer(child, request.model_dump_json().encode(), progress)
+        output = _communicate(child, request.model_dump_json().encode(), progress)
     if child.returncode == -signal.SIGKILL:
         raise SnapshotTooLargeError(
-            f"{request.collection}: the fold was killed, most likely for want of memory; raise the compactor's memory"
+            f"{request.collection}: the fold was killed, most likely because memory ran out",
+            next_step="raise the compactor's memory",
         )
     if child.returncode != 0:
         raise CompactionError(
-            f"{request.collection}: the fold's process ended with status {child.returncode}; its log says why"
+            f"{request.collection}: the fold's process ended with status {child.returncode}",
+            next_step="read its traceback in the log",
         )
-    outcome = FoldAnswer.model_validate_json(answer).outcome
+    outcome = FoldOutput.model_validate_json(output).outcome
     if isinstance(outcome, FoldFailure):
         raise error_named(outcome.kind, outcome.message, next_step=outcome.next_step, **outcome.fields)
     return outcome
 
 
-def _answer(child: subprocess.Popen[bytes], question: bytes, progress: Progress) -> bytes:
-    unsent: bytes | None = question
+def _communicate(child: subprocess.Popen[bytes], request: bytes, progress: Progress) -> bytes:
+    unsent: bytes | None = request
     try:
         while True:
             try:
@@ -102,7 +105,7 @@ def _answer(child: subprocess.Popen[bytes], question: bytes, progress: Progress)
                 unsent = None
                 progress()
     finally:
-        # Done already, unless `progress` raised: then the fold is of no use any more.
+        # The child still runs only if `progress` raised, and then its result is not wanted.
         child.kill()
 
 
@@ -111,7 +114,7 @@ def _run_bytes(request: FoldRequest) -> int:
 
 
 def main() -> Literal[0]:
-    """Fold the request on standard input and answer on standard output; an unexpected error ends in its traceback."""
+    """Fold the request on standard input and print the outcome. An unexpected error ends in a traceback."""
     outcome: FoldResult | FoldFailure
     try:
         outcome = fold_collection(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
@@ -119,7 +122,7 @@ def main() -> Literal[0]:
         outcome = FoldFailure.model_validate(
             {"kind": error.kind, "message": error.message, "next_step": error.next_step, "fields": error.fields}
         )
-    sys.stdout.write(FoldAnswer(outcome=outcome).model_dump_json())
+    sys.stdout.write(FoldOutput(outcome=outcome).model_dump_json())
     return 0
 
 

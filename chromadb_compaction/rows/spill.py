@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.disk import MORE_MERGE_DISK, check_disk
 from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import ROW_GROUP, RunWriter, common_dimension, cut, run_dimension, with_dimension
@@ -75,7 +74,9 @@ class SpillingMerge:
         """Write the held rows to disk, sorted, and free them."""
         if not self._tables:
             return
-        self._check_disk()
+        # The run, which is written last, may be as large as everything spilled.
+        needed = self._spilled_bytes + 2 * self._size
+        check_disk(self._directory, needed, "merging the batch", next_step=MORE_MERGE_DISK)
         path = self._directory / f"{len(self._spills):04d}.arrow"
         rows = newest(self._tables)
         self._tables, self._size = [], 0
@@ -86,16 +87,6 @@ class SpillingMerge:
         trim_memory()
         self._spills.append(path)
         self._spilled_bytes += path.stat().st_size
-
-    def _check_disk(self) -> None:
-        # The run is written last, and may be as large as all spills.
-        needed = self._spilled_bytes + 2 * self._size
-        free = shutil.disk_usage(self._directory).free
-        if free < needed:
-            raise SnapshotTooLargeError(
-                f"merging the batch needs {needed:,} more bytes of disk, {free:,} are free",
-                next_step="raise merge-batch's ephemeral storage, or lower COMPACTION_BATCH_SIZE or MAX_PASS_BYTES",
-            )
 
     def _merge_spills(self) -> Iterator[pa.Table]:
         """Yield the newest version of every id, in the order of the ids, in parts of about one piece of each spill."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, SnapshotTooLargeError
+from chromadb_compaction.disk import check_disk
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files
@@ -54,13 +54,16 @@ def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> in
     ]
     # The largest first, because they take the longest.
     transfers.sort(key=lambda transfer: transfer.file.bytes, reverse=True)
+    total = sum(transfer.file.bytes for transfer in transfers)
     for copy in wanted:
         copy.directory.mkdir(parents=True, exist_ok=True)
+        check_disk(
+            copy.directory, total, "downloading the snapshot", next_step="raise the function's ephemeral storage"
+        )
     for transfer in transfers:
         transfer.target.parent.mkdir(parents=True, exist_ok=True)
-    _check_disk(transfers)
     in_threads(lambda transfer: _download(services, manifest, transfer), transfers)
-    return sum(transfer.file.bytes for transfer in transfers)
+    return total
 
 
 class FoldedFile(NamedTuple):
@@ -109,16 +112,6 @@ def _target(directory: Path, path: str) -> Path:
             next_step="roll back: chromadb-compaction snapshots list",
         )
     return directory.joinpath(*parts)
-
-
-def _check_disk(transfers: list[_Transfer]) -> None:
-    needed = sum(transfer.file.bytes for transfer in transfers)
-    free = min((shutil.disk_usage(transfer.target.parent).free for transfer in transfers), default=0)
-    if free < needed:
-        raise SnapshotTooLargeError(
-            f"the snapshot's files take {needed:,} bytes of disk, {free:,} are free",
-            next_step="raise the function's ephemeral storage",
-        )
 
 
 def _download(services: Services, manifest: Manifest, transfer: _Transfer) -> None:

@@ -175,6 +175,7 @@ def open_paper(directory: Path, _name: str) -> Iterator[list[list[Any]]]:
 
 def use_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let folds and readers use paper instead of ChromaDB."""
+    monkeypatch.setattr(fold, "create_directory", lambda _directory, _spec: None)
     monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: PaperLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "finalize", lambda _directory: None)

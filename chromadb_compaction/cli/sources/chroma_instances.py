@@ -17,6 +17,7 @@ from chromadb_compaction.chroma.client import (
     open_directory,
     open_server,
 )
+from chromadb_compaction.disk import check_disk
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 from chromadb_compaction.snapshots.cache import SnapshotCache, files_below
 
@@ -99,8 +100,14 @@ def chroma_directory(path: Path, scratch: Path) -> Iterator[ChromaDirectory]:
     if not (path / SQLITE_FILE).is_file():
         raise InvalidRequestError(f"{path} is not a ChromaDB directory: it has no {SQLITE_FILE}")
     with SnapshotCache(scratch).scratch() as directory:
-        _check_disk(path, directory)
         before = _stamps(path)
+        check_disk(
+            directory,
+            2 * sum(size for size, _ in before.values()),  # the copy and the spool
+            f"copying and reading {path} in {directory.parent}",
+            next_step="set CHROMADB_CACHE_DIR to a directory with more space",
+            error=ConfigurationError,
+        )
         try:
             copy = Path(shutil.copytree(path, directory / "copy"))
         except (shutil.Error, FileNotFoundError) as error:
@@ -142,15 +149,6 @@ def _header(header: str) -> tuple[str, str]:
         raise InvalidRequestError('a header must have the form "Name: value"')
     return name.strip(), value.strip()
 
-
-def _check_disk(path: Path, directory: Path) -> None:
-    needed = 2 * sum(size for size, _ in _stamps(path).values())  # the copy and the spool
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise ConfigurationError(
-            f"copying and reading {path} needs {needed:,} bytes of disk, and {directory.parent} has {free:,} free",
-            next_step="set CHROMADB_CACHE_DIR to a directory with more space",
-        )
 
 
 def _stamps(path: Path) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a function cannot hold is refused before it starts, with sizes and the remedy."""
+"""Work that a function cannot hold is refused before it starts, with the sizes and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Disk(NamedTuple):
     free: int
 
 
-def function_of(megabytes: int | None) -> Settings:
+def function_with(megabytes: int | None) -> Settings:
     return Settings(chromadb_bucket="a-bucket", aws_lambda_function_memory_size=megabytes)
 
 
@@ -32,49 +32,49 @@ def fakes(tmp_path: Path) -> Fakes:
     return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
-def with_memory(fakes: Fakes, megabytes: int) -> None:
+def set_memory(fakes: Fakes, megabytes: int) -> None:
     fakes.settings = fakes.settings.model_copy(update={"aws_lambda_function_memory_size": megabytes})
 
 
-def test_a_collection_is_refused_with_its_size_what_it_takes_and_what_there_is() -> None:
+def test_the_error_states_the_collections_size_the_memory_needed_and_the_functions_memory() -> None:
     with pytest.raises(
         SnapshotTooLargeError,
         match=r"docs: folding its vectors, 1,000,000,000 bytes, may take 2,462,144,000 bytes of memory,"
         r" the function has 2,097,152,000; raise the compactor's memory",
     ):
-        check_folds([FoldSize("small", 1000), FoldSize("docs", 10**9)], function_of(2000))
+        check_folds([FoldSize("small", 1000), FoldSize("docs", 10**9)], function_with(2000))
 
 
-def test_what_fits_exactly_is_folded() -> None:
-    check_folds([FoldSize("docs", 100 * MEBIBYTE)], function_of(470))
+def test_a_fold_that_fits_exactly_is_accepted() -> None:
+    check_folds([FoldSize("docs", 100 * MEBIBYTE)], function_with(470))
 
 
-def test_where_nothing_limits_memory_nothing_is_refused() -> None:
-    check_folds([FoldSize("docs", 10**15)], function_of(None))
+def test_without_a_memory_limit_every_fold_is_accepted() -> None:
+    check_folds([FoldSize("docs", 10**15)], function_with(None))
 
 
-def test_as_many_folds_run_at_once_as_memory_holds() -> None:
+def test_as_many_folds_run_at_once_as_fit_in_memory() -> None:
     sizes = [FoldSize("one", 0), FoldSize("two", 100 * MEBIBYTE), FoldSize("three", 0)]
 
-    assert folds_at_once(sizes, function_of(400)) == 1
-    assert folds_at_once(sizes, function_of(720)) == 2
-    assert folds_at_once(sizes, function_of(970)) == 3
-    assert folds_at_once(sizes, function_of(None)) == 3
+    assert folds_at_once(sizes, function_with(400)) == 1
+    assert folds_at_once(sizes, function_with(720)) == 2
+    assert folds_at_once(sizes, function_with(970)) == 3
+    assert folds_at_once(sizes, function_with(None)) == 3
 
 
 @given(st.lists(st.integers(0, 10**9).map(lambda size: FoldSize("docs", size)), min_size=1), st.integers(1, 10_000))
-def test_however_the_folds_meet_they_fit_together(sizes: list[FoldSize], megabytes: int) -> None:
-    together = folds_at_once(sizes, function_of(megabytes))
+def test_any_combination_of_folds_that_run_at_once_fits_in_memory(sizes: list[FoldSize], megabytes: int) -> None:
+    together = folds_at_once(sizes, function_with(megabytes))
 
     largest = sorted((size.memory for size in sizes), reverse=True)[:together]
     assert together == 1 or sum(largest) <= megabytes * MEBIBYTE
 
 
-def test_a_pass_that_memory_cannot_hold_is_refused_before_anything_is_fetched_or_changed(fakes: Fakes) -> None:
+def test_a_pass_that_memory_cannot_hold_is_refused_before_any_download_or_change(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     a_delta({"b": [0, 1]}, at=NOW + 1).put_into(fakes.objects)
     one = Pass(fakes, EXECUTION).up_to_upload()
-    with_memory(fakes, 250)
+    set_memory(fakes, 250)
     before, calls = fakes.objects.objects.copy(), len(fakes.objects.calls)
 
     with pytest.raises(SnapshotTooLargeError, match="docs: folding its vectors, 16 bytes"):
@@ -88,12 +88,14 @@ def test_deletes_need_no_memory_for_vectors(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1.0] * 4000}))
     a_delta(deletes=[f"id-{number}" for number in range(1000)], at=NOW + 1).put_into(fakes.objects)
     one = Pass(fakes, EXECUTION).up_to_upload()
-    with_memory(fakes, 251)
+    set_memory(fakes, 251)
 
     assert one.upload().published
 
 
-def test_runs_that_the_disk_cannot_hold_are_refused_unfetched(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_the_disk_cannot_hold_are_refused_before_their_download(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a_delta({"a": [1, 0]}).put_into(fakes.objects)
     one = Pass(fakes, EXECUTION).up_to_upload()
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=10))
