@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system: Arrow, SQLite and ChromaDB each keep what they freed, for themselves."""
+"""Return freed memory to the system: the allocators of Arrow, SQLite and ChromaDB keep it otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ctypes
 import pyarrow as pa
 
 _LIBC = ctypes.CDLL(None)
-# Only glibc has it; others give back by themselves, or not at all.
+# Only glibc has malloc_trim. Other C libraries return memory on their own, or never.
 _TRIM = getattr(_LIBC, "malloc_trim", None)
 
 
@@ -19,5 +19,5 @@ def trim_memory() -> None:
 
 
 def use_system_memory_pool() -> None:
-    """Have Arrow give memory back as it is freed, from now on: its own pool keeps some 50 MB of it for a while."""
+    """Make Arrow free memory at once from now on. Its default pool keeps some 50 MB of freed memory for a while."""
     pa.set_memory_pool(pa.system_memory_pool())

@@ -1,7 +1,7 @@
-"""One ChromaDB directory, holding one collection under its own name: the only module that imports chromadb.
+"""ChromaDB's clients, and one ChromaDB directory that holds one collection under its own name.
 
 A directory is closed when its files are final: flushed, with no write-ahead log beside it. Even a query writes to
-`chroma.sqlite3`, so every reader needs a copy of its own.
+`chroma.sqlite3`, so every reader needs a private copy.
 """
 
 from __future__ import annotations
@@ -48,26 +48,25 @@ __all__ = [
     "open_collection",
     "open_directory",
     "open_server",
-    "prepare_collection",
     "reclaim_pages",
-    "reset_threshold",
+    "set_threshold",
 ]
 
 DEFAULT_SYNC_THRESHOLD = 1000
-"""ChromaDB's own. Left behind in every directory, so that whoever writes to it next flushes as usual."""
+"""ChromaDB's default. Every published directory has it, so that later writers flush as usual."""
 
 CHROMADB_VERSION = chromadb.__version__
 SQLITE_FILE = "chroma.sqlite3"
 VACUUM_FREE_SHARE = 0.05
-"""More than this of SQLite's pages free, and the file is rewritten: a snapshot is read far more often than made."""
+"""SQLite's file is rewritten if a larger share of its pages is free: a snapshot is read far more often than written."""
 
-# Made once: reading the environment into them takes as long as opening a directory.
+# Made once, because reading the environment takes as long as opening a directory.
 _SETTINGS = Settings(anonymized_telemetry=False)
 _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 class CollectionSpec(NamedTuple):
-    """What a collection is before it has any record."""
+    """The name and the shape of a collection."""
 
     name: str
     dimension: int
@@ -76,18 +75,18 @@ class CollectionSpec(NamedTuple):
 
 @contextmanager
 def open_directory(directory: Path) -> Iterator[ClientAPI]:
-    """Open `directory` (made if missing) with telemetry off, and close it.
+    """Open `directory` with telemetry off, creating it if it is missing, and close it afterwards.
 
     ChromaDB counts references per path: the files are released when the last client on the path is closed.
     """
     settings = _SETTINGS.model_copy()
-    # ClientAPI, the type that it declares, lacks the close() that every client has.
+    # The declared type, ClientAPI, lacks the close() that every client has.
     with closing(cast("Client", chromadb.PersistentClient(path=directory.resolve(), settings=settings))) as client:
         yield client
 
 
 class Server(NamedTuple):
-    """Where a ChromaDB server answers, and as whom to ask it."""
+    """The address of a ChromaDB server, and the headers, tenant and database to use there."""
 
     host: str
     port: int
@@ -97,44 +96,46 @@ class Server(NamedTuple):
     database: str
 
     def __str__(self) -> str:
-        """Return its URL."""
+        """Return the server's URL."""
         return f"{'https' if self.ssl else 'http'}://{self.host}:{self.port}"
 
 
 @contextmanager
 def open_server(server: Server) -> Iterator[ClientAPI]:
-    """Give a client of a ChromaDB server.
+    """Yield a client of a ChromaDB server.
 
-    Raises InvalidRequestError if none answers there, or has no such database for us, and TransientStorageError when
-    it fails later on.
+    Raises InvalidRequestError if no ChromaDB server answers, or if the database is not accessible, and
+    TransientStorageError if the server fails later.
     """
-    _check_answers(server)
+    _check_database(server)
     try:
-        with _connected(server) as client:
+        with _http_client(server) as client:
             yield client
     except (ChromaError, httpx.HTTPError) as error:
         raise TransientStorageError(f"the ChromaDB server at {server} failed: {error}") from error
 
 
-def _check_answers(server: Server) -> None:
-    """Ask for the database: a client of ChromaDB that cannot be made leaves connections behind."""
+def _check_database(server: Server) -> None:
+    """Request the database first, because a ChromaDB client that fails to connect leaves connections open."""
     path = f"api/v2/tenants/{server.tenant}/databases/{server.database}"
     try:
-        answer = httpx.get(f"{server}/{path}", headers=server.headers, follow_redirects=False)
+        response = httpx.get(f"{server}/{path}", headers=server.headers, follow_redirects=False)
     except httpx.HTTPError as error:
         raise InvalidRequestError(f"no ChromaDB server answers at {server}: {error}") from error
-    if answer.status_code in {401, 403}:
-        raise InvalidRequestError(f"the ChromaDB server at {server} lets nobody in without a --header that it knows")
-    if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
+    if response.status_code in {401, 403}:
         raise InvalidRequestError(
-            f"{server} is no ChromaDB server, or has no database {server.tenant}/{server.database}: it answered"
-            f" {answer.status_code} {answer.text[:200]}"
+            f"the ChromaDB server at {server} answered {response.status_code}", next_step="pass a valid --header"
+        )
+    if not response.is_success or not response.headers.get("content-type", "").startswith("application/json"):
+        raise InvalidRequestError(
+            f"{server} is not a ChromaDB server, or has no database {server.tenant}/{server.database}: it answered"
+            f" {response.status_code} {response.text[:200]}"
         )
 
 
 @contextmanager
-def _connected(server: Server) -> Iterator[ClientAPI]:
-    """Give a client, and close its connections, which ChromaDB keeps private and never closes."""
+def _http_client(server: Server) -> Iterator[ClientAPI]:
+    """Yield a client, and close its connections, which ChromaDB keeps private and never closes."""
     with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_SETTINGS.model_copy()))) as client:
         private: Any = client
         with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - no public way to them
@@ -143,9 +144,9 @@ def _connected(server: Server) -> Iterator[ClientAPI]:
 
 @contextmanager
 def open_collection(directory: Path, name: str) -> Iterator[Collection]:
-    """Open one collection to read. Raises NoSuchCollectionError.
+    """Open one collection for reading. Raises NoSuchCollectionError.
 
-    Its embedding function is None: ours hold none, and ChromaDB's default would download a model.
+    The embedding function is None: our collections have none, and ChromaDB's default would download a model.
     """
     with open_directory(directory) as client:
         try:
@@ -156,39 +157,30 @@ def open_collection(directory: Path, name: str) -> Iterator[Collection]:
 
 
 def create_directory(directory: Path, spec: CollectionSpec) -> None:
-    """Make the directory with its collection, empty, unless it is there."""
+    """Create the directory with an empty collection if it holds no ChromaDB database yet."""
     if not (directory / SQLITE_FILE).exists():
         directory.mkdir(parents=True, exist_ok=True)
         with open_directory(directory) as client:
-            prepare_collection(client, spec, operations=DEFAULT_SYNC_THRESHOLD)
+            client.create_collection(
+                spec.name,
+                embedding_function=None,
+                configuration={"hnsw": {"space": spec.space, "sync_threshold": DEFAULT_SYNC_THRESHOLD}},
+            )
 
 
-def prepare_collection(client: ClientAPI, spec: CollectionSpec, *, operations: int) -> Collection:
-    """Return the collection, created if there is none, set to flush exactly once: at the last of `operations`.
+def set_threshold(collection: Collection, operations: int) -> None:
+    """Make the collection flush its index after that many operations.
 
     ChromaDB rewrites its whole index each time the threshold is reached, and never flushes below it.
     """
-    if any(collection.name == spec.name for collection in client.list_collections()):
-        collection = client.get_collection(spec.name, embedding_function=None)
-        collection.modify(configuration={"hnsw": {"sync_threshold": operations}})
-        return collection
-    return client.create_collection(
-        spec.name,
-        embedding_function=None,
-        configuration={"hnsw": {"space": spec.space, "sync_threshold": operations}},
-    )
-
-
-def reset_threshold(collection: Collection) -> None:
-    """Set the flush threshold back to ChromaDB's default."""
-    collection.modify(configuration={"hnsw": {"sync_threshold": DEFAULT_SYNC_THRESHOLD}})
+    collection.modify(configuration={"hnsw": {"sync_threshold": operations}})
 
 
 def finalize(directory: Path) -> None:
     """Bring a closed directory into the form that is published, or raise VerificationError.
 
-    The index holds every operation (the queue is purged but for the one row that ChromaDB keeps), no more than a
-    twentieth of SQLite's pages are free, and nothing but final files is left.
+    Afterwards the index holds every operation (ChromaDB keeps one row in the queue), at most a twentieth of SQLite's
+    pages are free, and only final files are left.
     """
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
         queued = _number(database, "SELECT count(*) FROM embeddings_queue")
@@ -198,11 +190,11 @@ def finalize(directory: Path) -> None:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     left = sorted(path.name for path in directory.iterdir() if path.name.endswith(_UNFINISHED_SUFFIXES))
     if left:
-        raise VerificationError(f"{directory.name}: SQLite is still in use, {', '.join(left)} should be gone")
+        raise VerificationError(f"{directory.name}: SQLite is still in use, {', '.join(left)} should not exist")
 
 
 def reclaim_pages(database: sqlite3.Connection) -> None:
-    """Rewrite the database, outside any transaction, if more than a twentieth of its pages are free."""
+    """Rewrite the database if more than a twentieth of its pages are free. No transaction may be open."""
     free = _number(database, "PRAGMA freelist_count") / max(1, _number(database, "PRAGMA page_count"))
     if free > VACUUM_FREE_SHARE:
         database.execute("VACUUM")

@@ -1,7 +1,7 @@
-"""Which directories the bulk loader may write: those of a ChromaDB that the differential suite has passed on.
+"""The compatibility check: a directory must be of a ChromaDB version that the differential suite has passed on.
 
-The suite (tests/differential) proves that what the bulk loader writes cannot be told from what ChromaDB's own API
-writes. It proves so for one version of ChromaDB and the tables that this version makes.
+The suite (tests/differential) proves that the bulk loader's directories answer like those that ChromaDB's own API
+writes. The proof holds for one version of ChromaDB and the tables that this version makes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chromadb_compaction.chroma.client import CHROMADB_VERSION, SQLITE_FILE, Col
 from chromadb_compaction.chroma.schema import hnsw_settings
 
 PROVEN = {"1.5.9": "5c1af3b0cee38ee104a7e0100ff366e59448e247054eb37dfcb4b5ece26aed44"}
-"""Per version of ChromaDB, the digest of its `migrations` rows. Add one when the differential suite passes on it."""
+"""The digest of the `migrations` rows, by ChromaDB version. Add a version when the differential suite passes on it."""
 
 _PROBE = "CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='trigram')"
 _SEGMENTS = {
@@ -27,28 +27,28 @@ _SEGMENTS = {
 
 
 def incompatibility(directory: Path, spec: CollectionSpec) -> str | None:
-    """Return why a closed directory must be left to ChromaDB's API, or None if it need not."""
+    """Return why only ChromaDB's API may write to a closed directory. None: the bulk loader may, too."""
     proven = PROVEN.get(CHROMADB_VERSION)
     if proven is None:
-        return f"ChromaDB {CHROMADB_VERSION} is not one that the differential suite has passed on"
-    if not _indexes_texts():
+        return f"the differential suite has not passed on ChromaDB {CHROMADB_VERSION}"
+    if not _has_full_text_search():
         return "this Python's SQLite lacks the full-text index that ChromaDB uses"
     with closing(sqlite3.connect(directory / SQLITE_FILE)) as database:
         if migrations_digest(database) != proven:
             return f"its migrations are not those of ChromaDB {CHROMADB_VERSION}"
-        return _unfamiliar(database, spec)
+        return _table_problem(database, spec)
 
 
 def migrations_digest(database: sqlite3.Connection) -> str:
-    """Return one digest of the directory, version and hash of every migration that a database has gone through."""
+    """Return one digest of the directory, version and hash of every migration that was applied to a database."""
     rows = database.execute("SELECT dir, version, hash FROM migrations ORDER BY dir, version").fetchall()
     return hashlib.sha256(
         "".join(f"{part}/{version}/{digest}\n" for part, version, digest in rows).encode()
     ).hexdigest()
 
 
-def _unfamiliar(database: sqlite3.Connection, spec: CollectionSpec) -> str | None:
-    """Return what the tables state that the suite has not tried."""
+def _table_problem(database: sqlite3.Connection, spec: CollectionSpec) -> str | None:
+    """Return what the suite has not tested about the tables' content."""
     collections = database.execute("SELECT name, dimension, schema_str FROM collections").fetchall()
     if [name for name, *_ in collections] != [spec.name]:
         return f"it holds {len(collections)} collections, not this one alone"
@@ -61,10 +61,10 @@ def _unfamiliar(database: sqlite3.Connection, spec: CollectionSpec) -> str | Non
         return "its collection's schema has another shape"
     if set(database.execute("SELECT scope, type FROM segments").fetchall()) != _SEGMENTS:
         return "its segments are of other types"
-    return _unflushed(database)
+    return _flush_problem(database)
 
 
-def _unflushed(database: sqlite3.Connection) -> str | None:
+def _flush_problem(database: sqlite3.Connection) -> str | None:
     seen = dict(
         database.execute("SELECT scope, seq_id FROM segments LEFT JOIN max_seq_id ON segment_id = id").fetchall()
     )
@@ -74,7 +74,7 @@ def _unflushed(database: sqlite3.Connection) -> str | None:
     return None
 
 
-def _indexes_texts() -> bool:
+def _has_full_text_search() -> bool:
     with closing(sqlite3.connect(":memory:")) as database:
         try:
             database.execute(_PROBE)

@@ -1,4 +1,4 @@
-"""Embedding functions by name: wordllama's, which needs no network, and those that ChromaDB knows."""
+"""Embedding functions by name: wordllama, which needs no network, and those of ChromaDB."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Embedder = Callable[[list[str]], Vector]
 
 
 def embed(texts: Sequence[str], function: str) -> Vector:
-    """Return one float32 vector a text, as the rows of a matrix; wordllama's have 256 dimensions and length 1.
+    """Return a matrix with one float32 row per text. Wordllama's rows have 256 dimensions and length 1.
 
-    Raises InvalidRequestError for an unknown function, and ConfigurationError for one that cannot be made here:
-    its package, its model or its API key is missing. Loading is paid once per process.
+    A function is loaded once per process. Raises InvalidRequestError if it is unknown, and ConfigurationError if its
+    package, its model or its API key is missing.
     """
     if not texts:
         return np.empty((0, 0), dtype=np.float32)
@@ -36,10 +36,12 @@ def _load(function: str) -> _Embedder:
 
 def _load_wordllama() -> _Embedder:
     try:
-        with _logging_left_alone():
+        with _root_logger_restored():
             import wordllama
     except ImportError as error:
-        raise ConfigurationError("the embedding function 'wordllama' needs its package: install wordllama") from error
+        raise ConfigurationError(
+            "the package of the embedding function 'wordllama' is missing", next_step="pip install wordllama"
+        ) from error
     # The package ships its model, but looks for it in a cache directory of the same layout.
     model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
@@ -50,8 +52,8 @@ def _load_wordllama() -> _Embedder:
 
 
 @contextmanager
-def _logging_left_alone() -> Iterator[None]:
-    """Undo what a package does to the root logger: wordllama has it print every INFO line of any other."""
+def _root_logger_restored() -> Iterator[None]:
+    """Restore the root logger afterwards: importing wordllama makes it print every package's INFO lines."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -62,7 +64,7 @@ def _logging_left_alone() -> Iterator[None]:
 
 
 def normalised(vectors: Vector) -> Vector:
-    """Return the rows scaled to length 1. A row of zeros, such as an empty text gives, stays as it is."""
+    """Return the rows scaled to length 1. A row of zeros, the embedding of an empty text, stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
@@ -72,21 +74,23 @@ def _load_from_chromadb(function: str) -> _Embedder:
 
     if function not in known_embedding_functions:
         known = ", ".join(sorted({WORDLLAMA, *known_embedding_functions}))
-        raise InvalidRequestError(f"the embedding function {function!r} is unknown; known are {known}")
-    with _made_here(function):
-        made = known_embedding_functions[function]()
+        raise InvalidRequestError(
+            f"the embedding function {function!r} is unknown", next_step=f"choose one of these: {known}"
+        )
+    with _load_errors_translated(function):
+        embed_texts = known_embedding_functions[function]()
 
     def embedder(texts: list[str]) -> Vector:
-        # The default function looks for its package only now.
-        with _made_here(function):
-            return np.asarray(made(texts), dtype=np.float32)
+        # The default function imports its package only when it is called.
+        with _load_errors_translated(function):
+            return np.asarray(embed_texts(texts), dtype=np.float32)
 
     return embedder
 
 
 @contextmanager
-def _made_here(function: str) -> Iterator[None]:
+def _load_errors_translated(function: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"the embedding function {function!r} cannot be made here: {error}") from error
+        raise ConfigurationError(f"the embedding function {function!r} cannot be loaded: {error}") from error

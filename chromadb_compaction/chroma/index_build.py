@@ -1,8 +1,8 @@
-"""Bringing a collection's index up to date in a directory of its own, while its records are written elsewhere.
+"""Update a collection's index in a temporary directory, while its records are written in its own directory.
 
-ChromaDB takes what it is to index from a queue in SQLite, and nobody else may write there meanwhile. So the index moves
-into an empty directory that states the same collection, with nothing in its database but the queue, and comes home
-when it is done. The other database never holds a queue, whose room it would have to be rid of again.
+ChromaDB reads the vectors to index from a queue in SQLite, and no other writer may use that database meanwhile. So the
+index moves to a temporary directory that describes the same collection and whose database holds only the queue. It is
+moved back when it is done. The collection's own database never holds the queue, so its file does not grow by it.
 """
 
 from __future__ import annotations
@@ -19,97 +19,107 @@ from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, creat
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.chroma.schema import with_threshold
 from chromadb_compaction.chroma.tables import (
-    Collection,
+    CollectionState,
     Operation,
+    copy_collection,
+    copy_progress,
     scratch_tables,
-    take_collection,
-    take_progress,
 )
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.native_memory import trim_memory
 
 QUEUED_VALUES = 4_000_000
 QUEUED_SHARE = 0.1
-"""How much is queued at once: vector components, or a share of the whole index, whichever is more.
+"""The most that is queued at once: vector components, or a share of the whole index, whichever is more.
 
-ChromaDB holds what is queued in memory twice; but before and after each portion it reads and writes the whole index.
+ChromaDB holds queued vectors in memory twice, but it reads and writes the whole index for each portion.
 """
 
 
 @cache
-def _database_of_nothing() -> bytes:
-    """Return the SQLite file of an empty directory as this version of ChromaDB makes it, which takes it a while."""
+def _empty_database() -> bytes:
+    """Return the SQLite file of an empty directory of this version of ChromaDB. Cached, because ChromaDB is slow."""
     with TemporaryDirectory() as name:
-        create_directory(Path(name), CollectionSpec("nothing", 1, "l2"))
+        create_directory(Path(name), CollectionSpec("empty", 1, "l2"))
         return Path(name, SQLITE_FILE).read_bytes()
 
 
 class IndexBuild:
-    """A directory with the index of another one's collection; see `index_build`."""
+    """A temporary directory with the index of a collection. `index_build` makes it."""
 
-    def __init__(self, place: Path, home: Path, spec: CollectionSpec, collection: Collection) -> None:
-        self._place = place
-        self._home = home
+    def __init__(self, scratch: Path, directory: Path, spec: CollectionSpec, state: CollectionState) -> None:
+        self._scratch = scratch
+        self._directory = directory
         self._spec = spec
-        self._collection = collection._replace(dimension=spec.dimension)
+        self._state = state._replace(dimension=spec.dimension)
 
     @property
     def segment(self) -> Path:
-        """Where the index's files are meanwhile."""
-        return self._place / self._collection.vector_segment
+        """The temporary directory of the index's files."""
+        return self._scratch / self._state.vector_segment
 
-    def take(self, operations: Iterable[Operation], total: int, *, records: int, progress: Progress) -> None:
-        """Have ChromaDB take in that many operations, as many at once as memory allows, and flush each portion.
+    def apply(self, operations: Iterable[Operation], total: int, *, records: int, progress: Progress) -> None:
+        """Make ChromaDB apply the operations to the index, and flush it after each portion.
 
-        Its index is of `records` entries by then. Other threads run meanwhile. Raises VerificationError if ChromaDB
-        has flushed fewer.
+        Other threads can run meanwhile.
+
+        Args:
+            operations: The operations in their order.
+            total: The number of operations.
+            records: The number of live records afterwards.
+            progress: Called before each portion.
+
+        Raises:
+            VerificationError: ChromaDB flushed fewer operations.
         """
         portion = max(1, QUEUED_VALUES // self._spec.dimension, int(QUEUED_SHARE * records))
         remaining = iter(operations)
         for start in range(0, total, portion):
             progress()
-            first, count = self._collection.last_sequence + 1 + start, min(portion, total - start)
+            first, count = self._state.last_sequence + 1 + start, min(portion, total - start)
             last = first + count - 1
-            with scratch_tables(self._place) as tables:
-                schema = with_threshold(self._collection.schema, count)
-                tables.describe(self._collection._replace(schema=schema))
-                tables.mark_seen(self._collection.metadata_segment, last)
-                tables.enqueue(self._collection, islice(remaining, count), first=first)
+            with scratch_tables(self._scratch) as tables:
+                schema = with_threshold(self._state.schema, count)
+                tables.write_state(self._state._replace(schema=schema))
+                tables.mark_seen(self._state.metadata_segment, last)
+                tables.enqueue(self._state, islice(remaining, count), first=first)
             trim_memory()
-            with open_collection(self._place, self._spec.name) as opened:
-                # Any question makes ChromaDB take in its queue first. This one asks for nothing, and unlike `count`
-                # lets other threads run.
+            with open_collection(self._scratch, self._spec.name) as opened:
+                # Any read makes ChromaDB apply its queue first. This one returns nothing, and unlike `count` it lets
+                # other threads run.
                 opened.get(ids=["-"], include=[])
             trim_memory()
-            with scratch_tables(self._place) as tables:
-                seen = tables.seen(self._collection.vector_segment)
+            with scratch_tables(self._scratch) as tables:
+                seen = tables.seen(self._state.vector_segment)
             if seen != last:
                 raise VerificationError(
-                    f"{self._spec.name}: ChromaDB flushed its index up to operation {seen}, not all of them"
+                    f"{self._spec.name}: ChromaDB flushed its index up to operation {seen}, expected {last}"
                 )
 
     def install(self) -> None:
-        """Move the index back, and state there how far it is."""
-        self.segment.rename(self._home / self.segment.name)
-        take_progress(self._home, self._place)
+        """Move the index to its own directory, and copy its progress there."""
+        self.segment.rename(self._directory / self.segment.name)
+        copy_progress(self._scratch, self._directory)
 
 
 @contextmanager
-def index_build(directory: Path, spec: CollectionSpec, collection: Collection, *, anew: bool) -> Iterator[IndexBuild]:
-    """Take the index of a closed directory away, to change it, or `anew` to build another.
+def index_build(
+    directory: Path, spec: CollectionSpec, state: CollectionState, *, rebuild: bool
+) -> Iterator[IndexBuild]:
+    """Move the index of a closed directory to a temporary one to change it, or delete it to `rebuild` it there.
 
-    After an exception the directory is worthless.
+    After an exception the directory is unusable.
     """
     with TemporaryDirectory(prefix=".index-", dir=directory.parent) as name:
-        place = Path(name)
-        (place / SQLITE_FILE).write_bytes(_database_of_nothing())
-        take_collection(place, directory)
-        build = IndexBuild(place, directory, spec, collection)
-        files = directory / collection.vector_segment
-        if anew:
+        scratch = Path(name)
+        (scratch / SQLITE_FILE).write_bytes(_empty_database())
+        copy_collection(directory, scratch)
+        build = IndexBuild(scratch, directory, spec, state)
+        files = directory / state.vector_segment
+        if rebuild:
             shutil.rmtree(files, ignore_errors=True)
-            with scratch_tables(place) as tables:
-                tables.mark_unseen(collection.vector_segment)
+            with scratch_tables(scratch) as tables:
+                tables.mark_unseen(state.vector_segment)
         elif files.exists():
             files.rename(build.segment)
         yield build

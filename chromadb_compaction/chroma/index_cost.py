@@ -1,6 +1,6 @@
-"""Whether an index is changed in place or built anew from its live vectors: a rule on counts alone.
+"""The rule that decides, from counts alone, to change an index in place or to rebuild it from its live vectors.
 
-The unit is one insertion into the index. The benchmark measures the constants beside these; see docs/performance.md.
+The unit of cost is one insertion into the index. The benchmark measures these constants; see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 UPDATE_COST = 4.0
-"""A vector replaced in place: hnswlib mends the links of all its neighbours."""
+"""Replace a vector in place: hnswlib repairs the links of all its neighbours."""
 DELETE_COST = 0.1
-"""An entry marked as dead."""
+"""Mark an entry as dead."""
 KEPT_COST = 1.05
-"""A live vector read from the old index and inserted into the new one."""
+"""Read a live vector from the old index and insert it into the new one."""
 MAX_DEAD_SHARE = 0.10
-"""Dead entries per live one that are put up with. They take room in every copy, and time in every search."""
+"""The most dead entries per live one. Dead entries take space in every copy, and time in every search."""
 
 
 class IndexChange(NamedTuple):
-    """What a fold does to an index: entries and live ids before it, and vectors deleted, replaced and added."""
+    """The entries and live ids of an index before a fold, and the vectors that the fold deletes, replaces and adds."""
 
     entries: int
     live: int
@@ -28,7 +28,7 @@ class IndexChange(NamedTuple):
 
     @property
     def kept(self) -> int:
-        """Live vectors that stay as they are."""
+        """Live vectors that do not change."""
         return self.live - self.deleted - self.replaced
 
     @property
@@ -38,39 +38,39 @@ class IndexChange(NamedTuple):
 
     @property
     def isolates(self) -> bool:
-        """Say whether a vector would be replaced in place with no other live one beside it.
+        """Whether a vector would be replaced in place in an index that has no other live vector.
 
-        hnswlib writes an entry back to its file when it links it anew, which it does to live entries alone: so after
-        a restart the old vector would be there again.
+        hnswlib writes a replaced vector to its file only when it links it to another live entry. Without one, the old
+        vector would be back after a restart.
         """
         return self.replaced > 0 and self.live - self.deleted == 1
 
     @property
     def rebuilds(self) -> bool:
-        """Say whether the index is built anew."""
+        """Whether the index is rebuilt."""
         if not (self.deleted or self.replaced or self.added):
             return False
         if self.isolates:
             return True
         after = self.kept + self.replaced + self.added
-        return self.dead > MAX_DEAD_SHARE * after or self.cost_anew < self.cost_in_place
+        return self.dead > MAX_DEAD_SHARE * after or self.cost_of_rebuild < self.cost_in_place
 
     @property
     def cost_in_place(self) -> float:
-        """Insertions that changing the index in place is worth."""
+        """The cost of changing the index in place, in insertions."""
         return UPDATE_COST * self.replaced + self.added + DELETE_COST * self.deleted
 
     @property
-    def cost_anew(self) -> float:
-        """Insertions that building it anew is worth."""
+    def cost_of_rebuild(self) -> float:
+        """The cost of rebuilding the index, in insertions."""
         return KEPT_COST * self.kept + self.replaced + self.added
 
     def __str__(self) -> str:
-        """Name the choice and what it rests on, for the log."""
-        chosen = "built anew" if self.rebuilds else "changed in place"
+        """Return the choice and its reasons, for the log."""
+        chosen = "rebuilt" if self.rebuilds else "changed in place"
         return (
             f"index {chosen}: {self.live} live of {self.entries} entries, "
             f"{self.deleted} deleted, {self.replaced} replaced, {self.added} added; "
             f"in place costs {self.cost_in_place:.0f} insertions and leaves {self.dead} dead, "
-            f"anew costs {self.cost_anew:.0f}"
+            f"a rebuild costs {self.cost_of_rebuild:.0f}"
         )

@@ -1,6 +1,6 @@
-"""The files of ChromaDB's HNSW index, read without ChromaDB: how many entries it has, and the vectors of live ids.
+"""Read the files of ChromaDB's HNSW index without ChromaDB: the number of entries, and the vectors of live ids.
 
-hnswlib never reclaims an entry: a deleted one stays in its files, and in its graph, until the index is built anew.
+hnswlib never reclaims an entry: a deleted one stays in the files and in the graph until the index is rebuilt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEADER = struct.Struct("<iQQQQQQ")
 
 
 class _Header(NamedTuple):
-    """hnswlib's header.bin, up to what is needed here; sizes and offsets in bytes."""
+    """The first fields of hnswlib's header.bin. Sizes and offsets are in bytes."""
 
     version: int
     offset_level0: int
@@ -35,21 +35,21 @@ class _Header(NamedTuple):
     vector_offset: int
 
 
-class _Plain(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
     """Reads dictionaries, strings and numbers, and nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> object:
-        raise pickle.UnpicklingError(f"an index's metadata holds {module}.{name}, not only plain values")
+        raise pickle.UnpicklingError(f"the index's metadata holds {module}.{name}, which is not a plain value")
 
 
 def entries(segment: Path) -> int:
-    """Return how many entries the index has, dead ones included; none if it was never flushed."""
+    """Return how many entries the index has, dead ones included. It is 0 if the index was never flushed."""
     header = segment / "header.bin"
     return _header(header).entries if header.exists() else 0
 
 
-class _Mapped:
-    """A file as bytes, in memory only where and while it is used."""
+class _MappedFile:
+    """A memory-mapped file as an array of bytes."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         with path.open("r+b" if writable else "rb") as file:
@@ -57,50 +57,51 @@ class _Mapped:
         self.bytes = np.frombuffer(self._map, np.uint8)
 
     def release_pages(self) -> None:
-        """Take what was touched out of this process's memory; the file keeps it."""
+        """Release the pages that were read or written from this process's memory. The file keeps them."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class StoredVectors:
-    """The live vectors of an index. The files are mapped: they may be removed while this is in use.
+    """The live vectors of an index. The files are mapped, so they may be removed while this object is in use.
 
-    Cosine vectors are stored at length 1, and their lengths apart from them; so what is read back is rounded.
+    Cosine vectors are stored scaled to length 1, with their lengths in a file of their own. So they are read back
+    rounded.
     """
 
     def __init__(self, segment: Path, dimension: int, space: Space, *, writable: bool = False) -> None:
         header = _header(segment / "header.bin")
-        self._level0 = _Mapped(segment / "data_level0.bin", writable=writable)
+        self._level0 = _MappedFile(segment / "data_level0.bin", writable=writable)
         mapped = self._level0.bytes[: header.entries * header.entry_size]
         stored = mapped.reshape(header.entries, header.entry_size)
-        # Views into every entry: vectors and labels stand between the links of the graph.
+        # Views into every entry, because vectors and labels lie between the links of the graph.
         self._vectors = stored[:, header.vector_offset : header.vector_offset + 4 * dimension].view("<f4")
         labels = stored[:, header.label_offset : header.label_offset + 8].copy().view("<u8").ravel()
-        self._lengths = _Mapped(segment / "length.bin", writable=writable).bytes.view("<f4")[: header.entries]
+        self._lengths = _MappedFile(segment / "length.bin", writable=writable).bytes.view("<f4")[: header.entries]
         self._scaled = space == "cosine"
-        place = {label: at for at, label in enumerate(labels.tolist())}
-        metadata = _Plain(io.BytesIO((segment / "index_metadata.pickle").read_bytes())).load()
-        self._place: dict[str, int] = {row_id: place[label] for row_id, label in metadata["id_to_label"].items()}
+        entry_of = {label: entry for entry, label in enumerate(labels.tolist())}
+        metadata = _PlainUnpickler(io.BytesIO((segment / "index_metadata.pickle").read_bytes())).load()
+        self._entry_of: dict[str, int] = {row_id: entry_of[label] for row_id, label in metadata["id_to_label"].items()}
 
     def ids(self) -> list[str]:
         """Return the live ids, the oldest entry first."""
-        return sorted(self._place, key=self._place.__getitem__)
+        return sorted(self._entry_of, key=self._entry_of.__getitem__)
 
     def read(self, ids: Sequence[str]) -> Vectors:
-        """Return the vectors of live ids as they were given to ChromaDB, but for rounding; one row each."""
-        vectors, lengths = self.stored(ids)
+        """Return the vectors of live ids as ChromaDB received them, except for rounding, one row each."""
+        vectors, lengths = self.read_stored(ids)
         return vectors if lengths is None else np.asarray(vectors * lengths[:, None])
 
-    def stored(self, ids: Sequence[str]) -> tuple[Vectors, Vectors | None]:
-        """Return the vectors of live ids as they are stored, one row each, and their lengths, if those are apart."""
-        at = [self._place[row_id] for row_id in ids]
+    def read_stored(self, ids: Sequence[str]) -> tuple[Vectors, Vectors | None]:
+        """Return the vectors of live ids as the file holds them, one row each, and the lengths of cosine vectors."""
+        at = [self._entry_of[row_id] for row_id in ids]
         found = np.ascontiguousarray(self._vectors[at], np.float32), self._lengths[at] if self._scaled else None
         self._level0.release_pages()
         return found
 
     def overwrite(self, ids: Sequence[str], vectors: Vectors, lengths: Vectors | None) -> None:
-        """Store for live ids what `stored` returned for them; the graph stays. Needs `writable`."""
-        at = [self._place[row_id] for row_id in ids]
+        """Store what `read_stored` returned for live ids of another index. Needs `writable`. The graph is unchanged."""
+        at = [self._entry_of[row_id] for row_id in ids]
         self._vectors[at] = vectors
         if lengths is not None:
             self._lengths[at] = lengths

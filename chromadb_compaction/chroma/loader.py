@@ -1,4 +1,4 @@
-"""Carrying a fold plan out on a ChromaDB directory. The port is one method, so that a faster way can take its place."""
+"""Apply a fold plan to a ChromaDB directory: the `Loader` port, and the loader that uses ChromaDB's API."""
 
 from __future__ import annotations
 
@@ -12,61 +12,66 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.client import (
+    DEFAULT_SYNC_THRESHOLD,
     Collection,
     CollectionSpec,
     Metadata,
     open_directory,
-    prepare_collection,
-    reset_threshold,
+    set_threshold,
 )
 from chromadb_compaction.rows.ledger import FoldPlan
 
 Item = TypeVar("Item")
 Progress = Callable[[], object]
-"""Called between batches; what it raises stops the fold."""
+"""Called between batches. An exception from it stops the fold."""
 
 RECORD = ("id", "embedding", "document", "metadata")
-"""The columns of a run that make a record."""
+"""The columns of a run that make up a record."""
 
 PartSeconds = dict[str, float]
-"""What each part of a loader's work took, if it can tell them apart: `index` for the vectors, `records` for the rest.
+"""The seconds of a loader's parts, if it measures them: `index` for the vectors, `records` for the rest.
 
-Records that are written while the index is built add nothing."""
+The two add up to the whole: time in which both parts ran counts as `index`."""
 
 MAX_BATCH_VALUES = 4_000_000
-"""Vector components in one call: bounds what ChromaDB's bindings copy, whatever the dimension."""
+"""The most vector components in one call. It bounds the bytes that ChromaDB's bindings copy, in any dimension."""
 
 
 class Loader(Protocol):
-    """Brings a ChromaDB directory from the base to what the plan says."""
+    """The port: applies a plan to the ChromaDB directory of the base."""
 
     @property
     def name(self) -> str:
         """Return the loader's name, for logs and metrics."""
 
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
-        """Apply every insert, replacement and delete; leave the directory closed, its index flushed once.
+        """Apply every insert, replacement and delete, flush the index once, and close the directory.
 
-        The directory may be empty or missing. A replacement replaces the whole record. After an exception the
-        directory is worthless.
+        A replacement replaces the whole record.
+
+        Args:
+            directory: A closed directory made by `create_directory`. After an exception it is unusable.
+            spec: The collection that it holds.
+            plan: The changes.
+            progress: Called between batches.
         """
 
 
 class ApiLoader:
-    """Uses ChromaDB's public API alone."""
+    """A loader that uses only ChromaDB's public API."""
 
     name = "api"
 
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
-        """See Loader.
+        """Apply the plan as `Loader.apply` states.
 
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
-        that the new row lacks, and updates a vector in place, which costs more than adding it.
+        that the new row lacks. It would also update the vector in place, which costs more than adding it.
         """
         removed = plan.removed
-        directory.mkdir(parents=True, exist_ok=True)
         with open_directory(directory) as client:
-            collection = prepare_collection(client, spec, operations=len(removed) + plan.written_rows)
+            collection = client.get_collection(spec.name, embedding_function=None)
+            set_threshold(collection, len(removed) + plan.written_rows)
             largest = client.get_max_batch_size()
             for ids in batches(removed, largest):
                 progress()
@@ -74,7 +79,7 @@ class ApiLoader:
             for rows in plan.written(min(largest, max(1, MAX_BATCH_VALUES // spec.dimension)), RECORD):
                 progress()
                 _add(collection, rows)
-            reset_threshold(collection)
+            set_threshold(collection, DEFAULT_SYNC_THRESHOLD)
         return {}
 
 
@@ -83,7 +88,7 @@ def _add(collection: Collection, rows: pa.Table) -> None:
     collection.add(
         ids=ids_of(rows),
         embeddings=vectors_of(rows),
-        # ChromaDB takes None for a record without one, though its types do not say so.
+        # ChromaDB accepts None for a record without a document or metadata, although its types do not say so.
         documents=cast("list[str]", texts_of(rows, "document")),
         metadatas=cast("list[Metadata]", metadatas),
     )
@@ -95,12 +100,12 @@ def ids_of(rows: pa.Table) -> list[str]:
 
 
 def texts_of(rows: pa.Table, name: str) -> list[str | None]:
-    """Return the documents or the canonical JSON of the metadata of run-shaped rows."""
+    """Return the documents of run-shaped rows, or their metadata as canonical JSON."""
     return rows[name].to_pylist()
 
 
 def vectors_of(rows: pa.Table) -> NDArray[np.float32]:
-    """Return the embeddings of run-shaped rows (at least one, no deletes among them) as a matrix, one row each."""
+    """Return the embeddings of run-shaped rows as a matrix. There must be at least one row, and no deletes."""
     column = cast("pa.FixedSizeListArray[Any, Any]", rows["embedding"].combine_chunks())
     return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(rows.num_rows, -1)
 

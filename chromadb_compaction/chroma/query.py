@@ -1,4 +1,4 @@
-"""Asking one open collection for records, by id, by filter, or by nearness to some vectors."""
+"""Read records of one open collection by id, by filter, or by distance to vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chromadb_compaction.errors import InvalidRequestError
 
 
 class Filters(NamedTuple):
-    """Which records count, in ChromaDB's words; None: all."""
+    """ChromaDB's filters on ids, metadata and documents. None: no filter."""
 
     ids: list[str] | None = None
     where: dict[str, Any] | None = None
@@ -30,11 +30,11 @@ class Filters(NamedTuple):
 def nearest(
     collection: Collection, vectors: Vector, *, n_results: int, filters: Filters, include: list[str]
 ) -> QueryResult:
-    """Return ChromaDB's answer, one list of at most `n_results` per row of `vectors`.
+    """Return ChromaDB's result: one list of at most `n_results` records per row of `vectors`.
 
-    Raises InvalidRequestError with ChromaDB's own words if it refuses a filter.
+    Raises InvalidRequestError with ChromaDB's message if it refuses a filter.
     """
-    with _refusals_translated():
+    with _query_errors_translated():
         return collection.query(
             query_embeddings=vectors,
             n_results=n_results,
@@ -48,11 +48,11 @@ def nearest(
 def matching(
     collection: Collection, filters: Filters, *, limit: int | None, offset: int | None, include: list[str]
 ) -> GetResult:
-    """Return the records that pass the filters, in ChromaDB's order, which stays the same within a snapshot.
+    """Return the records that pass the filters, in ChromaDB's order, which is stable within a snapshot.
 
     Raises InvalidRequestError as `nearest` does.
     """
-    with _refusals_translated():
+    with _query_errors_translated():
         return collection.get(
             ids=None if filters.ids is None else list(dict.fromkeys(filters.ids)),
             where=cast("Where | None", filters.where),
@@ -64,16 +64,16 @@ def matching(
 
 
 def _existing(collection: Collection, ids: list[str] | None) -> list[str] | None:
-    """Return those ids that there are: ChromaDB's query ends in an internal error over one that is not."""
+    """Return the ids that exist: ChromaDB's query fails with an internal error on an id that does not."""
     if ids is None:
         return None
     return collection.get(ids=list(dict.fromkeys(ids)), include=[])["ids"]
 
 
 @contextmanager
-def _refusals_translated() -> Iterator[None]:
+def _query_errors_translated() -> Iterator[None]:
     try:
         yield
     except (InvalidArgumentError, ValueError, OverflowError) as error:
-        # It checks filters partly in Python (ValueError), partly in Rust; a number beyond 64 bits overflows.
+        # ChromaDB checks filters partly in Python (ValueError), partly in Rust. A number beyond 64 bits overflows.
         raise InvalidRequestError(f"ChromaDB refuses the query: {' '.join(str(error).split())}") from error

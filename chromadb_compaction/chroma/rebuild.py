@@ -1,4 +1,4 @@
-"""The vectors that an index built anew takes over from the old one, proven on the way in and on the way out."""
+"""The vectors that a rebuilt index keeps from the old one. They are verified when read and after the rebuild."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ ROWS_AT_ONCE = 5000
 
 
 class KeptVectors:
-    """The live vectors that a fold leaves as they are, the oldest first. The old files may be removed meanwhile."""
+    """The live vectors that a fold does not change, the oldest first. The old files may be removed meanwhile."""
 
     def __init__(self, segment: Path, spec: CollectionSpec, plan: FoldPlan) -> None:
         self._spec = spec
         self._stored = StoredVectors(segment, spec.dimension, spec.space) if entries(segment) else None
-        gone = {*plan.deletes, *plan.replacements.ids()}
-        self.ids = [row_id for row_id in self._stored.ids() if row_id not in gone] if self._stored else []
+        changed = {*plan.deletes, *plan.replacements.ids()}
+        self.ids = [row_id for row_id in self._stored.ids() if row_id not in changed] if self._stored else []
         expected = plan.counts.records - plan.inserts.num_rows - plan.replacements.num_rows
         if len(self.ids) != expected:
             raise VerificationError(f"{spec.name}: the index holds {len(self.ids)} kept vectors, the ledger {expected}")
         self._fingerprints = _fingerprints(plan.ledger, self.ids)
 
     def operations(self) -> Iterator[Operation]:
-        """Yield an insertion for each vector. Raises VerificationError if one is not what the ledger says.
+        """Yield an insertion for each vector. Raises VerificationError if one is not the ledger's.
 
-        Cosine vectors cannot be held against the ledger: their files hold them scaled, and so rounded.
+        Cosine vectors cannot be compared with the ledger, because the files hold them scaled and rounded.
         """
         for ids, old, start in self._read():
             expected = self._fingerprints[start : start + len(ids)].to_pylist()
             for row_id, vector, stated in zip(ids, old.read(ids), expected, strict=True):
                 body = vector.tobytes()
                 if self._spec.space != "cosine" and vector_fingerprint(body) != cast("bytes", stated)[:VECTOR_BYTES]:
-                    raise VerificationError(f"{self._spec.name}: the index holds another vector for id {row_id!r}")
+                    raise VerificationError(f"{self._spec.name}: the index holds a different vector for id {row_id!r}")
                 yield Operation(ADD, row_id, body)
 
     def carry_over(self, segment: Path) -> None:
-        """Prove that the new index holds the kept vectors, and give cosine vectors the very bytes they had in the old.
+        """Verify that the new index holds the kept vectors, and copy the stored bytes of cosine vectors into it.
 
-        ChromaDB scales a cosine vector anew, and so rounds it anew: after some hundred rebuilds that would show.
+        ChromaDB scales and rounds a cosine vector at each rebuild: after some hundred of them the error would show.
         """
         if not self.ids:
             return
@@ -60,9 +60,9 @@ class KeptVectors:
             wrong = differing(built.read(ids), old.read(ids), self._spec.space)
             if wrong.any():
                 row_id = ids[int(np.flatnonzero(wrong)[0])]
-                raise VerificationError(f"{self._spec.name}: id {row_id!r} has another vector in the index built anew")
+                raise VerificationError(f"{self._spec.name}: id {row_id!r} has a different vector in the rebuilt index")
             if rounded:
-                built.overwrite(ids, *old.stored(ids))
+                built.overwrite(ids, *old.read_stored(ids))
 
     def _read(self) -> Iterator[tuple[list[str], StoredVectors, int]]:
         for start in range(0, len(self.ids), ROWS_AT_ONCE):
@@ -70,7 +70,7 @@ class KeptVectors:
 
 
 def _fingerprints(ledger: pa.Table, ids: list[str]) -> pa.ChunkedArray[Any]:
-    """Return the fingerprint that the ledger states for each id."""
+    """Return the ledger's fingerprint of each id."""
     at = pc.index_in(pa.array(ids, pa.string()), value_set=ledger["id"].combine_chunks())
     if at.null_count:
         raise VerificationError(f"the index holds {at.null_count} ids that the ledger does not")

@@ -1,6 +1,6 @@
-"""ChromaDB's schema of a collection: which kinds of value each metadata key has held, and when the index is flushed.
+"""ChromaDB's schema of a collection: the kinds of value that each metadata key has held, and the flush threshold.
 
-ChromaDB writes it whenever it first sees a key hold a kind of value, and never takes anything out. Pure.
+ChromaDB adds to the schema when a key first holds a kind of value, and removes nothing. These functions are pure.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import Any
 
 Schema = dict[str, Any]
 Kinds = Mapping[str, set[str]]
-"""Per metadata key, the kinds of value it holds: string, int, float, bool; a list counts as what is in it."""
+"""The kinds of value that each metadata key holds: string, int, float, bool. A list has the kind of its elements."""
 
 _KIND_OF = {str: "string", bool: "bool", int: "int", float: "float"}
 
 
 def kind_of(value: object) -> str:
-    """Return the kind of a metadata value, of a list its elements' (they are all of one kind)."""
+    """Return the kind of a metadata value. A list has the kind of its elements, which are all of one kind."""
     return _KIND_OF[type(value[0] if isinstance(value, list) else value)]
 
 
 def hnsw_settings(schema: Schema) -> list[dict[str, Any]]:
-    """Return both places that hold the index's settings. Raises LookupError or TypeError if it has another shape."""
+    """Return both copies of the index's settings. Raises LookupError or TypeError if the schema has another shape."""
     columns = schema["keys"]["#embedding"], schema["defaults"]
     return [column["float_list"]["vector_index"]["config"]["hnsw"] for column in columns]
 
 
 def with_threshold(schema: Schema, operations: int) -> Schema:
-    """Return the schema of a collection that flushes its index after that many operations."""
+    """Return the schema with a flush threshold of that many operations."""
     changed = copy.deepcopy(schema)
     for settings in hnsw_settings(changed):
         settings["sync_threshold"] = operations
@@ -36,7 +36,7 @@ def with_threshold(schema: Schema, operations: int) -> Schema:
 
 
 def with_keys(schema: Schema, kinds: Kinds) -> Schema:
-    """Return the schema of a collection that has held such values too; what it says of others stays."""
+    """Return the schema with these kinds of value added."""
     changed = copy.deepcopy(schema)
     for key, held in kinds.items():
         known = changed["keys"].setdefault(key, {})

@@ -1,8 +1,8 @@
-"""The SQLite tables of a closed directory, read for what they state, and written in bulk as ChromaDB writes row by row.
+"""Read the SQLite tables of a closed directory, and write in bulk the rows that ChromaDB writes one by one.
 
-Records stand in `embeddings`, `embedding_metadata`, `embedding_metadata_array` and the full-text table; vectors only
-in the index's files, and in `embeddings_queue` until ChromaDB has taken them from there. Sequence numbers are
-the queue's: a segment has seen everything up to its row in `max_seq_id`.
+Records are in `embeddings`, `embedding_metadata`, `embedding_metadata_array` and the full-text table. Vectors are in
+the index's files, and in `embeddings_queue` until ChromaDB has indexed them. The queue numbers its operations; a
+segment has applied ("seen") all operations up to its row in `max_seq_id`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chromadb_compaction.chroma.schema import Schema, kind_of
 from chromadb_compaction.errors import VerificationError
 
 MAX_LATER_TEXTS = 0.10
-"""Pages of the full-text index that may stand beside its largest segment once something was removed."""
+"""The most pages of the full-text index beside its largest segment, as a share of that segment's, after a removal."""
 
 # Operations of the queue, as ChromaDB numbers them.
 ADD, UPDATE, DELETE = 0, 1, 3
@@ -35,39 +35,39 @@ _SCRATCH = """
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -16384;
-    CREATE TEMP TABLE gone_names (name TEXT PRIMARY KEY) WITHOUT ROWID;
-    CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY);
+    CREATE TEMP TABLE removed_names (name TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TEMP TABLE removed (id INTEGER PRIMARY KEY);
 """
 _REMOVE = """
     DELETE FROM embedding_fulltext_search WHERE rowid IN (
-        SELECT id FROM embedding_metadata WHERE key = 'chroma:document' AND id IN (SELECT id FROM gone));
-    DELETE FROM embedding_metadata WHERE id IN (SELECT id FROM gone);
-    DELETE FROM embedding_metadata_array WHERE id IN (SELECT id FROM gone);
-    DELETE FROM embeddings WHERE id IN (SELECT id FROM gone);
-    DELETE FROM gone;
-    DELETE FROM gone_names;
+        SELECT id FROM embedding_metadata WHERE key = 'chroma:document' AND id IN (SELECT id FROM removed));
+    DELETE FROM embedding_metadata WHERE id IN (SELECT id FROM removed);
+    DELETE FROM embedding_metadata_array WHERE id IN (SELECT id FROM removed);
+    DELETE FROM embeddings WHERE id IN (SELECT id FROM removed);
+    DELETE FROM removed;
+    DELETE FROM removed_names;
 """
 
-# The row's number holds the segment's from bit 37 on; what belongs to no segment has none there.
+# Bits 37 and up of a row's id are the number of its segment; they are 0 in rows that belong to no segment.
 _TEXT_SEGMENTS = "SELECT count(*) FROM embedding_fulltext_search_data WHERE id >> 37 > 0 GROUP BY id >> 37"
 
-_TAKE_COLLECTION = """
+_COPY_COLLECTION = """
     BEGIN;
-    DELETE FROM tenants;             INSERT INTO tenants SELECT * FROM other.tenants;
-    DELETE FROM databases;           INSERT INTO databases SELECT * FROM other.databases;
-    DELETE FROM collections;         INSERT INTO collections SELECT * FROM other.collections;
-    DELETE FROM collection_metadata; INSERT INTO collection_metadata SELECT * FROM other.collection_metadata;
-    DELETE FROM segments;            INSERT INTO segments SELECT * FROM other.segments;
-    DELETE FROM segment_metadata;    INSERT INTO segment_metadata SELECT * FROM other.segment_metadata;
-    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM other.max_seq_id;
+    DELETE FROM tenants;             INSERT INTO tenants SELECT * FROM source.tenants;
+    DELETE FROM databases;           INSERT INTO databases SELECT * FROM source.databases;
+    DELETE FROM collections;         INSERT INTO collections SELECT * FROM source.collections;
+    DELETE FROM collection_metadata; INSERT INTO collection_metadata SELECT * FROM source.collection_metadata;
+    DELETE FROM segments;            INSERT INTO segments SELECT * FROM source.segments;
+    DELETE FROM segment_metadata;    INSERT INTO segment_metadata SELECT * FROM source.segment_metadata;
+    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM source.max_seq_id;
     COMMIT;
 """
-# ChromaDB keeps the newest row of the queue: the number of the next is one more.
-_TAKE_PROGRESS = """
+# ChromaDB keeps the newest row of the queue: the next number is one more.
+_COPY_PROGRESS = """
     BEGIN;
-    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM other.max_seq_id;
+    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM source.max_seq_id;
     DELETE FROM embeddings_queue;
-    INSERT INTO embeddings_queue SELECT * FROM other.embeddings_queue ORDER BY seq_id DESC LIMIT 1;
+    INSERT INTO embeddings_queue SELECT * FROM source.embeddings_queue ORDER BY seq_id DESC LIMIT 1;
     COMMIT;
 """
 _LAST_SEQUENCE = """
@@ -89,15 +89,15 @@ Cells = tuple[int, str, str | None, int | None, float | None, bool | None]
 
 
 class Operation(NamedTuple):
-    """One entry of the queue. `vector`: float32, little-endian; None for a delete."""
+    """One row of the queue. `vector` is little-endian float32, and None for a delete."""
 
     kind: int
     row_id: str
     vector: bytes | None = None
 
 
-class Collection(NamedTuple):
-    """What the tables state of the directory's collection."""
+class CollectionState(NamedTuple):
+    """The tables' rows about the directory's one collection, and the last sequence number in use."""
 
     id: str
     dimension: int | None
@@ -109,9 +109,9 @@ class Collection(NamedTuple):
 
 @contextmanager
 def scratch_tables(directory: Path) -> Iterator[Tables]:
-    """Open the tables of a closed directory that is a scratch copy: commit at the end, without journal or sync.
+    """Open the tables of a closed scratch copy, and commit at the end, without journal or sync.
 
-    After an exception the file may be torn; so the directory is worthless.
+    After an exception the file may be torn, so the directory is unusable.
     """
     database = sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)
     try:
@@ -123,26 +123,26 @@ def scratch_tables(directory: Path) -> Iterator[Tables]:
         database.close()
 
 
-def take_collection(directory: Path, other: Path) -> None:
-    """Make a closed directory state the collection of another, of the same version of ChromaDB, without its records."""
-    _take(directory, other, _TAKE_COLLECTION)
+def copy_collection(source: Path, target: Path) -> None:
+    """Copy the collection's rows, without its records, between closed directories of one version of ChromaDB."""
+    _copy_rows(source, target, _COPY_COLLECTION)
 
 
-def take_progress(directory: Path, other: Path) -> None:
-    """Make a closed directory state how far the segments of another are, which states the same collection."""
-    _take(directory, other, _TAKE_PROGRESS)
+def copy_progress(source: Path, target: Path) -> None:
+    """Copy the segments' sequence numbers, and the queue's last row, between closed directories of one collection."""
+    _copy_rows(source, target, _COPY_PROGRESS)
 
 
-def _take(directory: Path, other: Path, script: str) -> None:
-    with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
-        database.execute("ATTACH ? AS other", (str(other / SQLITE_FILE),))
+def _copy_rows(source: Path, target: Path, script: str) -> None:
+    with closing(sqlite3.connect(target / SQLITE_FILE, isolation_level=None)) as database:
+        database.execute("ATTACH ? AS source", (str(source / SQLITE_FILE),))
         database.executescript(_UNSYNCED + script)
 
 
 def reclaim(directory: Path) -> None:
-    """Rewrite the SQLite file of a closed directory that is a scratch copy, if much of it is free.
+    """Rewrite the SQLite file of a closed scratch copy if many of its pages are free.
 
-    By way of the disk: the whole file would be in memory if temporary ones were.
+    Temporary files stay on the disk: in memory they would take as much as the whole file.
     """
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
         database.executescript(_UNSYNCED)
@@ -156,11 +156,11 @@ class Tables:
         self._database = database
         self._name = name
 
-    def collection(self) -> Collection:
-        """Read what the tables state."""
+    def read_state(self) -> CollectionState:
+        """Return the state of the collection."""
         row = self._database.execute("SELECT id, dimension, schema_str FROM collections").fetchone()
         segments = dict(self._database.execute("SELECT scope, id FROM segments").fetchall())
-        return Collection(
+        return CollectionState(
             id=row[0],
             dimension=row[1],
             schema=orjson.loads(row[2]),
@@ -169,32 +169,32 @@ class Tables:
             last_sequence=self._database.execute(_LAST_SEQUENCE).fetchone()[0],
         )
 
-    def describe(self, collection: Collection) -> None:
+    def write_state(self, state: CollectionState) -> None:
         """Write the collection's dimension and schema."""
         self._database.execute(
             "UPDATE collections SET dimension = ?, schema_str = ? WHERE id = ?",
-            (collection.dimension, orjson.dumps(collection.schema).decode(), collection.id),
+            (state.dimension, orjson.dumps(state.schema).decode(), state.id),
         )
 
-    def remove(self, collection: Collection, ids: Sequence[str]) -> None:
-        """Remove records. Raises VerificationError unless all of them are there."""
+    def remove(self, state: CollectionState, ids: Sequence[str]) -> None:
+        """Remove records. Raises VerificationError unless all of them exist."""
         if not ids:
             return
-        self._database.executemany("INSERT INTO gone_names VALUES (?)", ((row_id,) for row_id in ids))
+        self._database.executemany("INSERT INTO removed_names VALUES (?)", ((row_id,) for row_id in ids))
         found = self._database.execute(
-            "INSERT INTO gone SELECT id FROM gone_names CROSS JOIN embeddings"
+            "INSERT INTO removed SELECT id FROM removed_names CROSS JOIN embeddings"
             " ON segment_id = ? AND embedding_id = name",
-            (collection.metadata_segment,),
+            (state.metadata_segment,),
         ).rowcount
         if found != len(ids):
-            raise VerificationError(f"{self._name}: of {len(ids)} records to be removed, only {found} are there")
+            raise VerificationError(f"{self._name}: of {len(ids)} records to remove, only {found} exist")
         for statement in _REMOVE.split(";"):
             self._database.execute(statement)
 
     def insert(
-        self, collection: Collection, parts: Iterable[pa.Table], sequences: Iterable[int], *, progress: Progress
+        self, state: CollectionState, parts: Iterable[pa.Table], sequences: Iterable[int], *, progress: Progress
     ) -> dict[str, set[str]]:
-        """Add records under new numbers, in the order in which they come, and return the kinds that their keys hold."""
+        """Add records under new numbers, in the given order, and return the kinds of value of their metadata keys."""
         kinds: dict[str, set[str]] = {}
         numbers = iter(range(self._next_number(), 2**63))
         sequence = iter(sequences)
@@ -205,7 +205,7 @@ class Tables:
             self._database.executemany(
                 "INSERT INTO embeddings (id, segment_id, embedding_id, seq_id) VALUES (?, ?, ?, ?)",
                 [
-                    (number, collection.metadata_segment, row_id, next(sequence))
+                    (number, state.metadata_segment, row_id, next(sequence))
                     for number, row_id in zip(numbered, ids, strict=True)
                 ],
             )
@@ -214,7 +214,7 @@ class Tables:
         return kinds
 
     def _next_number(self) -> int:
-        # SQLite itself numbers a new row so.
+        # SQLite numbers new rows in the same way.
         return int(self._database.execute("SELECT coalesce(max(id), 0) + 1 FROM embeddings").fetchone()[0])
 
     def _insert_documents(self, numbers: list[int], documents: list[str | None]) -> None:
@@ -236,9 +236,9 @@ class Tables:
         self._database.executemany(_INSERT_LISTED_VALUE, listed)
 
     def merge_texts(self) -> None:
-        """Rewrite the full-text index as one segment if what has come after its largest is much.
+        """Rewrite the full-text index as one segment if its later segments are large.
 
-        SQLite marks what is removed in new segments, and drops both only when it merges them.
+        SQLite records a removal in a new segment, and drops the removed text only when it merges the segments.
         """
         pages = [count for (count,) in self._database.execute(_TEXT_SEGMENTS)]
         if pages and sum(pages) - max(pages) > MAX_LATER_TEXTS * max(pages):
@@ -246,9 +246,9 @@ class Tables:
                 "INSERT INTO embedding_fulltext_search (embedding_fulltext_search) VALUES ('optimize')"
             )
 
-    def enqueue(self, collection: Collection, operations: Iterable[Operation], *, first: int) -> None:
-        """Queue operations for the index, numbered from `first`. The queue's rows of before are done with."""
-        topic = f"persistent://default/default/{collection.id}"
+    def enqueue(self, state: CollectionState, operations: Iterable[Operation], *, first: int) -> None:
+        """Replace the queue's rows by these operations, numbered from `first`."""
+        topic = f"persistent://default/default/{state.id}"
         self._database.execute("DELETE FROM embeddings_queue")
         self._database.executemany(
             "INSERT INTO embeddings_queue (seq_id, operation, topic, id, vector, encoding, metadata)"
@@ -260,11 +260,11 @@ class Tables:
         )
 
     def mark_seen(self, segment: str, sequence: int) -> None:
-        """Say that a segment has seen every operation up to `sequence`."""
+        """Record that a segment has seen every operation up to `sequence`."""
         self._database.execute("INSERT OR REPLACE INTO max_seq_id VALUES (?, ?)", (segment, sequence))
 
     def mark_unseen(self, segment: str) -> None:
-        """Say that a segment has seen no operation at all."""
+        """Record that a segment has seen no operation."""
         self._database.execute("DELETE FROM max_seq_id WHERE segment_id = ?", (segment,))
 
     def seen(self, segment: str) -> int | None:
@@ -274,7 +274,7 @@ class Tables:
 
 
 def _cells(number: int, key: str, value: Scalar) -> Cells:
-    # A bool is an int to isinstance, and -0.0 reads back as 0.0 whoever wrote it.
+    # A bool is also an int, so it is tested first. -0.0 reads back as 0.0 from ChromaDB's own rows, too.
     if isinstance(value, str):
         return (number, key, value, None, None, None)
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Proving, from the files alone, that a folded directory holds what its ledger says."""
+"""Verify from the files that a folded directory holds what its ledger says."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from chromadb_compaction.rows.ledger import FoldPlan
 
 READ_ROWS = 5000
 READ_VALUES = 125_000
-"""Vector components read back at once: ChromaDB answers in Python floats, 32 bytes each."""
+"""Vector components read back at once: ChromaDB returns Python floats, 32 bytes each."""
 
-PARTS_BETWEEN = 16
-"""After so many parts, and after the first, which loads the index, freed memory is given back: that takes a while."""
+PARTS_BETWEEN_TRIMS = 16
+"""Freed memory is released after the first part, which loads the index, and then after this many: releasing is slow."""
 
 COSINE_TOLERANCE = 1e-5
-"""ChromaDB normalises cosine vectors and scales them back: measured, that moves a component by 2e-7 of the largest."""
+"""ChromaDB normalises cosine vectors and scales them back. Measured: a component moves by 2e-7 of the largest one."""
 
 FLOAT_TOLERANCE = 1e-15
-"""ChromaDB's queue holds metadata as JSON and reads floats inexactly: measured, by up to 2 units in the last place.
+"""ChromaDB's queue holds metadata as JSON and reads floats inexactly. Measured: by up to 2 units in the last place.
 
-Of subnormal numbers those units are a larger share, so differences below the smallest normal number pass too."""
+Those units are a larger share of a subnormal number, so differences below the smallest normal number pass too."""
 
 COSINE_FLOOR = 1e-18
-"""ChromaDB keeps a cosine vector shorter than this as zero: its square underflows float32."""
+"""ChromaDB stores a shorter cosine vector as zero, because its square underflows float32."""
 
 
 def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
-    """Open the closed directory and compare it with the plan. Raises VerificationError naming the id.
+    """Open the closed directory and compare it with the plan. Raises VerificationError that names the id.
 
-    The count must be the ledger's live rows; every row added or replaced must read back exactly (but for
-    the tolerances above, which are ChromaDB's own inaccuracies); no deleted id may be left.
+    The count must equal the ledger's live rows. Every row added or replaced must read back exactly, within the
+    tolerances above, which are ChromaDB's own inaccuracies. No deleted id may be left.
     """
     with open_collection(directory, spec.name) as collection:
         records = collection.count()
@@ -53,13 +53,13 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
         for number, rows in enumerate(parts):
             progress()
             _check_rows(collection, rows, spec.space)
-            if number % PARTS_BETWEEN == 0:
+            if number % PARTS_BETWEEN_TRIMS == 0:
                 trim_memory()
         for ids in batches(plan.deletes, READ_ROWS):
             progress()
             left = collection.get(ids=list(ids), include=[])["ids"]
             if left:
-                raise VerificationError(f"{spec.name}: id {left[0]!r} was deleted, but is still there")
+                raise VerificationError(f"{spec.name}: id {left[0]!r} was deleted but still exists")
 
 
 def _check_rows(collection: Collection, rows: pa.Table, space: Space) -> None:
@@ -82,11 +82,11 @@ def _check_rows(collection: Collection, rows: pa.Table, space: Space) -> None:
 
 
 def differing(found: NDArray[np.float32], written: NDArray[np.float32], space: Space) -> NDArray[np.bool_]:
-    """Say, per row, whether a vector read back is not the one written: bit for bit, but for cosine."""
+    """Return, per row, whether the vector read back differs from the one written. Only cosine has a tolerance."""
     if space != "cosine":
         return _any_in_row(found.view(np.uint32) != written.view(np.uint32))
     allowed = COSINE_TOLERANCE * np.abs(written).max(axis=1, keepdims=True) + COSINE_FLOOR
-    # Not "greater than allowed": a NaN would pass that.
+    # A NaN must count as a difference, and "NaN > allowed" is false.
     return _any_in_row(~(np.abs(found - written) <= allowed))
 
 
@@ -95,9 +95,9 @@ def _any_in_row(wrong: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def same_metadata(found: object, written: str | None) -> bool:
-    """Say whether metadata read back is what `written`, canonical JSON, says: same keys, types and values.
+    """Return whether metadata read back has the keys, types and values of `written`, which is canonical JSON.
 
-    1, 1.0 and true differ, although Python holds them equal. Floats may be FLOAT_TOLERANCE apart.
+    1, 1.0 and true differ, although they are equal in Python. Floats may differ by FLOAT_TOLERANCE.
     """
     if not found or written is None:
         return not found and written is None

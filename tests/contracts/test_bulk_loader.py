@@ -1,4 +1,4 @@
-"""What the bulk loader refuses, leaves alone, and does in portions; what every loader must do is in test_loader.py."""
+"""The bulk loader's compatibility check, rebuilds and portions. The contract of every loader is in test_loader.py."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ import pytest
 from benchmarks.memory import MEBIBYTE
 from chromadb_compaction.chroma import compatibility, index_build
 from chromadb_compaction.chroma.bulk_loader import BulkLoader, choose_loader
-from chromadb_compaction.chroma.client import Collection, CollectionSpec, finalize, open_collection, open_directory
+from chromadb_compaction.chroma.client import (
+    Collection,
+    CollectionSpec,
+    create_directory,
+    finalize,
+    open_collection,
+    open_directory,
+)
 from chromadb_compaction.chroma.compatibility import PROVEN, incompatibility, migrations_digest
 from chromadb_compaction.chroma.index_files import entries
-from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.loader import ApiLoader
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fold.fold import no_progress
@@ -38,8 +45,9 @@ FIRST = a_run({f"row-{n}": [n, 1] for n in range(20)}, documents={"row-3": "text
 
 @pytest.fixture
 def base(tmp_path: Path) -> FoldPlan:
-    """Twenty rows, loaded into `tmp_path`."""
+    """The plan of twenty rows that are loaded into `tmp_path`."""
     plan = planned(None, FIRST)
+    create_directory(tmp_path, SPEC)
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     finalize(tmp_path)
     return plan
@@ -60,7 +68,7 @@ def add_a_collection(directory: Path) -> None:
         client.create_collection("another", embedding_function=None)
 
 
-def leave_something_queued(directory: Path) -> None:
+def leave_an_operation_queued(directory: Path) -> None:
     with open_collection(directory, "docs") as collection:
         collection.add(ids=["x"], embeddings=np.ones((1, 2), dtype=np.float32))
 
@@ -70,8 +78,9 @@ def test_a_directory_of_the_proven_version_is_loaded_in_bulk(tmp_path: Path, bas
     assert choose_loader(tmp_path, SPEC).name == "bulk"
 
 
-def test_a_missing_directory_is_made_and_loaded_in_bulk(tmp_path: Path) -> None:
-    assert choose_loader(tmp_path / "new", SPEC).name == "bulk"
+def test_a_new_directory_is_loaded_in_bulk(tmp_path: Path) -> None:
+    create_directory(tmp_path, SPEC)
+    assert choose_loader(tmp_path, SPEC).name == "bulk"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +100,7 @@ def test_a_missing_directory_is_made_and_loaded_in_bulk(tmp_path: Path) -> None:
             lambda d: sql(d, "UPDATE segments SET type = 'urn:chroma:segment/vector/spann'"),
             "segments are of other types",
         ),
-        (leave_something_queued, "index is not flushed"),
+        (leave_an_operation_queued, "index is not flushed"),
         (lambda d: sql(d, "DELETE FROM embeddings_queue"), "index is not flushed"),
     ],
 )
@@ -107,22 +116,22 @@ def test_another_version_of_chromadb_is_left_to_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compatibility, "CHROMADB_VERSION", "99.0.0")
-    assert incompatibility(tmp_path, SPEC) == "ChromaDB 99.0.0 is not one that the differential suite has passed on"
+    assert incompatibility(tmp_path, SPEC) == "the differential suite has not passed on ChromaDB 99.0.0"
 
 
-def test_a_python_whose_sqlite_cannot_index_texts_uses_the_api(
+def test_a_python_whose_sqlite_lacks_full_text_search_uses_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compatibility, "_PROBE", "CREATE VIRTUAL TABLE texts USING fts99(text)")
     assert "full-text index" in str(incompatibility(tmp_path, SPEC))
 
 
-def test_the_gate_knows_the_tables_of_every_proven_version_by_their_migrations(tmp_path: Path, base: FoldPlan) -> None:
+def test_a_new_directory_has_the_migrations_of_a_proven_version(tmp_path: Path, base: FoldPlan) -> None:
     with closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as database:
         assert migrations_digest(database) in PROVEN.values()
 
 
-def test_new_documents_and_metadata_touch_no_file_of_the_index(tmp_path: Path, base: FoldPlan) -> None:
+def test_new_documents_and_metadata_change_no_file_of_the_index(tmp_path: Path, base: FoldPlan) -> None:
     def index_files() -> dict[str, tuple[bytes, int]]:
         return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in segment(tmp_path).iterdir()}
 
@@ -162,14 +171,14 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
     assert entries(segment(tmp_path)) == (28 if rebuilds else 30)
 
 
-def test_an_index_built_anew_has_no_dead_entry(tmp_path: Path, base: FoldPlan) -> None:
+def test_a_rebuilt_index_has_no_dead_entry(tmp_path: Path, base: FoldPlan) -> None:
     plan = planned(base.ledger, a_run(deletes={f"row-{n}" for n in range(8)}, delta=2))
     BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     assert entries(segment(tmp_path)) == plan.counts.records == 12
 
 
-def test_dead_entries_that_the_api_left_behind_go_with_the_next_fold(tmp_path: Path, base: FoldPlan) -> None:
+def test_dead_entries_that_the_api_left_are_removed_by_the_next_fold(tmp_path: Path, base: FoldPlan) -> None:
     plan = planned(base.ledger, a_run({f"row-{n}": [n, 9] for n in range(8)}, delta=2))
     ApiLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
     assert entries(segment(tmp_path)) == 28
@@ -180,41 +189,41 @@ def test_dead_entries_that_the_api_left_behind_go_with_the_next_fold(tmp_path: P
 
 
 @pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
-def test_vectors_survive_any_number_of_rebuilds_bit_for_bit(tmp_path: Path, space: Space) -> None:
+def test_vectors_survive_many_rebuilds_bit_for_bit(tmp_path: Path, space: Space) -> None:
     spec, rng = CollectionSpec("docs", 16, space), np.random.default_rng(4)
+    create_directory(tmp_path, spec)
     vectors = rng.standard_normal((50, 16)) * rng.uniform(0.01, 50, (50, 1))
     rows = {f"row-{n:02d}": vector.tolist() for n, vector in enumerate(vectors)}
 
-    def held() -> dict[str, bytes]:
+    def stored_vectors() -> dict[str, bytes]:
         with open_collection(tmp_path, "docs") as collection:
-            answer = collection.get(ids=sorted(rows), include=["embeddings"])
+            found = collection.get(ids=sorted(rows), include=["embeddings"])
         return {
             row_id: np.asarray(vector, np.float32).tobytes()
-            for row_id, vector in zip(answer["ids"], cast("list[Any]", answer["embeddings"]), strict=True)
+            for row_id, vector in zip(found["ids"], cast("list[Any]", found["embeddings"]), strict=True)
         }
 
     plan = planned(None, a_run(rows, delta=1))
     BulkLoader().apply(tmp_path, spec, plan, progress=no_progress)
-    first = held()
+    first = stored_vectors()
     for delta in range(2, 12):
         plan = planned(plan.ledger, a_run({f"later-{delta}": vectors[0].tolist()}, delta=delta))
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, spec, plan, progress=no_progress)
         verify(tmp_path, spec, plan, progress=no_progress)
-    assert held() == first
+    assert stored_vectors() == first
 
 
-@pytest.mark.parametrize("loader", [BulkLoader(rebuilds=lambda _: True)])
-def test_a_vector_that_is_not_the_ledgers_is_not_taken_over(tmp_path: Path, base: FoldPlan, loader: Loader) -> None:
+def test_a_rebuild_refuses_a_vector_that_differs_from_the_ledger(tmp_path: Path, base: FoldPlan) -> None:
     path = segment(tmp_path) / "data_level0.bin"
     body = np.fromfile(path, dtype="<f4")
     body[np.flatnonzero(body == 7)[0]] = 7.5
     path.write_bytes(body.tobytes())
     plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
-    with pytest.raises(VerificationError, match="docs: the index holds another vector for id 'row-7'"):
-        loader.apply(tmp_path, SPEC, plan, progress=no_progress)
+    with pytest.raises(VerificationError, match="docs: the index holds a different vector for id 'row-7'"):
+        BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
-def test_an_index_that_lacks_a_record_is_not_built_anew(tmp_path: Path, base: FoldPlan) -> None:
+def test_an_index_that_lacks_a_record_is_not_rebuilt(tmp_path: Path, base: FoldPlan) -> None:
     with open_collection(tmp_path, "docs") as collection:
         collection.modify(configuration={"hnsw": {"sync_threshold": 1}})
         collection.delete(ids=["row-7"])
@@ -223,19 +232,21 @@ def test_an_index_that_lacks_a_record_is_not_built_anew(tmp_path: Path, base: Fo
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
-def test_a_record_to_be_removed_that_is_not_there_is_refused(tmp_path: Path, base: FoldPlan) -> None:
+def test_removing_a_record_that_does_not_exist_fails(tmp_path: Path, base: FoldPlan) -> None:
     sql(tmp_path, "DELETE FROM embeddings WHERE embedding_id = 'row-7'")
     plan = planned(base.ledger, a_run({"row-7": [0, 0], "row-8": [0, 0]}, delta=2))
-    with pytest.raises(VerificationError, match="of 2 records to be removed, only 1 are there"):
+    with pytest.raises(VerificationError, match="of 2 records to remove, only 1 exist"):
         BulkLoader(rebuilds=lambda _: False).apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
 def test_other_threads_run_while_the_index_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The heartbeat of the lease is one of them."""
+    """The heartbeat of the lease runs in such a thread."""
     vectors = np.random.default_rng(0).standard_normal((3000, 64)).tolist()
     plan = planned(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}, delta=1))
+    spec = SPEC._replace(dimension=64)
+    create_directory(tmp_path, spec)
     building = threading.Event()
-    beats: list[bool] = []
+    ticks: list[bool] = []
 
     @contextmanager
     def watched(directory: Path, name: str) -> Iterator[Collection]:
@@ -244,18 +255,18 @@ def test_other_threads_run_while_the_index_is_built(tmp_path: Path, monkeypatch:
             yield collection
             building.clear()
 
-    def beat() -> None:
+    def tick() -> None:
         while not done.wait(0.005):
-            beats.append(building.is_set())
+            ticks.append(building.is_set())
 
     monkeypatch.setattr(index_build, "open_collection", watched)
     done = threading.Event()
-    heart = threading.Thread(target=beat)
-    heart.start()
-    BulkLoader().apply(tmp_path / "new", SPEC._replace(dimension=64), plan, progress=no_progress)
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    BulkLoader().apply(tmp_path, spec, plan, progress=no_progress)
     done.set()
-    heart.join()
-    assert sum(beats) > 3
+    ticker.join()
+    assert sum(ticks) > 3
 
 
 PEAK_OF_RECLAIMING = """
@@ -269,8 +280,8 @@ print(peak_mebibytes() - before)
 """
 
 
-def test_room_is_reclaimed_by_way_of_the_disk(tmp_path: Path) -> None:
-    """With temporary files in memory, the whole database would be there once more."""
+def test_reclaiming_space_uses_temporary_files_on_the_disk(tmp_path: Path) -> None:
+    """Temporary files in memory would take as much memory as the whole database."""
     file = tmp_path / "chroma.sqlite3"
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE texts (text)")
@@ -298,42 +309,45 @@ def test_an_index_that_chromadb_did_not_flush_is_refused(
 
     monkeypatch.setattr(index_build, "open_collection", never_opened)
     plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
-    with pytest.raises(VerificationError, match="flushed its index up to operation 20, not all of them"):
+    with pytest.raises(VerificationError, match="flushed its index up to operation 20, expected 21"):
         BulkLoader().apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
 def test_an_index_whose_metadata_could_run_code_is_refused(tmp_path: Path, base: FoldPlan) -> None:
     (segment(tmp_path) / "index_metadata.pickle").write_bytes(pickle.dumps({"id_to_label": os.getcwd}))
     plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
-    with pytest.raises(pickle.UnpicklingError, match=r"posix\.getcwd, not only plain values"):
+    with pytest.raises(pickle.UnpicklingError, match=r"posix\.getcwd, which is not a plain value"):
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
 
 
-def test_the_choice_of_building_anew_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_choice_to_rebuild_or_not_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
+    create_directory(tmp_path, SPEC)
     BulkLoader().apply(tmp_path, SPEC, planned(None, FIRST), progress=no_progress)
     assert "docs: index changed in place: 0 live of 0 entries, 0 deleted, 0 replaced, 20 added" in caplog.text
 
 
-def test_many_folds_of_every_kind_leave_no_more_bytes_than_a_fresh_directory(tmp_path: Path) -> None:
+def test_many_folds_leave_at_most_15_percent_more_bytes_than_a_new_directory(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     spec, folded, ledger = CollectionSpec("docs", 64, "l2"), tmp_path / "folded", None
+    create_directory(folded, spec)
     live: dict[str, list[float]] = {}
     texts: dict[str, str] = {}
     for delta in range(1, 13):
         ids = {f"row-{n:05d}" for n in rng.integers(0, 3000, 600)}
-        gone = set(sorted(ids)[: 150 if delta % 3 else 500]) if delta > 2 else set()
-        upserts = {row_id: rng.standard_normal(64).tolist() for row_id in ids - gone}
+        deletes = set(sorted(ids)[: 150 if delta % 3 else 500]) if delta > 2 else set()
+        upserts = {row_id: rng.standard_normal(64).tolist() for row_id in ids - deletes}
         documents = {row_id: " ".join(rng.choice(["some", "words", "in", "a", "text"], 40)) for row_id in upserts}
-        plan = planned(ledger, a_run(upserts, gone, documents=documents, delta=delta))
+        plan = planned(ledger, a_run(upserts, deletes, documents=documents, delta=delta))
         choose_loader(folded, spec).apply(folded, spec, plan, progress=no_progress)
         verify(folded, spec, plan, progress=no_progress)
         finalize(folded)
-        live = {row_id: vector for row_id, vector in (live | upserts).items() if row_id not in gone}
+        live = {row_id: vector for row_id, vector in (live | upserts).items() if row_id not in deletes}
         texts |= documents
         ledger = plan.ledger
         fresh = tmp_path / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
+        create_directory(fresh, spec)
         whole = planned(None, a_run(live, documents={row_id: texts[row_id] for row_id in live}))
         ApiLoader().apply(fresh, spec, whole, progress=no_progress)
         finalize(fresh)

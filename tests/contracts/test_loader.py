@@ -1,4 +1,4 @@
-"""What every loader must do to a ChromaDB directory, seen with plain chromadb and plain sqlite3."""
+"""The contract of every loader, checked with only chromadb and sqlite3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from chromadb.config import Settings
 
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
-from chromadb_compaction.chroma.client import CollectionSpec, open_collection
+from chromadb_compaction.chroma.client import CollectionSpec, create_directory, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.fold.fold import no_progress
@@ -27,7 +27,7 @@ NAME = "docs"
 
 
 def contents(directory: Path) -> dict[str, tuple[list[float], str | None, dict[str, Any] | None]]:
-    """Read everything with no code of ours."""
+    """Read every record with plain chromadb."""
     with closing(plain_client(directory)) as client:
         found = client.get_collection(NAME).get(include=["embeddings", "documents", "metadatas"])
     return {
@@ -48,13 +48,14 @@ def queued_operations(directory: Path) -> int:
 
 
 class LoaderContract:
-    """Every implementation of the port inherits these."""
+    """Every implementation of the port inherits these tests."""
 
     loader: Loader
 
     def fold(self, directory: Path, *runs: pa.Table, space: Space = "l2", dimension: int = 2) -> FoldPlan:
-        """Fold each run in turn and verify it; return the last plan."""
+        """Create the directory, fold each run in turn and verify it. Return the last plan."""
         spec, ledger = CollectionSpec(NAME, dimension, space), None
+        create_directory(directory, spec)
         for run in runs:
             plan = planned(ledger, run)
             self.loader.apply(directory, spec, plan, progress=no_progress)
@@ -103,7 +104,7 @@ class LoaderContract:
             pytest.param(a_run(deletes={"a", "b", "c"}, delta=2), id="everything deleted"),
         ],
     )
-    def test_the_index_is_flushed_however_small_the_fold(self, tmp_path: Path, second: pa.Table) -> None:
+    def test_the_index_is_flushed_after_a_fold_of_any_size(self, tmp_path: Path, second: pa.Table) -> None:
         base = a_run({"a": [1, 0], "b": [2, 0], "c": [3, 0]}, delta=1)
         plan = self.fold(tmp_path, base, second)
         assert queued_operations(tmp_path) <= 1
@@ -138,7 +139,7 @@ class LoaderContract:
         with closing(plain_client(tmp_path)) as client:
             assert client.get_collection(NAME).configuration["hnsw"]["space"] == space
 
-    def test_the_directory_is_an_ordinary_one_to_whoever_writes_to_it_next(self, tmp_path: Path) -> None:
+    def test_chromadbs_api_can_go_on_writing_to_the_directory(self, tmp_path: Path) -> None:
         self.fold(tmp_path, a_run({"a": [1, 0], "b": [2, 0]}))
         with closing(plain_client(tmp_path)) as client:
             collection = client.get_collection(NAME)
@@ -153,21 +154,22 @@ class LoaderContract:
         with closing(sqlite3.connect(tmp_path / "chroma.sqlite3", timeout=0)) as database:
             database.execute("BEGIN EXCLUSIVE")
 
-    def test_a_vector_replaced_while_the_only_other_record_goes_is_replaced_for_good(self, tmp_path: Path) -> None:
-        # ChromaDB does both at once: which comes first, and so what would go wrong, is left to chance.
+    def test_a_vector_replaced_while_the_only_other_record_is_deleted_stays_replaced(self, tmp_path: Path) -> None:
+        # ChromaDB applies both at once in random order, and only one order can fail: so repeat it.
         for number in range(8):
             directory = tmp_path / str(number)
             self.fold(directory, a_run({"a": [0, 0], "b": [0, 0]}, delta=1), a_run({"a": [1, 0]}, {"b"}, delta=2))
             with open_collection(directory, NAME) as collection:
                 assert np.asarray(collection.get(ids=["a"], include=["embeddings"])["embeddings"]).tolist() == [[1, 0]]
 
-    def test_what_progress_raises_stops_it(self, tmp_path: Path) -> None:
+    def test_an_exception_from_progress_stops_the_loader(self, tmp_path: Path) -> None:
         def lost() -> None:
             raise TimeoutError("the lease is lost")
 
-        plan = planned(None, a_run({"a": [1, 0]}))
+        spec, plan = CollectionSpec(NAME, 2, "l2"), planned(None, a_run({"a": [1, 0]}))
+        create_directory(tmp_path, spec)
         with pytest.raises(TimeoutError, match="lease"):
-            self.loader.apply(tmp_path, CollectionSpec(NAME, 2, "l2"), plan, progress=lost)
+            self.loader.apply(tmp_path, spec, plan, progress=lost)
 
 
 class TestApiLoader(LoaderContract):
@@ -178,7 +180,7 @@ class TestBulkLoader(LoaderContract):
     loader = BulkLoader()
 
 
-class TestBulkLoaderThatBuildsEachIndexAnew(LoaderContract):
+class TestBulkLoaderThatRebuildsEachIndex(LoaderContract):
     loader = BulkLoader(rebuilds=lambda _: True)
 
 

@@ -1,4 +1,4 @@
-"""Verification must fail when ChromaDB does not hold what the ledger says: each test damages one thing."""
+"""Verification fails if ChromaDB does not hold what the ledger says: each test damages one thing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pytest
 from chromadb_compaction.chroma.client import (
     Collection,
     CollectionSpec,
+    create_directory,
     finalize,
     open_collection,
-    open_directory,
-    prepare_collection,
 )
 from chromadb_compaction.chroma.loader import ApiLoader
 from chromadb_compaction.chroma.verification import differing, same_metadata, verify
@@ -32,8 +31,9 @@ METADATAS = {"a": {"k": 1}, "b": {"k": 1}}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> FoldPlan:
-    """A fold that has been loaded: `gone` was deleted by it, `a` replaced, `b` inserted."""
+    """A fold that is loaded into `tmp_path`. It deleted `gone`, replaced `a` and inserted `b`."""
     base = planned(None, a_run({"a": [1, 0], "gone": [2, 0]}, delta=1))
+    create_directory(tmp_path, SPEC)
     ApiLoader().apply(tmp_path, SPEC, base, progress=no_progress)
     run = a_run({"a": [5, 0], "b": [6, 0]}, {"gone"}, documents=DOCUMENTS, metadatas=METADATAS, delta=2)
     plan = planned(base.ledger, run)
@@ -63,15 +63,16 @@ def test_a_difference_is_found_and_named(
         verify(tmp_path, SPEC, plan, progress=no_progress)
 
 
-def test_a_deleted_id_that_is_still_there_is_found(tmp_path: Path, plan: FoldPlan) -> None:
-    claims_more = plan._replace(deletes=["never-deleted", "b"])
-    with pytest.raises(VerificationError, match="id 'b' was deleted, but is still there"):
-        verify(tmp_path, SPEC, claims_more, progress=no_progress)
+def test_a_deleted_id_that_still_exists_is_found(tmp_path: Path, plan: FoldPlan) -> None:
+    with_more_deletes = plan._replace(deletes=["never-deleted", "b"])
+    with pytest.raises(VerificationError, match="id 'b' was deleted but still exists"):
+        verify(tmp_path, SPEC, with_more_deletes, progress=no_progress)
 
 
 def test_an_unflushed_index_is_refused(tmp_path: Path) -> None:
-    with open_directory(tmp_path) as client:
-        prepare_collection(client, SPEC, operations=3).add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32))
+    create_directory(tmp_path, SPEC)
+    with open_collection(tmp_path, "docs") as collection:
+        collection.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32))
     with pytest.raises(VerificationError, match="2 operations are still queued"):
         finalize(tmp_path)
 
@@ -83,9 +84,10 @@ def test_a_directory_whose_sqlite_is_in_use_is_refused(tmp_path: Path, plan: Fol
         finalize(tmp_path)
 
 
-def test_pages_that_the_queue_once_used_are_given_back(tmp_path: Path) -> None:
+def test_finalize_frees_the_pages_that_the_queue_used(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((500, 300)).tolist()
     plan = planned(None, a_run({f"row-{number}": vector for number, vector in enumerate(vectors)}))
+    create_directory(tmp_path, SPEC)
     ApiLoader().apply(tmp_path, SPEC._replace(dimension=300), plan, progress=no_progress)
     before = (tmp_path / "chroma.sqlite3").stat().st_size
     finalize(tmp_path)
@@ -95,12 +97,12 @@ def test_pages_that_the_queue_once_used_are_given_back(tmp_path: Path) -> None:
     verify(tmp_path, SPEC._replace(dimension=300), plan, progress=no_progress)
 
 
-def test_a_collection_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_missing_collection(tmp_path: Path) -> None:
     with pytest.raises(NoSuchCollectionError, match="'docs'"), open_collection(tmp_path, "docs"):
         pass
 
 
-def test_l2_vectors_must_be_equal_to_the_bit_and_cosine_ones_nearly() -> None:
+def test_l2_vectors_must_be_equal_bit_for_bit_and_cosine_ones_within_the_tolerance() -> None:
     written = np.array([[1, 2], [3, 4], [0, 0]], dtype=np.float32)
     found = written + np.array([[0, 2e-7], [0, 1e-3], [0, 0]], dtype=np.float32)
     assert differing(found, written, "l2").tolist() == [True, True, False]

@@ -1,4 +1,4 @@
-"""Everything that a collection can be asked, so that two directories can be compared by what plain ChromaDB answers."""
+"""Compare two directories by the answers of plain ChromaDB to every kind of read."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ NAME = "docs"
 FRAGMENTS = ("fox", "FOX", "quick", "ü", "日本語", "x", "\0aft", "🦊", "%_\\", "ﬁ", "nothing like it")
 PATTERNS = ("fox", "^the", "(?i)QUICK", "b.own", "日本.*です", "[0-9]+", "o{2}", "fox$")
 
-# Making them anew takes as long as opening a directory.
+# Made once, because making them takes as long as opening a directory.
 _SETTINGS = Settings(anonymized_telemetry=False)
 
 
 @contextmanager
 def plain_collection(directory: Path) -> Iterator[Any]:
-    """Open the collection with no code of ours."""
+    """Open the collection with plain chromadb."""
     client: Any = chromadb.PersistentClient(path=directory, settings=_SETTINGS.model_copy())
     with closing(client):
         yield client.get_collection(NAME, embedding_function=None)
 
 
-def metadata_questions(history: History) -> Iterator[dict[str, Any]]:
-    """Yield filters with every operator, over values that some record holds or held, and their neighbours."""
-    held = {
+def metadata_filters(history: History) -> Iterator[dict[str, Any]]:
+    """Yield filters with every operator, on values that some record of the history has."""
+    values = {
         (key, orjson.dumps(item)): (key, item)
         for fold in history.folds
         for each in fold.values()
@@ -43,7 +43,7 @@ def metadata_questions(history: History) -> Iterator[dict[str, Any]]:
         for item in (value if isinstance(value, list) else [value])
         if item is not None and key != "wild"
     }
-    for key, value in list(held.values())[:6]:
+    for key, value in list(values.values())[:6]:
         for operator in ("$eq", "$ne", "$contains", "$not_contains"):
             yield {key: {operator: value}}
         for operator in ("$in", "$nin"):
@@ -55,7 +55,7 @@ def metadata_questions(history: History) -> Iterator[dict[str, Any]]:
         yield {"$and": [{key: {"$ne": value}}, {"n": {"$lt": 1}}]}
 
 
-def document_questions() -> Iterator[dict[str, Any]]:
+def document_filters() -> Iterator[dict[str, Any]]:
     """Yield filters on documents."""
     for fragment in FRAGMENTS:
         yield {"$contains": fragment}
@@ -67,34 +67,34 @@ def document_questions() -> Iterator[dict[str, Any]]:
 
 
 def assert_equal_answers(expected: Any, found: Any, history: History) -> None:
-    """Ask two collections the same, all but nearest neighbours."""
+    """Compare the answers of two collections to everything except nearest-neighbour queries."""
     assert found.count() == expected.count()
     assert found.peek(limit=3)["ids"] == expected.peek(limit=3)["ids"]
     assert_equal_records(expected, found, history.space)
-    for where in metadata_questions(history):
+    for where in metadata_filters(history):
         assert found.get(where=where, include=[])["ids"] == expected.get(where=where, include=[])["ids"], where
-    for where in document_questions():
+    for where in document_filters():
         answers = [each.get(where_document=where, include=[])["ids"] for each in (expected, found)]
         assert answers[1] == answers[0], where
 
 
 def assert_equal_records(expected: Any, found: Any, space: Space) -> None:
-    """Compare every record, in the order in which they are given."""
+    """Compare every record, and the order of the records."""
     want, got = (each.get(include=["embeddings", "documents", "metadatas"]) for each in (expected, found))
     assert got["ids"] == want["ids"]
     assert got["documents"] == want["documents"]
-    for mine, other in zip(got["metadatas"], want["metadatas"], strict=True):
-        assert same_metadata(mine, orjson.dumps(other, option=orjson.OPT_SORT_KEYS).decode() if other else None)
+    for one, other in zip(got["metadatas"], want["metadatas"], strict=True):
+        assert same_metadata(one, orjson.dumps(other, option=orjson.OPT_SORT_KEYS).decode() if other else None)
     if want["ids"]:
-        ours, theirs = (np.asarray(each["embeddings"], dtype=np.float32) for each in (got, want))
-        assert not differing(ours, theirs, space).any()
+        read, written = (np.asarray(each["embeddings"], dtype=np.float32) for each in (got, want))
+        assert not differing(read, written, space).any()
 
 
-def assert_nearest(collection: Any, vectors: dict[str, Any], question: Any, space: Space) -> None:
-    """Hold the answer to a query against exact search. Ties may be told in any order, so distances are compared."""
+def assert_nearest(collection: Any, vectors: dict[str, Any], query: Any, space: Space) -> None:
+    """Compare a query's distances with exact search. Ids are not compared, because ties come in any order."""
     count = min(4, len(vectors))
-    found = collection.query(query_embeddings=[question], n_results=4, include=["distances"])
-    exact = sorted(_distance(question, vector, space) for vector in vectors.values())[:count]
+    found = collection.query(query_embeddings=[query], n_results=4, include=["distances"])
+    exact = sorted(_distance(query, vector, space) for vector in vectors.values())[:count]
     assert len(found["ids"][0]) == count
     assert np.allclose(found["distances"][0], exact, rtol=1e-4, atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""Histories of a collection, as Hypothesis draws them: folds of upserts, edits, deletes and re-adds of a few ids."""
+"""Hypothesis strategies for histories of a collection: folds that upsert, edit, delete and add again a few ids."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DOCUMENTS = (
 DIMENSIONS = st.integers(2, 64)
 SPACES: st.SearchStrategy[Space] = st.sampled_from(("l2", "cosine", "ip"))
 
-# ChromaDB's own loader reads floats back inexactly; multiples of an eighth it reads exactly, so they can be asked for.
+# ChromaDB reads most floats back inexactly. It reads multiples of an eighth exactly, so filters can compare them.
 _FLOATS = st.integers(-80, 80).map(lambda eighths: eighths / 8)
 _INTEGERS = st.one_of(st.integers(-5, 5), st.sampled_from((2**63 - 1, -(2**63), 2**53 + 1)))
 _TEXTS = st.one_of(
@@ -39,13 +39,13 @@ _VALUES = st.one_of(*_SCALARS, *(st.lists(kind, min_size=1, max_size=3) for kind
 METADATA = st.one_of(
     st.none(),
     st.dictionaries(st.sampled_from(KEYS), _VALUES, max_size=4),
-    # Read back within the tolerance of verification, but never asked for.
+    # These floats read back within the tolerance of verification, so no filter compares them.
     st.fixed_dictionaries({"wild": st.floats(allow_nan=False, allow_infinity=False)}),
 )
 
 
 class Upsert(NamedTuple):
-    """One record. Vectors are numbered, so that rewriting one with the same vector is likely; number 0 is zero."""
+    """One record. Vectors are numbered, so that a record is often rewritten with the same vector. Number 0 is zero."""
 
     vector: int
     document: str | None
@@ -53,14 +53,14 @@ class Upsert(NamedTuple):
 
 
 Fold = dict[str, Upsert | None]
-"""What one fold says of each id that it mentions; None: delete it."""
+"""One fold's upsert of each id. None: delete the id."""
 
 _UPSERTS = st.builds(Upsert, st.integers(0, 9), st.one_of(st.none(), st.sampled_from(DOCUMENTS)), METADATA)
 _FOLDS = st.dictionaries(st.sampled_from(IDS), st.one_of(_UPSERTS, _UPSERTS, st.none()), min_size=1, max_size=8)
 
 
 class History(NamedTuple):
-    """A collection's folds, oldest first, and what its index is."""
+    """A collection's folds, oldest first, and the shape of its index."""
 
     dimension: int
     space: Space
@@ -68,8 +68,8 @@ class History(NamedTuple):
 
     def vector(self, number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return the vector of that number."""
-        drawn = np.random.default_rng(number).standard_normal(self.dimension).astype(np.float32)
-        return drawn * np.float32(number > 0)
+        vector = np.random.default_rng(number).standard_normal(self.dimension).astype(np.float32)
+        return vector * np.float32(number > 0)
 
     def run(self, at: int) -> pa.Table:
         """Return the run of one fold."""
@@ -83,7 +83,7 @@ class History(NamedTuple):
         )
 
     def live(self) -> dict[str, Upsert]:
-        """Return the records that are there in the end."""
+        """Return the records that exist after the last fold."""
         latest = {row_id: each for fold in self.folds for row_id, each in fold.items()}
         return {row_id: each for row_id, each in latest.items() if each is not None}
 

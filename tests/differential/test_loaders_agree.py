@@ -1,4 +1,4 @@
-"""The same history through both loaders: nobody who asks ChromaDB can tell which of them wrote the directory."""
+"""Load the same history with both loaders, and compare every answer of ChromaDB on the two directories."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.differential.histories import HISTORIES, History
 from tests.runs import planned
 
 BULK_LOADERS = {
-    "as costs say": BulkLoader(),
-    "always anew": BulkLoader(rebuilds=lambda _: True),
+    "default": BulkLoader(),
+    "always rebuild": BulkLoader(rebuilds=lambda _: True),
     "always in place": BulkLoader(rebuilds=lambda change: change.isolates),
 }
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -42,12 +42,12 @@ histories = given(history=HISTORIES, loader=st.sampled_from(sorted(BULK_LOADERS)
 
 @pytest.fixture(scope="module")
 def templates() -> Iterator[dict[Space, Path]]:
-    """An empty directory of each space, to be copied: making one takes ChromaDB longer than a short history."""
-    with TemporaryDirectory() as place:
-        made: dict[Space, Path] = {space: Path(place, space) for space in ("l2", "cosine", "ip")}
-        for space, directory in made.items():
+    """An empty directory of each space to copy: creating one takes longer than loading a short history."""
+    with TemporaryDirectory() as parent:
+        directories: dict[Space, Path] = {space: Path(parent, space) for space in ("l2", "cosine", "ip")}
+        for space, directory in directories.items():
             create_directory(directory, CollectionSpec(NAME, 2, space))
-        yield made
+        yield directories
 
 
 @settings(quiet, max_examples=300)
@@ -67,26 +67,26 @@ def test_any_of_very_many_histories_leaves_the_same_collection(
 
 
 def check(template: Path, history: History, loader: BulkLoader) -> None:
-    """Load, compare, then go on with plain ChromaDB in both directories, through a restart, and compare again."""
-    with TemporaryDirectory() as place:
-        theirs, ours = (shutil.copytree(template, Path(place, name)) for name in ("api", "bulk"))
-        for directory, by in ((theirs, ApiLoader()), (ours, loader)):
+    """Load and compare. Then write to both directories with plain ChromaDB, open them again, and compare again."""
+    with TemporaryDirectory() as parent:
+        api, bulk = (shutil.copytree(template, Path(parent, name)) for name in ("api", "bulk"))
+        for directory, by in ((api, ApiLoader()), (bulk, loader)):
             load(directory, history, by)
-        assert_equal_tables(theirs, ours)
-        with plain_collection(theirs) as expected, plain_collection(ours) as found:
+        assert_equal_tables(api, bulk)
+        with plain_collection(api) as expected, plain_collection(bulk) as found:
             assert_equal_answers(expected, found, history)
-            assert_near(found, history)
+            assert_nearest_neighbours(found, history)
             for collection in (expected, found):
-                go_on(collection, history)
-        with plain_collection(theirs) as expected, plain_collection(ours) as found:
+                write_with_chromadb(collection, history)
+        with plain_collection(api) as expected, plain_collection(bulk) as found:
             assert_equal_records(expected, found, history.space)
-            held = found.get(include=["embeddings"])
-            stored = dict(zip(held["ids"], held["embeddings"], strict=True))
+            records = found.get(include=["embeddings"])
+            stored = dict(zip(records["ids"], records["embeddings"], strict=True))
             assert_nearest(found, stored, history.vector(11).tolist(), history.space)
 
 
 def load(directory: Path, history: History, loader: Loader) -> None:
-    """Fold the whole history. What the bulk loader does is verified and settled as fold/fold.py does it."""
+    """Fold the whole history. Verify and finalize the bulk loader's work as fold/fold.py does."""
     spec, ledger = CollectionSpec(NAME, history.dimension, history.space), None
     for at in range(len(history.folds)):
         plan = planned(ledger, history.run(at))
@@ -98,15 +98,15 @@ def load(directory: Path, history: History, loader: Loader) -> None:
         ledger = plan.ledger
 
 
-def assert_near(collection: Any, history: History) -> None:
-    """Ask for the neighbours of some vectors that are stored and of one that is not."""
+def assert_nearest_neighbours(collection: Any, history: History) -> None:
+    """Query the neighbours of vectors that are stored, and of one that is not."""
     vectors = {row_id: history.vector(each.vector) for row_id, each in history.live().items()}
     for number in (1, 5, 10):
         assert_nearest(collection, vectors, history.vector(number).tolist(), history.space)
 
 
-def go_on(collection: Any, history: History) -> None:
-    """Do to a collection what an ordinary client may: replace, add, delete."""
+def write_with_chromadb(collection: Any, history: History) -> None:
+    """Replace, add and delete a record, as any ChromaDB client may do afterwards."""
     live = sorted(history.live())
     collection.upsert(
         ids=["new", *live[:1]],
@@ -134,14 +134,14 @@ TABLES = {
 }
 
 
-def assert_equal_tables(theirs: Path, ours: Path) -> None:
-    """Compare what stands in SQLite, row by row."""
+def assert_equal_tables(api: Path, bulk: Path) -> None:
+    """Compare SQLite's tables row by row."""
     with (
-        closing(sqlite3.connect(theirs / "chroma.sqlite3")) as expected,
-        closing(sqlite3.connect(ours / "chroma.sqlite3")) as found,
+        closing(sqlite3.connect(api / "chroma.sqlite3")) as expected,
+        closing(sqlite3.connect(bulk / "chroma.sqlite3")) as found,
     ):
-        for what, question in TABLES.items():
-            assert found.execute(question).fetchall() == expected.execute(question).fetchall(), what
+        for table, query in TABLES.items():
+            assert found.execute(query).fetchall() == expected.execute(query).fetchall(), table
         schemas = [
             orjson.loads(each.execute("SELECT schema_str FROM collections").fetchone()[0]) for each in (expected, found)
         ]

@@ -99,7 +99,7 @@ def test_what_is_written_as_text_is_compacted_and_found_by_text(image_stack: Sta
 
 def test_an_embedding_function_that_the_image_cannot_make_is_refused_by_name(image_stack: Stack) -> None:
     request = {"collection": "docs", "records": [{"id": "a", "document": "x"}], "embedding_function": "default"}
-    with pytest.raises(FunctionError, match=r"ConfigurationError.*'default' cannot be made here.*onnxruntime"):
+    with pytest.raises(FunctionError, match=r"ConfigurationError.*'default' cannot be loaded.*onnxruntime"):
         image_stack.invoke("producer", request)
 
 

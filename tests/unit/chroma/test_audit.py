@@ -1,4 +1,4 @@
-"""A published collection read back whole and held against its ledger: each test damages one thing."""
+"""The audit of a published collection against its ledger: each test damages one thing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fakes(tmp_path: Path) -> Fakes:
     return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
-def audited(
+def damage_and_audit(
     fakes: Fakes,
     tmp_path: Path,
     damage: Callable[[Collection], object] = lambda _collection: None,
@@ -36,7 +36,7 @@ def audited(
     space: Space = "l2",
     metadata: Mapping[str, Any] | None = None,
 ) -> Audit:
-    """Publish two records, `a` with a document and metadata, damage a copy, and read that back."""
+    """Publish two records, `a` with a document and metadata, damage a copy of the snapshot, and audit the copy."""
     delta = a_delta(
         upserts={"a": [0.3, 0.7], "b": [3, 4]},
         deletes={"c"},
@@ -53,8 +53,8 @@ def audited(
     return audit(tmp_path / "copy/docs", "docs", ledger, dimension=2, space=space)
 
 
-def test_what_was_published_reads_back_and_is_proven(fakes: Fakes, tmp_path: Path) -> None:
-    assert audited(fakes, tmp_path) == Audit(records=2, unproven_vectors=0, unproven_texts=0, problems=())
+def test_a_published_collection_passes_the_audit(fakes: Fakes, tmp_path: Path) -> None:
+    assert damage_and_audit(fakes, tmp_path) == Audit(records=2, unproven_vectors=0, unproven_texts=0, problems=())
 
 
 @pytest.mark.parametrize(
@@ -62,48 +62,48 @@ def test_what_was_published_reads_back_and_is_proven(fakes: Fakes, tmp_path: Pat
     [
         (lambda c: c.delete(ids=["b"]), "id 'b' is missing"),
         (lambda c: c.delete(ids=["b"]), "counts 1 records, the ledger 2"),
-        (lambda c: c.add(ids=["c"], embeddings=[[1, 1]]), "id 'c' is there, but not in the ledger"),
-        (lambda c: c.update(ids=["b"], embeddings=[[3, 4.5]]), "id 'b' has another vector"),
-        (lambda c: c.update(ids=["a"], documents=["texT"], embeddings=[[0.3, 0.7]]), "id 'a' has another document"),
-        (lambda c: c.update(ids=["a"], metadatas=[{"k": 1.0}]), "id 'a' has another document or metadata"),
-        (lambda c: c.update(ids=["a"], metadatas=[{"x": 0.2}]), "id 'a' has another document or metadata"),
-        (lambda c: c.update(ids=["b"], metadatas=[{"extra": 1}]), "id 'b' has another document or metadata"),
+        (lambda c: c.add(ids=["c"], embeddings=[[1, 1]]), "id 'c' is in the collection but not in the ledger"),
+        (lambda c: c.update(ids=["b"], embeddings=[[3, 4.5]]), "id 'b' has a different vector"),
+        (lambda c: c.update(ids=["a"], documents=["texT"], embeddings=[[0.3, 0.7]]), "id 'a' has a different document"),
+        (lambda c: c.update(ids=["a"], metadatas=[{"k": 1.0}]), "id 'a' has a different document or metadata"),
+        (lambda c: c.update(ids=["a"], metadatas=[{"x": 0.2}]), "id 'a' has a different document or metadata"),
+        (lambda c: c.update(ids=["b"], metadatas=[{"extra": 1}]), "id 'b' has a different document or metadata"),
     ],
 )
 def test_a_difference_is_found_and_named(
     fakes: Fakes, tmp_path: Path, damage: Callable[[Collection], object], problem: str
 ) -> None:
-    assert any(problem in each for each in audited(fakes, tmp_path, damage).problems)
+    assert any(problem in each for each in damage_and_audit(fakes, tmp_path, damage).problems)
 
 
-def moved(value: float, steps: int) -> float:
+def increase(value: float, steps: int) -> float:
     for _ in range(steps):
         value = math.nextafter(value, math.inf)
     return value
 
 
 @pytest.mark.parametrize(("steps", "proven"), [(1, True), (2, True), (20, False)])
-def test_a_metadata_float_may_be_as_far_off_as_chromadb_reads_it(
+def test_a_metadata_float_may_differ_by_chromadbs_own_reading_error(
     fakes: Fakes, tmp_path: Path, steps: int, *, proven: bool
 ) -> None:
-    found = audited(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x": moved(TENTH, steps)}]))
+    found = damage_and_audit(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x": increase(TENTH, steps)}]))
 
     assert (found.problems == ()) is proven
     assert found.unproven_texts == 0
 
 
-def test_with_more_floats_than_can_be_tried_a_record_counts_as_unproven(fakes: Fakes, tmp_path: Path) -> None:
+def test_a_record_with_too_many_floats_to_try_counts_as_unproven(fakes: Fakes, tmp_path: Path) -> None:
     many = {f"x{number}": TENTH * number for number in range(1, 9)}
 
-    found = audited(
-        fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x3": moved(many["x3"], 1)}]), metadata=many
+    found = damage_and_audit(
+        fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"x3": increase(many["x3"], 1)}]), metadata=many
     )
 
     assert (found.unproven_texts, found.problems) == (1, ())
 
 
-def test_a_cosine_vector_is_not_proven_but_its_texts_are(fakes: Fakes, tmp_path: Path) -> None:
-    found = audited(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"k": 2}]), space="cosine")
+def test_the_texts_of_a_cosine_record_are_proven_though_its_vector_is_not(fakes: Fakes, tmp_path: Path) -> None:
+    found = damage_and_audit(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"k": 2}]), space="cosine")
 
     assert found.unproven_vectors <= 2
-    assert found.problems == ("docs: id 'a' has another document or metadata than was merged",)
+    assert found.problems == ("docs: id 'a' has a different document or metadata than was merged",)

@@ -24,18 +24,18 @@ LOG_AFTER_EMBEDDING = """
 import logging
 from chromadb_compaction.chroma.embedding import embed
 embed(["a text"], "wordllama")
-logging.getLogger("anybody").info("a line that nobody asked for")
+logging.getLogger("another package").info("an unwanted line")
 """
 
 
-def test_embedding_does_not_turn_on_everybodys_log_lines() -> None:
-    """In a process of its own, since a package does so once, when it is imported."""
+def test_embedding_does_not_turn_on_the_log_lines_of_other_packages() -> None:
+    """Use a new process, because wordllama configures logging once, when it is imported."""
     ended = subprocess.run([sys.executable, "-c", LOG_AFTER_EMBEDDING], capture_output=True, text=True, check=True)
 
-    assert "nobody asked for" not in ended.stderr
+    assert "an unwanted line" not in ended.stderr
 
 
-def test_texts_of_like_meaning_are_near_each_other() -> None:
+def test_texts_of_similar_meaning_are_near_each_other() -> None:
     shell, command, date = embed(["run a shell command", "start a program", "the day of the week"], "wordllama")
 
     assert shell @ command > shell @ date
@@ -45,24 +45,26 @@ def test_an_empty_text_embeds_to_zeros_not_to_nan() -> None:
     assert not embed([""], "wordllama").any()
 
 
-def test_no_texts_embed_to_nothing() -> None:
+def test_an_empty_list_of_texts_gives_no_vectors() -> None:
     assert len(embed([], "wordllama")) == 0
 
 
-def test_an_unknown_function_names_the_known_ones() -> None:
-    with pytest.raises(InvalidRequestError, match=r"'nope' is unknown; known are .*openai.*wordllama"):
+def test_the_error_about_an_unknown_function_names_the_known_ones() -> None:
+    with pytest.raises(InvalidRequestError, match=r"'nope' is unknown; choose one of these: .*openai.*wordllama"):
         embed(["x"], "nope")
 
 
-def test_a_function_that_misses_its_package_only_when_it_is_called_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_imported_only_at_the_first_call_is_reported_as_missing_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
-    with pytest.raises(ConfigurationError, match=r"'default' cannot be made here: .*onnxruntime"):
+    with pytest.raises(ConfigurationError, match=r"'default' cannot be loaded: .*onnxruntime"):
         embed(["x"], "default")
 
 
-def test_a_function_whose_package_or_key_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_or_api_key_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHROMA_OPENAI_API_KEY", raising=False)
 
-    with pytest.raises(ConfigurationError, match="'openai' cannot be made here: "):
+    with pytest.raises(ConfigurationError, match="'openai' cannot be loaded: "):
         embed(["x"], "openai")

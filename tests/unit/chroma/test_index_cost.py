@@ -1,4 +1,4 @@
-"""When an index is built anew, decided on counts alone."""
+"""The rule that decides, from counts alone, whether an index is rebuilt."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from chromadb_compaction.chroma.index_cost import IndexChange
     ("change", "rebuilds"),
     [
         pytest.param(IndexChange(entries=0, live=0, deleted=0, replaced=0, added=1000), False, id="a new collection"),
-        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=0, added=1000), False, id="inserts alone"),
-        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=0, added=0), False, id="documents alone"),
+        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=0, added=1000), False, id="only inserts"),
+        pytest.param(IndexChange(1000, 1000, deleted=0, replaced=0, added=0), False, id="only documents"),
         pytest.param(IndexChange(1000, 1000, deleted=0, replaced=10, added=10), False, id="a few replacements"),
         pytest.param(IndexChange(1000, 1000, deleted=0, replaced=500, added=500), True, id="half replaced"),
         pytest.param(IndexChange(1000, 1000, deleted=10, replaced=0, added=0), False, id="a few deletes"),
@@ -25,7 +25,7 @@ from chromadb_compaction.chroma.index_cost import IndexChange
         pytest.param(IndexChange(1200, 1000, deleted=0, replaced=0, added=0), False, id="dead, but nothing to do"),
     ],
 )
-def test_an_index_is_built_anew_when_that_is_cheaper_or_when_too_much_of_it_is_dead(
+def test_an_index_is_rebuilt_when_that_is_cheaper_or_when_too_many_entries_are_dead(
     change: IndexChange, *, rebuilds: bool
 ) -> None:
     assert change.rebuilds is rebuilds
@@ -34,7 +34,7 @@ def test_an_index_is_built_anew_when_that_is_cheaper_or_when_too_much_of_it_is_d
 def test_the_choice_and_its_reasons_read_as_one_line() -> None:
     assert str(IndexChange(entries=105, live=100, deleted=1, replaced=2, added=3)) == (
         "index changed in place: 100 live of 105 entries, 1 deleted, 2 replaced, 3 added;"
-        " in place costs 11 insertions and leaves 6 dead, anew costs 107"
+        " in place costs 11 insertions and leaves 6 dead, a rebuild costs 107"
     )
 
 
@@ -49,7 +49,7 @@ def test_the_choice_and_its_reasons_read_as_one_line() -> None:
         pytest.param(IndexChange(2, 2, deleted=1, replaced=0, added=0), False, id="none is replaced"),
     ],
 )
-def test_hnswlib_forgets_the_new_vector_of_an_entry_with_no_live_one_beside_it(
+def test_replacing_the_only_live_vector_rebuilds_the_index_because_hnswlib_would_forget_it(
     change: IndexChange, *, isolates: bool
 ) -> None:
     assert change.isolates is isolates

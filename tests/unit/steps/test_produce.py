@@ -106,7 +106,10 @@ def test_records_with_embeddings_name_no_embedding_function(services: Services) 
         ({"records": [{"id": "a", "embedding": ["1"]}]}, "ProduceEvent: one.records.0.embedding.0"),
         ({"records": [{"id": "a", "embeding": [1]}]}, "ProduceEvent: one.records.0.embeding"),
         ({"records": [{"id": "a", "embedding": [1], "metadata": {"a": {"b": 1}}}]}, "metadata key 'a' holds an object"),
-        ({"records": [{"id": "a", "document": "x"}], "embedding_function": "nope"}, "'nope' is unknown; known are"),
+        (
+            {"records": [{"id": "a", "document": "x"}], "embedding_function": "nope"},
+            "'nope' is unknown; choose one",
+        ),
         ({"collection": "!", "deletes": ["a"]}, "breaks the rule"),
         (
             {"records": [{"id": "a", "embedding": [1]}], "dimension": 2},
