@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from botocore.exceptions import (
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 Verdict = Literal["ok", "warn", "fail"]
 
-CHROMADB_VERSION = "1.5.9"
-"""The version whose directories the functions write."""
 
 DEPLOY = "deploy it, or set the variable right: pulumi up; pulumi stack output --shell"
 GRANT = "grant it to the identity above, or use one that has it"
@@ -75,11 +74,22 @@ def check_versions() -> Iterator[Finding]:
             why = "not installed; only opening snapshots on this machine needs it"
             yield Finding(package, "ok" if package == "chromadb" else "warn", why)
             continue
-        if package == "chromadb" and installed != CHROMADB_VERSION:
-            mend = f"pip install chromadb=={CHROMADB_VERSION}"
-            yield Finding(package, "warn", f"{installed}; the functions write with {CHROMADB_VERSION}", mend)
+        pinned = _pinned_chromadb()
+        if package == "chromadb" and pinned not in {None, installed}:
+            mend = f"pip install chromadb=={pinned}"
+            yield Finding(package, "warn", f"{installed}; the functions write with {pinned}", mend)
         else:
             yield Finding(package, "ok", installed)
+
+
+def _pinned_chromadb() -> str | None:
+    """Return the version of ChromaDB that this package's `chroma` extra pins: the functions write with it."""
+    try:
+        requirements = requires("chromadb-compaction") or []
+    except PackageNotFoundError:
+        return None
+    pins = (re.match(r"chromadb==([\w.]+)", requirement) for requirement in requirements)
+    return next((pin[1] for pin in pins if pin), None)
 
 
 def check_settings(environment: Mapping[str, str]) -> Iterator[Finding]:

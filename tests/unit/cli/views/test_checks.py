@@ -8,6 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from chromadb_compaction.cli.views import checks
 from chromadb_compaction.cli.views.checks import (
     CheckClients,
     check_identity,
@@ -58,6 +59,14 @@ def test_the_versions_are_those_installed() -> None:
 
     assert findings["boto3"].found == boto3.__version__
     assert findings["chromadb"].verdict == "ok"
+
+
+def test_a_chromadb_other_than_the_pinned_one_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "requires", lambda _package: ["boto3>=1", 'chromadb==99.0.1; extra == "chroma"'])
+
+    [finding] = [finding for finding in check_versions() if finding.about == "chromadb"]
+
+    assert (finding.verdict, finding.mend) == ("warn", "pip install chromadb==99.0.1")
 
 
 def test_an_endpoint_that_does_not_answer_is_told_from_bad_credentials() -> None:
