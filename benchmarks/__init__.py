@@ -1,1 +1,1 @@
-"""What `scripts/benchmark` measures: one job on the local stack, and two references of its own beside it."""
+"""The benchmark: `scripts/benchmark` measures folds, and one job on the local stack, beside two reference loaders."""

@@ -1,4 +1,4 @@
-"""The benchmark's command line: `scripts/benchmark` runs it."""
+"""The benchmark's command line, which `scripts/benchmark` runs."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def benchmark(
     rows: Annotated[int, typer.Option(min=2, help="Records in each delta.")] = 500,
     dimension: Annotated[int, typer.Option(min=1, help="Dimensions of each embedding.")] = 384,
     backlog: Annotated[
-        int, typer.Option(min=0, help="Deltas pending when memory is measured; 0 leaves it out.")
+        int, typer.Option(min=0, help="Pending deltas in the backlog measurement; 0 skips it.")
     ] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Also vary deltas, base and updates; write docs/performance.md.")
+        bool, typer.Option("--report", help="Also vary deltas, base and updates, and write docs/performance.md.")
     ] = False,
 ) -> None:
-    """Measure folds alone, and one job on a local stack of its own, beside references.
+    """Measure folds without AWS, and one job on a new local stack, and compare both with references.
 
     naive: each delta is a ChromaDB directory in a tar.gz. bulk: one client, the largest batches, one flush. api: our
-    fold through ChromaDB's API.
+    fold with ChromaDB's API.
 
     Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
     """
@@ -78,38 +78,38 @@ def benchmark(
             console.print(f"writing and draining a backlog of {backlog:,} deltas ...")
             measured += backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog)
         sweeps = list(_sweeps(home)) if report else []
-    found = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+    result = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
     if report:
-        performance.write(found, sweeps)
+        performance.write(result, sweeps)
     if as_json:
-        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
     else:
-        # Rich takes a pipe to be 80 columns wide, which the table is not.
-        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(found))
+        # Rich assumes that a pipe is 80 columns wide, which is too narrow for the table.
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(result))
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:
-    """Measure the two rounds, beside what the references took for them."""
+    """Measure the two rounds, and compare them with the references."""
     console.print("compacting on the local stack ...")
     services = job.deployed(home, "job")
     job.warm_up(services)
     with watched_workers("-job") as peaks:
         rounds = list(job.run_rounds(services, load, (first_round(load), second_round(load))))
     compared = zip(ROUNDS, rounds, naive["rounds"], bulk["rounds"], strict=True)
-    lines = [row for name, *measured in compared for row in round_rows(name, *measured)]
+    round_lines = [row for name, *measured in compared for row in round_rows(name, *measured)]
     references = {f"({kind})": measured["peak_mebibytes"] for kind, measured in (("naive", naive), ("bulk", bulk))}
-    return [*lines, *memory_rows("peak memory", peaks | references)]
+    return [*round_lines, *memory_rows("peak memory", peaks | references)]
 
 
 def _reference(kind: str, load: Load) -> dict[str, Any]:
-    """Run a reference in a process of its own."""
+    """Run a reference in a new process."""
     console.print(f"reference: {kind} ...")
-    with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
-        return run_child("benchmarks.references", kind, place, json.dumps(load))
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as directory:
+        return run_child("benchmarks.references", kind, directory, json.dumps(load))
 
 
 def _median_of(references: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a reference that was run several times: the median of each number."""
+    """Return the median of each number of a reference that ran several times."""
     rounds = zip(*(each["rounds"] for each in references), strict=True)
     return {
         "rounds": [{phase: median(each[phase] for each in same) for phase in same[0]} for same in rounds],
@@ -118,7 +118,7 @@ def _median_of(references: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _idle(home: StackHome) -> Row:
-    """Count what an execution with nothing to do asks of AWS."""
+    """Count the AWS calls of an execution that has nothing to do."""
     console.print("counting the calls of an idle execution ...")
     with counting_relay(os.environ["AWS_ENDPOINT_URL"]) as counter:
         calls = job.idle_calls(job.deployed(home, "idle", relay=counter), counter, first_round(Load(1, 2, 2)))

@@ -1,4 +1,4 @@
-"""A backlog of very many deltas of one row each: how long it takes to drain, and how much memory meanwhile."""
+"""Measure the time and the memory to drain a backlog of very many deltas of one row each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import job
 from benchmarks.memory import processor_seconds, watched_workers
+from benchmarks.merge_and_transfer import MERGE_MEBIBYTES, plan_merges
 from benchmarks.report import Reference, Row, memory_rows
-from benchmarks.stages import MERGE_MEBIBYTES, planned
 from benchmarks.workload import Load, Records, first_round
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import MergeBatchRequest
@@ -18,17 +18,17 @@ from chromadb_compaction.settings import MERGES_AT_ONCE
 from chromadb_compaction.steps.merge_batch import merge_batch
 
 LIMIT = 1.5
-"""Of the time of one bulk upsert of as many rows."""
+"""The most time, as a ratio to one bulk upsert of as many rows."""
 MEBIBYTES = 600
-"""Of any function but MergeBatch, which has a limit of its own."""
+"""The most memory of any function except MergeBatch, which has its own limit."""
 WRITERS = 8
 
 
 def backlog_rows(home: StackHome, load: Load, bulk_seconds: float, count: int) -> Iterator[Row]:
-    """Measure so many deltas of one row, beside one bulk upsert of as many rows, if that was measured.
+    """Measure `count` deltas of one row, and compare with a bulk upsert of as many rows if one was measured.
 
-    The functions of one execution share this machine's cores with each other and with the emulated S3. So a batch is
-    also measured that has them for itself; "if each were alone" is computed from it, and from the fold.
+    The functions of one execution share this machine's cores with each other and with the emulated S3. So a batch
+    that has the cores for itself is also measured. "if each were alone" is computed from its time and the fold's.
     """
     services = job.deployed(home, "backlog")
     job.warm_up(services, merges=MERGES_AT_ONCE)
@@ -49,10 +49,10 @@ def backlog_rows(home: StackHome, load: Load, bulk_seconds: float, count: int) -
 
 
 def _drain(services: Services, deltas: Iterable[Records]) -> dict[str, float]:
-    """Let each row wait as a delta of its own, drain them all in one execution, and return its phases' seconds.
+    """Write each row as a delta, drain them all in one execution, and return the seconds of its phases.
 
-    "GETs alone" is what it takes to read them all from here, and so what the emulated S3 takes at least; "processor" is
-    the functions' own, without that of the emulated services, which have no other cores than theirs here.
+    "GETs alone" is the time to read all of them from this process: the least that the emulated S3 needs. "processor"
+    is the CPU time of the functions only, without that of the emulated services on the same cores.
     """
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(lambda records: job.produce(services, _single_rows(records)), deltas))
@@ -68,13 +68,13 @@ def _drain(services: Services, deltas: Iterable[Records]) -> dict[str, float]:
     left = next(iter(services.objects.list(services.settings.delta_prefix)), None)
     if left is not None:
         raise RuntimeError(f"the backlog did not drain: {left.key} is still pending")
-    shown = ("merge batch", "fold", "merge and fold", "execution")
-    return {"GETs alone": alone, "merge batch, processor": processor, **{phase: phases[phase] for phase in shown}}
+    reported = ("merge batch", "fold", "merge and fold", "execution")
+    return {"GETs alone": alone, "merge batch, processor": processor, **{phase: phases[phase] for phase in reported}}
 
 
 def _alone(services: Services, load: Load) -> float:
-    """Return the seconds of merging one batch with no other work on this machine, once everything is warm."""
-    [request] = [MergeBatchRequest.model_validate_json(each) for each in planned(services, load)]
+    """Return the seconds to merge one batch a second time, with no other work on this machine."""
+    [request] = [MergeBatchRequest.model_validate_json(each) for each in plan_merges(services, load)]
     merge_batch(request, services)
     started = time.perf_counter()
     merge_batch(request, services)

@@ -1,4 +1,4 @@
-"""Counting the AWS calls that deployed functions make: they go through a relay in front of the local stack."""
+"""Count the AWS calls of deployed functions with a relay between them and the local stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "server", "
 
 
 class CallCounter:
-    """How many calls have passed, by service and operation."""
+    """The calls that passed the relay, and the relay's endpoint."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -23,7 +23,7 @@ class CallCounter:
 
 @contextmanager
 def counting_relay(target: str) -> Iterator[CallCounter]:
-    """Serve on a free port and pass every request on to `target`, a URL, unchanged."""
+    """Serve on a free port, and forward every request unchanged to the URL `target`."""
 
     class Handler(_Relay):
         upstream = urlsplit(target).netloc
@@ -45,34 +45,34 @@ class _Relay(BaseHTTPRequestHandler):
     upstream: ClassVar[str]
     counter: ClassVar[CallCounter]
 
-    def _pass_on(self) -> None:
+    def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.counter.calls.append(_operation(self))
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
             connection.request(self.command, self.path, body or None, dict(self.headers.items()))
             response = connection.getresponse()
-            answer = response.read()
+            content = response.read()
         finally:
             connection.close()
         self.send_response(response.status)
         for name, value in response.getheaders():
             if name.lower() not in _OWN_HEADERS:
                 self.send_header(name, value)
-        # What a HEAD tells is the length of a body that it does not carry.
-        size = response.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(answer))
+        # The response to a HEAD states the length of a body that it does not carry.
+        size = response.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", size)
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(content)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on  # noqa: N815 - http.server finds methods by these names
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward  # noqa: N815 - http.server finds methods by these names
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 def _operation(request: BaseHTTPRequestHandler) -> str:
     target = request.headers.get("X-Amz-Target")
-    # The path's first part is the bucket.
+    # The first part of the path is the bucket.
     path = request.path.partition("?")[0].removeprefix("/").partition("/")[2]
     return target.rpartition(".")[2] if target else f"{request.command} {path or 'bucket'}"

@@ -1,4 +1,4 @@
-"""Measuring in a process of its own, which nothing that ran before has warmed or burdened."""
+"""Measure in a new process, so that earlier measurements have no effect on its caches and memory."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from types import MappingProxyType
 from typing import Any
 
 CHECKOUT = Path(__file__).parent.parent
-AS_IT_IS: Mapping[str, str] = MappingProxyType({})
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
-def run_child(module: str, *arguments: str, environment: Mapping[str, str] = AS_IT_IS) -> dict[str, Any]:
+def run_child(module: str, *arguments: str, environment: Mapping[str, str] = NO_VARIABLES) -> dict[str, Any]:
     """Run `python -m module` and return the JSON object that it prints. Raises CalledProcessError if it fails.
 
-    `environment` is added to this process's own.
+    `environment` is added to this process's variables.
     """
-    ended = subprocess.run(  # noqa: S603 - this interpreter and a module of this package, without a shell
+    completed = subprocess.run(  # noqa: S603 - this interpreter and a module of this package, without a shell
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         check=True,
         cwd=CHECKOUT,
         env={**os.environ, **environment},
     )
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
+    printed: dict[str, Any] = json.loads(completed.stdout)
+    return printed

@@ -1,7 +1,7 @@
-"""One fold, measured in a process of its own: `python -m benchmarks.folds`. No AWS: runs and bases are files.
+"""Measure one fold in a new process: `python -m benchmarks.folds`. Runs and bases are local files, without AWS.
 
-A run is made as MergeBatch makes it, from Parquet deltas. The process that folds reads the run, the ledger and a
-scratch copy of the base, as UploadSnapshot does after its downloads.
+A run is made from Parquet deltas, as MergeBatch does. The new process reads the run, the ledger and a scratch copy of
+the base, as UploadSnapshot does after its downloads.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import RunWriter, run_dimension
 from infra.environment import ALLOCATORS
 
-LoaderName = Literal["default", "api", "in place", "anew"]
-"""Which loader folds: the one that is chosen, ChromaDB's API, or the bulk loader without a choice for the index."""
+LoaderName = Literal["default", "api", "in place", "rebuild"]
+"""The loader: choose_loader's choice, ChromaDB's API, or the bulk loader with a fixed treatment of the index."""
 EPOCH_MILLISECONDS = 1_700_000_000_000
 _VERSION_7 = 0x7 << 76 | 0x2 << 62
 _NO_LIMIT = 2**40
 
 
-class Fold(NamedTuple):
-    """What one fold took: wall and CPU seconds, peak MiB of the process, and the bytes of the directory it left."""
+class MeasuredFold(NamedTuple):
+    """One fold's wall and CPU seconds, the peak MiB of its process, and the bytes of the folded directory."""
 
     loader: str | None
     seconds: float
@@ -48,12 +48,12 @@ class Fold(NamedTuple):
 
     @property
     def unverified(self) -> float:
-        """Seconds without reading everything back, which no reference does."""
+        """The seconds without verification, which no reference does."""
         return self.seconds - self.phases.get("verify", 0)
 
 
 def write_run(path: Path, deltas: Iterable[Records], *, first: int = 0) -> Path:
-    """Write the run that MergeBatch makes of the deltas; `first` numbers them, the later the newer."""
+    """Write the run that MergeBatch makes of the deltas. They are numbered from `first`; a greater number is newer."""
     run = newest(_rows(number, records) for number, records in enumerate(deltas, first))
     with RunWriter(path, run_dimension(run)) as writer:
         writer.write(run)
@@ -68,35 +68,35 @@ def _rows(number: int, records: Records) -> pa.Table:
 
 
 def measure(
-    place: Path, run: Path, dimension: int, *, base: Path | None = None, loader: LoaderName = "default"
-) -> Fold:
-    """Fold a run into a copy of the collection at `base` (None: into nothing), which then stands at `place`."""
-    shutil.rmtree(place, ignore_errors=True)
+    target: Path, run: Path, dimension: int, *, base: Path | None = None, loader: LoaderName = "default"
+) -> MeasuredFold:
+    """Fold a run into a copy of the collection at `base`, or into an empty one, and leave the result at `target`."""
+    shutil.rmtree(target, ignore_errors=True)
     if base is not None:
-        shutil.copytree(base, place)
-    place.mkdir(exist_ok=True)
-    arguments = str(place), str(run), str(dimension), loader
-    return Fold(**run_child("benchmarks.folds", *arguments, environment=ALLOCATORS))
+        shutil.copytree(base, target)
+    target.mkdir(exist_ok=True)
+    arguments = str(target), str(run), str(dimension), loader
+    return MeasuredFold(**run_child("benchmarks.folds", *arguments, environment=ALLOCATORS))
 
 
-def main(place: Path, run: Path, dimension: int, loader: LoaderName) -> Fold:
-    """Fold, and return what it took. The collection is `place`/chroma, its ledger beside it."""
-    ledger = place / "ledger.parquet"
+def main(target: Path, run: Path, dimension: int, loader: LoaderName) -> MeasuredFold:
+    """Fold and return the measurements. The collection is `target`/chroma, with the ledger beside it."""
+    ledger = target / "ledger.parquet"
     request = FoldRequest(
         collection=COLLECTION,
         dimension=dimension,
         space="l2",
-        directory=place / "chroma",
+        directory=target / "chroma",
         ledger=ledger if ledger.exists() else None,
         runs=[run],
-        next_ledger=place / "next.parquet",
+        next_ledger=target / "next.parquet",
     )
     started, cpu = time.perf_counter(), time.process_time()
     result = fold_collection(request, loader=_loader(loader))
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     request.next_ledger.replace(ledger)
-    held = sum(path.stat().st_size for path in request.directory.rglob("*") if path.is_file())
-    return Fold(result.loader, seconds, cpu, result.seconds, peak_mebibytes(), held)
+    size = sum(path.stat().st_size for path in request.directory.rglob("*") if path.is_file())
+    return MeasuredFold(result.loader, seconds, cpu, result.seconds, peak_mebibytes(), size)
 
 
 def _loader(name: LoaderName) -> Loader | None:
@@ -104,18 +104,18 @@ def _loader(name: LoaderName) -> Loader | None:
         "default": None,
         "api": ApiLoader(),
         "in place": BulkLoader(rebuilds=lambda change: change.isolates),
-        "anew": BulkLoader(rebuilds=lambda _: True),
+        "rebuild": BulkLoader(rebuilds=lambda _: True),
     }
     return loaders[name]
 
 
 def _argument(name: str) -> LoaderName:
     if name not in get_args(LoaderName):
-        raise SystemExit(f"there is no loader {name!r}; there are {', '.join(get_args(LoaderName))}")
+        raise SystemExit(f"unknown loader {name!r}; choose one of these: {', '.join(get_args(LoaderName))}")
     return cast("LoaderName", name)
 
 
 if __name__ == "__main__":
-    _place, _run, _dimension, _name = sys.argv[1:]
-    measured: dict[str, Any] = main(Path(_place), Path(_run), int(_dimension), _argument(_name))._asdict()
+    _target, _run, _dimension, _name = sys.argv[1:]
+    measured: dict[str, Any] = main(Path(_target), Path(_run), int(_dimension), _argument(_name))._asdict()
     sys.stdout.write(json.dumps(measured))

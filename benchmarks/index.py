@@ -1,4 +1,4 @@
-"""The constants of the rule that chooses between changing an index in place and building it anew, measured."""
+"""Measure the constants of the rule that decides to change an index in place or to rebuild it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.workload import Load, Records, first_round, vectors_like_those_o
 from chromadb_compaction.chroma import index_cost
 
 MOVED_SHARE = 5
-"""One in so many vectors is replaced."""
+"""One of this many vectors is replaced."""
 
 
 def cost_rows(load: Load) -> list[Row]:
-    """Return what replacing and keeping a vector cost, in insertions, beside what the rule holds them to cost."""
+    """Return the measured costs of replacing and of keeping a vector, in insertions, beside the rule's constants."""
     parts = list(first_round(load))
     count = load.records // MOVED_SHARE
     moved = Records(
@@ -28,17 +28,17 @@ def cost_rows(load: Load) -> list[Row]:
     )
     one = Records(["one more"], moved.embeddings[:1], ["one more"], [{"moved": False}])
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
-        place = Path(name)
-        base = place / "base"
-        insert = measure(base, write_run(place / "run", parts), load.dimension).phases["load"] / load.records
-        few, many = (write_run(place / f"run-{len(each.ids)}", [each], first=load.deltas) for each in (one, moved))
+        directory = Path(name)
+        base = directory / "base"
+        insert = measure(base, write_run(directory / "run", parts), load.dimension).phases["load"] / load.records
+        few, many = (write_run(directory / f"run-{len(each.ids)}", [each], first=load.deltas) for each in (one, moved))
 
         def load_seconds(run: Path, loader: LoaderName) -> float:
-            return measure(place / "changed", run, load.dimension, base=base, loader=loader).phases["load"]
+            return measure(directory / "changed", run, load.dimension, base=base, loader=loader).phases["load"]
 
         fixed = load_seconds(few, "in place")
         replaced = (load_seconds(many, "in place") - fixed) / count
-        kept = (load_seconds(few, "anew") - fixed) / load.records
+        kept = (load_seconds(few, "rebuild") - fixed) / load.records
     return [
         _row("a vector replaced", replaced / insert, index_cost.UPDATE_COST),
         _row("a vector kept", kept / insert, index_cost.KEPT_COST),

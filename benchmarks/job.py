@@ -1,4 +1,4 @@
-"""The measured job: deltas produced, compacted by an execution on the local stack, and read by a fresh reader."""
+"""The measured job: produce deltas, compact them with an execution on the local stack, and read the snapshot."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 SERVICES = ("S3", "SQS", "DYNAMODB")
 PUBLISH_PHASES = ("upload", "publish")
-# An execution that starts by itself would be measured too.
+# A scheduled execution would disturb the measurement.
 CONFIG = {"compactionSchedule": "rate(1 day)"}
 WARM_SECONDS = 600
-"""Functions stay warm for so long, as on Lambda: longer than a backlog takes to be written."""
+"""Functions stay warm for this long, as on Lambda: longer than the time to write a backlog."""
 
 
 @contextmanager
 def local_server() -> Iterator[StackHome]:
-    """Run a local stack of our own, with this process's AWS clients pointed at it."""
+    """Run a new local stack, and make this process's AWS clients use it."""
     os.environ["LAMBDA_WARM_TTL_SECONDS"] = str(WARM_SECONDS)
-    with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
-        home = StackHome(Path(place))
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as directory:
+        home = StackHome(Path(directory))
         stack = bring_up(home, Deployment("job", CONFIG), end_with_parent=True)
         os.environ.update({name: text for name, text in stack.environment().items() if name.startswith("AWS_")})
         try:
@@ -50,17 +50,17 @@ def local_server() -> Iterator[StackHome]:
 
 
 def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) -> Services:
-    """Deploy one more stack and connect to it; its functions send their calls through `relay`, if there is one."""
-    # The server sets AWS_ENDPOINT_URL itself; a service's own variable has precedence over it.
+    """Deploy another stack and connect to it. If there is a `relay`, its functions send their calls through it."""
+    # The server sets AWS_ENDPOINT_URL itself, and the variable of one service has precedence over it.
     variables = {f"AWS_ENDPOINT_URL_{service}": relay.endpoint for service in SERVICES} if relay else {}
     stack = deploy_stack(home, Deployment(name, CONFIG, variables), AwsClients(os.environ["AWS_ENDPOINT_URL"]))
     return clients.connect(stack.settings())
 
 
 def warm_up(services: Services, *, merges: int = 1) -> None:
-    """Compact one record in each of as many other collections as there are merges at once.
+    """Compact one record in each of `merges` other collections, so that every function has started.
 
-    A function that starts imports its libraries first, for a second or two; no reference counts its imports either.
+    A function takes a second or two to import its libraries when it starts. The references do not count imports.
     """
     with DeltaWriter(services.settings, objects=services.objects, queue=services.queue) as writer:
         for number in range(merges):
@@ -69,7 +69,7 @@ def warm_up(services: Services, *, merges: int = 1) -> None:
 
 
 def produce(services: Services, deltas: Iterable[Records]) -> float:
-    """Write each of `deltas` as a delta of its own and return the seconds."""
+    """Write one delta for each of `deltas` and return the seconds."""
     prepared = list(deltas)
     started = time.perf_counter()
     with DeltaWriter(services.settings, objects=services.objects, queue=services.queue) as writer:
@@ -89,7 +89,7 @@ def compact(services: Services) -> Timeline:
 
 
 def phases(timeline: Timeline) -> dict[str, float]:
-    """Return the seconds of merging, folding and publishing, as the tasks state them, and of the whole execution."""
+    """Return the seconds of merging, folding and publishing from the tasks' outputs, and of the whole execution."""
     ended = max(visit.left for visit in timeline.visits if visit.left)
     uploads = [PublishedSnapshot.model_validate(each["snapshot"]) for each in timeline.outputs["UploadSnapshot"]]
     merge = sum(visit.seconds(ended) for visit in timeline.visits if visit.name == "MergeBatches")
@@ -104,14 +104,14 @@ def phases(timeline: Timeline) -> dict[str, float]:
 
 
 def read(services: Services, load: Load) -> float:
-    """Do what a reader without any copy does until its first answer, and return the seconds."""
+    """Download the snapshot and query it, as a reader without a copy does, and return the seconds."""
     started = time.perf_counter()
-    standing = read_pointer(services)
-    if standing is None:
+    current = read_pointer(services)
+    if current is None:
         raise RuntimeError("nothing was published")
-    manifest = read_manifest(services, standing.pointer)
-    with TemporaryDirectory() as place:
-        directory = Path(place, COLLECTION)
+    manifest = read_manifest(services, current.pointer)
+    with TemporaryDirectory() as parent:
+        directory = Path(parent, COLLECTION)
         download(services, manifest, [Wanted(COLLECTION, manifest.collections[COLLECTION].files, directory)])
         with open_collection(directory, COLLECTION) as collection:
             collection.query(query_embeddings=a_query(load), n_results=10)
@@ -126,11 +126,11 @@ def run_rounds(services: Services, load: Load, rounds: Iterable[Iterable[Records
 
 
 def idle_calls(services: Services, counter: CallCounter, deltas: Iterable[Records]) -> list[str]:
-    """Return the AWS calls of an execution that finds nothing to do, after one that did."""
+    """Compact the deltas, and return the AWS calls of the next execution, which has nothing to do."""
     produce(services, deltas)
     compact(services)
     counter.calls.clear()
     compact(services)
     if not counter.calls:
-        raise RuntimeError("the functions' calls did not pass the relay, so they could not be counted")
+        raise RuntimeError("the functions' calls did not go through the relay, so they were not counted")
     return list(counter.calls)

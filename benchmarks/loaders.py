@@ -1,4 +1,4 @@
-"""Folds alone, without AWS: the loader that is chosen beside ChromaDB's API, in seconds, memory, bytes and recall."""
+"""Compare the chosen loader with ChromaDB's API in folds without AWS: seconds, memory, bytes and recall."""
 
 from __future__ import annotations
 
@@ -9,68 +9,76 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks import quality
-from benchmarks.folds import Fold, LoaderName, measure, write_run
-from benchmarks.memory import MEBIBYTE, allowed_mebibytes
+from benchmarks.folds import LoaderName, MeasuredFold, measure, write_run
+from benchmarks.memory import allowed_mebibytes
 from benchmarks.report import Reference, Row
 from benchmarks.workload import Load, first_round, second_round
+from chromadb_compaction.settings import MEBIBYTE
 
 FOLD_LIMIT = 0.40
-"""Of the time of one bulk upsert."""
+"""The most seconds of a fold into an empty collection, as a ratio to one bulk upsert."""
 UPDATE_LIMIT = 0.6
-"""Of the API loader's time."""
+"""The most seconds of a fold of half updates, as a ratio to the API loader."""
 IDENTICAL_LIMIT = 0.1
+"""The most seconds of a fold that changes nothing, as a ratio to one bulk upsert."""
 BYTES_LIMIT = 1.15
-"""Of the bytes of a directory made fresh from the same live records."""
+"""The most bytes of a directory, as a ratio to a new directory of the same live records."""
 LOST_RECALL = 0.01
+"""The most recall that may be lost beside the API loader."""
 REPETITIONS = 3
-"""How often each fold is measured, in turn with what it is held against; the median counts."""
+"""How often each fold and its reference are measured, in turn. The median counts."""
+
+_BOTH: tuple[LoaderName, LoaderName] = ("default", "api")
 
 
-class _Folds(NamedTuple):
-    """One repetition: each fold, by the loader that did it."""
+class _Repetition(NamedTuple):
+    """One repetition: each fold, by its loader, and the seconds of the bulk upsert."""
 
     bulk: float
-    empty: dict[LoaderName, Fold]
-    half: dict[LoaderName, Fold]
-    same: Fold
+    empty: dict[LoaderName, MeasuredFold]
+    half: dict[LoaderName, MeasuredFold]
+    same: MeasuredFold
 
 
 def fold_rows(load: Load, bulk: Callable[[], float]) -> list[Row]:
     """Measure folds of each kind. `bulk` upserts the first round in bulk, and returns the seconds."""
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
-        place = Path(name)
-        write_run(place / "first", first_round(load))
-        write_run(place / "second", second_round(load), first=load.deltas)
-        write_run(place / "again", first_round(load), first=2 * load.deltas)
-        repeated = [_fold_all(place, load.dimension, bulk()) for _ in range(REPETITIONS)]
-        fresh = measure(place / "fresh", _live(place, load), load.dimension, loader="api")
-    upserted = Reference(name="bulk", value=median(each.bulk for each in repeated))
-    empty = {loader: _median(each.empty[loader] for each in repeated) for loader in _BOTH}
-    half = {loader: _median(each.half[loader] for each in repeated) for loader in _BOTH}
-    same = _median(each.same for each in repeated)
+        directory = Path(name)
+        write_run(directory / "first", first_round(load))
+        write_run(directory / "second", second_round(load), first=load.deltas)
+        write_run(directory / "again", first_round(load), first=2 * load.deltas)
+        repetitions = [_repetition(directory, load.dimension, bulk()) for _ in range(REPETITIONS)]
+        fresh = measure(directory / "fresh", _live(directory, load), load.dimension, loader="api")
+    upserted = Reference(name="bulk", value=median(each.bulk for each in repetitions))
+    empty = {loader: _median(each.empty[loader] for each in repetitions) for loader in _BOTH}
+    half = {loader: _median(each.half[loader] for each in repetitions) for loader in _BOTH}
+    same = _median(each.same for each in repetitions)
     records = load.records, load.records + load.deltas * (load.rows - load.rows // 2)
     return [
         _seconds("fold into empty", empty["default"], [_limited(upserted, FOLD_LIMIT), _api(empty)]),
         _index("  its index", empty["default"], upserted),
-        *_room(empty, empty["api"], records[0] * load.dimension),
+        *_size(empty, empty["api"], records[0] * load.dimension),
         _seconds("fold of half updates", half["default"], [_api(half, limit=UPDATE_LIMIT)]),
         _index("  its index", half["default"], _api(half)),
-        *_room(half, fresh, records[1] * load.dimension),
+        *_size(half, fresh, records[1] * load.dimension),
         _seconds("fold of identical rows", same, [_limited(upserted, IDENTICAL_LIMIT)]),
     ]
 
 
-def _fold_all(place: Path, dimension: int, bulk: float) -> _Folds:
+def _repetition(directory: Path, dimension: int, bulk: float) -> _Repetition:
     empty, half = (
-        {each: measure(place / f"{kind}-{each}", place / run, dimension, base=base, loader=each) for each in _BOTH}
-        for kind, run, base in (("empty", "first", None), ("half", "second", place / "empty-api"))
+        {
+            each: measure(directory / f"{kind}-{each}", directory / run, dimension, base=base, loader=each)
+            for each in _BOTH
+        }
+        for kind, run, base in (("empty", "first", None), ("half", "second", directory / "empty-api"))
     )
-    same = measure(place / "same", place / "again", dimension, base=place / "empty-default")
-    return _Folds(bulk, empty, half, same)
+    same = measure(directory / "same", directory / "again", dimension, base=directory / "empty-default")
+    return _Repetition(bulk, empty, half, same)
 
 
-def _median(folds: Iterable[Fold]) -> Fold:
-    """Return the fold that took the median of the seconds, with the most memory that any of them took."""
+def _median(folds: Iterable[MeasuredFold]) -> MeasuredFold:
+    """Return the fold with the median seconds, with the greatest peak memory of all folds."""
     by_seconds = sorted(folds, key=lambda fold: fold.unverified)
     return by_seconds[len(by_seconds) // 2]._replace(peak_mebibytes=max(fold.peak_mebibytes for fold in by_seconds))
 
@@ -79,56 +87,53 @@ def _limited(reference: Reference, limit: float) -> Reference:
     return reference.model_copy(update={"limit": limit})
 
 
-_BOTH: tuple[LoaderName, LoaderName] = ("default", "api")
-
-
-def _api(folds: dict[LoaderName, Fold], *, limit: float | None = None) -> Reference:
+def _api(folds: dict[LoaderName, MeasuredFold], *, limit: float | None = None) -> Reference:
     return Reference(name="api", value=folds["api"].unverified, limit=limit)
 
 
-def _seconds(part: str, fold: Fold, references: list[Reference]) -> Row:
+def _seconds(part: str, fold: MeasuredFold, references: list[Reference]) -> Row:
     return Row(part=part, what="seconds, unverified", value=fold.unverified, unit="s", references=references)
 
 
-def _index(part: str, fold: Fold, reference: Reference) -> Row:
-    """Return what queueing the vectors and building the index take, while the records are written beside them."""
+def _index(part: str, fold: MeasuredFold, reference: Reference) -> Row:
+    """Return the seconds of queueing the vectors and building the index. Records are written at the same time."""
     return Row(part=part, what="seconds", value=fold.phases["load.index"], unit="s", references=[reference])
 
 
-def _room(folds: dict[LoaderName, Fold], fresh: Fold, values: int) -> list[Row]:
+def _size(folds: dict[LoaderName, MeasuredFold], fresh: MeasuredFold, values: int) -> list[Row]:
     allowed = allowed_mebibytes(values)
-    ours = folds["default"]
+    fold = folds["default"]
     peak = Reference(name="api", value=folds["api"].peak_mebibytes)
-    held = Reference(name="api", value=fresh.bytes / MEBIBYTE, limit=BYTES_LIMIT)
-    part = "  its room"
+    directory = Reference(name="api", value=fresh.bytes / MEBIBYTE, limit=BYTES_LIMIT)
+    part = "  its size"
     return [
-        Row(part=part, what="peak memory", value=ours.peak_mebibytes, unit="MiB", references=[peak], limit=allowed),
-        Row(part=part, what="directory", value=ours.bytes / MEBIBYTE, unit="MiB", references=[held]),
+        Row(part=part, what="peak memory", value=fold.peak_mebibytes, unit="MiB", references=[peak], limit=allowed),
+        Row(part=part, what="directory", value=fold.bytes / MEBIBYTE, unit="MiB", references=[directory]),
     ]
 
 
-def _live(place: Path, load: Load) -> Path:
-    """Write a run of the records that both rounds leave, each once."""
-    return write_run(place / "live", [*first_round(load), *second_round(load)])
+def _live(directory: Path, load: Load) -> Path:
+    """Write a run of the records that exist after both rounds."""
+    return write_run(directory / "live", [*first_round(load), *second_round(load)])
 
 
 def recall_rows() -> list[Row]:
-    """Measure what each loader's index misses, of new records and after half of them got new vectors."""
+    """Measure the share of neighbours that each loader's index misses: of new records, and after half were replaced."""
     old = quality.clustered()
     new = quality.updated(old)
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
-        place = Path(name)
-        first, second = write_run(place / "first", [old]), write_run(place / "second", [new], first=1)
+        directory = Path(name)
+        first, second = write_run(directory / "first", [old]), write_run(directory / "second", [new], first=1)
         rows = []
         for what, run, base, records in (
             ("new records", first, None, old),
-            ("half replaced", second, place / "default", quality.merged(old, new)),
+            ("half replaced", second, directory / "default", quality.merged(old, new)),
         ):
             lost: dict[LoaderName, float] = {}
             for loader in reversed(_BOTH):
-                directory = place / (loader if base is None else f"half-{loader}")
-                measure(directory, run, quality.DIMENSION, base=base, loader=loader)
-                lost[loader] = 100 * quality.missed(directory / "chroma", records)
+                folded = directory / (loader if base is None else f"half-{loader}")
+                measure(folded, run, quality.DIMENSION, base=base, loader=loader)
+                lost[loader] = 100 * quality.missed(folded / "chroma", records)
             rows.append(
                 Row(
                     part=f"missed of the {quality.NEIGHBOURS} nearest",

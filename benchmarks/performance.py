@@ -1,51 +1,52 @@
-"""docs/performance.md, written from what was measured and from nothing else."""
+"""Write docs/performance.md from the measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.loaders import REPETITIONS
 from benchmarks.plots import draw
-from benchmarks.report import REFERENCES, Report, cells
+from benchmarks.report import HEAD, Report, cells
 from benchmarks.sweeps import PHASES, Sweep
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SMALLEST_SLOPE = 0.0005
-"""Seconds per unit below which a phase counts as not growing: less than the noise of one run."""
+"""A phase with fewer seconds per unit counts as not growing: this is less than the noise of one run."""
 
 _HEAD = """# Performance
 
 Written by `scripts/benchmark --report` in one run on {cores} cores ({machine}, Python {python}). Seconds differ from
-machine to machine, and from minute to minute on a shared one; ratios are to references measured in the same run, so
-hold yours against those. Folds alone, and *bulk*, are medians of {repetitions}, measured in turn. Every measured job
-ran on the local stack, whose S3, DynamoDB and Step Functions share the machine's cores with the functions.
+machine to machine, and from minute to minute on a shared machine. Ratios are to references measured in the same run, so
+compare your ratios with these. The folds without AWS, and *bulk*, are medians of {repetitions} runs, measured in turn.
+Every job ran on the local stack, whose S3, DynamoDB and Step Functions share the machine's cores with the functions.
 
-- **naive**: each delta is a ChromaDB directory in a tar.gz, merged by reading it whole and upserting in 250s.
-- **bulk**: one ChromaDB client that upserts everything in the largest batches, with one flush; no S3, nothing verified.
-- **api**: our own fold, through ChromaDB's API.
-- **rule**: the constant by which an index is changed in place or built anew.
+- **naive**: each delta is a ChromaDB directory in a tar.gz, which is read whole and upserted 250 records at a time.
+- **bulk**: one ChromaDB client upserts everything in the largest batches, with one flush, without S3 or verification.
+- **api**: our own fold, with ChromaDB's API.
+- **rule**: the constant in the rule that decides to change an index in place or to rebuild it.
 
-## Beside the references
+## Compared with the references
 
-{deltas} deltas of {rows_per_delta} records of {dimension} dimensions a round, each with a document of 40 words and
-three metadata keys. What an index costs depends on how its vectors are spread: those here have length 1, and a variance
-that falls from axis to axis as 1, 1/2, 1/3, ...; *vectors* below holds them against those of real texts, made by
-wordllama of the docstrings of Python's standard library, and against vectors without any order, the worst case.
+A round is {deltas} deltas of {rows_per_delta} records with {dimension} dimensions. Each record has a document of 40
+words and three metadata keys. The cost of an index depends on how its vectors are spread. The vectors of this benchmark
+have length 1, and their variance falls from axis to axis as 1, 1/2, 1/3, .... The *vectors* rows compare them with
+embeddings of real texts (wordllama, on the docstrings of Python's standard library) and with vectors without order, the
+worst case.
 
-*pending* are deltas of one row each, merged by ten functions at once. On AWS these have processors of their own; here
-they share the cores with one another and with S3. So one line is computed, not measured: *if each were alone*, of what
-a batch takes that has the machine to itself, and of the fold.
+The *pending* rows measure deltas of one row each, merged by ten functions at once. On AWS each function has its own
+processor. Here the functions share the cores with each other and with S3. So *if each were alone* is computed, not
+measured: from the time of a batch that has the machine to itself, and from the time of the fold.
 
-What is not kept, and why its limit stays: [decision 12](decisions/0012-missed-limits-are-reported.md).
+[Decision 12](decisions/0012-missed-limits-are-reported.md) explains the limits that are not met, and why they stay.
 """
 _SWEEPS = """
-## What grows with what
+## How time grows
 
-Seconds of each phase of one compaction. The fold is *plan* to *finalize*: *records* is what goes into SQLite, *index*
-what ChromaDB takes to bring its index up to date. Records are written while the index is built; so *records* is only
-what that adds. *download* is both the copy of the base and its way into the scratch directory. Peaks are those of
-functions that have just built the base as well; the limit is that of one fold.
+Each table has the seconds of the phases of one compaction. The fold is *plan* to *finalize*. *index* is the time that
+ChromaDB needs to update its index. *records* is the time to write SQLite's rows, which runs at the same time, so only
+the time that it adds is counted. *download* includes the download of the base and the copy into the scratch directory.
+The peaks include the work of building the base in the same functions; the limit is that of one fold.
 """
 
 
@@ -61,10 +62,9 @@ def write(report: Report, sweeps: list[Sweep]) -> None:
 
 
 def _report(report: Report) -> str:
-    head = ["", "measured", "value", *REFERENCES, "ratio", "limit", "kept"]
-    kept = {True: "yes", False: "**no**", None: ""}
-    rows = [[row.part.strip(), row.what, *cells(row), kept[row.within_limits]] for row in report.rows]
-    return _table(head, rows)
+    met = {True: "yes", False: "**no**", None: ""}
+    rows = [[row.part.strip(), row.what, *cells(row), met[row.within_limits]] for row in report.rows]
+    return _table(HEAD, rows)
 
 
 def _sweep(sweep: Sweep) -> str:
@@ -84,11 +84,11 @@ def _sweep(sweep: Sweep) -> str:
 
 def _slopes(sweep: Sweep) -> str:
     slopes = {phase: slope for phase, slope in sweep.slopes().items() if slope >= SMALLEST_SLOPE}
-    grows = ", ".join(f"*{phase}* {1000 * slope:,.1f} ms" for phase, slope in slopes.items()) or "nothing"
-    stays = ", ".join(f"*{phase}*" for phase in PHASES if phase not in slopes) or "none"
-    return f"\n{sweep.unit} adds: {grows}. It adds less than half a millisecond, or nothing, to {stays}.\n"
+    grows = ", ".join(f"{1000 * slope:,.1f} ms to *{phase}*" for phase, slope in slopes.items()) or "nothing"
+    stays = ", ".join(f"*{phase}*" for phase in PHASES if phase not in slopes) or "no phase"
+    return f"\n{sweep.unit} adds {grows}. It adds less than half a millisecond to {stays}.\n"
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Plots of sweeps: the seconds of each phase, stacked, one bar per point."""
+"""Plot a sweep: one bar per point, with the seconds of each phase stacked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.sweeps import PHASES, Sweep
 
-mpl.rcParams["svg.hashsalt"] = "chromadb-compaction"  # equal plots, equal bytes
+mpl.rcParams["svg.hashsalt"] = "chromadb-compaction"  # so that equal plots have equal bytes
 _COLOURS = mpl.colormaps["tab10"]
 
 

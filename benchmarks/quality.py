@@ -1,4 +1,4 @@
-"""How well a folded collection answers: recall at 10 on clustered vectors, against exact search."""
+"""Measure the recall at 10 of a folded collection on clustered vectors, against exact search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPREAD = 2.0
 
 
 def clustered(*, seed: int = 0, records: int = RECORDS) -> Records:
-    """Return records whose vectors stand around some centres, as those of real texts do."""
+    """Return records whose vectors lie in clusters, like those of real texts."""
     rng = np.random.default_rng(seed)
     vectors = _around(rng, records)
     ids = [f"row-{n:06d}" for n in range(records)]
@@ -31,12 +31,11 @@ def clustered(*, seed: int = 0, records: int = RECORDS) -> Records:
 def updated(records: Records, *, share: float = 0.5) -> Records:
     """Return new vectors for the first `share` of the records."""
     count = int(len(records.ids) * share)
-    again = clustered(seed=1, records=count)
-    return again._replace(ids=records.ids[:count])
+    return clustered(seed=1, records=count)._replace(ids=records.ids[:count])
 
 
 def merged(old: Records, new: Records) -> Records:
-    """Return the records that stand after `new` has replaced the first of `old`."""
+    """Return the records after `new` has replaced the first of `old`."""
     count = len(new.ids)
     return old._replace(embeddings=np.concatenate([new.embeddings, old.embeddings[count:]]))
 

@@ -1,4 +1,4 @@
-"""How the phases of one compaction grow: with the number of deltas, the size of the base, and the share of updates."""
+"""Measure how the phases of one compaction grow with the number of deltas, the base's size and the share of updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chromadb_compaction.messages import DownloadedSnapshot, PublishedSnapshot
 
 BASE_DELTA_BYTES = 4_000_000
 PHASES = ("merge batch", "download", "plan", "records", "index", "verify", "finalize", "upload", "publish")
-"""In the order in which they run. Those from plan to finalize are the fold's."""
+"""The phases in the order in which they run. The fold is plan to finalize."""
 _OF_UPLOAD = ("download", "upload", "publish")
 _OF_FOLD = {
     "plan": "plan",
@@ -27,9 +27,9 @@ _OF_FOLD = {
 
 
 class Point(NamedTuple):
-    """One measured compaction: what it met and what it took, in seconds per phase and peak MiB per function.
+    """One measured compaction: seconds per phase and peak MiB per function.
 
-    `allowed` is what its fold may take in MiB.
+    `x` and `label` name the value of the sweep's variable. `allowed` is the memory limit of the fold in MiB.
     """
 
     x: float
@@ -40,7 +40,7 @@ class Point(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Points along one variable. `unit` says in words what one step of `x` is."""
+    """Points along one variable. `unit` names one step of `x` in words."""
 
     name: str
     title: str
@@ -48,13 +48,13 @@ class Sweep(NamedTuple):
     points: list[Point]
 
     def slopes(self) -> dict[str, float]:
-        """Return the seconds that one step of `x` adds to each phase, by least squares over all points."""
+        """Return the seconds that one step of `x` adds to each phase: the least-squares slope over all points."""
         at = np.array([point.x for point in self.points])
         return {phase: float(np.polyfit(at, [point.seconds[phase] for point in self.points], 1)[0]) for phase in PHASES}
 
 
 class Change(NamedTuple):
-    """What arrives on a base of `base` records: so many deltas of so many rows, a share of them updates."""
+    """The deltas that arrive at a base of `base` records. `updates` is the share of rows that replace a record."""
 
     base: int
     dimension: int
@@ -64,22 +64,22 @@ class Change(NamedTuple):
 
     @property
     def new(self) -> int:
-        """How many of the rows are new records."""
+        """The number of rows that are new records."""
         return self.deltas * self.rows - round(self.deltas * self.rows * self.updates)
 
 
 def number_of_deltas(home: StackHome) -> Sweep:
-    """Vary how many deltas of 100 rows arrive on 10,000 records."""
+    """Vary the number of deltas of 100 rows that arrive at a base of 10,000 records."""
     changes = [Change(10_000, 384, deltas, 100, 0.5) for deltas in (10, 50, 100, 200)]
     points = [measured(home, change, x=change.deltas, label=f"{change.deltas}") for change in changes]
-    return Sweep("deltas", "Deltas of 100 rows on 10,000 records of 384 dimensions", "Each delta more", points)
+    return Sweep("deltas", "Deltas of 100 rows on 10,000 records of 384 dimensions", "Each further delta", points)
 
 
 def size_of_base(home: StackHome) -> Sweep:
-    """Vary the base, while 2,000 rows arrive, half of them updates."""
+    """Vary the size of the base. Each time 2,000 rows arrive, half of them updates."""
     changes = [Change(base, 384, 20, 100, 0.5) for base in (10_000, 100_000, 300_000)]
     points = [measured(home, each, x=each.base / 1000, label=f"{each.base:,}") for each in changes]
-    return Sweep("base", "2,000 rows on a base of 384 dimensions", "Each 1,000 records more in the base", points)
+    return Sweep("base", "2,000 rows on a base of 384 dimensions", "Each further 1,000 records in the base", points)
 
 
 def wide_vectors(home: StackHome) -> Sweep:
@@ -90,14 +90,16 @@ def wide_vectors(home: StackHome) -> Sweep:
 
 
 def share_of_updates(home: StackHome) -> Sweep:
-    """Vary how many of 10,000 rows replace records of a base of 20,000."""
+    """Vary the share of 10,000 rows that replace records of a base of 20,000."""
     changes = [Change(20_000, 384, 20, 500, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     points = [measured(home, each, x=100 * each.updates, label=f"{each.updates:.0%}") for each in changes]
-    return Sweep("updates", "10,000 rows on 20,000 records of 384 dimensions", "Each per cent more of updates", points)
+    return Sweep(
+        "updates", "10,000 rows on 20,000 records of 384 dimensions", "Each further per cent of updates", points
+    )
 
 
 def measured(home: StackHome, change: Change, *, x: float, label: str) -> Point:
-    """Build the base in a stack of its own, let the change arrive, and measure its compaction."""
+    """Build the base in a new stack, write the deltas of the change, and measure their compaction."""
     name = f"b{change.base}x{change.dimension}-{change.deltas}-{int(100 * change.updates)}"
     services = job.deployed(home, name)
     job.produce(services, base_of(change))
@@ -116,7 +118,7 @@ def measured(home: StackHome, change: Change, *, x: float, label: str) -> Point:
 
 
 def base_of(change: Change) -> Iterator[Records]:
-    """Yield the base's records as deltas of some megabytes."""
+    """Yield the base's records as deltas of BASE_DELTA_BYTES."""
     rows = max(1, BASE_DELTA_BYTES // (4 * change.dimension + 400))
     for start in range(0, change.base, rows):
         ids = [_id(row) for row in range(start, min(start + rows, change.base))]
@@ -124,7 +126,7 @@ def base_of(change: Change) -> Iterator[Records]:
 
 
 def arriving(change: Change) -> Iterator[Records]:
-    """Yield the deltas that arrive: the updates spread evenly over the base."""
+    """Yield the deltas that arrive. Their updates are spread evenly over the base."""
     updates = change.deltas * change.rows - change.new
     old = [_id(row) for row in np.linspace(0, change.base, updates, endpoint=False, dtype=int).tolist()]
     new = [_id(change.base + row) for row in range(change.new)]

@@ -1,6 +1,6 @@
-"""Two collections folded in two processes at once, beside one after the other: what fold_all's choice rests on.
+"""Measure two folds at once in two processes, and one after the other: the basis of CORES_PER_FOLD in fold/workers.py.
 
-Each way in a process of its own: `python -m benchmarks.two_collections`. No AWS.
+Each way runs in a new process: `python -m benchmarks.two_collections`. It does not use AWS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WAYS = ("one after the other", "at once")
 
 
 def two_collection_rows(load: Load) -> Iterator[Row]:
-    """Measure folds of one run each into two empty collections, verifying included."""
+    """Measure folds of one run each into two empty collections, including verification."""
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
         run = write_run(Path(name, "run"), first_round(load))
         repeated = [{way: _measure(run, load.dimension, way) for way in WAYS} for _ in range(REPETITIONS)]
@@ -41,7 +41,7 @@ def _measure(run: Path, dimension: int, way: str) -> float:
 
 
 def main(run: Path, dimension: int, way: str) -> float:
-    """Fold the run into two collections that are not there yet, and return the seconds."""
+    """Fold the run into two new collections, and return the seconds."""
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
         requests = [
             FoldRequest(

@@ -1,4 +1,4 @@
-"""Whether this benchmark's vectors cost an index what real texts' do, and what vectors without any order cost."""
+"""Measure the cost of indexing this benchmark's vectors, beside embeddings of real texts and vectors without order."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ REPLACED = 1000
 
 
 def vector_rows() -> list[Row]:
-    """Measure inserting and replacing vectors of each kind, all of as many dimensions, through ChromaDB's API."""
-    real = _of_texts()
+    """Measure inserting and replacing vectors of each kind, with equal dimensions, through ChromaDB's API."""
+    real = _docstring_vectors()
     rng = np.random.default_rng(0)
     kinds = {
         "of docstrings": real,
@@ -40,8 +40,8 @@ def vector_rows() -> list[Row]:
     return rows
 
 
-def _of_texts() -> NDArray[np.float32]:
-    """Return the embeddings of docstrings of Python's standard library, in a fixed order that is not theirs."""
+def _docstring_vectors() -> NDArray[np.float32]:
+    """Return the embeddings of docstrings of Python's standard library, in a fixed shuffled order."""
     found = chain.from_iterable(docstrings(path) for path in source_files())
     texts = sorted({docstring.document for docstring in found})
     chosen = np.random.default_rng(0).permutation(len(texts))[: INSERTED + REPLACED]
@@ -51,7 +51,7 @@ def _of_texts() -> NDArray[np.float32]:
 def _seconds(vectors: NDArray[np.float32]) -> tuple[float, float]:
     first, second = vectors[:INSERTED], vectors[INSERTED:]
     ids = [f"row-{number}" for number in range(len(first))]
-    with TemporaryDirectory(prefix="chromadb-benchmark-") as place, opened(Path(place), flush_at=10**9) as collection:
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as name, opened(Path(name), flush_at=10**9) as collection:
 
         def seconds(write: Callable[[], object]) -> float:
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The records of the benchmark, the same in every process that asks for them."""
+"""The records of the benchmark. They are the same in every process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORDS = ["vector", "search", "finds", "what", "is", "near", "in", "meaning", "q
 
 
 class Load(NamedTuple):
-    """How much there is to do in each of two rounds."""
+    """The size of each of the two rounds."""
 
     deltas: int = 20
     rows: int = 500
@@ -21,12 +21,12 @@ class Load(NamedTuple):
 
     @property
     def records(self) -> int:
-        """Records written in one round."""
+        """The records written in one round."""
         return self.deltas * self.rows
 
 
 class Records(NamedTuple):
-    """The content of one delta: whole records, each with a document and three metadata keys."""
+    """The content of one delta: records with a document and three metadata keys each."""
 
     ids: list[str]
     embeddings: NDArray[np.float32]
@@ -35,13 +35,13 @@ class Records(NamedTuple):
 
 
 def first_round(load: Load) -> Iterator[Records]:
-    """Yield deltas of new records only."""
+    """Yield deltas of new records."""
     for delta in range(load.deltas):
         yield records(load.dimension, seed=delta, ids=[_id(delta, row) for row in range(load.rows)])
 
 
 def second_round(load: Load) -> Iterator[Records]:
-    """Yield as many deltas again, each half updates of the first round's records and half new ones."""
+    """Yield as many deltas, each with half updates of the first round's records and half new records."""
     updates = load.rows // 2
     for delta in range(load.deltas):
         old = [_id(delta, row) for row in range(updates)]
@@ -74,8 +74,8 @@ def records(dimension: int, *, seed: int, ids: list[str]) -> Records:
 def vectors_like_those_of_texts(rng: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
     """Return vectors of length 1 whose variance falls from axis to axis as 1, 1/2, 1/3, ...
 
-    What an index costs depends on how its vectors are spread. A language model's vary much in few directions, and
-    little in many; benchmarks.vectors holds these against a real model's, and against vectors without any order.
+    The cost of an index depends on how its vectors are spread. A language model's vectors vary much in few directions
+    and little in many. benchmarks.vectors compares these with a real model's, and with vectors without order.
     """
     spread = 1 / np.sqrt(np.arange(1, dimension + 1, dtype=np.float32))
     vectors = rng.standard_normal((count, dimension), dtype=np.float32) * spread

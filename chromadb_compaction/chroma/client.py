@@ -66,7 +66,13 @@ _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 class CollectionSpec(NamedTuple):
-    """The name and the shape of a collection."""
+    """The name and the shape of a collection.
+
+    Attributes:
+        name: The name, under which a directory holds it.
+        dimension: The components of each vector.
+        space: The distance function.
+    """
 
     name: str
     dimension: int
@@ -86,7 +92,16 @@ def open_directory(directory: Path) -> Iterator[ClientAPI]:
 
 
 class Server(NamedTuple):
-    """The address of a ChromaDB server, and the headers, tenant and database to use there."""
+    """The address of a ChromaDB server, and the database to use there.
+
+    Attributes:
+        host: The host name, without a scheme.
+        port: The port.
+        ssl: Whether to use https.
+        headers: Headers of every request, for example for authentication.
+        tenant: The tenant that owns the database.
+        database: The database's name.
+    """
 
     host: str
     port: int

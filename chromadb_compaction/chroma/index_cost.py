@@ -38,7 +38,7 @@ class IndexChange(NamedTuple):
 
     @property
     def isolates(self) -> bool:
-        """Whether a vector would be replaced in place in an index that has no other live vector.
+        """Return whether a vector would be replaced in place in an index that has no other live vector.
 
         hnswlib writes a replaced vector to its file only when it links it to another live entry. Without one, the old
         vector would be back after a restart.
@@ -47,7 +47,7 @@ class IndexChange(NamedTuple):
 
     @property
     def rebuilds(self) -> bool:
-        """Whether the index is rebuilt."""
+        """Return whether the index is rebuilt."""
         if not (self.deleted or self.replaced or self.added):
             return False
         if self.isolates:

@@ -20,7 +20,13 @@ from chromadb_compaction.errors import InvalidRequestError
 
 
 class Filters(NamedTuple):
-    """ChromaDB's filters on ids, metadata and documents. None: no filter."""
+    """The filters of a read. A record must pass all of them.
+
+    Attributes:
+        ids: The ids to consider. None: all.
+        where: ChromaDB's filter on metadata. None: all.
+        where_document: ChromaDB's filter on documents. None: all.
+    """
 
     ids: list[str] | None = None
     where: dict[str, Any] | None = None

@@ -18,7 +18,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from benchmarks.memory import MEBIBYTE
 from chromadb_compaction.chroma import compatibility, index_build
 from chromadb_compaction.chroma.bulk_loader import BulkLoader, choose_loader
 from chromadb_compaction.chroma.client import (
@@ -37,6 +36,7 @@ from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fold.fold import no_progress
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.rows.ledger import FoldPlan
+from chromadb_compaction.settings import MEBIBYTE
 from tests.runs import a_run, planned
 
 SPEC = CollectionSpec("docs", 2, "l2")

@@ -1,7 +1,7 @@
-"""What stands around the fold, each part in a process of its own: `python -m benchmarks.stages`.
+"""Measure the work around the fold, each part in a new process: `python -m benchmarks.merge_and_transfer`.
 
-Merging, from deltas of several sizes in one batch each, and moving files to the bucket and back. Seconds are of the
-clock and of the processor; memory is the kernel's high-water mark, which counts every page, of files too.
+The parts are merging one batch of deltas of several sizes, and transferring files to the bucket and back. Seconds are
+wall and CPU time. Memory is the kernel's high-water mark, which counts every page, those of files included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import job
 from benchmarks.child import run_child
-from benchmarks.memory import MEBIBYTE, peak_mebibytes
+from benchmarks.memory import peak_mebibytes
 from benchmarks.report import Row
 from benchmarks.workload import Load, first_round
 from chromadb_compaction.aws import clients
@@ -25,35 +25,35 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.messages import DownloadSnapshotRequest, ListDeltasRequest, MergeBatchRequest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.settings import Settings
+from chromadb_compaction.settings import MEBIBYTE, Settings
 from chromadb_compaction.steps.download_snapshot import download_snapshot
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.merge_batch import merge_batch
 
-Measured = dict[str, Callable[[], object]]
+Work = dict[str, Callable[[], object]]
+"""The functions to measure, by name."""
 
 MERGES = {"one-row": Load(100, 1, 384), "usual": Load(20, 500, 384), "largest": Load(100, 2000, 384)}
 MERGE_MEBIBYTES = 400e6 / MEBIBYTE
 FILES_MEBIBYTES = (128, 64, 16, 1)
 MEMORY = "peak memory"
 ONE_BATCH = 2**40
-EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:benchmark:stages"
+EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:benchmark:merges"
 
 
-def stages(home: StackHome) -> Iterator[Row]:
+def part_rows(home: StackHome) -> Iterator[Row]:
     """Measure every part on the local stack."""
     for name, load in MERGES.items():
         services = job.deployed(home, name)
-        requests = planned(services, load)
+        requests = plan_merges(services, load)
         part = f"merge {load.deltas} deltas of {load.rows} rows"
         yield from _measured(part, "merge", services.settings, requests, limit=MERGE_MEBIBYTES)
-    yield from _measured(
-        f"move files of {FILES_MEBIBYTES} MiB", "move", job.deployed(home, "move").settings, list(FILES_MEBIBYTES)
-    )
+    settings = job.deployed(home, "transfer").settings
+    yield from _measured(f"transfer files of {FILES_MEBIBYTES} MiB", "transfer", settings, list(FILES_MEBIBYTES))
 
 
-def planned(services: Services, load: Load) -> list[str]:
-    """Write the load's deltas, and return the requests to merge them, as few as the number of deltas allows."""
+def plan_merges(services: Services, load: Load) -> list[str]:
+    """Write the load's deltas, and return the requests that merge them in the fewest batches."""
     job.produce(services, first_round(load))
     services = services._replace(settings=services.settings.model_copy(update={"max_pass_bytes": ONE_BATCH}))
     services.leases.acquire(services.settings.lock_id, EXECUTION, now=time.time(), seconds=3600)
@@ -64,15 +64,15 @@ def planned(services: Services, load: Load) -> list[str]:
     return [request.model_dump_json() for request in requests]
 
 
-def merge(services: Services, requests: list[str]) -> Measured:
-    """Return the one thing to measure: merging all batches, one after the other."""
+def merge(services: Services, requests: list[str]) -> Work:
+    """Return the function that merges all batches, one after the other."""
     return {"merge": lambda: [merge_batch(MergeBatchRequest.model_validate_json(each), services) for each in requests]}
 
 
-def move(services: Services, sizes: list[int]) -> Measured:
-    """Return the two ways of random files of so many MiB: all at once to the bucket, all at once back."""
-    place = Path(services.settings.chromadb_cache_dir)
-    files = {f"stages/{size}": place / str(size) for size in sizes}
+def transfer(services: Services, sizes: list[int]) -> Work:
+    """Write random files of these sizes in MiB, and return the functions that upload and download them all at once."""
+    directory = Path(services.settings.chromadb_cache_dir)
+    files = {f"transfer/{size}": directory / str(size) for size in sizes}
     for size, file in zip(sizes, files.values(), strict=True):
         file.write_bytes(os.urandom(size * MEBIBYTE))
     return {
@@ -82,7 +82,7 @@ def move(services: Services, sizes: list[int]) -> Measured:
 
 
 def _measured(part: str, kind: str, settings: Settings, work: object, *, limit: float | None = None) -> Iterator[Row]:
-    measured = run_child("benchmarks.stages", kind, settings.model_dump_json(), json.dumps(work))
+    measured = run_child("benchmarks.merge_and_transfer", kind, settings.model_dump_json(), json.dumps(work))
     for what, value in measured.items():
         if what == MEMORY:
             yield Row(part=part, what=what, value=value, unit="MiB", limit=limit)
@@ -90,13 +90,13 @@ def _measured(part: str, kind: str, settings: Settings, work: object, *, limit: 
             yield Row(part=part, what=what, value=value, unit="s")
 
 
-def _work(kind: str, settings: str, work: str) -> dict[str, float]:
+def _measure(kind: str, settings: str, work: str) -> dict[str, float]:
     """Do one part in this process, and return its seconds and its peak memory in MiB."""
     measured: dict[str, float] = {}
-    with TemporaryDirectory(prefix="chromadb-benchmark-") as place:
-        known = Settings.model_validate_json(settings).model_copy(update={"chromadb_cache_dir": place})
-        parts: dict[str, Callable[[Services, Any], Measured]] = {"merge": merge, "move": move}
-        for what, do in parts[kind](clients.connect(known), json.loads(work)).items():
+    with TemporaryDirectory(prefix="chromadb-benchmark-") as directory:
+        local = Settings.model_validate_json(settings).model_copy(update={"chromadb_cache_dir": directory})
+        parts: dict[str, Callable[[Services, Any], Work]] = {"merge": merge, "transfer": transfer}
+        for what, do in parts[kind](clients.connect(local), json.loads(work)).items():
             clock, processor = time.perf_counter(), time.process_time()
             do()
             measured[what] = time.perf_counter() - clock
@@ -107,13 +107,13 @@ def _work(kind: str, settings: str, work: str) -> dict[str, float]:
 def main() -> None:
     """Print one line for each measurement."""
     with job.local_server() as home:
-        for row in stages(home):
-            verdict = {None: "", True: "within the limit", False: "OVER THE LIMIT"}[row.within_limits]
-            sys.stdout.write(f"{row.part:36} {row.what:20} {row.value:8.2f} {row.unit:3} {verdict}\n")
+        for row in part_rows(home):
+            limit = {None: "", True: "within the limit", False: "OVER THE LIMIT"}[row.within_limits]
+            sys.stdout.write(f"{row.part:40} {row.what:22} {row.value:8.2f} {row.unit:3} {limit}\n")
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        sys.stdout.write(json.dumps(_work(*sys.argv[1:])))
+        sys.stdout.write(json.dumps(_measure(*sys.argv[1:])))
     else:
         main()
