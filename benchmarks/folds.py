@@ -37,11 +37,9 @@ _NO_LIMIT = 2**40
 
 
 class MeasuredFold(NamedTuple):
-    """One fold's wall and CPU seconds, the peak MiB of its process, and the bytes of the folded directory."""
+    """One fold's wall seconds, the peak MiB of its process, and the bytes of the folded directory."""
 
-    loader: str | None
     seconds: float
-    cpu: float
     phases: dict[str, float]
     peak_mebibytes: float
     bytes: int
@@ -91,12 +89,12 @@ def main(target: Path, run: Path, dimension: int, loader: LoaderName) -> Measure
         runs=[run],
         next_ledger=target / "next.parquet",
     )
-    started, cpu = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
     result = fold_collection(request, loader=_loader(loader))
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    seconds = time.perf_counter() - started
     request.next_ledger.replace(ledger)
     size = sum(path.stat().st_size for path in request.directory.rglob("*") if path.is_file())
-    return MeasuredFold(result.loader, seconds, cpu, result.seconds, peak_mebibytes(), size)
+    return MeasuredFold(seconds, result.seconds, peak_mebibytes(), size)
 
 
 def _loader(name: LoaderName) -> Loader | None:

@@ -26,7 +26,7 @@ BYTES_LIMIT = 1.15
 LOST_RECALL = 0.01
 """The most recall that may be lost beside the API loader."""
 REPETITIONS = 3
-"""How often each fold and its reference are measured, in turn. The median counts."""
+"""The number of times each fold and its reference are measured, in turn. The median counts."""
 
 _BOTH: tuple[LoaderName, LoaderName] = ("default", "api")
 

@@ -14,34 +14,23 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import chromadb
 import numpy as np
-from chromadb.api import ClientAPI
-from chromadb.api.models.Collection import Collection
-from chromadb.config import Settings
 
 from benchmarks.workload import COLLECTION, Load, Records, a_query, first_round, second_round
+from chromadb_compaction.chroma.client import ClientAPI, Collection, open_directory
 from chromadb_compaction.settings import MEBIBYTE
 
 NAIVE_BATCH = 250
 
 
 @contextmanager
-def opened_client(directory: Path) -> Iterator[ClientAPI]:
-    """Open a directory, creating it if it is missing."""
-    client: Any = chromadb.PersistentClient(path=directory, settings=Settings(anonymized_telemetry=False))
-    with closing(client):
-        yield client
-
-
-@contextmanager
 def opened(directory: Path, *, flush_at: int | None = None) -> Iterator[Collection]:
     """Open the benchmark's collection in a directory, creating both if missing. `flush_at` sets the flush threshold."""
-    with opened_client(directory) as client:
+    with open_directory(directory) as client:
         yield the_collection(client, flush_at=flush_at)
 
 
@@ -124,7 +113,7 @@ def bulk_upsert(directory: Path, deltas: Iterable[Records]) -> float:
     )
     embeddings = np.concatenate([part.embeddings for part in parts])
     started = time.perf_counter()
-    with opened_client(directory / "bulk") as client:
+    with open_directory(directory / "bulk") as client:
         collection = the_collection(client, flush_at=len(ids))
         largest = client.get_max_batch_size()
         for start in range(0, len(ids), largest):

@@ -20,14 +20,9 @@ def check_disk(
     next_step: str,
     error: type[CompactionError] = SnapshotTooLargeError,
 ) -> None:
-    """Raise SnapshotTooLargeError unless the disk of an existing directory has `needed` bytes free.
+    """Raise SnapshotTooLargeError, or `error`, unless the disk of an existing directory has `needed` bytes free.
 
-    Args:
-        directory: Any directory on the disk.
-        needed: The number of bytes.
-        action: What needs them, for the message: "merging the batch".
-        next_step: The remedy.
-        error: The class to raise instead.
+    The message starts with the `action` that needs them, for example "merging the batch".
     """
     free = shutil.disk_usage(directory).free
     if free < needed:

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.chroma.loader import batches
-from chromadb_compaction.chroma.verification import READ_ROWS, READ_VALUES
+from chromadb_compaction.chroma.verification import rows_per_read
 from chromadb_compaction.deltas.records import check_metadata
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.manifest import Space
-from chromadb_compaction.rows.fingerprints import fingerprint
+from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, fingerprint, vector_fingerprint
 from chromadb_compaction.rows.ledger import identities
 
 FLOAT_STEPS = 2
@@ -64,8 +64,8 @@ def audit(directory: Path, name: str, ledger: pa.Table, *, dimension: int, space
         problems = _compare_ids(name, ids, expected, counted=collection.count())
         vectors = texts = 0
         for row in _read_rows(collection, sorted(expected.keys() & set(ids)), dimension):
-            same_vector = _same_vector(row.vector, expected[row.row_id][:16], dimension, space)
-            same_texts = _same_texts(row, expected[row.row_id][16:])
+            same_vector = _same_vector(row.vector, expected[row.row_id][:VECTOR_BYTES], dimension, space)
+            same_texts = _same_texts(row, expected[row.row_id][VECTOR_BYTES:])
             vectors += same_vector is None
             texts += same_texts is None
             if same_vector is False:
@@ -85,8 +85,8 @@ def _compare_ids(name: str, ids: list[str], expected: Mapping[str, bytes], *, co
 
 
 def _read_rows(collection: Collection, ids: list[str], dimension: int) -> Iterator[_Row]:
-    for some in batches(ids, min(READ_ROWS, max(1, READ_VALUES // dimension))):
-        found: Any = collection.get(ids=list(some), include=["embeddings", "documents", "metadatas"])
+    for part in batches(ids, rows_per_read(dimension)):
+        found: Any = collection.get(ids=list(part), include=["embeddings", "documents", "metadatas"])
         columns = (found["ids"], found["embeddings"], found["documents"], found["metadatas"])
         yield from map(_Row._make, zip(*columns, strict=True))
 
@@ -96,7 +96,7 @@ def _same_vector(vector: object, expected: bytes, dimension: int, space: Space) 
     found = np.asarray(vector, dtype="<f4")
     if found.shape != (dimension,) or not np.isfinite(found).all():
         return False
-    if fingerprint(found.tobytes(), None, None)[:16] == expected:
+    if vector_fingerprint(found.tobytes()) == expected:
         return True
     return None if space == "cosine" else False
 
@@ -124,7 +124,7 @@ def _same_texts(row: _Row, expected: bytes) -> bool | None:
 
 
 def _texts_fingerprint(document: str | None, metadata: str | None) -> bytes:
-    return fingerprint(b"", document, metadata)[16:]
+    return fingerprint(b"", document, metadata)[VECTOR_BYTES:]
 
 
 def _find_floats(container: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -22,15 +22,7 @@ from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loader, PartSeconds, Progress, ids_of, vectors_of
 from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, KeptVectors
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
-from chromadb_compaction.chroma.tables import (
-    ADD,
-    DELETE,
-    UPDATE,
-    CollectionState,
-    Operation,
-    reclaim,
-    scratch_tables,
-)
+from chromadb_compaction.chroma.tables import ADD, DELETE, UPDATE, CollectionState, Operation, reclaim, scratch_tables
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.rows.run_rows import SelectedRows
 
@@ -64,21 +56,21 @@ class BulkLoader:
         started = time.perf_counter()
         progress()
         with scratch_tables(directory) as tables:
-            state = tables.read_state()
+            state = tables.read_state()._replace(dimension=spec.dimension)
         segment = directory / state.vector_segment
         change = _index_change(segment, plan)
         log.info("%s: %s", spec.name, change)
         kept = KeptVectors(segment, spec, plan) if self._rebuilds(change) else None
         queued = _operations_in_place(plan) if kept is None else _operations_of_rebuild(kept, plan)
         if not queued.total:
-            _write_records(directory, spec, state, plan, queued, progress=progress)
+            _write_records(directory, state, plan, queued, progress=progress)
             return {"records": time.perf_counter() - started, "index": 0.0}
         with (
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
         ):
             building = pool.submit(_update_index, build, queued, kept, plan.counts.records, progress)
-            _write_records(directory, spec, state, plan, queued, progress=progress)
+            _write_records(directory, state, plan, queued, progress=progress)
             index = building.result()
             build.install()
         return {"records": time.perf_counter() - started - index, "index": index}
@@ -126,13 +118,7 @@ def _vectors(kind: int, rows: SelectedRows) -> Iterator[Operation]:
 
 
 def _write_records(
-    directory: Path,
-    spec: CollectionSpec,
-    state: CollectionState,
-    plan: FoldPlan,
-    queued: _IndexOperations,
-    *,
-    progress: Progress,
+    directory: Path, state: CollectionState, plan: FoldPlan, queued: _IndexOperations, *, progress: Progress
 ) -> None:
     """Apply the plan to everything but the vectors, and reclaim the space of removed records."""
     with scratch_tables(directory) as tables:
@@ -140,7 +126,7 @@ def _write_records(
         texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata"))
         kinds = tables.insert(state, texts, _sequences(state, plan, queued), progress=progress)
         schema = with_threshold(with_keys(state.schema, kinds), DEFAULT_SYNC_THRESHOLD)
-        tables.write_state(state._replace(dimension=spec.dimension, schema=schema))
+        tables.write_state(state._replace(schema=schema))
     if plan.deletes or plan.counts.replaced:
         with scratch_tables(directory) as tables:
             tables.merge_texts()

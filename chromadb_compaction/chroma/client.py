@@ -29,27 +29,18 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.manifest import Space
 
+# ChromaDB's own classes, exported for the other modules.
 __all__ = [
-    "CHROMADB_VERSION",
     "ChromaError",
     "ClientAPI",
     "Collection",
-    "CollectionSpec",
     "GetResult",
     "Include",
     "InvalidArgumentError",
     "Metadata",
     "QueryResult",
-    "Server",
     "Where",
     "WhereDocument",
-    "create_directory",
-    "finalize",
-    "open_collection",
-    "open_directory",
-    "open_server",
-    "reclaim_pages",
-    "set_threshold",
 ]
 
 DEFAULT_SYNC_THRESHOLD = 1000
@@ -66,13 +57,7 @@ _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 class CollectionSpec(NamedTuple):
-    """The name and the shape of a collection.
-
-    Attributes:
-        name: The name, under which a directory holds it.
-        dimension: The components of each vector.
-        space: The distance function.
-    """
+    """The name and the shape of a collection."""
 
     name: str
     dimension: int
@@ -92,16 +77,7 @@ def open_directory(directory: Path) -> Iterator[ClientAPI]:
 
 
 class Server(NamedTuple):
-    """The address of a ChromaDB server, and the database to use there.
-
-    Attributes:
-        host: The host name, without a scheme.
-        port: The port.
-        ssl: Whether to use https.
-        headers: Headers of every request, for example for authentication.
-        tenant: The tenant that owns the database.
-        database: The database's name.
-    """
+    """The address of a ChromaDB server, the headers of every request, and the database to use."""
 
     host: str
     port: int

@@ -18,13 +18,7 @@ from tempfile import TemporaryDirectory
 from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, open_collection
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.chroma.schema import with_threshold
-from chromadb_compaction.chroma.tables import (
-    CollectionState,
-    Operation,
-    copy_collection,
-    copy_progress,
-    scratch_tables,
-)
+from chromadb_compaction.chroma.tables import CollectionState, Operation, copy_collection, copy_progress, scratch_tables
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.native_memory import trim_memory
 
@@ -51,7 +45,7 @@ class IndexBuild:
         self._scratch = scratch
         self._directory = directory
         self._spec = spec
-        self._state = state._replace(dimension=spec.dimension)
+        self._state = state
 
     @property
     def segment(self) -> Path:
@@ -59,18 +53,10 @@ class IndexBuild:
         return self._scratch / self._state.vector_segment
 
     def apply(self, operations: Iterable[Operation], total: int, *, records: int, progress: Progress) -> None:
-        """Make ChromaDB apply the operations to the index, and flush it after each portion.
+        """Make ChromaDB apply `total` operations to the index in portions, and flush it after each portion.
 
-        Other threads can run meanwhile.
-
-        Args:
-            operations: The operations in their order.
-            total: The number of operations.
-            records: The number of live records afterwards.
-            progress: Called before each portion.
-
-        Raises:
-            VerificationError: ChromaDB flushed fewer operations.
+        Other threads can run meanwhile. `records` is the number of live records afterwards. Raises VerificationError
+        if ChromaDB flushed fewer operations.
         """
         portion = max(1, QUEUED_VALUES // self._spec.dimension, int(QUEUED_SHARE * records))
         remaining = iter(operations)
@@ -92,9 +78,8 @@ class IndexBuild:
             with scratch_tables(self._scratch) as tables:
                 seen = tables.seen(self._state.vector_segment)
             if seen != last:
-                raise VerificationError(
-                    f"{self._spec.name}: ChromaDB flushed its index up to operation {seen}, expected {last}"
-                )
+                name = self._spec.name
+                raise VerificationError(f"{name}: ChromaDB flushed its index up to operation {seen}, expected {last}")
 
     def install(self) -> None:
         """Move the index to its own directory, and copy its progress there."""
@@ -108,7 +93,7 @@ def index_build(
 ) -> Iterator[IndexBuild]:
     """Move the index of a closed directory to a temporary one to change it, or delete it to `rebuild` it there.
 
-    After an exception the directory is unusable.
+    `state` has the dimension. After an exception the directory is unusable.
     """
     with TemporaryDirectory(prefix=".index-", dir=directory.parent) as name:
         scratch = Path(name)

@@ -20,13 +20,7 @@ from chromadb_compaction.errors import InvalidRequestError
 
 
 class Filters(NamedTuple):
-    """The filters of a read. A record must pass all of them.
-
-    Attributes:
-        ids: The ids to consider. None: all.
-        where: ChromaDB's filter on metadata. None: all.
-        where_document: ChromaDB's filter on documents. None: all.
-    """
+    """ChromaDB's filters of a read: a record must pass all of them. None: no filter."""
 
     ids: list[str] | None = None
     where: dict[str, Any] | None = None

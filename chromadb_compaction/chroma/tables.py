@@ -51,24 +51,14 @@ _REMOVE = """
 # Bits 37 and up of a row's id are the number of its segment; they are 0 in rows that belong to no segment.
 _TEXT_SEGMENTS = "SELECT count(*) FROM embedding_fulltext_search_data WHERE id >> 37 > 0 GROUP BY id >> 37"
 
-_COPY_COLLECTION = """
-    BEGIN;
-    DELETE FROM tenants;             INSERT INTO tenants SELECT * FROM source.tenants;
-    DELETE FROM databases;           INSERT INTO databases SELECT * FROM source.databases;
-    DELETE FROM collections;         INSERT INTO collections SELECT * FROM source.collections;
-    DELETE FROM collection_metadata; INSERT INTO collection_metadata SELECT * FROM source.collection_metadata;
-    DELETE FROM segments;            INSERT INTO segments SELECT * FROM source.segments;
-    DELETE FROM segment_metadata;    INSERT INTO segment_metadata SELECT * FROM source.segment_metadata;
-    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM source.max_seq_id;
-    COMMIT;
-"""
+# The tables to copy for a collection without its records, and for the progress of its segments.
+_PROGRESS = ("max_seq_id",)
+_COLLECTION = ("tenants", "databases", "collections", "collection_metadata", "segments", "segment_metadata", *_PROGRESS)
+_COPY_TABLE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM source.{0};"
 # ChromaDB keeps the newest row of the queue: the next number is one more.
-_COPY_PROGRESS = """
-    BEGIN;
-    DELETE FROM max_seq_id;          INSERT INTO max_seq_id SELECT * FROM source.max_seq_id;
+_COPY_LAST_OPERATION = """
     DELETE FROM embeddings_queue;
     INSERT INTO embeddings_queue SELECT * FROM source.embeddings_queue ORDER BY seq_id DESC LIMIT 1;
-    COMMIT;
 """
 _LAST_SEQUENCE = """
     SELECT coalesce(max(seq_id), 0) FROM (SELECT seq_id FROM max_seq_id UNION SELECT seq_id FROM embeddings_queue)
@@ -125,18 +115,18 @@ def scratch_tables(directory: Path) -> Iterator[Tables]:
 
 def copy_collection(source: Path, target: Path) -> None:
     """Copy the collection's rows, without its records, between closed directories of one version of ChromaDB."""
-    _copy_rows(source, target, _COPY_COLLECTION)
+    _run_copy(source, target, "".join(map(_COPY_TABLE.format, _COLLECTION)))
 
 
 def copy_progress(source: Path, target: Path) -> None:
     """Copy the segments' sequence numbers, and the queue's last row, between closed directories of one collection."""
-    _copy_rows(source, target, _COPY_PROGRESS)
+    _run_copy(source, target, "".join(map(_COPY_TABLE.format, _PROGRESS)) + _COPY_LAST_OPERATION)
 
 
-def _copy_rows(source: Path, target: Path, script: str) -> None:
+def _run_copy(source: Path, target: Path, script: str) -> None:
     with closing(sqlite3.connect(target / SQLITE_FILE, isolation_level=None)) as database:
         database.execute("ATTACH ? AS source", (str(source / SQLITE_FILE),))
-        database.executescript(_UNSYNCED + script)
+        database.executescript(f"{_UNSYNCED} BEGIN; {script} COMMIT;")
 
 
 def reclaim(directory: Path) -> None:

@@ -37,6 +37,11 @@ COSINE_FLOOR = 1e-18
 """ChromaDB stores a shorter cosine vector as zero, because its square underflows float32."""
 
 
+def rows_per_read(dimension: int) -> int:
+    """Return how many records of that dimension are read back at once."""
+    return min(READ_ROWS, max(1, READ_VALUES // dimension))
+
+
 def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> None:
     """Open the closed directory and compare it with the plan. Raises VerificationError that names the id.
 
@@ -49,8 +54,7 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
             raise VerificationError(
                 f"{spec.name}: ChromaDB counts {records} records, the ledger {plan.counts.records} live rows"
             )
-        parts = plan.written(min(READ_ROWS, max(1, READ_VALUES // spec.dimension)), RECORD)
-        for number, rows in enumerate(parts):
+        for number, rows in enumerate(plan.written(rows_per_read(spec.dimension), RECORD)):
             progress()
             _check_rows(collection, rows, spec.space)
             if number % PARTS_BETWEEN_TRIMS == 0:

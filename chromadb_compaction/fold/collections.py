@@ -44,22 +44,10 @@ def fold_pass(
     phases: Phases,
     heartbeat: Heartbeat,
 ) -> list[FoldedCollection]:
-    """Fold every collection that has runs, and return the results.
+    """Fold every collection that has runs, below `scratch`, and return the results in the order of the runs.
 
-    The local copies of the base are changed in place.
-
-    Args:
-        request: The runs of the pass.
-        services: S3 and the settings.
-        base: The manifest of the base, if a snapshot is published.
-        scratch: The directory for base copies and runs.
-        phases: Receives the seconds of each phase.
-        heartbeat: Checked between phases and batches. An exception from it stops every fold.
-
-    Raises:
-        SnapshotTooLargeError: The function's memory or disk is too small.
-        VerificationError: A folded collection does not hold what its ledger says.
-        LockLostError: The lease is lost.
+    The local copies of the base are changed in place. Raises SnapshotTooLargeError if the function's memory or disk
+    is too small, and what fold_collection and `heartbeat` raise.
     """
     runs: dict[str, list[str]] = {}
     for merged in request.runs:

@@ -27,15 +27,11 @@ class FoldRequest(BaseModel):
     """The inputs of one collection's fold. All paths are local.
 
     Attributes:
-        collection: The collection's name.
         dimension: The base's dimension. None until the first upsert.
-        space: The distance function.
-        directory: A copy of the base's ChromaDB directory, which the fold changes in place. It is missing if the
-            collection has none yet.
+        directory: A copy of the base's ChromaDB directory, which the fold changes in place. May be missing.
         ledger: The base's ledger. None if there is no base.
         base_sum: The `next` sum of the conservation in the base's manifest.
-        runs: The runs to fold.
-        next_ledger: The path for the next ledger.
+        next_ledger: The path that the next ledger is written to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,13 +50,8 @@ class FoldResult(BaseModel):
     """The outcome of one collection's fold.
 
     Attributes:
-        collection: The collection's name.
-        dimension: Its dimension after the fold.
-        records_changed: False if the directory was not changed, or is still missing. Versions or tombstones in the
-            ledger may have changed.
+        records_changed: False if the directory was not changed, or is still missing.
         ledger_changed: False if the runs held nothing new, so that nothing was written.
-        counts: Counts of records and changes.
-        conservation: The proof that the next ledger follows from the base.
         loader: The name of the loader that changed the records. None if no record changed.
         seconds: By phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
@@ -86,16 +77,9 @@ def fold_collection(
 ) -> FoldResult:
     """Apply the runs to the directory and the ledger. The directory is then verified, closed and ready to upload.
 
-    ChromaDB is opened only if a record changes. After an exception `request.directory` is unusable.
-
-    Args:
-        request: The inputs.
-        loader: The loader to use. The default is the fastest one that is safe for the directory.
-        progress: Called between batches. An exception from it stops the fold.
-
-    Raises:
-        VerificationError: The result is not what the ledger says.
-        SnapshotTooLargeError: The disk is too small.
+    ChromaDB is opened only if a record changes. `progress` is called between batches; an exception from it stops the
+    fold. Raises VerificationError if the result is not what the ledger says, and SnapshotTooLargeError if the disk is
+    too small. After an exception `request.directory` is unusable.
     """
     phases = Phases()
     with phases("plan"):
