@@ -24,7 +24,7 @@ IDENTICAL_LIMIT = 0.1
 BYTES_LIMIT = 1.15
 """The most bytes of a directory, as a ratio to a new directory of the same live records."""
 LOST_RECALL = 0.01
-"""The most recall that may be lost beside the API loader."""
+"""The most recall that may be lost, compared with the API loader."""
 REPETITIONS = 3
 """The number of times each fold and its reference are measured, in turn. The median counts."""
 

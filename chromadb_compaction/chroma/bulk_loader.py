@@ -38,7 +38,7 @@ class _IndexOperations(NamedTuple):
 
 
 class BulkLoader:
-    """Writes SQLite's tables while ChromaDB builds the index, on two cores.
+    """A loader that writes SQLite's tables while ChromaDB builds the index, on two cores.
 
     Use it only for directories that pass the compatibility check.
 

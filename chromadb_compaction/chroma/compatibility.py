@@ -48,7 +48,7 @@ def migrations_digest(database: sqlite3.Connection) -> str:
 
 
 def _table_problem(database: sqlite3.Connection, spec: CollectionSpec) -> str | None:
-    """Return what the suite has not tested about the tables' content."""
+    """Return how the tables differ from those that the suite has tested. None: they do not."""
     collections = database.execute("SELECT name, dimension, schema_str FROM collections").fetchall()
     if [name for name, *_ in collections] != [spec.name]:
         return f"it holds {len(collections)} collections, not this one alone"

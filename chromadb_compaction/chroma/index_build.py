@@ -32,7 +32,7 @@ ChromaDB holds queued vectors in memory twice, but it reads and writes the whole
 
 @cache
 def _empty_database() -> bytes:
-    """Return the SQLite file of an empty directory of this version of ChromaDB. Cached, because ChromaDB is slow."""
+    """Return the SQLite file of an empty directory of this version of ChromaDB. Cached, because making it is slow."""
     with TemporaryDirectory() as name:
         create_directory(Path(name), CollectionSpec("empty", 1, "l2"))
         return Path(name, SQLITE_FILE).read_bytes()

@@ -36,7 +36,7 @@ class _Header(NamedTuple):
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, strings and numbers, and nothing that could run code."""
+    """An unpickler that reads only dictionaries, strings and numbers, because any other class could run code."""
 
     def find_class(self, module: str, name: str) -> object:
         raise pickle.UnpicklingError(f"the index's metadata holds {module}.{name}, which is not a plain value")

@@ -38,7 +38,7 @@ MAX_BATCH_VALUES = 4_000_000
 
 
 class Loader(Protocol):
-    """The port: applies a plan to the ChromaDB directory of the base."""
+    """The port for applying a plan to a ChromaDB directory."""
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from chromadb_compaction.chroma.schema import Schema, kind_of
 from chromadb_compaction.errors import VerificationError
 
 MAX_LATER_TEXTS = 0.10
-"""The most pages of the full-text index beside its largest segment, as a share of that segment's, after a removal."""
+"""The most pages of the full-text index outside its largest segment, as a share of that segment's pages."""
 
 # Operations of the queue, as ChromaDB numbers them.
 ADD, UPDATE, DELETE = 0, 1, 3
@@ -51,7 +51,7 @@ _REMOVE = """
 # Bits 37 and up of a row's id are the number of its segment; they are 0 in rows that belong to no segment.
 _TEXT_SEGMENTS = "SELECT count(*) FROM embedding_fulltext_search_data WHERE id >> 37 > 0 GROUP BY id >> 37"
 
-# The tables to copy for a collection without its records, and for the progress of its segments.
+# The tables of a segment's progress, and those of a whole collection without its records.
 _PROGRESS = ("max_seq_id",)
 _COLLECTION = ("tenants", "databases", "collections", "collection_metadata", "segments", "segment_metadata", *_PROGRESS)
 _COPY_TABLE = "DELETE FROM {0}; INSERT INTO {0} SELECT * FROM source.{0};"
