@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 from uuid import UUID
 
 import pyarrow as pa
@@ -107,13 +107,7 @@ def _loader(name: LoaderName) -> Loader | None:
     return loaders[name]
 
 
-def _argument(name: str) -> LoaderName:
-    if name not in get_args(LoaderName):
-        raise SystemExit(f"unknown loader {name!r}; choose one of these: {', '.join(get_args(LoaderName))}")
-    return cast("LoaderName", name)
-
-
 if __name__ == "__main__":
     _target, _run, _dimension, _name = sys.argv[1:]
-    measured: dict[str, Any] = main(Path(_target), Path(_run), int(_dimension), _argument(_name))._asdict()
+    measured: dict[str, Any] = main(Path(_target), Path(_run), int(_dimension), cast("LoaderName", _name))._asdict()
     sys.stdout.write(json.dumps(measured))
