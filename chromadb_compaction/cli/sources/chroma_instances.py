@@ -150,7 +150,6 @@ def _header(header: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-
 def _stamps(path: Path) -> dict[str, tuple[int, int]]:
     """Return the size and modification time of each file. Any write changes them."""
     found = {name: file.stat() for name, file in files_below(path).items()}
