@@ -131,6 +131,20 @@ class DeadLetterMessage(NamedTuple):
     body: str | None = None
 
 
+class QueueDepth(NamedTuple):
+    """The approximate number of messages in a queue: those that wait, and those that a consumer has received."""
+
+    messages: int
+    in_flight: int
+
+
+class QueueDepths(NamedTuple):
+    """The depths of both queues. A queue that is not configured is None."""
+
+    notifications: QueueDepth | None
+    dead_letters: QueueDepth | None
+
+
 class DeltaQueue(Protocol):
     """The notification queue and its dead-letter queue."""
 
@@ -145,6 +159,9 @@ class DeltaQueue(Protocol):
 
     def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
         """Send messages to the dead-letter queue."""
+
+    def depths(self) -> QueueDepths:
+        """Return the approximate depths of both queues."""
 
 
 class Services(NamedTuple):

@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.errors import TransientStorageError
-from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
+from chromadb_compaction.ports import (
+    DeadLetterMessage,
+    DeltaNotification,
+    QueueDepth,
+    QueueDepths,
+    ReceivedNotification,
+)
 from chromadb_compaction.settings import required
 
 if TYPE_CHECKING:
@@ -88,6 +94,23 @@ class SqsDeltaQueue:
     def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
         """Send one message each. Raises TransientStorageError if SQS rejects one; others may have been sent."""
         self._send(required(self._dlq_url, "DELTA_DLQ_URL"), map(dead_letter_body, messages))
+
+    def depths(self) -> QueueDepths:
+        """Return the approximate depths of both queues, with one request per queue."""
+        return QueueDepths(self._depth(self._queue_url), self._depth(self._dlq_url))
+
+    def _depth(self, url: str | None) -> QueueDepth | None:
+        if url is None:
+            return None
+        with translated(f"reading the depth of {url}"):
+            found = self._client.get_queue_attributes(
+                QueueUrl=url,
+                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+            )["Attributes"]
+        return QueueDepth(
+            messages=int(found["ApproximateNumberOfMessages"]),
+            in_flight=int(found["ApproximateNumberOfMessagesNotVisible"]),
+        )
 
     def _send(self, url: str, bodies: Iterable[str]) -> None:
         for part in _split_into_calls(bodies):

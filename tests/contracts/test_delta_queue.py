@@ -12,7 +12,14 @@ from mypy_boto3_sqs import SQSClient
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.delta_queue import DEAD_LETTER_CHARACTERS, SqsDeltaQueue
 from chromadb_compaction.errors import CompactionError, ConfigurationError, TransientStorageError
-from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, DeltaQueue, ReceivedNotification
+from chromadb_compaction.ports import (
+    DeadLetterMessage,
+    DeltaNotification,
+    DeltaQueue,
+    QueueDepth,
+    QueueDepths,
+    ReceivedNotification,
+)
 from tests.contracts.conftest import client_to_stub
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.queue import InMemoryDeltaQueue
@@ -73,6 +80,13 @@ class DeltaQueueContract:
         expire_visibility([notification for notification in received if notification.key == a_notification(5).key])
 
         assert [notification.key for notification in queue.receive(100)] == [a_notification(5).key]
+
+    def test_the_depths_count_waiting_and_received_messages(self, queue: DeltaQueue) -> None:
+        queue.notify([a_notification(n) for n in range(3)])
+        queue.dead_letter([DeadLetterMessage(None, "why")])
+        list(queue.receive(1))
+
+        assert queue.depths() == QueueDepths(QueueDepth(messages=2, in_flight=1), QueueDepth(1, 0))
 
     def test_deleting_nothing_is_not_an_error(self, queue: DeltaQueue) -> None:
         queue.delete([])
@@ -211,6 +225,7 @@ class SqsDeltaQueueContract(DeltaQueueContract):
 
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
             queue.notify([a_notification()])
+        assert queue.depths() == QueueDepths(None, None)
         with pytest.raises(ConfigurationError, match="DELTA_DLQ_URL is not set"):
             queue.dead_letter([DeadLetterMessage(None, "why")])
 

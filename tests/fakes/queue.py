@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from chromadb_compaction.aws.delta_queue import NotificationBody, dead_letter_body, notification_key
-from chromadb_compaction.ports import DeadLetterMessage, DeltaNotification, ReceivedNotification
+from chromadb_compaction.ports import (
+    DeadLetterMessage,
+    DeltaNotification,
+    QueueDepth,
+    QueueDepths,
+    ReceivedNotification,
+)
 
 Hook = Callable[[str], None]
 """Called with the method's name. The method raises whatever the hook raises."""
@@ -54,6 +60,12 @@ class InMemoryDeltaQueue:
         self._begin("dead_letter")
         self.dead_letters.extend(dead_letter_body(message) for message in messages)
         self.after("dead_letter")
+
+    def depths(self) -> QueueDepths:
+        """Return the depths of both queues."""
+        in_flight = len(self._in_flight & self.messages.keys())
+        waiting = len(self.messages) - in_flight
+        return QueueDepths(QueueDepth(waiting, in_flight), QueueDepth(len(self.dead_letters), 0))
 
     def send(self, body: str) -> None:
         """Send a message with any body, as other programs might."""

@@ -65,7 +65,16 @@ class Sqs:
         if operation == "ChangeMessageVisibility":
             self._hide(held, asked["ReceiptHandle"], asked["VisibilityTimeout"])
             return {}
+        if operation == "GetQueueAttributes":
+            return {"Attributes": self._depth(held)}
         raise NotImplementedError(operation)
+
+    def _depth(self, held: dict[str, Message]) -> dict[str, str]:
+        visible = sum(message.visible_at <= self._clock() for message in held.values())
+        return {
+            "ApproximateNumberOfMessages": str(visible),
+            "ApproximateNumberOfMessagesNotVisible": str(len(held) - visible),
+        }
 
     def _send(self, body: str, held: dict[str, Message]) -> dict[str, str]:
         self.queues.sent += 1
