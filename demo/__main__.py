@@ -17,13 +17,16 @@ from rich.rule import Rule
 from rich.text import Text
 
 from chromadb_compaction.aws.workflow import start
-from chromadb_compaction.cli.commands.compact import print_summary, watched
-from chromadb_compaction.cli.commands.history import tell
+from chromadb_compaction.aws.workflow_clients import step_functions
+from chromadb_compaction.cli.commands.compact import follow_on, render_summary
+from chromadb_compaction.cli.commands.history import render
 from chromadb_compaction.cli.common import clients
+from chromadb_compaction.cli.common.console import err
 from chromadb_compaction.cli.common.formatting import counted, duration
+from chromadb_compaction.cli.common.output import CONSOLE
 from chromadb_compaction.cli.executions.client import describe, read_history, state_machine
 from chromadb_compaction.cli.executions.summary import Summary, summarise
-from chromadb_compaction.cli.views.overview import Overview, look
+from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.local.deployment import Deployment, bring_up
 from chromadb_compaction.local.home import DEFAULT_HOME, StackHome
@@ -76,18 +79,18 @@ def demonstrate() -> None:
     deltas, records = produce()
 
     title("One execution of the state machine merges them")
-    client = clients.step_functions()
+    client = step_functions()
     arn = start(state_machine(clients.settings()), client)
-    summary = summarise(watched(client, arn, quiet=False))
+    summary = summarise(follow_on(err, client, arn))
     check_summary(summary, deltas=deltas, records=records)
-    print_summary(summary)
+    CONSOLE.show(summary, render_summary)
 
     title("Questions in plain English, answered from the published snapshot")
     answer_questions(summary)
 
     title("What the execution did")
-    tell(describe(client, arn), read_history(client, arn), None)
-    check_rest(look(clients.services(), clients.queues(), client), records=records)
+    CONSOLE.show(describe(client, arn), lambda execution: render(execution, read_history(client, arn), None))
+    check_rest(read_overview(clients.services(), client), records=records)
 
 
 def produce() -> tuple[int, int]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from chromadb_compaction.cli.commands.query import INCLUDE, Answer, invoke
+from chromadb_compaction.aws.functions import invoke
+from chromadb_compaction.cli.commands.query import INCLUDE, QueryResult
 from chromadb_compaction.cli.common.formatting import one_line
 from demo.producers import COLLECTION
 
@@ -36,7 +37,7 @@ class Asked(NamedTuple):
     """A question and its answer."""
 
     question: Question
-    answer: Answer
+    answer: QueryResult
 
     @property
     def is_right(self) -> bool:
@@ -53,7 +54,7 @@ def ask(function: str, question: Question) -> Asked:
         "where": {"public": True},
         "include": INCLUDE,
     }
-    return Asked(question, Answer.model_validate(invoke(function, request)))
+    return Asked(question, QueryResult.model_validate(invoke(function, request)))
 
 
 def show(asked: Asked, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The command line, `chromadb-compaction`: one file per command."""
+"""The command line `chromadb-compaction`: one module per command."""
 
 
 def main() -> None:

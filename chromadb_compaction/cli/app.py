@@ -1,4 +1,4 @@
-"""The commands, and how each of them ends: with a code that scripts can rely on, and one line when it fails."""
+"""The command line as a whole: its commands, and the message and exit code of a command that fails."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
+from typer.core import TyperGroup
 
-from chromadb_compaction.cli.common.console import note, print_error
+from chromadb_compaction.cli.common.console import warn
 from chromadb_compaction.cli.common.exits import ExitCode, exit_code
+from chromadb_compaction.cli.common.output import chosen_output
 from chromadb_compaction.errors import CompactionError
 
 if TYPE_CHECKING:
@@ -21,20 +24,22 @@ if TYPE_CHECKING:
 PROGRAM = "chromadb-compaction"
 
 
-class Debugging:
-    """Whether --debug was given; set while the command line is parsed."""
+class Program(TyperGroup):
+    """All commands. An error of a command is printed by its output, and exits with the error's code."""
 
-    on = False
+    def invoke(self, context: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401 - typer's own
+        """Run the command that was typed. With --debug, raise its error."""
+        try:
+            return super().invoke(context)
+        except (CompactionError, ClientError, BotoCoreError) as error:
+            if context.params["debug"]:
+                raise
+            chosen_output(context).fail(_as_dict(error))
+            context.exit(exit_code(error) if isinstance(error, CompactionError) else ExitCode.FAILED)
 
-    def option(
-        self, *, debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
-    ) -> None:
-        """Take the option that stands before every command."""
-        self.on = debug
 
-
-def build(debugging: Debugging) -> typer.Typer:
-    """Return the application with every command. Commands import what is heavy when they run."""
+def build() -> typer.Typer:
+    """Return the application with every command. Commands import heavy libraries only when they run."""
     from chromadb_compaction.cli.commands.compact import compact
     from chromadb_compaction.cli.commands.deltas import app as deltas
     from chromadb_compaction.cli.commands.doctor import doctor
@@ -49,12 +54,13 @@ def build(debugging: Debugging) -> typer.Typer:
 
     app = typer.Typer(
         name=PROGRAM,
+        cls=Program,
         help="Compact ChromaDB collections kept on S3: put deltas, compact them, query the published snapshot.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
     )
-    app.callback()(debugging.option)
+    app.callback()(_start)
     for command in (put, compact, status, history, query, why, doctor):
         app.command()(command)
     app.add_typer(snapshots, name="snapshots")
@@ -65,34 +71,41 @@ def build(debugging: Debugging) -> typer.Typer:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one command (None: the one that was typed) and exit with its code."""
-    debugging = Debugging()
+    """Run one command and exit with its code. By default the arguments are those that were typed."""
+    typer.main.get_command(build()).main(args=arguments, prog_name=PROGRAM)
 
-    def last_word(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer passes it by position
+    if value:
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+def _start(
+    context: typer.Context,
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Set up messages: a warning takes one line, and an unexpected error shows its traceback only with --debug."""
+
+    def print_unexpected(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
         # Python exits with 1 after this hook: ExitCode.FAILED.
-        if debugging.on:
-            sys.__excepthook__(kind, error, trace)
-        else:
-            print_error(f"{kind.__name__}: {error}; for the traceback type: {PROGRAM} --debug ...")
+        next_step = f"for the traceback type: {PROGRAM} --debug ..."
+        message = f"{kind.__name__}: {error}"
+        chosen_output(context).fail({"kind": kind.__name__, "message": message, "next_step": next_step})
 
-    sys.excepthook = last_word
-    _speak_plainly()
-    try:
-        typer.main.get_command(build(debugging)).main(args=arguments, prog_name=PROGRAM)
-    except (CompactionError, ClientError, BotoCoreError) as error:
-        if debugging.on:
-            raise
-        print_error(_in_words(error))
-        sys.exit(exit_code(error) if isinstance(error, CompactionError) else ExitCode.FAILED)
-
-
-def _speak_plainly() -> None:
-    """Show warnings as one line each; what the library also logs of them would only repeat that."""
-    warnings.showwarning = lambda message, *_args, **_options: note(f"warning: {message}")
+    if not debug:
+        sys.excepthook = print_unexpected
+    warnings.showwarning = lambda message, *_args, **_options: warn(str(message))
+    # The library logs some warnings too. Printing them again would repeat them.
     logging.getLogger("chromadb_compaction").addHandler(logging.NullHandler())
 
 
-def _in_words(error: Exception) -> str:
+def _as_dict(error: Exception) -> dict[str, object]:
     if isinstance(error, CompactionError):
-        return str(error)
-    return f"{error}; see what is wrong: {PROGRAM} doctor"
+        return error.as_dict()
+    next_step = f"see what is wrong: {PROGRAM} doctor"
+    return {"kind": type(error).__name__, "message": str(error), "next_step": next_step}

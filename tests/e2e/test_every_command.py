@@ -13,7 +13,7 @@ import click
 import pytest
 import typer
 
-from chromadb_compaction.cli.app import Debugging, build
+from chromadb_compaction.cli.app import build
 from chromadb_compaction.local.home import StackHome
 from tests.e2e.commands import Cli, Ended, command_line
 from tests.e2e.conftest import STACKS, StackPool
@@ -139,7 +139,7 @@ def commands() -> dict[Words, click.Command]:
             else:
                 yield (*words, name), command
 
-    return dict(below(typer.main.get_command(build(Debugging()))))
+    return dict(below(typer.main.get_command(build())))
 
 
 COMMANDS = commands()

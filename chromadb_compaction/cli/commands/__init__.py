@@ -1,1 +1,1 @@
-"""The commands, one module each: arguments in, one call, output."""
+"""The commands, one module each: parse the arguments, make one call, show its result."""

@@ -1,35 +1,38 @@
-"""`deltas`: what is pending, what was refused and why, and the way from one to the other."""
+"""`deltas`: the pending and the quarantined deltas, and moving deltas between the two."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
-from chromadb_compaction.cli.common.console import JsonFlag, note, out, print_json
+from chromadb_compaction.cli.common.console import warn
 from chromadb_compaction.cli.common.exits import ExitCode
-from chromadb_compaction.cli.common.formatting import counted, duration, one_line, size
+from chromadb_compaction.cli.common.formatting import counted, duration, local_time, one_line, size, some
+from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.tables import listing
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.deltas import PendingDelta
-    from chromadb_compaction.operations.quarantine import Moved
+    from chromadb_compaction.operations.quarantine import Moved, QuarantinedDelta
 
 app = typer.Typer(
     name="deltas",
-    help="See what is pending and what was refused. Example: chromadb-compaction deltas quarantined",
+    help="See what is pending and what is quarantined. Example: chromadb-compaction deltas quarantined",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="UUIDs or whole keys.", show_default=False)]
 OneCollection = Annotated[
-    str | None, typer.Option("--collection", "-c", metavar="NAME", help="Only this collection's.")
+    str | None, typer.Option("--collection", "-c", metavar="NAME", help="Only deltas of this collection.")
 ]
-Everything = Annotated[bool, typer.Option("--all", help="All there are, of one collection if -c names it.")]
+Everything = Annotated[bool, typer.Option("--all", help="Every delta, or with -c every delta of that collection.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many; --json shows all.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="The most to show; --json shows all.")]
 
 
 @app.command("list")
@@ -42,39 +45,23 @@ def list_deltas(*, collection: OneCollection = None, limit: Limit = 50, as_json:
     from chromadb_compaction.cli.views.deltas import pending_deltas
 
     pending = pending_deltas(clients.services(), collection)
-    if as_json:
-        print_json([each.model_dump(mode="json") for each in pending])
-    elif not pending:
-        out.print("Nothing is pending.")
-    else:
-        _print_pending(pending, limit)
+    output_for(as_json=as_json).show(pending, lambda deltas: _render_pending(deltas, limit))
 
 
 @app.command()
 def quarantined(*, collection: OneCollection = None, limit: Limit = 50, as_json: JsonFlag = False) -> None:
-    """List the refused deltas, the latest first, each with the reason.
+    """List the quarantined deltas, the latest first, each with the reason.
 
     Example: `chromadb-compaction deltas quarantined --json`
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.views.snapshots import moment
     from chromadb_compaction.layout import delta_key
     from chromadb_compaction.operations.quarantine import list_quarantined
 
     services = clients.services()
-    inside = delta_key(collection, "", "", prefix=services.settings.delta_prefix) if collection else ""
-    found = [each for each in list_quarantined(services) if each.delta.startswith(inside)]
-    if as_json:
-        print_json([each.model_dump(mode="json") for each in found])
-        return
-    if not found:
-        out.print("The quarantine is empty.")
-        return
-    for each in found[:limit]:
-        out.print(Text.assemble((each.delta, "bold"), f"  {size(each.bytes)}, {moment(each.at)}"), soft_wrap=True)
-        out.print(Text(f"  {one_line(each.reason or 'no reason was left beside it', 400)}"), soft_wrap=True)
-    _print_rest(len(found) - limit)
-    out.print("Once the cause is mended: [bold]chromadb-compaction deltas requeue ID[/]")
+    prefix = delta_key(collection, "", "", prefix=services.settings.delta_prefix) if collection else ""
+    found = [each for each in list_quarantined(services) if each.delta.startswith(prefix)]
+    output_for(as_json=as_json).show(found, lambda deltas: _render_quarantined(deltas, limit))
 
 
 @app.command()
@@ -86,80 +73,91 @@ def requeue(
     dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make refused deltas pending again, once the cause is mended.
+    """Make quarantined deltas pending again, once the cause is fixed.
 
-    A delta whose name is no UUIDv7 can never be merged, and stays: write its content under a fresh name.
+    A delta whose name is not a UUIDv7 can never be merged, and stays: write its content under a new name.
 
     Example: `chromadb-compaction deltas requeue --all -c docs --dry-run`
 
-    Exit codes: 0 done, 2 refused, 3 an execution holds the lock, 4 there is no such delta.
+    Exit codes: 0 done, 2 that delta can never be merged, 3 an execution holds the lock, 4 there is no such delta.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.common.clients import operator_name
-    from chromadb_compaction.operations import quarantine as refused
+    from chromadb_compaction.operations import quarantine as operations
 
-    selection = refused.Selection(ids or [], everything=everything, collection=collection)
-    moved = refused.requeue(clients.services(), selection, operator=operator_name(), dry_run=dry_run)
-    _report(moved, "pending again", as_json=as_json)
+    selection = operations.Selection(ids or [], everything=everything, collection=collection)
+    operator = clients.operator_name()
+    moved = operations.requeue(clients.services(), selection, operator=operator, dry_run=dry_run)
+    _show_moved(moved, "pending again", as_json=as_json)
 
 
 @app.command()
 def quarantine(
     ids: Names = None,
     *,
-    reason: Annotated[str, typer.Option("--reason", help="Kept beside the delta, for whoever finds it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Stored beside the delta.")],
     everything: Everything = False,
     collection: OneCollection = None,
     dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put pending deltas into quarantine before they are merged, say after a rollback with --replay.
+    """Put pending deltas into quarantine before they are merged, for example after a rollback with --replay.
 
     Example: `chromadb-compaction deltas quarantine 0190e5c0-... --reason "written by the broken importer"`
 
     Exit codes: 0 done, 3 an execution holds the lock, 4 there is no such delta.
     """
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.common.clients import operator_name
-    from chromadb_compaction.operations import quarantine as refused
+    from chromadb_compaction.operations import quarantine as operations
 
-    selection = refused.Selection(ids or [], everything=everything, collection=collection)
-    moved = refused.quarantine(clients.services(), selection, reason=reason, operator=operator_name(), dry_run=dry_run)
-    _report(moved, "in quarantine", as_json=as_json)
+    selection = operations.Selection(ids or [], everything=everything, collection=collection)
+    operator = clients.operator_name()
+    moved = operations.quarantine(clients.services(), selection, reason=reason, operator=operator, dry_run=dry_run)
+    _show_moved(moved, "in quarantine", as_json=as_json)
 
 
-def _report(moved: Moved, where: str, *, as_json: bool) -> None:
-    from chromadb_compaction.cli.views.snapshots import print_some
-
-    if as_json:
-        print_json(moved.model_dump(mode="json"))
-    else:
-        verb = "would be" if moved.dry_run else "is" if len(moved.moved) == 1 else "are"
-        out.print(f"{counted(len(moved.moved), 'delta')} {verb} {where}.")
-        print_some(moved.moved)
-        for key, why_not in moved.refused.items():
-            note(f"left alone: {key}: {why_not}")
+def _show_moved(moved: Moved, state: str, *, as_json: bool) -> None:
+    output_for(as_json=as_json).show(moved, lambda _: _render_moved(moved, state))
+    for key, reason in moved.refused.items():
+        warn(f"not moved: {key}: {reason}")
     if not moved.moved:
         raise typer.Exit(ExitCode.NOTHING_FOUND)
 
 
-def _print_pending(pending: list[PendingDelta], limit: int) -> None:
-    from chromadb_compaction.cli.views.snapshots import moment
+def _render_moved(moved: Moved, state: str) -> Iterator[RenderableType]:
+    verb = "would be" if moved.dry_run else "is" if len(moved.moved) == 1 else "are"
+    yield f"{counted(len(moved.moved), 'delta')} {verb} {state}."
+    yield from map(Text, some(moved.moved))
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+def _render_quarantined(deltas: list[QuarantinedDelta], limit: int) -> Iterator[RenderableType]:
+    if not deltas:
+        yield "The quarantine is empty."
+        return
+    for each in deltas[:limit]:
+        yield Text.assemble((each.delta, "bold"), f"  {size(each.bytes)}, {local_time(each.at)}")
+        yield Text(f"  {one_line(each.reason or 'no reason is stored beside it', 400)}")
+    yield from _render_rest(len(deltas) - limit)
+    yield "Once the cause is fixed: [bold]chromadb-compaction deltas requeue ID[/]"
+
+
+def _render_pending(pending: list[PendingDelta], limit: int) -> Iterator[RenderableType]:
+    if not pending:
+        yield "Nothing is pending."
+        return
+    table = listing()
     table.add_column("collection", overflow="fold")
     table.add_column("delta", overflow="fold")
     table.add_column("written", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("pending for", justify="right", no_wrap=True)
     for each in pending[:limit]:
-        written = "its name is no UUIDv7" if each.written_at is None else moment(each.written_at)
+        written = "its name is not a UUIDv7" if each.written_at is None else local_time(each.written_at)
         table.add_row(Text(each.collection), Text(each.id), written, size(each.bytes), duration(each.age_seconds))
-    out.print(table)
-    _print_rest(len(pending) - limit)
-    out.print(f"{counted(len(pending), 'delta')}, {size(sum(each.bytes for each in pending))}")
+    yield table
+    yield from _render_rest(len(pending) - limit)
+    yield f"{counted(len(pending), 'delta')}, {size(sum(each.bytes for each in pending))}"
 
 
-def _print_rest(left: int) -> None:
+def _render_rest(left: int) -> Iterator[str]:
     if left > 0:
-        out.print(f"and {left:,} more: --limit or --json shows them")
+        yield f"and {left:,} more: --limit or --json shows them"

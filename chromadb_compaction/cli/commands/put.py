@@ -1,4 +1,4 @@
-"""`put`: write the records of files, or of somebody's ChromaDB collections, as deltas."""
+"""`put`: write the records of files or of ChromaDB collections as deltas."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chromadb_compaction.cli.common.console import JsonFlag, err, note, out, print_json
+from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.formatting import counted
+from chromadb_compaction.cli.common.output import JsonFlag, output_for
 from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
@@ -33,11 +35,13 @@ Sources = Annotated[
 ]
 Collections = Annotated[
     list[str] | None,
-    typer.Option("--collection", "-c", help="Where files go; of ChromaDB's collections those to put (none: all)."),
+    typer.Option(
+        "--collection", "-c", help="The collection for files; or the ChromaDB collections to put, by default all."
+    ),
 ]
 Headers = Annotated[list[str] | None, typer.Option(help='For the server, such as "Authorization: Bearer ...".')]
-Restart = Annotated[bool, typer.Option("--restart", help="Begin anew what was stopped, as if written now.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, say what would be written.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Put everything again after a stop, as written now.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and say what would be written.")]
 
 
 def put(  # noqa: PLR0913 - typer makes an option of each
@@ -47,10 +51,10 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     new_name: Annotated[str | None, typer.Option("--as", help="Put a ChromaDB collection under another name.")] = None,
     embedding_function: Annotated[
         str | None,
-        typer.Option(help="Embed documents that come without an embedding, and note it for a new collection."),
+        typer.Option(help="Embed documents that have no embedding, and store its name in a new collection."),
     ] = None,
     space: Annotated[
-        Space | None, typer.Option(help="How a new collection measures distance; ChromaDB's default is l2.")
+        Space | None, typer.Option(help="The distance of a new collection; ChromaDB's default is l2.")
     ] = None,
     header: Headers = None,
     database: Annotated[str | None, typer.Option(help="The server's database: NAME or TENANT/NAME.")] = None,
@@ -58,23 +62,23 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write records as deltas, to be merged by the next compaction.
+    """Write records as deltas. The next compaction merges them.
 
     A file's record has an `id`, an `embedding` or a `document` (or both), and may have `metadata`; with
-    `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and is named; once
-    it is mended, the same command goes on.
+    `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and the message
+    names it. Fix that record and give the same command again to continue.
 
     ChromaDB's collections keep their names, their distance and the name of their embedding function. A directory is
-    copied to CHROMADB_CACHE_DIR to be read, and never written to.
+    read from a copy in CHROMADB_CACHE_DIR, and never written to.
 
-    A put that was stopped goes on where it stopped when the same command is given again on this machine. It counts
-    as written when it began: what others have written to the same ids since stays.
+    A put that was stopped continues when the same command is given again on this machine. Its records count as
+    written when it began, so newer versions that others have written since are kept.
 
     Example: `chromadb-compaction put notes.jsonl -c notes --embedding-function wordllama`
 
     Example: `chromadb-compaction put ./chroma -c notes --as team-notes`, or `chromadb-compaction put http://host:8000`
     """
-    # Read when pyarrow is imported: its own allocator would hold on to 30 MB, more than all deltas need at once.
+    # pyarrow reads this when it is imported. Its own allocator would keep 30 MB, more than all deltas need at once.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.sources.journal import journal_directory
@@ -86,15 +90,15 @@ def put(  # noqa: PLR0913 - typer makes an option of each
         places = _Places(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
         found = _sources(sources, collection or [], new_name, places)
         transfers = [stack.enter_context(closing(Transfer(source, services, options))) for source in found]
-        _run(transfers, quiet=as_json)
-    if as_json:
-        print_json(_as_json(transfers, dry_run=dry_run))
-    else:
-        _tell(transfers, dry_run=dry_run)
+        output = output_for(as_json=as_json)
+        _run(transfers, output.progress)
+    output.show(_as_json(transfers, dry_run=dry_run), lambda _: _render(transfers, dry_run=dry_run))
+    if any(transfer.deltas for transfer in transfers) and not dry_run:
+        note("Merge them now: chromadb-compaction compact --wait")
 
 
 class _Places:
-    """Opens ChromaDB directories and servers; what they need stays until `stack` unwinds."""
+    """Opens ChromaDB directories and servers. `stack` closes them."""
 
     def __init__(self, scratch: Path, stack: ExitStack, headers: Sequence[str], database: str | None) -> None:
         self._scratch = scratch
@@ -113,7 +117,7 @@ class _Places:
 def _sources(
     locations: Sequence[str], collections: Sequence[str], new_name: str | None, places: _Places
 ) -> list[RecordSource]:
-    """Return the sources in their order, files that stand side by side as one."""
+    """Return the sources in their order. Adjacent files are one source."""
     from chromadb_compaction.cli.sources.files import RecordFiles
 
     found: list[RecordSource] = []
@@ -124,7 +128,8 @@ def _sources(
         elif len(collections) == 1:
             found.append(RecordFiles([Path(location) for location in group], new_name or collections[0]))
         else:
-            raise InvalidRequestError("say which one collection the files' records go to: --collection NAME")
+            message = "files go to one collection, which --collection must name"
+            raise InvalidRequestError(message, next_step="add --collection NAME")
     return found
 
 
@@ -133,7 +138,10 @@ def _chroma_sources(place: ChromaInstance, collections: Sequence[str], new_name:
 
     names = place.names(collections)
     if new_name is not None and len(names) > 1:
-        raise InvalidRequestError(f"--as names one collection; say with -c which of these: {', '.join(names)}")
+        raise InvalidRequestError(
+            f"--as names one collection, but there are {len(names)}",
+            next_step=f"choose one with -c NAME: {', '.join(names)}",
+        )
     for name in names:
         yield ChromaCollection(place, name, new_name or name)
 
@@ -142,10 +150,10 @@ def _is_url(location: str) -> bool:
     return location.startswith(("http://", "https://"))
 
 
-def _run(transfers: Sequence[Transfer], *, quiet: bool) -> None:
-    """Write everything; only when all of it is written does the next put of the same begin at the beginning."""
+def _run(transfers: Sequence[Transfer], console: Console) -> None:
+    """Write everything, and only then let the next put of the same sources start from the beginning."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with _way_back(transfers), Progress(*columns, TimeRemainingColumn(), console=err, disable=quiet) as bar:
+    with _note_how_to_continue(transfers), Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         for transfer in transfers:
             task = bar.add_task(transfer.source.collection, total=None)
             for size in transfer.run():
@@ -155,11 +163,11 @@ def _run(transfers: Sequence[Transfer], *, quiet: bool) -> None:
 
 
 @contextmanager
-def _way_back(transfers: Sequence[Transfer]) -> Iterator[None]:
+def _note_how_to_continue(transfers: Sequence[Transfer]) -> Iterator[None]:
     try:
         yield
     except InvalidRequestError:
-        raise  # it says itself what stays
+        raise  # its message says what stays written
     except (CompactionError, BotoCoreError, ClientError, KeyboardInterrupt):
         deltas = sum(len(transfer.deltas) for transfer in transfers)
         if deltas:
@@ -185,13 +193,11 @@ def _as_json(transfers: Sequence[Transfer], *, dry_run: bool) -> dict[str, objec
     }
 
 
-def _tell(transfers: Sequence[Transfer], *, dry_run: bool) -> None:
+def _render(transfers: Sequence[Transfer], *, dry_run: bool) -> Iterator[str]:
     for transfer in transfers:
         deltas = f"[bold]{counted(len(transfer.deltas) - transfer.deltas_before, 'delta')}[/]"
         verb = "Would write" if dry_run else "Wrote"
         wrote = f"{verb} {counted(transfer.records, 'record')} as {deltas} to {transfer.source.collection}"
         before = transfer.records_before
         earlier = f", after the {counted(before, 'record')} that were put on {transfer.started}" if before else ""
-        out.print(f"{wrote}{earlier}.")
-    if any(transfer.deltas for transfer in transfers) and not dry_run:
-        note("Merge them now: chromadb-compaction compact --wait")
+        yield f"{wrote}{earlier}."

@@ -1,28 +1,30 @@
-"""`query`: ask the published snapshot, through the query function."""
+"""`query`: query the published snapshot through the query function."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ConfigDict
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.formatting import one_line
-from chromadb_compaction.errors import CompactionError, InvalidRequestError, error_named
+from chromadb_compaction.cli.common.output import JsonFlag, exit_with, output_for
+from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.settings import required
 
 INCLUDE = ["documents", "metadatas", "distances"]
 _EXAMPLES = {"--where": '{"year": {"$gte": 2024}}', "--where-document": '{"$contains": "backup"}'}
 
 
-class Answer(BaseModel):
-    """ChromaDB's QueryResult, one inner list per question, and the snapshot that gave it."""
+class QueryResult(BaseModel):
+    """ChromaDB's QueryResult, with one inner list per question, and the snapshot that was queried."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,9 +34,14 @@ class Answer(BaseModel):
     documents: list[list[str | None]] | None = None
     metadatas: list[list[dict[str, Any] | None]] | None = None
 
+    @property
+    def count(self) -> int:
+        """The number of records for the first question."""
+        return len(self.ids[0])
 
-class Records(BaseModel):
-    """ChromaDB's GetResult, and the snapshot that gave it."""
+
+class GetResult(BaseModel):
+    """ChromaDB's GetResult, and the snapshot that was queried."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -43,20 +50,27 @@ class Records(BaseModel):
     documents: list[str | None] | None = None
     metadatas: list[dict[str, Any] | None] | None = None
 
+    @property
+    def count(self) -> int:
+        """The number of records."""
+        return len(self.ids)
+
 
 def query(
-    text: Annotated[str | None, typer.Argument(help="What to look for, in plain words.", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(help="The text to search for.", show_default=False)] = None,
     *,
-    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to ask.", show_default=False)],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to query.", show_default=False)],
     results: Annotated[int, typer.Option("--results", "-n", min=1, help="How many records to return.")] = 5,
     embedding_file: Annotated[
         Path | None,
-        typer.Option(help="Ask with this embedding instead: a file holding a JSON list of numbers.", dir_okay=False),
+        typer.Option(help="Search for this embedding instead: a file with a JSON list of numbers.", dir_okay=False),
     ] = None,
-    ids: Annotated[list[str] | None, typer.Option("--id", help="Only records of these ids.")] = None,
-    where: Annotated[str | None, typer.Option(help="Only records whose metadata pass ChromaDB's filter, JSON.")] = None,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Only records with these ids.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only records that pass this filter on metadata: ChromaDB's, in JSON.")
+    ] = None,
     where_document: Annotated[
-        str | None, typer.Option(help="Only records whose document passes ChromaDB's filter, JSON.")
+        str | None, typer.Option(help="Only records that pass this filter on documents: ChromaDB's, in JSON.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -64,6 +78,7 @@ def query(
 
     For example: chromadb-compaction query "how are backups made" -c notes --where '{"year": {"$gte": 2024}}'
     """
+    from chromadb_compaction.aws.functions import invoke
     from chromadb_compaction.cli.common import clients
 
     function = required(clients.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
@@ -74,39 +89,19 @@ def query(
         "where_document": _filter("--where-document", where_document),
     }
     chosen = {name: value for name, value in filters.items() if value}
-    raw = invoke(function, {"collection": collection, **question, **chosen})
-    if as_json:
-        print_json(raw)
-    found = _shown(raw, as_json=as_json)
-    if not found:
+    response = invoke(function, {"collection": collection, **question, **chosen})
+    result = QueryResult.model_validate(response) if "distances" in response else GetResult.model_validate(response)
+    output_for(as_json=as_json).show(response, lambda _: _render(result))
+    if not result.count:
         missing = "has no record that passes the filters" if chosen else "is empty"
-        raise NothingFoundError(f"the collection {collection} {missing}; see: chromadb-compaction status")
+        message = f"the collection {collection} {missing}"
+        raise exit_with(NothingFoundError(message, next_step="see: chromadb-compaction status"))
 
 
-def _shown(raw: dict[str, Any], *, as_json: bool) -> int:
-    """Print an answer, unless it was printed as JSON, and return how many records it has."""
-    answer = Answer.model_validate(raw) if "distances" in raw else Records.model_validate(raw)
-    found = len(answer.ids[0]) if isinstance(answer, Answer) else len(answer.ids)
-    if found and not as_json:
-        out.print(_nearest(answer) if isinstance(answer, Answer) else _listed(answer))
-        out.print(Text(f"from snapshot {answer.snapshot_id}", style="dim"))
-    return found
-
-
-def invoke(function: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Call a function and return its answer. Raises the error that it answers, or has raised, by name."""
-    from chromadb_compaction.cli.common import clients
-
-    response = clients.functions().invoke(FunctionName=function, Payload=json.dumps(request).encode())
-    answer = json.loads(response["Payload"].read())
-    if response.get("FunctionError"):
-        raise error_named(answer.get("errorType", "Error"), answer.get("errorMessage", "no message"))
-    if not isinstance(answer, dict):
-        raise CompactionError(f"{function} answered {answer!r}, which is not an object; is it the query function?")
-    if "error" in answer:
-        reported = answer["error"]
-        raise error_named(reported["kind"], reported["message"], next_step=reported["next_step"])
-    return answer
+def _render(result: QueryResult | GetResult) -> Iterator[RenderableType]:
+    if result.count:
+        yield _nearest(result) if isinstance(result, QueryResult) else _listed(result)
+        yield Text(f"from snapshot {result.snapshot_id}", style="dim")
 
 
 def _question(text: str | None, embedding_file: Path | None, results: int) -> dict[str, Any]:
@@ -124,13 +119,13 @@ def _question(text: str | None, embedding_file: Path | None, results: int) -> di
 
 
 def _filter(option: str, text: str | None) -> dict[str, Any] | None:
-    """Return a filter that was typed as JSON; what it means, ChromaDB checks."""
+    """Return a filter that was typed as JSON. ChromaDB checks its meaning."""
     if text is None:
         return None
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InvalidRequestError(f"{option} is no JSON: {error}") from error
+        raise InvalidRequestError(f"{option} is not JSON: {error}") from error
     if not isinstance(value, dict) or not value:
         raise InvalidRequestError(f"{option} is a JSON object such as {_EXAMPLES[option]}, not {text}")
     return value
@@ -142,27 +137,27 @@ def _numbers(value: object) -> list[float]:
     raise ValueError("expected [0.1, -0.2, ...]")
 
 
-def _nearest(answer: Answer) -> Table:
+def _nearest(result: QueryResult) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("Distance", justify="right")
     table.add_column("Id", style="bold", overflow="fold")
     table.add_column("Document", overflow="fold")
-    ids = answer.ids[0]
-    distances = answer.distances[0] if answer.distances else [float("nan")] * len(ids)
-    documents = answer.documents[0] if answer.documents else [None] * len(ids)
+    ids = result.ids[0]
+    distances = result.distances[0] if result.distances else [float("nan")] * len(ids)
+    documents = result.documents[0] if result.documents else [None] * len(ids)
     for id_, distance, document in zip(ids, distances, documents, strict=True):
         table.add_row(f"{distance:.4f}", Text(id_), Text(one_line(document, 200)))
     return table
 
 
-def _listed(records: Records) -> Table:
+def _listed(result: GetResult) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("Id", style="bold", overflow="fold")
     table.add_column("Document", overflow="fold")
     table.add_column("Metadata", overflow="fold")
-    nothing = [None] * len(records.ids)
+    nothing = [None] * len(result.ids)
     for id_, document, metadata in zip(
-        records.ids, records.documents or nothing, records.metadatas or nothing, strict=True
+        result.ids, result.documents or nothing, result.metadatas or nothing, strict=True
     ):
         shown = json.dumps(metadata, ensure_ascii=False) if metadata else ""
         table.add_row(Text(id_), Text(one_line(document, 200)), Text(one_line(shown, 200)))

@@ -1,8 +1,8 @@
-"""`status`: everything an operator asks first, on one screen."""
+"""`status`: the state of the whole system on one screen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
 from chromadb_compaction.cli.common.exits import ExitCode
-from chromadb_compaction.cli.common.formatting import ago, counted, duration, one_line, size
+from chromadb_compaction.cli.common.formatting import ago, counted, duration, local_time, one_line, size
+from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.tables import facts
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.overview import (
@@ -34,63 +35,51 @@ STATUS_STYLES = {
 
 def status(
     *,
-    watching: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="How often --watch looks.")] = 2,
+    watching: Annotated[bool, typer.Option("--watch", help="Read it again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="Seconds between readings of --watch.")] = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the lock, the published snapshot, what is pending or refused, the queues and the last executions.
+    """Show the lock, the published snapshot, pending and quarantined deltas, the queues and the last executions.
 
-    With --watch and --json: one JSON document a line.
+    With --watch and --json: one JSON document per line.
 
     Exit codes: 0 shown, 5 shown, and the published snapshot is corrupt.
 
     Example: `chromadb-compaction status --watch --every 5`
     """
+    from chromadb_compaction.aws import workflow_clients
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.views.overview import look
+    from chromadb_compaction.cli.views.overview import read_overview
 
-    sources = (clients.services(), clients.queues(), clients.step_functions())
+    output = output_for(as_json=as_json)
+    services, step_functions = clients.services(), workflow_clients.step_functions()
     if watching:
-        _watch(lambda: look(*sources), every=every, as_json=as_json)
+        output.watch(lambda: read_overview(services, step_functions), render, every=every)
         return
-    overview = look(*sources)
-    if as_json:
-        print_json(overview.model_dump(mode="json"))
-    else:
-        out.print(screen(overview))
+    overview = read_overview(services, step_functions)
+    output.show(overview, render)
     if overview.snapshot_corrupt:
         raise typer.Exit(ExitCode.CORRUPT)
 
 
-def _watch(look: Callable[[], Overview], *, every: float, as_json: bool) -> None:
-    from chromadb_compaction.cli.views.watch import watch, watch_json
-
-    if as_json:
-        watch_json(lambda: look().model_dump_json(), every=every)
-    else:
-        watch(lambda: screen(look()), every=every)
-
-
-def screen(overview: Overview) -> RenderableType:
-    """Return the screen that a person sees."""
-    grid = Table.grid(padding=(0, 3, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("Lock", _lease(overview.lease))
-    grid.add_row("Snapshot", _snapshot(overview))
-    grid.add_row("Pending", _pending(overview.pending))
-    grid.add_row("Quarantine", _quarantine(overview.quarantine))
-    grid.add_row("Queue", _queue(overview.queue))
-    grid.add_row("Dead letters", _queue(overview.dead_letters))
-    grid.add_row("Executions", _executions(overview))
-    return grid
+def render(overview: Overview) -> Iterator[RenderableType]:
+    """Render the overview for a person."""
+    yield facts(
+        ("Lock", _lease(overview.lease)),
+        ("Snapshot", _snapshot(overview)),
+        ("Pending", _pending(overview.pending)),
+        ("Quarantine", _quarantine(overview.quarantine)),
+        ("Queue", _queue(overview.queue)),
+        ("Dead letters", _queue(overview.dead_letters)),
+        ("Executions", _executions(overview)),
+    )
 
 
 def _lease(lease: LeaseView | None) -> Text:
     if lease is None:
         return Text("free", style="green")
     if lease.expired:
-        return Text(f"expired: {lease.execution} held it and did not come back; the next execution takes it", "yellow")
+        return Text(f"expired: {lease.execution} did not release it; the next execution takes it", "yellow")
     return Text.assemble(
         (f"held by {lease.execution}", "cyan"),
         f" for {duration(lease.held_seconds)}, renewed {ago(lease.since_heartbeat_seconds)},"
@@ -147,6 +136,6 @@ def _executions(overview: Overview) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
     for each in overview.executions:
         took = duration(each.seconds)
-        when = each.started.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(each.name, Text(each.status, style=STATUS_STYLES.get(each.status, "")), when, took)
+        started = local_time(each.started.timestamp())
+        table.add_row(each.name, Text(each.status, style=STATUS_STYLES.get(each.status, "")), started, took)
     return table

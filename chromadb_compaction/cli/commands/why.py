@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
-from chromadb_compaction.cli.common.console import JsonFlag, out, print_json
 from chromadb_compaction.cli.common.exits import NothingFoundError
+from chromadb_compaction.cli.common.formatting import counted, when
+from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.tables import facts
 
 if TYPE_CHECKING:
     from chromadb_compaction.operations.provenance import Provenance
@@ -21,11 +24,11 @@ def why(
     collection: Annotated[str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Say which delta wrote a record's current version, when, and since which snapshot it has been published.
+    """Show which delta wrote a record's current version, when, and in which snapshot it first appeared.
 
     Example: `chromadb-compaction why intro -c docs`
 
-    Exit codes: 0 found (a deleted id too), 4 the collection has never seen that id.
+    Exit codes: 0 found (a deleted id too), 4 the collection has never held that id.
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.operations.provenance import find_provenance
@@ -34,38 +37,29 @@ def why(
     found = find_provenance(services, collection, record)
     if found is None:
         raise NothingFoundError(
-            f"the published snapshot has never seen the id {record!r} in {collection}; a pending delta may hold it:"
-            f" chromadb-compaction deltas list -c {collection}"
+            f"the published snapshot has never held the id {record!r} in {collection}",
+            next_step=f"see whether a delta of it is pending: chromadb-compaction deltas list -c {collection}",
         )
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        tell(found, now=services.clock())
+    output_for(as_json=as_json).show(found, lambda provenance: _render(provenance, services.clock()))
 
 
-def tell(found: Provenance, *, now: float) -> None:
-    """Print it for a person."""
-    from chromadb_compaction.cli.common.formatting import counted
-    from chromadb_compaction.cli.views.snapshots import when
-
-    state = ("deleted", "yellow") if found.deleted else ("live", "green")
-    out.print(Text.assemble((found.id, "bold"), f" in {found.collection}: ", state))
-    grid = Table.grid(padding=(0, 3, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("Delta", Text(f"{found.delta}, row {found.row} (the first is 0)"))
-    grid.add_row("Written", when(found.written_at, now))
-    grid.add_row("Now at", Text(f"{found.key} ({found.place})" if found.key else "nowhere: it has expired"))
-    grid.add_row("Snapshot", _since(found, now))
+def _render(found: Provenance, now: float) -> Iterator[RenderableType]:
+    yield Text.assemble(
+        (found.id, "bold"), f" in {found.collection}: ", ("deleted", "yellow") if found.deleted else ("live", "green")
+    )
+    rows: list[tuple[str, RenderableType]] = [
+        ("Delta", Text(f"{found.delta}, row {found.row} (the first is 0)")),
+        ("Written", when(found.written_at, now)),
+        ("Now at", Text(f"{found.key} ({found.place})" if found.key else "nowhere: it has expired")),
+        ("Snapshot", _first_snapshot(found, now)),
+    ]
     if found.pending_deltas:
-        held = counted(found.pending_deltas, "delta")
-        grid.add_row("Pending", f"{held} of this collection, which may bring a newer version")
-    out.print(grid)
+        pending = counted(found.pending_deltas, "delta")
+        rows.append(("Pending", f"{pending} of this collection, which may bring a newer version"))
+    yield facts(*rows)
 
 
-def _since(found: Provenance, now: float) -> str:
-    from chromadb_compaction.cli.views.snapshots import when
-
+def _first_snapshot(found: Provenance, now: float) -> str:
     if found.first_snapshot and found.first_published_at:
         return f"first in {found.first_snapshot}, made {when(found.first_published_at, now)}"
-    return f"no later than {found.no_later_than}: what came before it is no longer known"
+    return f"no later than {found.no_later_than}: older snapshots are no longer known"

@@ -1,1 +1,1 @@
-"""Facts that every command shares: clients, output, exit codes, formatting."""
+"""Parts that every command shares: clients, output, exit codes, formatting."""

@@ -1,4 +1,4 @@
-"""What the exit codes mean, and which error ends with which: scripts depend on them."""
+"""The exit codes, and the code of each error. Scripts depend on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chromadb_compaction import errors
 
 
 class ExitCode(IntEnum):
-    """Stable: never renumber."""
+    """The codes. Never change their numbers."""
 
     DONE = 0
     FAILED = 1
@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
 
 
 class NothingFoundError(errors.CompactionError):
-    """What the command line names does not exist. The message says how to list what does."""
+    """An argument names something that does not exist. The next step lists what exists."""
 
 
 _CODES: dict[type[errors.CompactionError], ExitCode] = {
@@ -37,5 +37,5 @@ _CODES: dict[type[errors.CompactionError], ExitCode] = {
 
 
 def exit_code(error: errors.CompactionError) -> ExitCode:
-    """Return the code that a command which ends with `error` exits with."""
+    """Return the exit code of a command that ends with `error`."""
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)

@@ -1,6 +1,9 @@
-"""Numbers as a person reads them."""
+"""Numbers and times as a person reads them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 MINUTE = 60
 HOUR = 3600
@@ -23,8 +26,23 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Return e.g. "12.1 s ago"; a clock that runs behind ours gives "just now"."""
+    """Return e.g. "12.1 s ago". A time in the future, from a clock that is ahead, gives "just now"."""
     return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def local_time(seconds: float) -> str:
+    """Return Unix seconds as local time with its offset, e.g. 2026-11-28 14:27:21+01:00."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+
+
+def clock_time(seconds: float) -> str:
+    """Return Unix seconds as local time of day with its offset, e.g. 14:27:21+01:00."""
+    return local_time(seconds).partition(" ")[2]
+
+
+def when(seconds: float, now: float) -> str:
+    """Return e.g. "2026-11-28 14:27:21+01:00 (12.1 s ago)"."""
+    return f"{local_time(seconds)} ({ago(now - seconds)})"
 
 
 def size(count: int) -> str:
@@ -42,6 +60,13 @@ def size(count: int) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return e.g. "1 delta", "1,234 deltas"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some(keys: Sequence[str], limit: int = 20) -> Iterator[str]:
+    """Yield an indented line for each of the first `limit` keys, and one that counts the rest."""
+    yield from (f"  {key}" for key in keys[:limit])
+    if len(keys) > limit:
+        yield f"  and {len(keys) - limit:,} more: --json names all"
 
 
 def one_line(text: str | None, limit: int) -> str:

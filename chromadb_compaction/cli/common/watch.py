@@ -1,10 +1,9 @@
-"""Looking again and again: a screen that is drawn anew in place until Ctrl-C."""
+"""A result that is read and printed again and again until Ctrl-C."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Group, RenderableType
@@ -12,46 +11,44 @@ from rich.live import Live
 from rich.text import Text
 
 from chromadb_compaction.cli.common.console import out
+from chromadb_compaction.cli.common.formatting import clock_time
 from chromadb_compaction.errors import CompactionError
 
 
-def watch(look: Callable[[], RenderableType], *, every: float) -> None:
-    """Show what `look` returns every so many seconds until Ctrl-C.
+def watch_screen(read: Callable[[], Iterable[RenderableType]], *, every: float) -> None:
+    """Draw what `read` returns every `every` seconds, in place.
 
-    The first look must succeed. A later one that fails leaves the last screen standing, with the error beneath:
-    whoever watches an outage should see the end of it.
+    An error of the first reading is raised. After a later error the last result stays, with the error below it, since
+    an operator who watches an outage must still see it.
     """
     shown: RenderableType | None = None
     try:
-        shown = look()
-        with Live(_dated(shown, every), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        shown = Group(*read())
+        with Live(_with_footer(shown, every), console=out, auto_refresh=False, screen=out.is_terminal) as live:
             while True:
                 time.sleep(every)
                 try:
-                    shown = look()
+                    shown = Group(*read())
                 except (CompactionError, ClientError, BotoCoreError) as error:
-                    live.update(Group(shown, Text(f"{_clock()}: {error}", style="red")), refresh=True)
+                    message = Text(f"{clock_time(time.time())}: {error}", style="red")
+                    live.update(Group(shown, message), refresh=True)
                 else:
-                    live.update(_dated(shown, every), refresh=True)
+                    live.update(_with_footer(shown, every), refresh=True)
     except KeyboardInterrupt:
         if shown is not None and out.is_terminal:
             out.print(shown)
 
 
-def watch_json(look: Callable[[], str], *, every: float) -> None:
-    """Print what `look` returns, one JSON document a line, every so many seconds until Ctrl-C."""
+def watch_lines(read: Callable[[], str], *, every: float) -> None:
+    """Print what `read` returns as one line every `every` seconds."""
     try:
         while True:
-            out.file.write(look() + "\n")
+            out.file.write(read() + "\n")
             out.file.flush()
             time.sleep(every)
     except KeyboardInterrupt:
         return
 
 
-def _dated(screen: RenderableType, every: float) -> RenderableType:
-    return Group(screen, Text(f"{_clock()}, again every {every:g} s; Ctrl-C ends", style="dim"))
-
-
-def _clock() -> str:
-    return datetime.now().astimezone().strftime("%H:%M:%S")
+def _with_footer(shown: RenderableType, every: float) -> RenderableType:
+    return Group(shown, Text(f"{clock_time(time.time())}, every {every:g} s; Ctrl-C ends", style="dim"))

@@ -1,1 +1,1 @@
-"""Views of stored state that commands print: status, checks, deltas, snapshots, and the refreshing screen."""
+"""Views: models of the stored state as commands show it, and their text for a person."""

@@ -10,10 +10,14 @@ from chromadb_compaction import layout
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
+from chromadb_compaction.times import Moment
 
 
 class PendingDelta(BaseModel):
-    """A delta that waits. `written_at` is the time in its name, None if that is no UUIDv7; `age_seconds` S3's."""
+    """A pending delta.
+
+    `written_at` is the time in its name, or None if the name is not a UUIDv7. `age_seconds` counts from S3's time.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,12 +25,12 @@ class PendingDelta(BaseModel):
     id: str
     key: str
     bytes: int
-    written_at: float | None
+    written_at: Moment | None
     age_seconds: float
 
 
 def pending_deltas(services: Services, collection: str | None) -> list[PendingDelta]:
-    """Return the pending deltas, of one collection if it is named, the longest pending first."""
+    """Return the pending deltas of one collection (None: of all), the longest pending first."""
     prefix, now = services.settings.delta_prefix, services.clock()
     listed = services.objects.list(layout.delta_key(collection, "", "", prefix=prefix) if collection else prefix)
     found = [_view(each, prefix, now) for each in listed if not layout.is_folder_marker(each.key)]
@@ -40,12 +44,12 @@ def _view(info: ObjectInfo, prefix: str, now: float) -> PendingDelta:
         id=stem,
         key=info.key,
         bytes=info.bytes,
-        written_at=_written(stem),
+        written_at=_time_in_name(stem),
         age_seconds=max(now - info.modified, 0.0),
     )
 
 
-def _written(stem: str) -> float | None:
+def _time_in_name(stem: str) -> float | None:
     try:
         named = UUID(stem)
     except ValueError:

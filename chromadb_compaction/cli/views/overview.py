@@ -1,4 +1,4 @@
-"""What `status` gathers: one look at every part of the system, a few cheap requests each."""
+"""The state of every part of the system, read with a few cheap requests each. `status` shows it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from chromadb_compaction.layout import (
 )
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.planning import ObjectInfo
-from chromadb_compaction.ports import Services
+from chromadb_compaction.ports import QueueDepth, Services
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 SHOWN = 5
-"""How many executions and reasons fit the screen."""
+"""Executions and reasons that are shown."""
 
 
 class _View(BaseModel):
@@ -36,7 +35,7 @@ class _View(BaseModel):
 
 
 class LeaseView(_View):
-    """The lock as it is held, or was left behind."""
+    """The lock, held or expired."""
 
     owner: str
     execution: str
@@ -67,25 +66,25 @@ class SnapshotView(_View):
 
 
 class PendingView(_View):
-    """What the next execution finds. `oldest_seconds` is None when nothing is pending."""
+    """The pending deltas. `oldest_seconds` is the age of the oldest, or None if nothing is pending."""
 
     deltas: int
     bytes: int
     oldest_seconds: float | None
 
 
-class RefusedView(_View):
-    """One quarantined delta, under the key it was written to."""
+class QuarantinedView(_View):
+    """One quarantined delta, under the key that it was written to."""
 
     delta: str
     reason: str
 
 
 class QuarantineView(_View):
-    """What was refused; `latest` holds the newest first."""
+    """The quarantined deltas. `latest` holds the newest of them, newest first."""
 
     deltas: int
-    latest: list[RefusedView]
+    latest: list[QuarantinedView]
 
 
 class QueueView(_View):
@@ -96,7 +95,7 @@ class QueueView(_View):
 
 
 class Overview(_View):
-    """The whole screen. What is not configured is None; `snapshot_corrupt` says why there is no `snapshot`."""
+    """All views. One that is not configured is None. `snapshot_corrupt` says why `snapshot` is None."""
 
     lease: LeaseView | None
     snapshot: SnapshotView | None
@@ -109,8 +108,8 @@ class Overview(_View):
     executions: list[Execution]
 
 
-def look(services: Services, sqs: SQSClient, step_functions: SFNClient) -> Overview:
-    """Gather everything that the environment has a name for."""
+def read_overview(services: Services, step_functions: SFNClient) -> Overview:
+    """Read the state of everything that is configured."""
     settings, now = services.settings, services.clock()
     machine = settings.state_machine_arn
     lease = services.leases.read(settings.lock_id) if settings.dynamodb_table else None
@@ -118,23 +117,23 @@ def look(services: Services, sqs: SQSClient, step_functions: SFNClient) -> Overv
     try:
         snapshot = _snapshot(services, now)
     except SnapshotCorruptError as error:
-        # Whoever asks now needs the rest of the screen more than ever.
+        # The rest of the overview matters most when the snapshot is damaged.
         corrupt = str(error)
+    queues = services.queue.depths()
     return Overview(
-        lease=lease_view(lease, now) if lease else None,
+        lease=_lease(lease, now) if lease else None,
         snapshot=snapshot,
         snapshot_corrupt=corrupt,
-        pending=pending_view(list(services.objects.list(settings.delta_prefix)), now),
+        pending=_pending(list(services.objects.list(settings.delta_prefix)), now),
         quarantine=_quarantine(services),
-        queue=_queue(sqs, settings.delta_queue_url),
-        dead_letters=_queue(sqs, settings.delta_dlq_url),
+        queue=_queue(queues.notifications),
+        dead_letters=_queue(queues.dead_letters),
         state_machine=machine,
         executions=latest(step_functions, machine, SHOWN) if machine else [],
     )
 
 
-def lease_view(lease: Lease, now: float) -> LeaseView:
-    """Return the lease as it looks at `now`."""
+def _lease(lease: Lease, now: float) -> LeaseView:
     return LeaseView(
         owner=lease.owner,
         execution=execution_name(lease.owner),
@@ -145,8 +144,7 @@ def lease_view(lease: Lease, now: float) -> LeaseView:
     )
 
 
-def pending_view(listed: list[ObjectInfo], now: float) -> PendingView:
-    """Count the pending deltas."""
+def _pending(listed: list[ObjectInfo], now: float) -> PendingView:
     deltas = [each for each in listed if not is_folder_marker(each.key)]
     oldest = min((each.modified for each in deltas), default=None)
     return PendingView(
@@ -178,31 +176,21 @@ def _snapshot(services: Services, now: float) -> SnapshotView | None:
 
 
 def _quarantine(services: Services) -> QuarantineView:
-    refused = [each for each in services.objects.list(QUARANTINE_PREFIX) if is_delta(each.key)]
-    newest = heapq.nlargest(SHOWN, refused, key=lambda each: (each.modified, each.key))
-    return QuarantineView(deltas=len(refused), latest=[_refused(each.key, services) for each in newest])
+    deltas = [each for each in services.objects.list(QUARANTINE_PREFIX) if is_delta(each.key)]
+    newest = heapq.nlargest(SHOWN, deltas, key=lambda each: (each.modified, each.key))
+    return QuarantineView(deltas=len(deltas), latest=[_quarantined(each.key, services) for each in newest])
 
 
-def _refused(key: str, services: Services) -> RefusedView:
+def _quarantined(key: str, services: Services) -> QuarantinedView:
     delta = pending_key(key, prefix=services.settings.delta_prefix)
     try:
-        note = read_reason(key, services)
+        stored = read_reason(key, services)
     except ObjectMissingError:
-        reason = f"no reason was left beside it; it stands at {key}"
+        return QuarantinedView(delta=delta, reason=f"no reason is stored beside {key}")
     except ValidationError:
-        reason = f"the reason beside it cannot be read; it stands at {reason_key(key)}"
-    else:
-        delta, reason = note.delta, note.reason
-    return RefusedView(delta=delta, reason=reason)
+        return QuarantinedView(delta=delta, reason=f"the reason in {reason_key(key)} cannot be read")
+    return QuarantinedView(delta=stored.delta, reason=stored.reason)
 
 
-def _queue(client: SQSClient, url: str | None) -> QueueView | None:
-    if url is None:
-        return None
-    found = client.get_queue_attributes(
-        QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    )["Attributes"]
-    return QueueView(
-        messages=int(found["ApproximateNumberOfMessages"]),
-        in_flight=int(found["ApproximateNumberOfMessagesNotVisible"]),
-    )
+def _queue(depth: QueueDepth | None) -> QueueView | None:
+    return QueueView(messages=depth.messages, in_flight=depth.in_flight) if depth else None

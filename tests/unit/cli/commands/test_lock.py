@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from chromadb_compaction.aws import workflow_clients
 from chromadb_compaction.cli.commands import lock as command
-from chromadb_compaction.cli.commands.lock import console_link
 from chromadb_compaction.cli.common import clients
+from chromadb_compaction.cli.views.lock import console_link, read_lock
 from chromadb_compaction.errors import LockHeldError
-from tests.fakes.services import EXECUTION, Fakes, new_fakes
+from tests.fakes.services import EXECUTION, START, Fakes, new_fakes
 
 LATER = EXECUTION.replace("first", "second")
 OPERATOR = "operator:ada@laptop/1"
@@ -23,7 +24,7 @@ class NoSuchExecutionError(Exception):
 
 
 class Executions:
-    """Step Functions as far as the lock asks it."""
+    """A Step Functions client with executions of these statuses."""
 
     exceptions = SimpleNamespace(ExecutionDoesNotExist=NoSuchExecutionError, InvalidArn=NoSuchExecutionError)
     meta = SimpleNamespace(endpoint_url="https://states.eu-west-1.amazonaws.com")
@@ -43,14 +44,14 @@ Given = Callable[..., Fakes]
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> Given:
-    """A fakes whose lock `owner` holds, beside executions of these statuses."""
+    """Return a function that makes a lock held by `owner`, and executions with these statuses."""
 
     def fakes(owner: str | None = EXECUTION, **statuses: str) -> Fakes:
         made = new_fakes(dynamodb_table="table")
         if owner:
             made.hold_lease(owner)
         monkeypatch.setattr(clients, "services", lambda: made.services)
-        monkeypatch.setattr(clients, "step_functions", lambda: Executions(**statuses))
+        monkeypatch.setattr(workflow_clients, "step_functions", lambda: Executions(**statuses))
         return made
 
     return fakes
@@ -61,7 +62,7 @@ def owner_of(fakes: Fakes) -> str | None:
     return lease.owner if lease else None
 
 
-def test_the_holder_is_shown_with_its_status_and_the_consoles_address(
+def test_the_holder_is_shown_with_its_status_and_its_page_in_the_console(
     given: Given, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given(EXECUTION, first="RUNNING")
@@ -70,13 +71,14 @@ def test_the_holder_is_shown_with_its_status_and_the_consoles_address(
 
     shown = json.loads(capsys.readouterr().out)
     assert (shown["held"], shown["execution"], shown["status"], shown["expired"]) == (True, "first", "RUNNING", False)
+    assert (shown["acquired_at"], shown["expires_at"]) == ("2025-10-09T08:53:20Z", "2025-10-09T09:08:20Z")
     assert shown["console"] == (
         f"https://eu-west-1.console.aws.amazon.com/states/home?region=eu-west-1#/v2/executions/details/{EXECUTION}"
     )
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4566", "https://states.example.com", ""])
-def test_there_is_no_console_where_there_is_no_aws(endpoint: str) -> None:
+def test_an_endpoint_outside_aws_has_no_console(endpoint: str) -> None:
     assert console_link(EXECUTION, endpoint) is None
 
 
@@ -87,19 +89,20 @@ def test_there_is_no_console_where_there_is_no_aws(endpoint: str) -> None:
         ("aws-us-gov", "https://states.us-gov-west-1.amazonaws.com", "https://console.amazonaws-us-gov.com/"),
     ],
 )
-def test_other_partitions_have_consoles_of_their_own(partition: str, endpoint: str, console: str) -> None:
+def test_other_partitions_have_their_own_consoles(partition: str, endpoint: str, console: str) -> None:
     link = console_link(EXECUTION.replace("arn:aws:", f"arn:{partition}:"), endpoint)
 
     assert link is not None
     assert link.startswith(console)
 
 
-def test_a_lock_whose_execution_runs_is_kept_and_the_risk_of_force_is_said(given: Given) -> None:
+def test_a_lock_whose_execution_runs_is_kept_and_the_error_states_the_risk_of_force(given: Given) -> None:
     fakes = given(EXECUTION, first="RUNNING")
 
-    with pytest.raises(LockHeldError, match=r"held by first, which is RUNNING.*--force: its owner will stop"):
+    with pytest.raises(LockHeldError, match=r"held by first \(RUNNING\).*--force: its owner will stop") as raised:
         command.release()
 
+    assert (raised.value.holder, raised.value.since) == (EXECUTION, START)
     assert owner_of(fakes) == EXECUTION
 
 
@@ -109,7 +112,7 @@ def test_force_takes_it_from_an_execution_that_runs(given: Given, capsys: pytest
     command.release(force=True)
 
     assert owner_of(fakes) is None
-    assert "Mind: its owner will stop" in capsys.readouterr().err
+    assert "warning: its owner will stop" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("statuses", [{"first": "FAILED"}, {"first": "ABORTED"}, {}])
@@ -130,15 +133,15 @@ def test_a_dry_run_releases_nothing(given: Given, capsys: pytest.CaptureFixture[
     assert "Would release" in capsys.readouterr().out
 
 
-def test_a_lock_that_somebody_else_has_taken_meanwhile_is_left_alone(
+def test_a_lock_that_has_passed_to_another_owner_meanwhile_is_not_released(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = given(EXECUTION, first="FAILED")
     executions: Any = Executions(first="FAILED")
-    looked = command.look(fakes.services, executions)
+    held = read_lock(fakes.services, executions)
     fakes.leases.release(fakes.settings.lock_id, EXECUTION)
     fakes.hold_lease(LATER)
-    monkeypatch.setattr(command, "look", lambda *_: looked)
+    monkeypatch.setattr(command, "read_lock", lambda *_: held)
 
     with pytest.raises(LockHeldError, match="passed from first to second meanwhile"):
         command.release(force=True)
@@ -146,10 +149,10 @@ def test_a_lock_that_somebody_else_has_taken_meanwhile_is_left_alone(
     assert owner_of(fakes) == LATER
 
 
-def test_somebodys_command_keeps_its_lock_until_that_expires(given: Given) -> None:
+def test_an_operators_command_keeps_its_lock_until_it_expires(given: Given) -> None:
     fakes = given(OPERATOR)
 
-    with pytest.raises(LockHeldError, match="a command that may still run; wait until it expires"):
+    with pytest.raises(LockHeldError, match=r"a command of an operator.*; wait until it expires at"):
         command.release()
     fakes.clock.tick(16 * 60)
     command.release()
@@ -157,7 +160,7 @@ def test_somebodys_command_keeps_its_lock_until_that_expires(given: Given) -> No
     assert owner_of(fakes) is None
 
 
-def test_releasing_a_free_lock_is_no_error(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+def test_releasing_a_free_lock_is_not_an_error(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
     given(None)
 
     command.release(as_json=True)

@@ -6,70 +6,68 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from chromadb_compaction.cli.views import watch as watching
+from chromadb_compaction.cli.common import watch
 from chromadb_compaction.errors import TransientStorageError
 
 Sleep = Callable[[float], None]
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     file = io.StringIO()
-    monkeypatch.setattr(watching, "out", Console(file=file, force_terminal=True, width=80))
+    monkeypatch.setattr(watch, "out", Console(file=file, force_terminal=True, width=80))
     return file
 
 
-def interrupted_after(looks: int) -> Sleep:
-    """Return a sleep in which Ctrl-C is typed once there have been so many looks."""
-    seen = [0]
+def interrupted_after(readings: int) -> Sleep:
+    """Return a sleep that raises KeyboardInterrupt after so many readings."""
+    count = [0]
 
     def sleep(_seconds: float) -> None:
-        seen[0] += 1
-        if seen[0] >= looks:
+        count[0] += 1
+        if count[0] >= readings:
             raise KeyboardInterrupt
 
     return sleep
 
 
-def test_it_looks_again_until_ctrl_c(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_reads_again_until_ctrl_c(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", interrupted_after(3))
-    looks = iter(["first look", "second look", "third look"])
+    readings = iter(["first reading", "second reading", "third reading"])
 
-    watching.watch(lambda: next(looks), every=2)
+    watch.watch_screen(lambda: [next(readings)], every=2)
 
-    assert "first look" in screen.getvalue()
-    assert screen.getvalue().rstrip().endswith("third look")
+    assert "first reading" in terminal.getvalue()
+    assert terminal.getvalue().rstrip().endswith("third reading")
 
 
-def test_a_look_that_fails_leaves_the_last_screen_and_says_why(
-    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_error_is_shown_below_the_last_result(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", interrupted_after(2))
-    looked = [0]
+    count = [0]
 
-    def look() -> str:
-        looked[0] += 1
-        if looked[0] > 1:
+    def read() -> list[str]:
+        count[0] += 1
+        if count[0] > 1:
             raise TransientStorageError("503 Slow Down")
-        return "the screen"
+        return ["the result"]
 
-    watching.watch(look, every=2)
+    watch.watch_screen(read, every=2)
 
-    shown = screen.getvalue()
-    assert shown.index("the screen") < shown.index("503 Slow Down")
+    shown = terminal.getvalue()
+    assert shown.index("the result") < shown.index("503 Slow Down")
 
 
-def test_a_first_look_that_fails_is_the_commands_failure(screen: io.StringIO) -> None:
-    def look() -> str:
+def test_an_error_of_the_first_reading_is_raised(terminal: io.StringIO) -> None:
+    def read() -> list[str]:
         raise TransientStorageError("no bucket")
 
     with pytest.raises(TransientStorageError):
-        watching.watch(look, every=2)
+        watch.watch_screen(read, every=2)
 
 
-def test_a_program_gets_one_document_a_line(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_gets_one_document_per_line(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", interrupted_after(2))
 
-    watching.watch_json(lambda: '{"pending": 1}', every=2)
+    watch.watch_lines(lambda: '{"pending": 1}', every=2)
 
-    assert screen.getvalue() == '{"pending": 1}\n' * 2
+    assert terminal.getvalue() == '{"pending": 1}\n' * 2

@@ -1,33 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
-from chromadb_compaction.cli.views import checks
+from chromadb_compaction.aws.account import IdentityProbe, Probe
 from chromadb_compaction.cli.views.checks import (
-    CheckClients,
     check_identity,
     check_settings,
     check_snapshot,
     check_versions,
-    tried,
+    found,
 )
 from chromadb_compaction.layout import pointer_key
 from tests.fakes.services import new_fakes
 
 GOOD = {"CHROMADB_BUCKET": "bucket", "DYNAMODB_TABLE": "table"}
-
-
-def failing(error: Exception) -> Callable[[str], None]:
-    def call(_name: str) -> None:
-        raise error
-
-    return call
 
 
 def test_good_settings_are_named() -> None:
@@ -36,73 +23,81 @@ def test_good_settings_are_named() -> None:
     assert (finding.verdict, finding.found) == ("ok", "2 set: CHROMADB_BUCKET, DYNAMODB_TABLE")
 
 
-def test_every_wrong_and_misspelt_variable_is_told_at_once() -> None:
+def test_every_wrong_and_misspelt_variable_is_reported() -> None:
     findings = list(
         check_settings({**GOOD, "COMPACTION_BATCHSIZE": "7", "LOCK_TIMEOUT_MINUTES": "x", "MAX_PASSES": "0"})
     )
 
     assert {finding.verdict for finding in findings} == {"fail"}
-    told = " ".join(finding.found for finding in findings)
+    reported = " ".join(finding.found for finding in findings)
     for words in ("did you mean COMPACTION_BATCH_SIZE?", "LOCK_TIMEOUT_MINUTES", "MAX_PASSES"):
-        assert words in told
+        assert words in reported
 
 
-def test_without_a_bucket_the_mend_is_the_line_that_sets_them_all() -> None:
+def test_without_a_bucket_the_fix_is_the_line_that_sets_all_variables() -> None:
     [finding] = check_settings({})
 
     assert finding.verdict == "fail"
-    assert 'eval "$(chromadb-compaction local env)"' in str(finding.mend)
+    assert 'eval "$(chromadb-compaction local env)"' in str(finding.fix)
 
 
-def test_the_versions_are_those_installed() -> None:
+def test_the_installed_versions_are_reported() -> None:
     findings = {finding.about: finding for finding in check_versions()}
 
     assert findings["boto3"].found == boto3.__version__
     assert findings["chromadb"].verdict == "ok"
 
 
-def test_a_chromadb_other_than_the_pinned_one_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "requires", lambda _package: ["boto3>=1", 'chromadb==99.0.1; extra == "chroma"'])
+@pytest.mark.parametrize(
+    ("endpoint", "fix"),
+    [("http://127.0.0.1:9", "chromadb-compaction local up"), ("https://sts.example.com", "check AWS_ENDPOINT_URL")],
+)
+def test_an_unreachable_endpoint_is_fixed_by_the_stack_or_by_the_network(endpoint: str, fix: str) -> None:
+    [finding] = check_identity(IdentityProbe("unreachable", endpoint, "refused"), now=0)
 
-    [finding] = [finding for finding in check_versions() if finding.about == "chromadb"]
+    assert (finding.about, finding.verdict, finding.found) == ("endpoint", "fail", "refused")
+    assert fix in str(finding.fix)
 
-    assert (finding.verdict, finding.mend) == ("warn", "pip install chromadb==99.0.1")
+
+@pytest.mark.parametrize("outcome", ["no credentials", "invalid credentials"])
+def test_bad_credentials_are_told_apart_from_the_endpoint(outcome: str) -> None:
+    probe = IdentityProbe(outcome, "https://sts", "ExpiredToken: sign in")  # type: ignore[arg-type] # parametrized
+
+    endpoint, credentials = check_identity(probe, now=0)
+
+    assert (endpoint.verdict, credentials.verdict) == ("ok", "fail")
+    assert "AWS_PROFILE" in str(credentials.fix)
 
 
-def test_an_endpoint_that_does_not_answer_is_told_from_bad_credentials() -> None:
-    session: Any = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-    quick = Config(connect_timeout=1, retries={"total_max_attempts": 1})
+@pytest.mark.parametrize(("skew", "verdict"), [(59, "ok"), (-61, "warn"), (301, "fail")])
+def test_a_clock_that_is_off_is_a_warning_and_five_minutes_are_a_failure(skew: float, verdict: str) -> None:
+    *_, clock = check_identity(IdentityProbe("ok", "https://sts", "arn", server_time=1000 + skew), now=1000)
 
-    class Unreachable(boto3.Session):
-        def client(self, name: str, **options: object) -> Any:  # type: ignore[override] # one signature per service
-            return session.client(name, endpoint_url="http://127.0.0.1:9", **options)
-
-    [finding] = check_identity(CheckClients(Unreachable(), quick), now=0)
-
-    assert (finding.about, finding.verdict) == ("endpoint", "fail")
-    assert "chromadb-compaction local up" in str(finding.mend)
+    assert (clock.about, clock.verdict, clock.fix is None) == ("clock", verdict, verdict == "ok")
 
 
 @pytest.mark.parametrize(
-    ("code", "mend"),
-    [("AccessDenied", "grant it"), ("403", "grant it"), ("404", "deploy it"), ("NoSuchBucket", "deploy")],
+    ("probe", "verdict", "fix"),
+    [
+        (Probe("ok"), "ok", None),
+        (Probe("limited", "versioning is off"), "warn", None),
+        (Probe("denied", "HeadBucket is denied"), "fail", "grant it"),
+        (Probe("unreachable", "no route"), "fail", "check the endpoint"),
+        (Probe("failed", "404: no message"), "fail", "deploy it"),
+    ],
 )
-def test_a_refusal_is_mended_by_a_grant_and_an_absence_by_a_deployment(code: str, mend: str) -> None:
-    error = ClientError({"Error": {"Code": code, "Message": "no"}}, "HeadBucket")
+def test_a_denied_call_is_fixed_by_a_grant_and_a_missing_resource_by_a_deployment(
+    probe: Probe, verdict: str, fix: str | None
+) -> None:
+    finding = found("bucket", "the-bucket", probe)
 
-    finding = tried("bucket", "the-bucket", failing(error))
-
-    assert finding.verdict == "fail"
-    assert "the-bucket" in finding.found
-    assert str(finding.mend).startswith(mend)
-
-
-def test_what_answers_with_a_complaint_is_a_warning() -> None:
-    assert tried("bucket", "b", lambda _: "versioning is off").verdict == "warn"
-    assert tried("bucket", "b", lambda _: None).verdict == "ok"
+    assert finding.verdict == verdict
+    assert finding.found.startswith("the-bucket")
+    assert probe.text in finding.found
+    assert finding.fix is None if fix is None else str(finding.fix).startswith(fix)
 
 
-def test_a_snapshot_that_cannot_be_read_is_a_failure_and_none_at_all_is_not() -> None:
+def test_an_unreadable_snapshot_is_a_failure_and_no_snapshot_is_not() -> None:
     fakes = new_fakes()
 
     before = check_snapshot(fakes.services)
@@ -110,4 +105,4 @@ def test_a_snapshot_that_cannot_be_read_is_a_failure_and_none_at_all_is_not() ->
     after = check_snapshot(fakes.services)
 
     assert (before.verdict, after.verdict) == ("ok", "fail")
-    assert after.mend == "chromadb-compaction snapshots verify"
+    assert after.fix == "chromadb-compaction snapshots verify"

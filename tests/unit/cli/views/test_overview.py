@@ -1,40 +1,36 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
+import pytest
 from rich.console import Console
 
-from chromadb_compaction.cli.commands.status import screen
-from chromadb_compaction.cli.views.overview import Overview, look
+from chromadb_compaction.cli.commands.status import render
+from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.layout import quarantine_key, reason_key
+from chromadb_compaction.ports import DeltaNotice, QueueDepths
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 DELTA = "delta/docs/01890000-0000-7000-8000-000000000001.parquet"
 
 
-class Queue:
-    def get_queue_attributes(self, **_asked: Any) -> dict[str, Any]:
-        attributes = {"ApproximateNumberOfMessages": "3", "ApproximateNumberOfMessagesNotVisible": "1"}
-        return {"Attributes": attributes}
-
-
 def overview_of(fakes: Fakes) -> Overview:
-    return look(fakes.services, cast("SQSClient", Queue()), cast("SFNClient", None))
+    return read_overview(fakes.services, cast("SFNClient", None))
 
 
 def text_of(overview: Overview) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(screen(overview))
+    for part in render(overview):
+        console.print(part)
     return cast("io.StringIO", console.file).getvalue()
 
 
-def test_an_empty_system_says_so_in_every_line() -> None:
+def test_every_line_says_so_when_there_is_nothing() -> None:
     text = text_of(overview_of(new_fakes()))
 
     for words in ("free", "nothing published yet", "none", "empty", "not configured"):
@@ -54,7 +50,7 @@ def test_an_expired_lock_is_called_expired() -> None:
     fakes.hold_lease(EXECUTION)
     fakes.clock.tick(16 * 60)
 
-    assert "expired: first held it and did not come back" in text_of(overview_of(fakes))
+    assert "expired: first did not release it" in text_of(overview_of(fakes))
 
 
 def test_pending_deltas_are_counted_without_folder_markers() -> None:
@@ -74,7 +70,7 @@ def test_a_quarantined_delta_is_shown_with_its_reason_under_the_name_it_had() ->
     reason = QuarantineReason(
         delta=DELTA, reason="row 3: NaN in [embedding]", quarantined_at=0, execution=EXECUTION, etag="e"
     )
-    fakes.objects.put(kept, b"bad")
+    fakes.objects.put(kept, b"content")
     fakes.objects.put(reason_key(kept), reason.model_dump_json().encode())
 
     overview = overview_of(fakes)
@@ -87,18 +83,18 @@ def test_a_quarantined_delta_that_had_to_be_renamed_is_shown_under_the_name_it_h
     fakes = new_fakes()
     named = "delta/docs/" + "x" * 1000
     kept = quarantine_key(named)
-    reason = QuarantineReason(delta=named, reason="no UUIDv7", quarantined_at=0, execution=EXECUTION, etag="e")
-    fakes.objects.put(kept, b"bad")
+    reason = QuarantineReason(delta=named, reason="not a UUIDv7", quarantined_at=0, execution=EXECUTION, etag="e")
+    fakes.objects.put(kept, b"content")
     fakes.objects.put(reason_key(kept), reason.model_dump_json().encode())
 
     assert overview_of(fakes).quarantine.latest[0].delta == named
 
 
-def test_a_quarantined_delta_without_a_reason_is_shown_all_the_same() -> None:
+def test_a_quarantined_delta_without_a_reason_is_shown_too() -> None:
     fakes = new_fakes()
-    fakes.objects.put(quarantine_key(DELTA), b"bad")
+    fakes.objects.put(quarantine_key(DELTA), b"content")
 
-    assert "no reason was left beside it" in text_of(overview_of(fakes))
+    assert "no reason is stored beside quarantine/" in text_of(overview_of(fakes))
 
 
 def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
@@ -113,5 +109,20 @@ def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
     assert "corrupt: " in text_of(overview)
 
 
-def test_queue_depths_are_told_with_what_is_in_flight() -> None:
-    assert "3 messages, 1 in flight" in text_of(overview_of(new_fakes(delta_queue_url="https://queue")))
+def test_queue_depths_are_shown_with_the_messages_in_flight() -> None:
+    fakes = new_fakes()
+    fakes.queue.notify([DeltaNotice(DELTA, rows=1, bytes=1)] * 4)
+    list(fakes.queue.receive(1))
+
+    assert "3 messages, 1 in flight" in text_of(overview_of(fakes))
+
+
+def test_a_queue_that_is_not_configured_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes = new_fakes()
+    monkeypatch.setattr(fakes.queue, "depths", lambda: QueueDepths(None, None))
+
+    text = text_of(overview_of(fakes))
+
+    assert [line.split()[-2:] for line in text.splitlines() if line.startswith(("Queue", "Dead"))] == [
+        ["not", "configured"]
+    ] * 2

@@ -1,0 +1,131 @@
+"""The output of a command: text for a person, or one JSON document for a program."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic_core import to_json
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from chromadb_compaction.cli.common.console import err, out, print_error
+from chromadb_compaction.cli.common.exits import exit_code
+from chromadb_compaction.cli.common.watch import watch_lines, watch_screen
+from chromadb_compaction.errors import CompactionError
+
+Value = TypeVar("Value")
+Render = Callable[[Value], Iterable[RenderableType]]
+"""Returns what a person sees of a value, from top to bottom. A `str` is rich markup. Lines are never wrapped."""
+
+
+class Output(ABC):
+    """The form in which a command prints its result. Commands get one from `output_for`.
+
+    Attributes:
+        progress: The console for progress bars. It writes to stderr, or nowhere.
+    """
+
+    progress: Console
+
+    @abstractmethod
+    def show(self, value: Value, render: Render[Value]) -> None:
+        """Print a command's result to standard output. Call it at most once.
+
+        Args:
+            value: A pydantic model, or any value that pydantic can convert to JSON.
+            render: Renders `value` for a person.
+        """
+
+    @abstractmethod
+    def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:
+        """Print a new result again and again until Ctrl-C.
+
+        Args:
+            read: Reads the next result.
+            render: Renders a result for a person.
+            every: Seconds between two readings.
+        """
+
+    @abstractmethod
+    def fail(self, error: Mapping[str, Any]) -> None:
+        """Print the error that ended a command before it had a result.
+
+        Args:
+            error: The error's kind, message, next_step and fields, as CompactionError.as_dict() returns them.
+        """
+
+
+class ConsoleOutput(Output):
+    """Text with colours and tables."""
+
+    progress = err
+
+    def show(self, value: Value, render: Render[Value]) -> None:
+        """Print what `render` returns."""
+        for part in render(value):
+            out.print(part, soft_wrap=isinstance(part, str | Text))
+
+    def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:
+        """Draw each result in place of the last one."""
+        watch_screen(lambda: render(read()), every=every)
+
+    def fail(self, error: Mapping[str, Any]) -> None:
+        """Print message and next step to stderr."""
+        print_error(error["message"], error["next_step"])
+
+
+class JsonOutput(Output):
+    """One JSON document in UTF-8; with `watch`, one per line. Errors are printed for a person too, on stderr."""
+
+    progress = Console(quiet=True, force_terminal=False)
+
+    def show(self, value: Value, render: Render[Value]) -> None:  # noqa: ARG002 - for a person only
+        """Print `value` as an indented document."""
+        sys.stdout.write(to_json(value, indent=2).decode() + "\n")
+        sys.stdout.flush()  # `local up` keeps running after its result
+
+    def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:  # noqa: ARG002 - as above
+        """Print each result as one line."""
+        watch_lines(lambda: to_json(read()).decode(), every=every)
+
+    def fail(self, error: Mapping[str, Any]) -> None:
+        """Print the error as a document of one line, and for a person to stderr."""
+        sys.stdout.write(to_json({"error": error}, fallback=str).decode() + "\n")
+        CONSOLE.fail(error)
+
+
+CONSOLE = ConsoleOutput()
+JSON = JsonOutput()
+_META_KEY = "chromadb_compaction.output"
+
+
+def output_for(*, as_json: bool) -> Output:
+    """Return the output that the --json flag asks for."""
+    return JSON if as_json else CONSOLE
+
+
+def chosen_output(context: typer.Context) -> Output:
+    """Return the output of the command that `context` runs. It is the console until --json has been parsed."""
+    output: Output = context.meta.get(_META_KEY, CONSOLE)
+    return output
+
+
+def exit_with(error: CompactionError) -> typer.Exit:
+    """Print the error of a command that has shown its result, and return the exit to raise."""
+    print_error(error.message, error.next_step)
+    return typer.Exit(exit_code(error))
+
+
+def _remember_output(context: typer.Context, as_json: bool) -> bool:  # noqa: FBT001 - typer passes it by position
+    context.meta[_META_KEY] = output_for(as_json=as_json)
+    return as_json
+
+
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON, and nothing else, to standard output.", callback=_remember_output),
+]
