@@ -29,6 +29,12 @@ class Ended(NamedTuple):
         """What it said to a program."""
         return json.loads(self.out)
 
+    @property
+    def has_one_error(self) -> bool:
+        """Whether stderr has one error, on one line, and at most its next step on a second."""
+        labels = [line.partition(": ")[0] for line in self.err.splitlines()]
+        return labels in (["error"], ["error", "next"])
+
 
 Cli = Callable[..., Ended]
 

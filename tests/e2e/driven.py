@@ -114,7 +114,7 @@ DRIVEN: Mapping[Words, Driven] = {
         (
             Fails("lunch -c nowhere", 4, "nowhere"),
             Fails("-c notes --id nobody", 4, "no record that passes"),
-            Fails("-c notes --where '{'", 2, "--where is no JSON"),
+            Fails("-c notes --where '{'", 2, "--where is not JSON"),
             Fails("lunch", 2, "--collection"),
             NO_SETTINGS._replace(arguments="lunch -c notes"),
         ),

@@ -49,7 +49,7 @@ def test_a_running_executions_lock_is_kept_and_one_left_behind_released(cli: Cli
 
     assert (shown.code, refused.code, would.code, released.code) == (0, 3, 0, 0)
     assert f"{name} (RUNNING)" in shown.out
-    assert refused.err.count("\n") == 1
+    assert refused.has_one_error
     assert name in refused.err
     assert "--force" in refused.err
     assert f"Would release lock {stack.settings.lock_id} of {name} (ABORTED)" in would.out
@@ -121,9 +121,7 @@ def test_the_doctor_finds_a_healthy_stack_well(cli: Cli) -> None:
     assert {finding["verdict"] for finding in findings.values()} == {"ok"}
 
 
-def test_the_doctor_names_what_is_missing_with_its_mend(
-    cli: Cli, stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_doctor_names_what_is_missing_with_its_fix(cli: Cli, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stack.keys()
     monkeypatch.setenv("DYNAMODB_TABLE", "no-such-table")
     monkeypatch.delenv("DELTA_DLQ_URL")
@@ -134,7 +132,7 @@ def test_the_doctor_names_what_is_missing_with_its_mend(
     assert ended.code == 1
     assert findings["lock table"]["verdict"] == "fail"
     assert "no-such-table" in findings["lock table"]["found"]
-    assert findings["lock table"]["mend"]
+    assert findings["lock table"]["fix"]
     assert findings["dead letters"]["verdict"] == "warn"
     assert stack.keys() == before
 

@@ -243,4 +243,4 @@ def test_where_nothing_is_yet_the_commands_say_what_to_type(cli: Cli) -> None:
     assert (listed.code, "compact --wait" in listed.out) == (4, True)
     assert (pending.code, "Nothing is pending" in pending.out) == (0, True)
     assert [each.code for each in ended] == [4, 4, 4]
-    assert all(each.err.count("\n") == 1 for each in ended)
+    assert all(each.has_one_error for each in ended)
