@@ -12,7 +12,8 @@ from rich.live import Live
 from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, size
-from chromadb_compaction.cli.common.output import JsonFlag, exit_with, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import exit_with, output_for
 from chromadb_compaction.errors import CompactionError, LockHeldError
 from chromadb_compaction.layout import execution_name
 

@@ -12,7 +12,8 @@ from rich.text import Text
 from chromadb_compaction.cli.common.console import warn
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, duration, local_time, one_line, size, some
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.options import DryRun, JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import listing
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ OneCollection = Annotated[
     str | None, typer.Option("--collection", "-c", metavar="NAME", help="Only deltas of this collection.")
 ]
 Everything = Annotated[bool, typer.Option("--all", help="Every delta, or with -c every delta of that collection.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="The most to show; --json shows all.")]
 
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.common.exits import ExitCode
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.checks import Finding

@@ -13,7 +13,8 @@ from rich.text import Text
 from chromadb_compaction.cli.commands.status import STATUS_STYLES
 from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.formatting import duration, local_time
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.errors import InvalidRequestError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.local import server
 from chromadb_compaction.local.home import DEFAULT_HOME, StackHome
 from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, load

@@ -10,8 +10,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from chromadb_compaction.cli.common.console import warn
-from chromadb_compaction.cli.common.formatting import ago, duration, local_time
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.formatting import local_time, when
+from chromadb_compaction.cli.common.options import DryRun, JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import facts
 from chromadb_compaction.cli.views.lock import HeldLock, read_lock
 from chromadb_compaction.errors import LockHeldError
@@ -48,7 +49,7 @@ def release(
     force: Annotated[
         bool, typer.Option("--force", help="Release it even while its execution runs, which then stops.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Release the lock that an execution left behind. A lock whose execution runs is kept.
@@ -119,18 +120,13 @@ def _render(lock_id: str, held: HeldLock | None, now: float) -> Iterator[Rendera
         ("Lock", lock_id),
         ("Execution", Text(held.owner_and_status, style="cyan" if held.is_running else "yellow")),
         ("Owner", held.owner),
-        ("Since", _time_and_distance(held.acquired_at, now)),
-        ("Renewed", _time_and_distance(held.heartbeat_at, now)),
-        ("Until", _time_and_distance(held.expires_at, now)),
+        ("Since", when(held.acquired_at, now)),
+        ("Renewed", when(held.heartbeat_at, now)),
+        ("Until", when(held.expires_at, now)),
     ]
     if held.console:
         rows.append(("Console", held.console))
     yield facts(*rows, ("Next", Text(_next_step(held))))
-
-
-def _time_and_distance(seconds: float, now: float) -> str:
-    left = seconds - now
-    return f"{local_time(seconds)}, {f'{duration(left)} left' if left > 0 else ago(-left)}"
 
 
 def _next_step(held: HeldLock) -> str:

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.formatting import counted
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.errors import CompactionError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
@@ -87,8 +88,8 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     services = clients.services()
     options = PutOptions(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
     with ExitStack() as stack:
-        places = _Places(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
-        found = _sources(sources, collection or [], new_name, places)
+        opener = _ChromaOpener(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
+        found = _sources(sources, collection or [], new_name, opener)
         transfers = [stack.enter_context(closing(Transfer(source, services, options))) for source in found]
         output = output_for(as_json=as_json)
         _run(transfers, output.progress)
@@ -97,7 +98,7 @@ def put(  # noqa: PLR0913 - typer makes an option of each
         note("Merge them now: chromadb-compaction compact --wait")
 
 
-class _Places:
+class _ChromaOpener:
     """Opens ChromaDB directories and servers. `stack` closes them."""
 
     def __init__(self, scratch: Path, stack: ExitStack, headers: Sequence[str], database: str | None) -> None:
@@ -115,7 +116,7 @@ class _Places:
 
 
 def _sources(
-    locations: Sequence[str], collections: Sequence[str], new_name: str | None, places: _Places
+    locations: Sequence[str], collections: Sequence[str], new_name: str | None, opener: _ChromaOpener
 ) -> list[RecordSource]:
     """Return the sources in their order. Adjacent files are one source."""
     from chromadb_compaction.cli.sources.files import RecordFiles
@@ -124,7 +125,7 @@ def _sources(
     for is_chroma, group in groupby(locations, key=lambda location: _is_url(location) or Path(location).is_dir()):
         if is_chroma:
             for location in group:
-                found += _chroma_sources(places.open(location), collections, new_name)
+                found += _chroma_sources(opener.open(location), collections, new_name)
         elif len(collections) == 1:
             found.append(RecordFiles([Path(location) for location in group], new_name or collections[0]))
         else:
@@ -133,17 +134,17 @@ def _sources(
     return found
 
 
-def _chroma_sources(place: ChromaInstance, collections: Sequence[str], new_name: str | None) -> Iterator[RecordSource]:
+def _chroma_sources(instance: ChromaInstance, collections: Sequence[str], new_name: str | None) -> Iterator[RecordSource]:
     from chromadb_compaction.cli.sources.chroma_collections import ChromaCollection
 
-    names = place.names(collections)
+    names = instance.names(collections)
     if new_name is not None and len(names) > 1:
         raise InvalidRequestError(
             f"--as names one collection, but there are {len(names)}",
             next_step=f"choose one with -c NAME: {', '.join(names)}",
         )
     for name in names:
-        yield ChromaCollection(place, name, new_name or name)
+        yield ChromaCollection(instance, name, new_name or name)
 
 
 def _is_url(location: str) -> bool:

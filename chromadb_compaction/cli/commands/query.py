@@ -15,7 +15,8 @@ from rich.text import Text
 
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.formatting import one_line
-from chromadb_compaction.cli.common.output import JsonFlag, exit_with, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import exit_with, output_for
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.settings import required
 

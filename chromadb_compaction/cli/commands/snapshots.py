@@ -9,7 +9,8 @@ import typer
 
 from chromadb_compaction.cli.common.console import warn
 from chromadb_compaction.cli.common.exits import ExitCode
-from chromadb_compaction.cli.common.output import JsonFlag, exit_with, output_for
+from chromadb_compaction.cli.common.options import DryRun, JsonFlag
+from chromadb_compaction.cli.common.output import exit_with, output_for
 from chromadb_compaction.errors import SnapshotCorruptError
 
 app = typer.Typer(
@@ -22,7 +23,6 @@ app = typer.Typer(
 SnapshotId = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="By default the published one.", show_default=False)
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @app.command("list")

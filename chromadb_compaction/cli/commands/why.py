@@ -11,7 +11,8 @@ from rich.text import Text
 
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.formatting import counted, when
-from chromadb_compaction.cli.common.output import JsonFlag, output_for
+from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import facts
 
 if TYPE_CHECKING:

@@ -41,8 +41,8 @@ def clock_time(seconds: float) -> str:
 
 
 def when(seconds: float, now: float) -> str:
-    """Return e.g. "2026-11-28 14:27:21+01:00 (12.1 s ago)"."""
-    return f"{local_time(seconds)} ({ago(now - seconds)})"
+    """Return e.g. "2026-11-28 14:27:21+01:00 (12.1 s ago)", for a time in the future "(12.1 s left)"."""
+    return f"{local_time(seconds)} ({f'{duration(seconds - now)} left' if seconds > now else ago(now - seconds)})"
 
 
 def size(count: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from pydantic_core import to_json
@@ -120,12 +120,7 @@ def exit_with(error: CompactionError) -> typer.Exit:
     return typer.Exit(exit_code(error))
 
 
-def _remember_output(context: typer.Context, as_json: bool) -> bool:  # noqa: FBT001 - typer passes it by position
+def remember_output(context: typer.Context, as_json: bool) -> bool:  # noqa: FBT001 - typer passes it by position
+    """Remember the value of --json for `chosen_output`, and return it."""
     context.meta[_META_KEY] = output_for(as_json=as_json)
     return as_json
-
-
-JsonFlag = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON, and nothing else, to standard output.", callback=_remember_output),
-]
