@@ -17,6 +17,7 @@ from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.formatting import one_line
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
+from chromadb_compaction.cli.common.tables import listing
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.settings import required
 
@@ -128,7 +129,7 @@ def _filter(option: str, text: str | None) -> dict[str, Any] | None:
     except ValueError as error:
         raise InvalidRequestError(f"{option} is not JSON: {error}") from error
     if not isinstance(value, dict) or not value:
-        raise InvalidRequestError(f"{option} is a JSON object such as {_EXAMPLES[option]}, not {text}")
+        raise InvalidRequestError(f"{option} must be a JSON object such as {_EXAMPLES[option]}, not {text}")
     return value
 
 
@@ -139,7 +140,7 @@ def _numbers(value: object) -> list[float]:
 
 
 def _nearest(result: QueryResult) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = listing()
     table.add_column("Distance", justify="right")
     table.add_column("Id", style="bold", overflow="fold")
     table.add_column("Document", overflow="fold")
@@ -152,7 +153,7 @@ def _nearest(result: QueryResult) -> Table:
 
 
 def _listed(result: GetResult) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = listing()
     table.add_column("Id", style="bold", overflow="fold")
     table.add_column("Document", overflow="fold")
     table.add_column("Metadata", overflow="fold")

@@ -166,8 +166,8 @@ def test_with_debug_the_error_keeps_its_traceback() -> None:
     [
         (("text", "--embedding-file", "file.json"), "a TEXT or --embedding-file, not both"),
         (("--where", "{n: 1}"), "--where is not JSON"),
-        (("--where", "[]"), "--where is a JSON object such as"),
-        (("text", "--where-document", '"backup"'), "--where-document is a JSON object such as"),
+        (("--where", "[]"), "--where must be a JSON object such as"),
+        (("text", "--where-document", '"backup"'), "--where-document must be a JSON object such as"),
     ],
 )
 def test_an_invalid_query_is_a_usage_error(
