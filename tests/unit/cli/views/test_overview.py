@@ -10,7 +10,7 @@ from chromadb_compaction.cli.commands.status import render
 from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.layout import quarantine_key, reason_key
-from chromadb_compaction.ports import DeltaNotice, QueueDepths
+from chromadb_compaction.ports import DeltaNotification, QueueDepths
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
 
 def test_queue_depths_are_shown_with_the_messages_in_flight() -> None:
     fakes = new_fakes()
-    fakes.queue.notify([DeltaNotice(DELTA, rows=1, bytes=1)] * 4)
+    fakes.queue.notify([DeltaNotification(DELTA, rows=1, bytes=1)] * 4)
     list(fakes.queue.receive(1))
 
     assert "3 messages, 1 in flight" in text_of(overview_of(fakes))
