@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from chromadb_compaction.cli.executions.summary import Summary
     from chromadb_compaction.cli.executions.timeline import Timeline
 
-SUCCEEDED = "SUCCEEDED"
-
 
 def compact(
     *,
@@ -37,10 +35,10 @@ def compact(
 
     Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
     """
-    from chromadb_compaction.aws.workflow import start
     from chromadb_compaction.aws import workflow_clients
+    from chromadb_compaction.aws.workflow import start
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.executions.client import RUNNING, state_machine
+    from chromadb_compaction.cli.executions.client import state_machine
     from chromadb_compaction.cli.executions.summary import summarise
 
     output = output_for(as_json=as_json)
@@ -49,7 +47,7 @@ def compact(
     name = execution_name(arn)
     see = f"chromadb-compaction history {name}"
     if not wait:
-        started = {"execution": arn, "status": RUNNING}
+        started = {"execution": arn, "status": "RUNNING"}
         output.show(started, lambda _: [f"Started {name}. Follow it: [bold]{see}[/]"])
         return
     try:
@@ -61,7 +59,7 @@ def compact(
     output.show({"execution": arn, **summary.model_dump(mode="json")}, lambda _: render_summary(summary))
     if summary.held is not None:
         raise exit_with(LockHeldError(f"nothing was done: {summary.held}"))
-    if summary.status != SUCCEEDED:
+    if summary.status != "SUCCEEDED":
         reason = f"{summary.error}: {summary.message}" if summary.error else "no error was given"
         raise exit_with(CompactionError(f"the execution ended {summary.status}: {reason}", next_step=f"see: {see}"))
 
@@ -81,7 +79,7 @@ def follow_on(console: Console, client: SFNClient, arn: str) -> Timeline:
 
 def render_summary(summary: Summary) -> Iterator[str]:
     """Render what a finished execution did. An execution that failed or found the lock held has no summary."""
-    if summary.held is not None or summary.status != SUCCEEDED:
+    if summary.held is not None or summary.status != "SUCCEEDED":
         return
     if not summary.batches:
         yield "Nothing was pending."

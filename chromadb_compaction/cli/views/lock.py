@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.cli.common.exits import NothingFoundError
-from chromadb_compaction.cli.executions.client import RUNNING, describe
+from chromadb_compaction.cli.executions.client import describe
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.ports import Services
 from chromadb_compaction.times import Moment
@@ -41,7 +41,7 @@ class HeldLock(BaseModel):
     @property
     def is_running(self) -> bool:
         """Whether the owner still runs. A command counts as running until its lock expires."""
-        return not self.expired if self.is_command else self.status == RUNNING
+        return not self.expired if self.is_command else self.status == "RUNNING"
 
     @property
     def is_command(self) -> bool:
