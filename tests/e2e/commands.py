@@ -31,7 +31,7 @@ class Ended(NamedTuple):
 
     @property
     def has_one_error(self) -> bool:
-        """Whether stderr has one error, on one line, and at most its next step on a second."""
+        """Return whether stderr has one error, on one line, and at most its next step on a second."""
         labels = [line.partition(": ")[0] for line in self.err.splitlines()]
         return labels in (["error"], ["error", "next"])
 

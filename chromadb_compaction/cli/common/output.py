@@ -33,7 +33,7 @@ class Output(ABC):
 
     @abstractmethod
     def show(self, value: Value, render: Render[Value]) -> None:
-        """Print a command's result to standard output. Call it at most once.
+        """Print a command's result to standard output. A command has at most one result.
 
         Args:
             value: A pydantic model, or any value that pydantic can convert to JSON.

@@ -40,12 +40,12 @@ class HeldLock(BaseModel):
 
     @property
     def is_running(self) -> bool:
-        """Whether the owner still runs. A command counts as running until its lock expires."""
+        """Return whether the owner still runs. A command counts as running until its lock expires."""
         return not self.expired if self.is_command else self.status == "RUNNING"
 
     @property
     def is_command(self) -> bool:
-        """Whether the owner is a command rather than an execution."""
+        """Return whether the owner is a command rather than an execution."""
         return not self.owner.startswith("arn:")
 
     @property
