@@ -99,7 +99,7 @@ def put(  # noqa: PLR0913 - typer makes an option of each
 
 
 class _ChromaOpener:
-    """Opens ChromaDB directories and servers. `stack` closes them."""
+    """An opener of ChromaDB directories and servers. `stack` closes them."""
 
     def __init__(self, scratch: Path, stack: ExitStack, headers: Sequence[str], database: str | None) -> None:
         self._scratch = scratch
@@ -134,7 +134,9 @@ def _sources(
     return found
 
 
-def _chroma_sources(instance: ChromaInstance, collections: Sequence[str], new_name: str | None) -> Iterator[RecordSource]:
+def _chroma_sources(
+    instance: ChromaInstance, collections: Sequence[str], new_name: str | None
+) -> Iterator[RecordSource]:
     from chromadb_compaction.cli.sources.chroma_collections import ChromaCollection
 
     names = instance.names(collections)
