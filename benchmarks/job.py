@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.calls import CallCounter
 from benchmarks.workload import COLLECTION, Load, Records, a_query
 from chromadb_compaction.aws import clients
-from chromadb_compaction.aws.workflow import start
-from chromadb_compaction.aws.workflow_clients import step_functions
+from chromadb_compaction.aws.workflow import start, step_functions
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.cli.executions.client import follow, state_machine
 from chromadb_compaction.cli.executions.timeline import Timeline

@@ -16,8 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.rule import Rule
 from rich.text import Text
 
-from chromadb_compaction.aws.workflow import start
-from chromadb_compaction.aws.workflow_clients import step_functions
+from chromadb_compaction.aws.workflow import start, step_functions
 from chromadb_compaction.cli.commands.compact import follow_on, render_summary
 from chromadb_compaction.cli.commands.history import render
 from chromadb_compaction.cli.common import clients

@@ -5,13 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
+from chromadb_compaction.aws.clients import client_config
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_logs.type_defs import FilteredLogEventTypeDef
 
 MAX_EVENTS = 5000
+
+
+def cloudwatch_logs() -> CloudWatchLogsClient:
+    """Return a CloudWatch Logs client."""
+    return boto3.client("logs", config=client_config())
 
 
 def log_events(

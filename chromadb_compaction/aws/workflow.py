@@ -18,17 +18,22 @@ if TYPE_CHECKING:
     )
 
 
+def step_functions() -> SFNClient:
+    """Return a Step Functions client. AWS_ENDPOINT_URL_SFN selects another engine for it alone."""
+    return boto3.client("stepfunctions", config=client_config())
+
+
 def start(state_machine: str, client: SFNClient | None = None) -> str:
     """Start an execution and return its ARN.
 
     Args:
         state_machine: The state machine's ARN.
-        client: A Step Functions client. By default a new one, for which AWS_ENDPOINT_URL_SFN selects the engine.
+        client: A Step Functions client. By default a new one.
 
     Raises:
         ConfigurationError: The state machine does not exist.
     """
-    client = client or boto3.client("stepfunctions", config=client_config())
+    client = client or step_functions()
     with translated(f"starting {state_machine}"):
         return client.start_execution(stateMachineArn=state_machine)["executionArn"]
 

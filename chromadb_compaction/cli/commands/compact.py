@@ -35,15 +35,14 @@ def compact(
 
     Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
     """
-    from chromadb_compaction.aws import workflow_clients
-    from chromadb_compaction.aws.workflow import start
+    from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.executions.client import state_machine
     from chromadb_compaction.cli.executions.summary import summarise
 
     output = output_for(as_json=as_json)
-    client = workflow_clients.step_functions()
-    arn = start(state_machine(clients.settings()), client)
+    client = workflow.step_functions()
+    arn = workflow.start(state_machine(clients.settings()), client)
     name = execution_name(arn)
     see = f"chromadb-compaction history {name}"
     if not wait:

@@ -41,15 +41,15 @@ def history(
 
     Example: `chromadb-compaction history --html last.html`
     """
-    from chromadb_compaction.aws import workflow_clients
+    from chromadb_compaction.aws import logs, workflow
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.executions.client import find, read_history, state_machine
     from chromadb_compaction.cli.executions.failure_report import read_failure
 
-    client = workflow_clients.step_functions()
+    client = workflow.step_functions()
     found = find(client, state_machine(clients.settings()), execution)
     timeline = read_history(client, found.arn)
-    report = read_failure(workflow_clients.logs(), found, timeline)
+    report = read_failure(logs.cloudwatch_logs(), found, timeline)
     if html:
         _write_page(html, found, timeline, report)
         note(f"Wrote {html}")

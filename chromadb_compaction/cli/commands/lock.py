@@ -34,11 +34,11 @@ def show(*, as_json: JsonFlag = False) -> None:
 
     Example: `chromadb-compaction lock show`
     """
-    from chromadb_compaction.aws import workflow_clients
+    from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
 
     services = clients.services()
-    lock_id, held = services.settings.lock_id, read_lock(services, workflow_clients.step_functions())
+    lock_id, held = services.settings.lock_id, read_lock(services, workflow.step_functions())
     value = {"lock_id": lock_id, "held": held is not None, **(held.model_dump(mode="json") if held else {})}
     output_for(as_json=as_json).show(value, lambda _: _render(lock_id, held, services.clock()))
 
@@ -58,11 +58,11 @@ def release(
 
     Example: `chromadb-compaction lock release --dry-run`
     """
-    from chromadb_compaction.aws import workflow_clients
+    from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
 
     services = clients.services()
-    lock_id, held = services.settings.lock_id, read_lock(services, workflow_clients.step_functions())
+    lock_id, held = services.settings.lock_id, read_lock(services, workflow.step_functions())
     if held is not None and held.is_running and not force:
         raise LockHeldError(
             f"lock {lock_id} is held by {held.owner_and_status}",

@@ -48,12 +48,12 @@ def status(
 
     Example: `chromadb-compaction status --watch --every 5`
     """
-    from chromadb_compaction.aws import workflow_clients
+    from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.overview import read_overview
 
     output = output_for(as_json=as_json)
-    services, step_functions = clients.services(), workflow_clients.step_functions()
+    services, step_functions = clients.services(), workflow.step_functions()
     if watching:
         output.watch(lambda: read_overview(services, step_functions), render, every=every)
         return

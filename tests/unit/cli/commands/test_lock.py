@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chromadb_compaction.aws import workflow_clients
+from chromadb_compaction.aws import workflow
 from chromadb_compaction.cli.commands import lock as command
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.cli.views.lock import console_link, read_lock
@@ -51,7 +51,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
         if owner:
             made.hold_lease(owner)
         monkeypatch.setattr(clients, "services", lambda: made.services)
-        monkeypatch.setattr(workflow_clients, "step_functions", lambda: Executions(**statuses))
+        monkeypatch.setattr(workflow, "step_functions", lambda: Executions(**statuses))
         return made
 
     return fakes
