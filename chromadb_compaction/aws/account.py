@@ -1,4 +1,4 @@
-"""Probes of the account: calls that change nothing and tell what the credentials can reach and do."""
+"""Probes of the account: calls that change nothing and show what the credentials can reach and do."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def client_error(code: str) -> ClientError:
         (ParamValidationError(report="bad name"), "failed", "bad name"),
     ],
 )
-def test_a_probe_tells_a_denied_call_from_a_missing_resource_and_a_broken_connection(
+def test_a_probe_distinguishes_denied_calls_missing_resources_and_broken_connections(
     error: Exception, outcome: str, text: str
 ) -> None:
     result = probe(failing(error))

@@ -60,7 +60,7 @@ def test_an_unreachable_endpoint_is_fixed_by_the_stack_or_by_the_network(endpoin
 
 
 @pytest.mark.parametrize("outcome", ["no credentials", "invalid credentials"])
-def test_bad_credentials_are_told_apart_from_the_endpoint(outcome: str) -> None:
+def test_bad_credentials_are_reported_apart_from_the_endpoint(outcome: str) -> None:
     probe = IdentityProbe(outcome, "https://sts", "ExpiredToken: sign in")  # type: ignore[arg-type] # parametrized
 
     endpoint, credentials = check_identity(probe, now=0)
