@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Literal, NamedTuple
 
 from chromadb_compaction.aws.account import Account, IdentityProbe, Probe
@@ -37,6 +38,7 @@ class Finding(NamedTuple):
 def check_versions() -> Iterator[Finding]:
     """Check the versions of the installed packages."""
     yield Finding("python", "ok", platform.python_version())
+    pinned = _pinned_chromadb()
     for package in ("chromadb-compaction", "boto3", "chromadb"):
         try:
             installed = version(package)
@@ -44,9 +46,9 @@ def check_versions() -> Iterator[Finding]:
             missing = "not installed; needed only to open snapshots on this machine"
             yield Finding(package, "ok" if package == "chromadb" else "warn", missing)
             continue
-        if package == "chromadb" and installed != CHROMADB_VERSION:
-            fix = f"pip install chromadb=={CHROMADB_VERSION}"
-            yield Finding(package, "warn", f"{installed}; the functions write with {CHROMADB_VERSION}", fix)
+        if package == "chromadb" and pinned not in (None, installed):
+            fix = f"pip install chromadb=={pinned}"
+            yield Finding(package, "warn", f"{installed}; the functions write with {pinned}", fix)
         else:
             yield Finding(package, "ok", installed)
 

@@ -4,6 +4,7 @@ import boto3
 import pytest
 
 from chromadb_compaction.aws.account import IdentityProbe, Probe
+from chromadb_compaction.cli.views import checks
 from chromadb_compaction.cli.views.checks import (
     check_identity,
     check_settings,
@@ -46,6 +47,14 @@ def test_the_installed_versions_are_reported() -> None:
 
     assert findings["boto3"].found == boto3.__version__
     assert findings["chromadb"].verdict == "ok"
+
+
+def test_a_chromadb_other_than_the_pinned_one_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "requires", lambda _package: ["boto3>=1", 'chromadb==99.0.1; extra == "chroma"'])
+
+    [finding] = [finding for finding in check_versions() if finding.about == "chromadb"]
+
+    assert (finding.verdict, finding.fix) == ("warn", "pip install chromadb==99.0.1")
 
 
 @pytest.mark.parametrize(
