@@ -1,10 +1,11 @@
-"""What is worth waking somebody for, and the alarm that starts a compaction early: pure definitions."""
+"""The alarms for operators, and the alarm that starts a compaction early: pure definitions."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from infra import metric_names
+from chromadb_compaction import metrics
+from chromadb_compaction.metrics import Measure
 from infra.config import CompactionConfig
 from infra.config_values import interval_minutes
 from infra.names import StackNames
@@ -17,8 +18,8 @@ NEAR_LIMIT_PERCENT = 80
 EARLY_START = "backlog"
 
 
-class Metric(NamedTuple):
-    """One metric of CloudWatch, and how the values of a period become one."""
+class MetricStat(NamedTuple):
+    """One CloudWatch metric, and the statistic that combines the values of a period."""
 
     namespace: str
     name: str
@@ -27,41 +28,47 @@ class Metric(NamedTuple):
 
 
 class AlarmSpec(NamedTuple):
-    """Raised when `expression` over `metrics` has held in each of `periods` periods of `period` seconds.
+    """One alarm. It goes off when `expression` is 1 in each of `periods` periods of `period` seconds.
 
-    An expression is 1 where it holds and 0 elsewhere. `description` says what it means and what to do.
+    Args:
+        name: The last part of the alarm's name.
+        description: What happened and what to do. Operators read it.
+        metrics: The metrics that the expression uses, by id.
+        expression: CloudWatch metric math that gives 1 for an alarm and 0 otherwise.
+        period: Seconds of one period.
+        periods: Periods in a row that must give 1.
     """
 
     name: str
     description: str
-    metrics: dict[str, Metric]
+    metrics: dict[str, MetricStat]
     expression: str
     period: int = 5 * MINUTE
     periods: int = 1
 
 
-def of_tasks(names: StackNames, metric: str, stat: str) -> Metric:
+def of_tasks(names: StackNames, measure: Measure, stat: str) -> MetricStat:
     """Return a metric that the tasks of this stack write."""
-    return Metric(metric_names.NAMESPACE, metric, {metric_names.STACK: names.stack}, stat)
+    return MetricStat(metrics.NAMESPACE, measure.metric, {metrics.STACK: names.stack}, stat)
 
 
-def of_queue(queue: str, metric: str, stat: str = "Maximum") -> Metric:
+def of_queue(queue: str, metric: str, stat: str = "Maximum") -> MetricStat:
     """Return a metric of a queue."""
-    return Metric("AWS/SQS", metric, {"QueueName": queue}, stat)
+    return MetricStat("AWS/SQS", metric, {"QueueName": queue}, stat)
 
 
-def of_executions(names: StackNames, metric: str, stat: str = "Sum") -> Metric:
+def of_executions(names: StackNames, metric: str, stat: str = "Sum") -> MetricStat:
     """Return a metric of the workflow."""
-    return Metric("AWS/States", metric, {"StateMachineArn": names.state_machine_arn}, stat)
+    return MetricStat("AWS/States", metric, {"StateMachineArn": names.state_machine_arn}, stat)
 
 
-def of_function(names: StackNames, task: str, metric: str, stat: str) -> Metric:
+def of_function(names: StackNames, task: str, metric: str, stat: str) -> MetricStat:
     """Return a metric of a function."""
-    return Metric("AWS/Lambda", metric, {"FunctionName": names.function(task)}, stat)
+    return MetricStat("AWS/Lambda", metric, {"FunctionName": names.function(task)}, stat)
 
 
 def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec, ...]:
-    """Return the alarms that a person hears of."""
+    """Return the alarms that notify the topic."""
     return (
         _lock_contention(names),
         _backlog_age(names, config),
@@ -74,20 +81,20 @@ def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec,
 
 
 def early_start_spec(names: StackNames, config: CompactionConfig) -> AlarmSpec | None:
-    """Return the alarm that starts a compaction and tells nobody, unless neither threshold is set."""
-    metrics, conditions = {}, []
+    """Return the alarm that starts a compaction and notifies nobody. Return None if no threshold is set."""
+    watched, conditions = {}, []
     if config.backlog_start:
-        metrics["notices"] = of_queue(names.queue, "ApproximateNumberOfMessagesVisible")
-        conditions.append(f"notices >= {config.backlog_start}")
+        watched["notifications"] = of_queue(names.queue, "ApproximateNumberOfMessagesVisible")
+        conditions.append(f"notifications >= {config.backlog_start}")
     if config.backlog_start_minutes:
-        metrics["age"] = of_queue(names.queue, "ApproximateAgeOfOldestMessage")
+        watched["age"] = of_queue(names.queue, "ApproximateAgeOfOldestMessage")
         conditions.append(f"age >= {config.backlog_start_minutes * MINUTE}")
     if not conditions:
         return None
     return AlarmSpec(
         EARLY_START,
-        "A backlog builds. No action is needed: this alarm starts a compaction before its time.",
-        metrics,
+        "A backlog of deltas is building up. No action is needed: this alarm starts a compaction early.",
+        watched,
         f"IF({' OR '.join(conditions)}, 1, 0)",
         period=MINUTE,
     )
@@ -96,10 +103,11 @@ def early_start_spec(names: StackNames, config: CompactionConfig) -> AlarmSpec |
 def _lock_contention(names: StackNames) -> AlarmSpec:
     return AlarmSpec(
         "lock-contention",
-        "More than half of an hour's executions found the lock held: a compaction takes longer than the schedule's"
-        " interval, or a lock is stuck. See `chromadb-compaction lock show` and `chromadb-compaction history`.",
-        # Every start counts 0 or 1, so that the mean is the share of those that were turned away.
-        {"held": of_tasks(names, metric_names.LOCK_CONTENTION, "Average")},
+        "More than half of the executions of the last hour found the lock held. Either a compaction takes longer than"
+        " the schedule's interval, or a lock is stuck. Run `chromadb-compaction lock show` and"
+        " `chromadb-compaction history`.",
+        # Every start counts 0 or 1, so the mean is the share of starts that found the lock held.
+        {"held": of_tasks(names, Measure.LOCK_CONTENTION, "Average")},
         "IF(held > 0.5, 1, 0)",
         period=HOUR,
     )
@@ -110,11 +118,12 @@ def _backlog_age(names: StackNames, config: CompactionConfig) -> AlarmSpec:
     limit = max(HOUR, 2 * interval)
     return AlarmSpec(
         "backlog-age",
-        f"A delta has waited for over {limit // MINUTE} minutes: compaction does not keep up."
-        " See `chromadb-compaction status`; start more often, or give the compactor more memory.",
-        {"age": of_tasks(names, metric_names.OLDEST_DELTA_AGE, "Maximum")},
+        f"A delta has been pending for over {limit // MINUTE} minutes: compaction does not keep up."
+        " Run `chromadb-compaction status`. Then start compactions more often (chromadb:compactionSchedule), or give"
+        " the compactor more memory (chromadb:memory).",
+        {"age": of_tasks(names, Measure.OLDEST_DELTA_AGE, "Maximum")},
         f"IF(age > {limit}, 1, 0)",
-        # The age is known once an execution: a shorter period would end the alarm between two of them.
+        # Each execution reports the age once. A shorter period would end the alarm between two executions.
         period=min(DAY, max(5 * MINUTE, interval)),
     )
 
@@ -122,27 +131,28 @@ def _backlog_age(names: StackNames, config: CompactionConfig) -> AlarmSpec:
 def _dead_letters(names: StackNames) -> AlarmSpec:
     return AlarmSpec(
         "dead-letters",
-        "The dead-letter queue holds messages: refused deltas, each with its reason, or notices of nothing."
-        " See `chromadb-compaction deltas quarantined`; purge the queue once they are dealt with.",
-        {"letters": of_queue(names.dead_letter_queue, "ApproximateNumberOfMessagesVisible")},
-        "IF(letters > 0, 1, 0)",
+        "The dead-letter queue holds messages: quarantined deltas with their reasons, or notifications that name no"
+        " delta. Run `chromadb-compaction deltas quarantined`. Purge the queue when they are dealt with.",
+        {"messages": of_queue(names.dead_letter_queue, "ApproximateNumberOfMessagesVisible")},
+        "IF(messages > 0, 1, 0)",
     )
 
 
 def _quarantine(names: StackNames) -> AlarmSpec:
     return AlarmSpec(
         "quarantine",
-        "A delta was refused; the others were merged. `chromadb-compaction deltas quarantined` says which and why.",
-        {"refused": of_tasks(names, metric_names.DELTAS_QUARANTINED, "Sum")},
-        "IF(refused > 0, 1, 0)",
+        "A delta was quarantined; the others were merged. Run `chromadb-compaction deltas quarantined` to see the delta"
+        " and the reason.",
+        {"quarantined": of_tasks(names, Measure.DELTAS_QUARANTINED, "Sum")},
+        "IF(quarantined > 0, 1, 0)",
     )
 
 
 def _failed(names: StackNames) -> AlarmSpec:
     return AlarmSpec(
         "executions-failed",
-        "An execution failed or timed out. Nothing is lost: its deltas stay pending."
-        " `chromadb-compaction history` shows the error.",
+        "An execution failed or timed out. Nothing is lost: its deltas are still pending."
+        " Run `chromadb-compaction history` to see the error.",
         {
             "failed": of_executions(names, "ExecutionsFailed"),
             "timed_out": of_executions(names, "ExecutionsTimedOut"),
@@ -153,28 +163,28 @@ def _failed(names: StackNames) -> AlarmSpec:
 
 def _near_limit(names: StackNames, config: CompactionConfig) -> AlarmSpec:
     limits = {spec.task: spec.seconds for spec in task_specs(config) if spec.task in ("compactor", "merge-batch")}
-    metrics = {task.replace("-", "_"): of_function(names, task, "Duration", "Maximum") for task in limits}
+    watched = {task.replace("-", "_"): of_function(names, task, "Duration", "Maximum") for task in limits}
     shares = [f"FILL({task.replace('-', '_')}, 0) / {seconds * 10}" for task, seconds in limits.items()]
     return AlarmSpec(
         "time-near-limit",
-        f"A compaction function ran for over {NEAR_LIMIT_PERCENT}% of the time it may take. Give it more memory"
-        " (chromadb:memory), or less to do at once (chromadb:maxPassBytes), before it times out.",
-        metrics,
+        f"A compaction function ran for over {NEAR_LIMIT_PERCENT}% of its timeout. Before it times out, give it more"
+        " memory (chromadb:memory), or smaller passes (chromadb:maxPassBytes).",
+        watched,
         f"IF(MAX([{', '.join(shares)}]) > {NEAR_LIMIT_PERCENT}, 1, 0)",
     )
 
 
 def _stalled(names: StackNames, config: CompactionConfig) -> AlarmSpec:
-    # A schedule that starts more seldom than every half hour is given two of its intervals, a day at the most:
-    # CloudWatch looks no further back with periods this short.
+    # A schedule slower than half an hour gets two of its intervals. A day is the longest window that CloudWatch
+    # evaluates with periods this short.
     window = min(DAY, max(HOUR, 2 * interval_minutes(config.compaction_schedule) * MINUTE))
     period = 5 * MINUTE
     return AlarmSpec(
         "stalled",
-        f"Deltas have waited for {window // MINUTE} minutes in which no compaction succeeded. See"
-        " `chromadb-compaction status` and `chromadb-compaction history`; is chromadb:enableCompaction on?",
+        f"Deltas are pending, and no compaction has succeeded for {window // MINUTE} minutes. Run"
+        " `chromadb-compaction status` and `chromadb-compaction history`. Check that chromadb:enableCompaction is on.",
         {
-            "succeeded": of_tasks(names, metric_names.COMPACTION_SUCCEEDED, "Sum"),
+            "succeeded": of_tasks(names, Measure.COMPACTION_SUCCEEDED, "Sum"),
             "waiting": of_queue(names.queue, "ApproximateNumberOfMessagesVisible"),
             "in_flight": of_queue(names.queue, "ApproximateNumberOfMessagesNotVisible"),
         },

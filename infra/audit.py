@@ -1,4 +1,4 @@
-"""Who read, wrote or deleted which object: a trail of the bucket's data events."""
+"""A trail of the bucket's data events: reads, writes and deletes of objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_DAYS = 365
 
 
 class AuditTrail(pulumi.ComponentResource):
-    """The trail, and a bucket of its own for what it writes: in the same bucket it would record itself."""
+    """The trail and its log bucket. In the vector bucket the trail would record its own writes."""
 
     def __init__(
         self,
@@ -29,12 +29,12 @@ class AuditTrail(pulumi.ComponentResource):
             statements=receive_audit_logs(f"arn:aws:s3:::{names.audit_bucket}", names.trail_arn, names.account),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        log.tidy([_expire_logs()])
+        log.set_lifecycle([_expire_logs()])
         cloudtrail.Trail(
             "chromadb-audit-trail",
             name=names.trail,
             s3_bucket_name=log.bucket.bucket,
-            # A digest of each file shows whether anyone changed the record afterwards.
+            # Digests of the log files show later changes.
             enable_log_file_validation=True,
             include_global_service_events=False,
             advanced_event_selectors=[

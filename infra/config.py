@@ -1,4 +1,4 @@
-"""What an operator may set: `pulumi config set chromadb:<name> <value>`. Parsed once, wrong values refused by name."""
+"""The settings of `pulumi config set chromadb:<name> <value>`, parsed once. Errors name the wrong setting."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pulumi.runtime import config as pulumi_config
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from chromadb_compaction.settings import Settings
 from infra.config_values import (
     JSON_OBJECT,
     Days,
@@ -33,66 +34,72 @@ from infra.config_values import (
 
 NAMESPACE = "chromadb"
 PACKAGE_DIR = Path(__file__).parent.parent / "dist" / "lambda"
-MEBIBYTE = 1024 * 1024
 
 
 class ConfigurationRefused(pulumi.RunError):
     """A `chromadb:` setting is missing, misspelt or out of range. Pulumi prints the message without a traceback."""
 
 
+def function_default(setting: str) -> Any:  # noqa: ANN401 - its type is that of the setting
+    """Return the default of one of the functions' settings."""
+    return Settings.model_fields[setting].default
+
+
+def _as_in_functions(setting: str) -> Any:  # noqa: ANN401 - pydantic replaces it by the value
+    """Return a field with the default and the bounds that the functions give this setting."""
+    return Settings.model_fields[setting]
+
+
 class SnapshotRetention(BaseModel):
-    """A snapshot is pruned when it is neither among the newest `count` nor younger than `days`."""
+    """The snapshots to keep: the newest `count`, and all that are younger than `days`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    count: Annotated[int, Field(ge=1)] = 10
-    days: Annotated[float, Field(gt=0)] = 1
+    count: int = _as_in_functions("snapshot_retention_count")
+    days: float = _as_in_functions("snapshot_retention_days")
 
 
 class CompactionConfig(BaseModel):
-    """The `chromadb:` namespace, where `lock_timeout_minutes` is spelt `chromadb:lockTimeoutMinutes`.
-
-    Defaults and bounds of what the functions read are those of the functions themselves; a test holds them together.
-    """
+    """The `chromadb:` namespace, in which `lock_timeout_minutes` is spelt `chromadb:lockTimeoutMinutes`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
-    # The container image of the functions that need ChromaDB or pyarrow; the directory of the others' zip.
+    # The image of the functions that need ChromaDB or pyarrow, and the directory for the zip of the others.
     image_uri: ImageUri
     package_dir: Path = PACKAGE_DIR
 
-    # The workflow. An early start needs a backlog of so many notices, or one that old; 0 means never.
+    # The workflow. So many notifications, or one that old, start a compaction early; 0 means never.
     compaction_schedule: Schedule = "rate(15 minutes)"
     enable_compaction: bool = True
     backlog_start: Annotated[int, Field(ge=0)] = 1000
     backlog_start_minutes: Annotated[int, Field(ge=0, le=4 * 24 * 60)] = 0
     existing_table: TableName | None = None
-    lock_id: LockId = "chroma-main-snapshot"
-    lock_timeout_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
-    compaction_batch_size: Annotated[int, Field(ge=1, le=1000)] = 100
-    max_batches_per_pass: Annotated[int, Field(ge=1, le=40)] = 40
-    max_pass_bytes: Annotated[int, Field(ge=1)] = 512 * MEBIBYTE
-    max_passes: Annotated[int, Field(ge=1, le=25)] = 25
-    max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
-    embedding_function: Annotated[str, Field(min_length=1)] = "wordllama"
+    lock_id: LockId = _as_in_functions("lock_id")
+    lock_timeout_minutes: int = _as_in_functions("lock_timeout_minutes")
+    compaction_batch_size: int = _as_in_functions("compaction_batch_size")
+    max_batches_per_pass: int = _as_in_functions("max_batches_per_pass")
+    max_pass_bytes: int = _as_in_functions("max_pass_bytes")
+    max_passes: int = _as_in_functions("max_passes")
+    max_delta_bytes: int = _as_in_functions("max_delta_bytes")
+    embedding_function: Annotated[str, Field(min_length=1)] = function_default("chromadb_embedding_function")
 
-    # How things are kept, and for how long.
+    # Storage: encryption, replication and retention.
     kms_key_arn: KeyArn | None = None
     replica_region: Region | None = None
     replica_kms_key_arn: KeyArn | None = None
-    compacted_retention_days: Days = 7
+    compacted_retention_days: Days = _as_in_functions("compacted_retention_days")
     snapshot_retention: Annotated[SnapshotRetention, JSON_OBJECT] = SnapshotRetention()
     version_retention_days: Days = 7
     snapshot_version_days: Days = 3
     log_retention_days: LogDays = 30
 
-    # What differs from the sizes that task_lambdas gives each function.
+    # Changes to the sizes that task_lambdas.py gives each function.
     memory: Annotated[Mapping[Task, MemoryMb], JSON_OBJECT] = {}
     timeout: Annotated[Mapping[Task, TimeoutSeconds], JSON_OBJECT] = {}
     ephemeral_storage: Annotated[Mapping[Task, StorageMb], JSON_OBJECT] = {}
     reserve_concurrency: bool = True
 
-    # Who is told, where the functions run, and who did what to the data.
+    # Notifications of alarms, network and audit.
     alarm_topic_arn: TopicArn | None = None
     vpc_id: VpcId | None = None
     subnet_ids: SubnetIds = ()
@@ -100,41 +107,43 @@ class CompactionConfig(BaseModel):
     audit_trail: bool = False
 
     @model_validator(mode="after")
-    def _what_belongs_together_comes_together(self) -> Self:
+    def _dependent_settings_are_set_together(self) -> Self:
         if bool(self.vpc_id) != bool(self.subnet_ids):
             given, missing = ("vpcId", "subnetIds") if self.vpc_id else ("subnetIds", "vpcId")
-            raise ValueError(f"{NAMESPACE}:{missing} is not set, and {NAMESPACE}:{given} is; set both or neither")
+            raise ValueError(f"{NAMESPACE}:{missing} is not set, but {NAMESPACE}:{given} is; set both or neither")
         both = bool(self.kms_key_arn and self.replica_region)
         if both and not self.replica_kms_key_arn:
             raise ValueError(
-                f"{NAMESPACE}:replicaKmsKeyArn is not set; with kmsKeyArn and replicaRegion the copies need a key"
-                f" in {self.replica_region}"
+                f"{NAMESPACE}:replicaKmsKeyArn is not set; kmsKeyArn and replicaRegion are, so the copies need a key in"
+                f" {self.replica_region}"
             )
         if self.replica_kms_key_arn and not both:
-            raise ValueError(f"{NAMESPACE}:replicaKmsKeyArn means nothing without both kmsKeyArn and replicaRegion")
+            raise ValueError(
+                f"{NAMESPACE}:replicaKmsKeyArn needs both kmsKeyArn and replicaRegion; set them or remove it"
+            )
         return self
 
-    def refuse_elsewhere(self, region: str) -> None:
-        """Raise ConfigurationRefused for what must lie in the stack's own region, or in another, and does not."""
+    def check_regions(self, region: str) -> None:
+        """Raise ConfigurationRefused for a key, topic or replica in the wrong region. `region` is the stack's own."""
         if self.replica_region == region:
-            raise _refused("replicaRegion", self.replica_region, "Should be another region than the stack's own")
-        places = [
+            raise _refused("replicaRegion", self.replica_region, "Should be a region other than the stack's")
+        expected = [
             ("kmsKeyArn", self.kms_key_arn, region),
             ("alarmTopicArn", self.alarm_topic_arn, region),
             ("replicaKmsKeyArn", self.replica_kms_key_arn, self.replica_region),
         ]
-        for name, arn, place in places:
-            if arn and arn.split(":")[3] != place:
-                raise _refused(name, arn, f"Should be in {place}")
+        for name, arn, wanted in expected:
+            if arn and arn.split(":")[3] != wanted:
+                raise _refused(name, arn, f"Should be in {wanted}")
 
 
 def load_config() -> CompactionConfig:
-    """Parse the stack's configuration. Raises ConfigurationRefused naming the first wrong setting."""
+    """Return the stack's configuration. Raises ConfigurationRefused, which names the first wrong setting."""
     return parse_config(_namespace_values())
 
 
 def parse_config(values: Mapping[str, Any]) -> CompactionConfig:
-    """Parse settings under their camel-case names, without the namespace. Raises ConfigurationRefused."""
+    """Return the configuration from camel-case names without the namespace. Raises ConfigurationRefused."""
     known = {field.alias for field in CompactionConfig.model_fields.values() if field.alias}
     for name in sorted(values.keys() - known):
         close = difflib.get_close_matches(name, known, n=1)
@@ -152,9 +161,9 @@ def parse_config(values: Mapping[str, Any]) -> CompactionConfig:
         why = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             raise ConfigurationRefused(why) from error
-        # A key of a mapping that is wrong in itself is reported under the name "[key]".
-        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        raise _refused(where, first["input"], why) from error
+        # Pydantic adds the name "[key]" for a wrong key of a mapping.
+        path = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise _refused(path, first["input"], why) from error
 
 
 def _refused(name: str, value: object, why: str) -> ConfigurationRefused:
@@ -162,7 +171,7 @@ def _refused(name: str, value: object, why: str) -> ConfigurationRefused:
 
 
 def _namespace_values() -> dict[str, Any]:
-    # pulumi.Config answers single keys only, and a misspelt key would then be ignored in silence.
-    everything = {**pulumi_config.get_config_env(), **pulumi_config.CONFIG.get()}
+    # pulumi.Config reads single keys only, so a misspelt key would go unnoticed.
+    values = {**pulumi_config.get_config_env(), **pulumi_config.CONFIG.get()}
     prefix = f"{NAMESPACE}:"
-    return {name.removeprefix(prefix): value for name, value in everything.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

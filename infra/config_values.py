@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, each refusing what AWS would refuse only after half a deployment."""
+"""The types of setting values. Each refuses what AWS would refuse only in the middle of a deployment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 Task = Literal[
     "acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"
 ]
-"""A function, by the task that it carries out."""
+"""The name of a function's task."""
 
 _RATE = re.compile(r"rate\((?:(1) (minute|hour|day)|([2-9]|[1-9]\d+) (minute|hour|day)s)\)")
 _CRON = re.compile(r"cron\(\S+( \S+){5}\)")
@@ -22,7 +22,7 @@ _LOG_RETENTIONS = (
 
 
 def interval_minutes(schedule: str) -> int:
-    """Return the minutes between two starts of a schedule; a cron expression counts as one start a day."""
+    """Return the minutes between two starts of a schedule. A cron expression counts as one start a day."""
     rate = _RATE.fullmatch(schedule)
     if rate is None:
         return _UNIT_MINUTES["day"]
@@ -37,12 +37,12 @@ def _is_schedule(text: str) -> str:
 
 def _is_log_retention(days: int) -> int:
     if days not in _LOG_RETENTIONS:
-        raise ValueError(f"Should be one of the numbers of days that CloudWatch knows: {_LOG_RETENTIONS}")
+        raise ValueError(f"Should be a number of days that CloudWatch accepts: {_LOG_RETENTIONS}")
     return days
 
 
-def _parsed_object(value: Any) -> Any:  # noqa: ANN401 - pydantic judges what comes out
-    # Pulumi hands a program every structured value as JSON.
+def _parsed_object(value: Any) -> Any:  # noqa: ANN401 - pydantic validates the result
+    # Pulumi passes every structured value as JSON.
     if not isinstance(value, str):
         return value
     if not value.startswith("{"):
@@ -50,7 +50,7 @@ def _parsed_object(value: Any) -> Any:  # noqa: ANN401 - pydantic judges what co
     return json.loads(value)
 
 
-def _parsed_list(value: Any) -> Any:  # noqa: ANN401 - pydantic judges what comes out
+def _parsed_list(value: Any) -> Any:  # noqa: ANN401 - pydantic validates the result
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.startswith("[") else [item.strip() for item in value.split(",")]

@@ -1,4 +1,4 @@
-"""The monthly bill of a load, line by line: what docs/cost.md shows. Rewrite it with `python -m infra.cost`."""
+"""The monthly cost of a load, line by line, as docs/cost.md shows it. `python -m infra.cost` rewrites that page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from infra import metric_names, prices
+from chromadb_compaction.metrics import Measure
+from infra import prices
 from infra.alarms import alarm_specs, early_start_spec
 from infra.config import CompactionConfig
 from infra.config_values import Task, interval_minutes
@@ -21,11 +22,11 @@ NAMES = StackNames("dev", "123456789012", "us-east-1")
 DEFAULTS = CompactionConfig.model_construct(image_uri="any")
 
 PART_MB = 16  # of a multipart upload
-EXPIRED_VERSION_DAYS = 1  # of compacted/ and work/
+EXPIRED_VERSION_DAYS = 1  # versions of expired objects in compacted/ and work/
 
 
 class Load(NamedTuple):
-    """What the stack has to do. Seconds are those of one execution, at the memory that task_lambdas gives."""
+    """The load on the stack. Seconds are those of one execution, with the memory set in task_lambdas.py."""
 
     snapshot_gb: float = 1
     deltas: int = 20
@@ -49,18 +50,18 @@ class Line(NamedTuple):
 
     @property
     def dollars(self) -> float:
-        """What it costs a month."""
+        """The cost of a month."""
         return math.prod(value for value, _unit in self.factors)
 
     @property
     def formula(self) -> str:
-        """The factors as a person reads them, and a test calculates with."""
+        """The factors as text. A test calculates with it."""
         *amounts, (price, of) = self.factors
         return " x ".join([*(f"{_number(value)} {unit}" for value, unit in amounts), f"${_number(price)} per {of}"])
 
 
 def bill(load: Load, config: CompactionConfig) -> list[Line]:
-    """Return every line of a month: 730 hours, list prices, nothing free."""
+    """Return every line of a month of 730 hours, at list prices without the free tier."""
     runs = prices.HOURS_A_MONTH * 60 / interval_minutes(config.compaction_schedule)
     return [
         *_compute(load, config, runs),
@@ -90,7 +91,7 @@ def _compute(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
     return [
         *(Line(task, ((runs, "runs"), (long, "s"), (second[task], "second"))) for task, long in seconds),
         Line("calls of functions", ((runs, "runs"), (calls, "calls"), (prices.LAMBDA_REQUEST, "call"))),
-        # Eleven states, one more per batch, and the step into the first.
+        # Eleven states, one more per batch, and the transition into the first.
         Line(
             "state transitions",
             ((runs, "runs"), (12 + batches, "transitions"), (prices.STATE_TRANSITION, "transition")),
@@ -100,9 +101,9 @@ def _compute(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
 
 def _requests(load: Load, runs: float) -> list[Line]:
     parts = math.ceil(load.snapshot_gb * 1024 / PART_MB)
-    # Each delta is put, and copied to compacted/; batches, runs, reports, manifests and listings are some thirty.
+    # Each delta is written and copied to compacted/. Batches, runs, reports, manifests and listings are about 30.
     writes = 2 * load.deltas + parts + 30
-    # Each delta is read once, each file of the snapshot once, and what the tasks write to one another.
+    # Each delta and each file of the snapshot is read once; the tasks' own messages are the rest.
     reads = load.deltas + 50
     return [
         Line("S3 writes and listings", ((runs, "runs"), (writes, "requests"), (prices.S3_WRITE, "request"))),
@@ -128,11 +129,11 @@ def _storage(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
 
 
 def options(load: Load, config: CompactionConfig) -> list[Line]:
-    """Return what the options add that are off unless set."""
+    """Return the cost of the options that are off by default."""
     runs = prices.HOURS_A_MONTH * 60 / interval_minutes(config.compaction_schedule)
     hours = (prices.HOURS_A_MONTH, "hours")
     copies = [line for line in _storage(load, config, runs) if "snapshots" in line.what]
-    # Some 230 reads and writes of objects a run, as counted above.
+    # About 230 reads and writes of objects per run, as counted above.
     return [
         Line("`vpcId`, a zone", ((2, "endpoints"), hours, (prices.ENDPOINT_HOUR, "hour"))),
         Line("`replicaRegion`, copying", ((runs, "runs"), (load.snapshot_gb, "GB"), (prices.REPLICATED_GB, "GB"))),
@@ -146,8 +147,8 @@ def _watching(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
     early = early_start_spec(NAMES, config)
     specs = [*alarm_specs(NAMES, config), *([early] if early else [])]
     watched = sum(len(spec.metrics) for spec in specs)
-    # PhaseSeconds is one metric for each phase.
-    metrics = len(metric_names.UNITS) - 1 + load.phases
+    # PhaseSeconds is one metric per phase.
+    metrics = len(Measure) - 1 + load.phases
     return [
         Line("metrics", ((metrics, "metrics"), (prices.METRIC_MONTH, "metric"))),
         Line("alarms", ((watched, "metrics watched"), (prices.ALARM_METRIC_MONTH, "metric"))),
@@ -157,8 +158,8 @@ def _watching(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
     ]
 
 
-# What to turn, and what it turns: config under the names of `pulumi config set`.
-TURNS: tuple[tuple[str, dict[str, object], Load], ...] = (
+# Settings to change, and the load that follows.
+VARIATIONS: tuple[tuple[str, dict[str, object], Load], ...] = (
     ("nothing: the reference load", {}, Load()),
     ("`compactionSchedule rate(5 minutes)`", {"compaction_schedule": "rate(5 minutes)"}, Load(deltas=7)),
     (
@@ -176,20 +177,22 @@ TURNS: tuple[tuple[str, dict[str, object], Load], ...] = (
 )
 
 
-def turned(changes: dict[str, object]) -> CompactionConfig:
-    """Return the defaults with `changes`."""
+def changed_config(changes: dict[str, object]) -> CompactionConfig:
+    """Return the default configuration with `changes`."""
     return DEFAULTS.model_copy(update=changes)
 
 
 def tables() -> dict[str, str]:
-    """Return the page's tables, by the name between their markers."""
+    """Return the tables of the page, by the name in their markers."""
     lines = bill(Load(), DEFAULTS)
     heading = ["| a month | formula | |", "|---|---|---:|"]
     reference = [*heading, *_rows(lines), f"| **total** | | **${total(lines):.2f}** |"]
-    turns = [f"| {what} | ${total(bill(load, turned(changes))):.0f} |" for what, changes, load in TURNS]
+    variations = [
+        f"| {what} | ${total(bill(load, changed_config(changes))):.0f} |" for what, changes, load in VARIATIONS
+    ]
     return {
         "reference": "\n".join(reference),
-        "turns": "\n".join(["| what differs | a month |", "|---|---:|", *turns]),
+        "turns": "\n".join(["| what differs | a month |", "|---|---:|", *variations]),
         "options": "\n".join([*heading, *_rows(options(Load(), DEFAULTS))]),
     }
 
@@ -199,7 +202,7 @@ def _rows(lines: Iterable[Line]) -> list[str]:
 
 
 def rewritten(page: str) -> str:
-    """Return the page with its tables calculated anew."""
+    """Return the page with its tables recalculated."""
     for name, table in tables().items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, _, rest = page.partition(start)

@@ -1,15 +1,17 @@
-"""One page in three rows: is it healthy, is it keeping up, what does it cost."""
+"""The dashboard: three rows for health, throughput and cost."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from infra import metric_names, prices
+from chromadb_compaction import metrics
+from chromadb_compaction.metrics import Measure
+from infra import prices
 from infra.alarms import (
-    HOUR,
+    DAY,
     MINUTE,
     NEAR_LIMIT_PERCENT,
-    Metric,
+    MetricStat,
     alarm_specs,
     of_executions,
     of_function,
@@ -24,24 +26,23 @@ Widget = dict[str, Any]
 
 WIDTH = 24
 HEIGHT = 6
-DAY = 24 * HOUR
 
 
 def dashboard_body(names: StackNames, config: CompactionConfig) -> dict[str, Any]:
-    """Return the dashboard. CloudWatch checks little of it: a test does."""
+    """Return the dashboard's body. CloudWatch hardly checks it, so a test does."""
     rows = [
         ("Is it healthy?", _health(names, config)),
         ("Is it keeping up?", _pace(names, config)),
         ("What does it cost? (list prices; docs/cost.md has the whole bill)", _cost(names, config)),
     ]
-    placed: list[Widget] = []
+    positioned: list[Widget] = []
     top = 0
     for heading, widgets in rows:
-        placed.append(_at({"type": "text", "properties": {"markdown": f"## {heading}"}}, 0, top, WIDTH, 1))
+        positioned.append(_at({"type": "text", "properties": {"markdown": f"## {heading}"}}, 0, top, WIDTH, 1))
         width = WIDTH // len(widgets)
-        placed += [_at(widget, n * width, top + 1, width, HEIGHT) for n, widget in enumerate(widgets)]
+        positioned += [_at(widget, n * width, top + 1, width, HEIGHT) for n, widget in enumerate(widgets)]
         top += 1 + HEIGHT
-    return {"widgets": placed}
+    return {"widgets": positioned}
 
 
 def _at(widget: Widget, left: int, top: int, width: int, height: int) -> Widget:
@@ -62,16 +63,16 @@ def _health(names: StackNames, config: CompactionConfig) -> list[Widget]:
         ),
         _graph(
             names,
-            "Turned away and refused",
+            "Lock held, quarantined and dead-lettered",
             [
-                _line(of_tasks(names, metric_names.LOCK_CONTENTION, "Sum"), "lock held"),
-                _line(of_tasks(names, metric_names.DELTAS_QUARANTINED, "Sum"), "deltas quarantined"),
-                _line(of_queue(names.dead_letter_queue, "ApproximateNumberOfMessagesVisible"), "dead letters"),
+                _line(of_tasks(names, Measure.LOCK_CONTENTION, "Sum"), "lock held"),
+                _line(of_tasks(names, Measure.DELTAS_QUARANTINED, "Sum"), "deltas quarantined"),
+                _line(of_queue(names.dead_letter_queue, "ApproximateNumberOfMessagesVisible"), "dead-letter messages"),
             ],
         ),
         _graph(
             names,
-            "Errors of functions",
+            "Function errors",
             [_line(of_function(names, spec.task, "Errors", "Sum"), spec.task) for spec in task_specs(config)],
         ),
     ]
@@ -81,42 +82,42 @@ def _pace(names: StackNames, config: CompactionConfig) -> list[Widget]:
     return [
         _graph(
             names,
-            "Waiting",
+            "Pending",
             [
-                _line(of_tasks(names, metric_names.PENDING_DELTAS, "Maximum"), "pending deltas"),
-                _line(of_queue(names.queue, "ApproximateNumberOfMessagesVisible"), "notices"),
-                _line(of_tasks(names, metric_names.OLDEST_DELTA_AGE, "Maximum"), "oldest, seconds", right=True),
+                _line(of_tasks(names, Measure.PENDING_DELTAS, "Maximum"), "pending deltas"),
+                _line(of_queue(names.queue, "ApproximateNumberOfMessagesVisible"), "notifications"),
+                _line(of_tasks(names, Measure.OLDEST_DELTA_AGE, "Maximum"), "age of the oldest, seconds", right=True),
             ],
         ),
         _graph(
             names,
-            "Done",
+            "Merged",
             [
-                _line(of_tasks(names, metric_names.DELTAS_MERGED, "Sum"), "deltas merged", right=True),
-                _line(of_tasks(names, metric_names.RECORDS_ADDED, "Sum"), "records added"),
-                _line(of_tasks(names, metric_names.RECORDS_REPLACED, "Sum"), "replaced"),
-                _line(of_tasks(names, metric_names.RECORDS_DELETED, "Sum"), "deleted"),
-                _line(of_tasks(names, metric_names.UNPROVEN_COLLECTIONS, "Sum"), "collections not loaded in bulk"),
+                _line(of_tasks(names, Measure.DELTAS_MERGED, "Sum"), "deltas merged", right=True),
+                _line(of_tasks(names, Measure.RECORDS_ADDED, "Sum"), "records added"),
+                _line(of_tasks(names, Measure.RECORDS_REPLACED, "Sum"), "replaced"),
+                _line(of_tasks(names, Measure.RECORDS_DELETED, "Sum"), "deleted"),
+                _line(of_tasks(names, Measure.UNPROVEN_COLLECTIONS, "Sum"), "collections not loaded in bulk"),
             ],
         ),
         _graph(names, "Seconds of a pass, by phase", [_phases(names)], stacked=True),
-        _graph(names, "Share of the time a function may take, %", _shares(names, config), limit=NEAR_LIMIT_PERCENT),
+        _graph(names, "Duration of functions, % of their timeout", _shares(names, config), limit=NEAR_LIMIT_PERCENT),
         _graph(
             names,
-            "Published",
+            "Published snapshot",
             [
-                _line(of_tasks(names, metric_names.SNAPSHOT_RECORDS, "Maximum"), "records"),
-                _line(of_tasks(names, metric_names.SNAPSHOT_BYTES, "Maximum"), "bytes", right=True),
-                _line(of_tasks(names, metric_names.COMPACTION_SECONDS, "Maximum"), "seconds of a pass", right=True),
+                _line(of_tasks(names, Measure.SNAPSHOT_RECORDS, "Maximum"), "records"),
+                _line(of_tasks(names, Measure.SNAPSHOT_BYTES, "Maximum"), "bytes", right=True),
+                _line(of_tasks(names, Measure.COMPACTION_SECONDS, "Maximum"), "seconds of a pass", right=True),
             ],
         ),
     ]
 
 
 def _phases(names: StackNames) -> list[Any]:
-    dimensions = f"{metric_names.NAMESPACE},{metric_names.STACK},{metric_names.PHASE}"
-    search = f'{{{dimensions}}} MetricName="{metric_names.PHASE_SECONDS}" {metric_names.STACK}="{names.stack}"'
-    label = f"${{PROP('Dim.{metric_names.PHASE}')}}"
+    dimensions = f"{metrics.NAMESPACE},{metrics.STACK},{metrics.PHASE}"
+    search = f'{{{dimensions}}} MetricName="{Measure.PHASE_SECONDS.metric}" {metrics.STACK}="{names.stack}"'
+    label = f"${{PROP('Dim.{metrics.PHASE}')}}"
     return [{"expression": f"SEARCH('{search}', 'Average', {5 * MINUTE})", "label": label}]
 
 
@@ -149,7 +150,7 @@ def _compute_cost(names: StackNames, config: CompactionConfig) -> list[list[Any]
 
 
 def dollars_a_second(spec: TaskSpec) -> float:
-    """Return the price of one second of a function: its memory, and its disk beyond what is free."""
+    """Return the price of one second of a function: its memory, and its disk beyond the free part."""
     memory = spec.memory_mb / 1024 * prices.LAMBDA_GB_SECOND
     disk = (spec.storage_mb - prices.LAMBDA_FREE_STORAGE_MB) / 1024 * prices.LAMBDA_STORAGE_GB_SECOND
     return memory + disk
@@ -160,7 +161,7 @@ def _storage_cost(names: StackNames) -> list[list[Any]]:
     lines: list[list[Any]] = []
     for number, (kind, label) in enumerate(kinds.items()):
         dimensions = {"BucketName": names.bucket, "StorageType": kind}
-        stored = Metric("AWS/S3", "BucketSizeBytes", dimensions, "Average")
+        stored = MetricStat("AWS/S3", "BucketSizeBytes", dimensions, "Average")
         lines.append(_line(stored, label, name=f"b{number}"))
         lines.append([{"expression": f"b{number} / 1073741824 * {prices.S3_GB_MONTH}", "label": label}])
     return lines
@@ -177,8 +178,8 @@ def _identifier(spec: TaskSpec) -> str:
     return spec.task.replace("-", "_")
 
 
-def _line(metric: Metric, label: str, *, right: bool = False, name: str | None = None) -> list[Any]:
-    """Return one line of a graph. One with a `name` is only calculated with, and stays invisible."""
+def _line(metric: MetricStat, label: str, *, right: bool = False, name: str | None = None) -> list[Any]:
+    """Return one line of a graph. A line with a `name` is hidden; expressions use it by that name."""
     dimensions = [part for dimension in metric.dimensions.items() for part in dimension]
     shown: dict[str, Any] = {"stat": metric.stat, "label": label}
     if right:

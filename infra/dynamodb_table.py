@@ -1,4 +1,4 @@
-"""The lock's table: one of our own, or one that exists already and holds other things too."""
+"""The lock table: a new one, or an existing one that may hold other items too."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SORT_KEY = "SK"
 
 
 class ExistingTable(NamedTuple):
-    """A table that is there already."""
+    """A table that the stack did not create."""
 
     name: str
     arn: str
 
 
 class LockTable(pulumi.ComponentResource):
-    """`name` and `arn` of the table with string keys PK and SK. An existing table is only looked at, never changed."""
+    """The table with string keys PK and SK. An existing table is only read, never changed."""
 
     name: pulumi.Input[str]
     arn: pulumi.Input[str]
@@ -38,11 +38,11 @@ class LockTable(pulumi.ComponentResource):
         if existing:
             self.name, self.arn = existing
         else:
-            table = self._new(names.table)
+            table = self._create(names.table)
             self.name, self.arn = table.name, table.arn
         self.register_outputs({"name": self.name, "arn": self.arn})
 
-    def _new(self, name: str) -> dynamodb.Table:
+    def _create(self, name: str) -> dynamodb.Table:
         return dynamodb.Table(
             "chromadb-lock-table",
             name=name,
@@ -60,7 +60,7 @@ class LockTable(pulumi.ComponentResource):
 
 
 def existing_table(config: CompactionConfig) -> ExistingTable | None:
-    """Look the configured table up. Raises ConfigurationRefused for one whose keys are not the lock's."""
+    """Return the configured table, or None. Raises ConfigurationRefused if its keys are not PK and SK."""
     name = config.existing_table
     if name is None:
         return None

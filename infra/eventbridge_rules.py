@@ -1,4 +1,4 @@
-"""What starts the workflow, and what releases its lock when it could not do so itself."""
+"""The rules that start the workflow, and the rule that releases the lock of an unfinished execution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNFINISHED = ("FAILED", "TIMED_OUT", "ABORTED")
 
 
 class CompactionSchedule(pulumi.ComponentResource):
-    """Starts an execution regularly. Switched off, the rule stays and shows its schedule."""
+    """Start an execution on schedule. When compaction is switched off, the rule stays, disabled."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class CompactionSchedule(pulumi.ComponentResource):
         rule = cloudwatch.EventRule(
             logical,
             name=name,
-            description="Starts a compaction; one that is running already makes the new one end at once",
+            description="Starts a compaction. It ends at once if another one is running",
             schedule_expression=config.compaction_schedule,
             state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
@@ -41,9 +41,9 @@ class CompactionSchedule(pulumi.ComponentResource):
 
 
 class EarlyStart(pulumi.ComponentResource):
-    """Starts an execution when the backlog's alarm goes off, so that compaction follows the load.
+    """Start an execution when the backlog alarm goes off, so that compaction follows the load.
 
-    Once per alarm: if the backlog outlasts that execution, the schedule goes on with it.
+    An alarm starts one execution. If the backlog outlasts it, the schedule continues.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EarlyStart(pulumi.ComponentResource):
         rule = cloudwatch.EventRule(
             logical,
             name=name,
-            description="Starts a compaction before its time, because a backlog builds",
+            description="Starts a compaction early, because a backlog is building up",
             event_pattern=alarm.arn.apply(lambda arn: json.dumps(alarm_raised(arn))),
             state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
@@ -70,7 +70,7 @@ class EarlyStart(pulumi.ComponentResource):
 
 
 class LockReleaseRule(pulumi.ComponentResource):
-    """Calls ReleaseLock for every execution that failed, timed out or was aborted; only the owner's lock goes."""
+    """Call ReleaseLock for every execution that failed, timed out or was aborted. It checks the owner."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class LockReleaseRule(pulumi.ComponentResource):
         rule = cloudwatch.EventRule(
             logical,
             name=name,
-            description="Releases the lock of an execution that ended without doing so itself",
+            description="Releases the lock of an execution that failed, timed out or was aborted",
             event_pattern=state_machine.arn.apply(lambda arn: json.dumps(unfinished_executions(arn))),
             opts=child,
         )
@@ -104,7 +104,7 @@ class LockReleaseRule(pulumi.ComponentResource):
             rule=rule.name,
             target_id="release-lock",
             arn=release_lock.arn,
-            # EventBridge puts the quotes around a string itself.
+            # EventBridge adds the quotes around a string.
             input_transformer=cloudwatch.EventTargetInputTransformerArgs(
                 input_paths={"execution": "$.detail.executionArn"}, input_template='{"execution": <execution>}'
             ),
@@ -123,7 +123,7 @@ def unfinished_executions(state_machine_arn: str) -> dict[str, object]:
 
 
 def alarm_raised(alarm_arn: str) -> dict[str, object]:
-    """Return the event pattern of this alarm's going off."""
+    """Return the event pattern for this alarm when it goes off."""
     return {
         "source": ["aws.cloudwatch"],
         "detail-type": ["CloudWatch Alarm State Change"],
@@ -157,9 +157,9 @@ def _start_by(
         target_id="compaction",
         arn=state_machine.arn,
         role_arn=role.arn,
-        # The event would become the execution's input, which nothing reads.
+        # Without an input, the whole event would become the execution's input.
         input="{}",
-        # A start that is late is worth less than the next one.
+        # The next scheduled start replaces one that is late.
         retry_policy=cloudwatch.EventTargetRetryPolicyArgs(maximum_event_age_in_seconds=300, maximum_retry_attempts=3),
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[role.policy]),
     )

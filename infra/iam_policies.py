@@ -1,18 +1,24 @@
-"""What each function may do: pure functions from ARNs to policy statements."""
+"""The rights of each function: pure functions from ARNs to policy statements."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from infra.names import COMPACTED_PREFIX, DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX, WORK_PREFIX
+from chromadb_compaction.layout import (
+    COMPACTED_PREFIX,
+    DELTA_PREFIX,
+    QUARANTINE_PREFIX,
+    SNAPSHOT_PREFIX,
+    WORK_PREFIX,
+)
 
 Statement = dict[str, Any]
 Document = dict[str, Any]
 
 
 class Resources(NamedTuple):
-    """What the functions work on, by ARN. `lock_id` narrows the table to one item."""
+    """The ARNs of the resources that the functions use. `lock_id` limits the table to one item."""
 
     bucket: str
     table: str
@@ -37,36 +43,36 @@ def allow(actions: list[str], resources: list[str], condition: dict[str, Any] | 
 
 
 def trust(service: str) -> Document:
-    """Return who may take on a role: one AWS service."""
+    """Return the trust policy of a role that one AWS service may assume."""
     return document([{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}])
 
 
 def write_logs(log_group_arn: str) -> Statement:
-    """Allow writing to one log group. It exists already, so no role may create any."""
+    """Allow writing to one log group. Pulumi creates the group, so no role may create one."""
     return allow(["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group_arn.removesuffix(':*')}:*"])
 
 
 def acquire_lock(on: Resources) -> list[Statement]:
-    """Write the lock item. Its condition sees who holds it without a read."""
+    """Write the lock item. A failed condition returns the holder, so no read is needed."""
     return [_lock(on, "PutItem")]
 
 
 def release_lock(on: Resources) -> list[Statement]:
-    """Delete the lock item, or read who holds it now."""
+    """Delete the lock item, or read its current holder."""
     return [_lock(on, "DeleteItem", "GetItem")]
 
 
 def list_deltas(on: Resources) -> list[Statement]:
-    """List what is pending and plan batches; first finish the clean-up that an earlier execution left undone."""
+    """Finish the clean-up that an earlier execution left undone, then list pending deltas and plan batches."""
     return [
         _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
-        *_settle(on),
+        *_archive(on),
         _objects(on, ["PutObject"], f"{WORK_PREFIX}*"),
     ]
 
 
 def merge_batch(on: Resources) -> list[Statement]:
-    """Read deltas, write a run and a report, copy what is refused. Nothing is deleted."""
+    """Read deltas, write a run and a report, copy bad deltas into quarantine. Delete nothing."""
     return [
         _renew(on),
         _list(on, DELTA_PREFIX),
@@ -77,7 +83,7 @@ def merge_batch(on: Resources) -> list[Statement]:
 
 
 def compactor(on: Resources) -> list[Statement]:
-    """Read the base and the runs, write the next snapshot, publish; asked with an empty event, start an execution."""
+    """Read the base and the runs, write and publish the next snapshot. On an empty event, start an execution."""
     return [
         _renew(on),
         _list(on, DELTA_PREFIX, SNAPSHOT_PREFIX),
@@ -89,13 +95,13 @@ def compactor(on: Resources) -> list[Statement]:
 
 
 def clean_up(on: Resources) -> list[Statement]:
-    """Move deltas out of delta/, answer the queue, prune snapshots.
+    """Move deltas out of delta/, delete their notifications, prune snapshots.
 
-    Objects are deleted, never their versions. snapshot/*/* leaves out snapshot/CURRENT: pruning cannot unpublish.
+    It may delete objects, but not their versions. snapshot/*/* does not match snapshot/CURRENT.
     """
     return [
         _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
-        *_settle(on),
+        *_archive(on),
         _objects(on, ["GetObject"], f"{WORK_PREFIX}*"),
         _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/pruning-*.json"),
         _objects(on, ["DeleteObject"], f"{SNAPSHOT_PREFIX}*/*"),
@@ -103,7 +109,7 @@ def clean_up(on: Resources) -> list[Statement]:
 
 
 def producer(on: Resources) -> list[Statement]:
-    """Write deltas and ring the bell."""
+    """Write deltas and notify the queue."""
     return [_objects(on, ["PutObject"], f"{DELTA_PREFIX}*"), allow(["sqs:SendMessage"], [on.queue])]
 
 
@@ -115,7 +121,7 @@ def query(on: Resources) -> list[Statement]:
 def run_workflow(functions: list[str]) -> list[Statement]:
     """Let the state machine call its functions and deliver its log.
 
-    The log delivery actions know no resources; AWS documents "*" for them.
+    The log delivery actions do not support resources; AWS documents "*" for them.
     """
     delivery = ["Create", "Get", "Update", "Delete", "List"]
     return [
@@ -137,12 +143,12 @@ def start_workflow(state_machine: str) -> list[Statement]:
     return [allow(["states:StartExecution"], [state_machine])]
 
 
-def _settle(on: Resources) -> list[Statement]:
-    """Carry out what a published pass decided about each delta."""
+def _archive(on: Resources) -> list[Statement]:
+    """Archive each delta of a published pass, or report it as quarantined."""
     return [
         _renew(on),
         _objects(on, ["DeleteObject"], f"{DELTA_PREFIX}*"),
-        # Both ways: what was moved although a rollback came in between is put back.
+        # Both ways: a delta that was moved during a rollback is copied back.
         _objects(
             on,
             ["GetObject", "GetObjectTagging", "PutObject", "PutObjectTagging"],
@@ -170,8 +176,7 @@ def _objects(on: Resources, actions: list[str], *keys: str) -> Statement:
 
 
 def _list(on: Resources, *prefixes: str) -> Statement:
-    # The prefixes that a function lists, and those where it may look for a key in vain: without ListBucket S3
-    # answers 403 for a missing key, and we must tell missing from forbidden. IfExists: when S3 asks itself that
-    # question for a GetObject there is no prefix to compare.
+    # Without ListBucket S3 answers 403, not 404, for a missing key. So a function gets it for the prefixes that it
+    # lists and for those where a key may be missing. IfExists: a GetObject has no prefix to compare.
     condition = {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}
     return allow(["s3:ListBucket"], [on.bucket], condition)

@@ -1,4 +1,4 @@
-"""One role for each function, for the state machine and for the schedule."""
+"""The roles of the functions, the state machine, the event rules and the replication."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from infra.iam_policies import Statement, document, trust
 
 
 class ServiceRole(pulumi.ComponentResource):
-    """A role that one AWS service takes on, with one inline policy: it dies with the role, and nobody else uses it.
+    """A role that one AWS service assumes, with one inline policy, which is deleted with the role.
 
-    `name` is the role's own, `logical` the one that Pulumi and `--target` know.
+    Args:
+        name: The role's name in AWS.
+        logical: The role's name in Pulumi, for `--target`.
+        service: The service that may assume the role, e.g. lambda.amazonaws.com.
+        statements: The statements of the policy.
+        opts: Pulumi's options for the component.
     """
 
     arn: pulumi.Output[str]

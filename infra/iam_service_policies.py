@@ -1,31 +1,31 @@
-"""What AWS does on the stack's behalf under its roles: traces, network, keys, replication, audit."""
+"""The rights that AWS services need to act for the stack: traces, network, keys, replication, audit."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from chromadb_compaction.layout import SNAPSHOT_PREFIX
 from infra.iam_policies import Statement, allow
-from infra.names import SNAPSHOT_PREFIX
 
 _KEY_ACTIONS = {"s3:GetObject": "kms:Decrypt", "s3:PutObject": "kms:GenerateDataKey"}
 
 
 def trace_calls() -> Statement:
-    """Allow Lambda to send a function's traces. X-Ray knows no resources."""
+    """Allow Lambda to send a function's traces. X-Ray does not support resources."""
     return allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])
 
 
 def trace_executions() -> Statement:
-    """Allow Step Functions to send an execution's traces, sampled as the account's rules say."""
+    """Allow Step Functions to send an execution's traces, sampled by the account's rules."""
     sampling = ["xray:GetSamplingRules", "xray:GetSamplingTargets"]
     return allow(["xray:PutTraceSegments", "xray:PutTelemetryRecords", *sampling], ["*"])
 
 
 def attach_to_network(function_arn: str) -> list[Statement]:
-    """Allow Lambda to attach a function to the VPC, and refuse the same to the function's own code.
+    """Allow Lambda to attach a function to the VPC, and deny the same to the function's own code.
 
-    Lambda makes one network interface for all functions of a subnet and security group, so no resource can be
-    named; what tells the two apart is that only calls by the code carry the function's ARN.
+    Functions of one subnet and security group share a network interface, so no resource can be named. Only calls
+    by the function's code carry the function's ARN.
     """
     interfaces = [f"ec2:{verb}NetworkInterface" for verb in ("Create", "Delete")]
     described = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"]
@@ -36,14 +36,14 @@ def attach_to_network(function_arn: str) -> list[Statement]:
 
 
 def use_key(statements: list[Statement], key_arn: str, region: str) -> list[Statement]:
-    """Return the rights to the bucket's key that follow from rights to its objects: none, for whoever touches none."""
+    """Return the rights to the bucket's key that match the rights to its objects. Without those, return none."""
     granted = {action for statement in statements for action in statement["Action"]}
     actions = [key_action for action, key_action in _KEY_ACTIONS.items() if action in granted]
     return [allow(actions, [key_arn], _through_s3(region))] if actions else []
 
 
 class ReplicaKeys(NamedTuple):
-    """The keys of the objects and of their copies, and where each is used."""
+    """The keys of the objects and of their copies, and the region of each."""
 
     key: str
     region: str
@@ -52,7 +52,7 @@ class ReplicaKeys(NamedTuple):
 
 
 def replicate(bucket: str, replica: str, keys: ReplicaKeys | None) -> list[Statement]:
-    """Allow S3 to copy published snapshots into another bucket, and to repeat there what is deleted here."""
+    """Allow S3 to copy published snapshots, and their deletions, into another bucket."""
     reads = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging"]
     writes = ["s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"]
     copying = [

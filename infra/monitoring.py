@@ -1,4 +1,4 @@
-"""The alarms and the dashboard, as resources."""
+"""The alarms and the dashboard, as Pulumi resources."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import json
 import pulumi
 from pulumi_aws import cloudwatch
 
-from infra.alarms import AlarmSpec, Metric, alarm_specs, early_start_spec
+from infra.alarms import AlarmSpec, MetricStat, alarm_specs, early_start_spec
 from infra.config import CompactionConfig
 from infra.dashboard import dashboard_body
 from infra.names import StackNames
 
 
 class Monitoring(pulumi.ComponentResource):
-    """Alarms for people, the backlog's alarm for EventBridge, and one dashboard."""
+    """The alarms for operators, the backlog alarm for EventBridge, and one dashboard."""
 
     early_start: cloudwatch.MetricAlarm | None
-    """What starts a compaction early, unless that is switched off."""
+    """The alarm that starts a compaction early. None if early starts are switched off."""
 
     def __init__(
         self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("chromadb:monitoring:Monitoring", "chromadb-monitoring", opts=opts)
         self._names = names
-        told = [config.alarm_topic_arn] if config.alarm_topic_arn else []
+        topics = [config.alarm_topic_arn] if config.alarm_topic_arn else []
         for spec in alarm_specs(names, config):
-            self._alarm(spec, told)
+            self._alarm(spec, topics)
         early = early_start_spec(names, config)
         self.early_start = self._alarm(early, []) if early else None
         cloudwatch.Dashboard(
@@ -37,7 +37,7 @@ class Monitoring(pulumi.ComponentResource):
         )
         self.register_outputs({})
 
-    def _alarm(self, spec: AlarmSpec, told: list[str]) -> cloudwatch.MetricAlarm:
+    def _alarm(self, spec: AlarmSpec, topics: list[str]) -> cloudwatch.MetricAlarm:
         return cloudwatch.MetricAlarm(
             f"chromadb-{spec.name}-alarm",
             name=self._names.alarm(spec.name),
@@ -51,15 +51,15 @@ class Monitoring(pulumi.ComponentResource):
                     id="raised", expression=spec.expression, label=spec.name, return_data=True
                 ),
             ],
-            # Tasks that do not run write no metrics; a quiet stack is a healthy one.
+            # Without new deltas the tasks write no metrics, and the stack is healthy.
             treat_missing_data="notBreaching",
-            alarm_actions=told,
-            ok_actions=told,
+            alarm_actions=topics,
+            ok_actions=topics,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
 
-def _query(name: str, metric: Metric, period: int) -> cloudwatch.MetricAlarmMetricQueryArgs:
+def _query(name: str, metric: MetricStat, period: int) -> cloudwatch.MetricAlarmMetricQueryArgs:
     return cloudwatch.MetricAlarmMetricQueryArgs(
         id=name,
         metric=cloudwatch.MetricAlarmMetricQueryMetricArgs(

@@ -1,4 +1,4 @@
-"""What everything is called. Operators type these names, so they carry the stack's name and nothing random."""
+"""The name of every resource. Operators type these names, so they contain the stack's name and nothing random."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from typing import NamedTuple
 
 from infra.config import ConfigurationRefused
 
-DELTA_PREFIX = "delta/"
-COMPACTED_PREFIX = "compacted/"
-QUARANTINE_PREFIX = "quarantine/"
-WORK_PREFIX = "work/"
-SNAPSHOT_PREFIX = "snapshot/"
-
-# The longest that leaves a bucket's name within 63 characters, made of what a bucket's name may hold.
+# Bucket names have at most 63 characters, from this set; 33 are left for the stack.
 _STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,31}[a-z0-9])?")
 
 
@@ -26,42 +20,42 @@ class StackNames(NamedTuple):
 
     @classmethod
     def checked(cls, stack: str, *, account: str, region: str) -> StackNames:
-        """Return the names. Raises ConfigurationRefused for a stack whose name AWS would refuse within another name."""
+        """Return the names. Raises ConfigurationRefused for a stack name that cannot be part of a bucket's name."""
         if not _STACK.fullmatch(stack):
             raise ConfigurationRefused(
                 f"the stack name {stack!r} cannot be part of a bucket's name; use at most 33 lower-case letters,"
-                " digits and hyphens, the first and last no hyphen"
+                " digits and hyphens, with no hyphen first or last"
             )
         return cls(stack, account, region)
 
     @property
     def bucket(self) -> str:
-        """Bucket names are global: the account keeps ours apart."""
+        """The vector bucket. Bucket names are global, so the name contains the account."""
         return f"chromadb-vectors-{self.stack}-{self.account}"
 
     @property
     def replica_bucket(self) -> str:
-        """Where snapshots are copied to. As long as the bucket's own name: 63 is the limit of both."""
+        """The bucket that snapshots are copied to. The name is as long as the vector bucket's, so the limit holds."""
         return f"chromadb-replica-{self.stack}-{self.account}"
 
     @property
     def audit_bucket(self) -> str:
-        """Where the trail writes who did what."""
+        """The bucket that the audit trail writes to."""
         return f"chromadb-audit-{self.stack}-{self.account}"
 
     @property
     def queue(self) -> str:
-        """The bell that producers ring."""
+        """The queue that producers notify."""
         return f"chromadb-delta-queue-{self.stack}"
 
     @property
     def dead_letter_queue(self) -> str:
-        """Where quarantined deltas are reported."""
+        """The queue that reports quarantined deltas."""
         return f"{self.queue}-dlq"
 
     @property
     def table(self) -> str:
-        """The lock's table, unless an existing one is named."""
+        """The lock table, unless the configuration names an existing one."""
         return f"portfolio-{self.stack}"
 
     @property
@@ -71,7 +65,7 @@ class StackNames(NamedTuple):
 
     @property
     def state_machine_arn(self) -> str:
-        """Known before the state machine exists, which the compactor and the status-change rule rely on."""
+        """The workflow's ARN. The compactor's role and environment need it before the state machine exists."""
         return f"arn:aws:states:{self.region}:{self.account}:stateMachine:{self.state_machine}"
 
     def function(self, task: str) -> str:
@@ -79,7 +73,7 @@ class StackNames(NamedTuple):
         return f"chromadb-{task}-{self.stack}"
 
     def function_arn(self, task: str) -> str:
-        """Known before the function exists: its role refuses something to its code."""
+        """Return a function's ARN. Its own role needs it before the function exists."""
         return f"arn:aws:lambda:{self.region}:{self.account}:function:{self.function(task)}"
 
     def alarm(self, alarm: str) -> str:
@@ -87,7 +81,7 @@ class StackNames(NamedTuple):
         return f"{self.state_machine}-{alarm}"
 
     def alarm_arn(self, alarm: str) -> str:
-        """Known before the alarm exists: the dashboard shows it."""
+        """Return an alarm's ARN, for the dashboard."""
         return f"arn:aws:cloudwatch:{self.region}:{self.account}:alarm:{self.alarm(alarm)}"
 
     @property
@@ -97,5 +91,5 @@ class StackNames(NamedTuple):
 
     @property
     def trail_arn(self) -> str:
-        """Known before the trail exists: its bucket must admit it first."""
+        """The trail's ARN. The policy of its bucket needs it before the trail exists."""
         return f"arn:aws:cloudtrail:{self.region}:{self.account}:trail/{self.trail}"

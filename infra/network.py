@@ -1,4 +1,4 @@
-"""The functions inside a VPC of yours, and the ways out that they then need."""
+"""The functions inside the operator's VPC, and the endpoints that they then need."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from infra.names import StackNames
 
 HTTPS = 443
 GATEWAYS = ("s3", "dynamodb")
-# What our code calls besides: the queue, and Step Functions when the compactor is asked to start an execution.
-# Logs, metrics (lines of the log) and traces leave through Lambda itself; S3 calls KMS on its own side.
+# The functions also call the queue, and the compactor starts executions. Lambda itself sends logs (metrics are lines
+# of the log) and traces, and S3 calls KMS.
 INTERFACES = ("sqs", "states")
 
 
 class FunctionNetwork(pulumi.ComponentResource):
-    """A security group that lets nothing in and HTTPS out; endpoints, unless the VPC has them already."""
+    """A security group that allows only HTTPS out, and endpoints unless the VPC has them."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class FunctionNetwork(pulumi.ComponentResource):
         self.register_outputs({"security_group": group.id})
 
     def _group(
-        self, logical: str, name: str, *, egress: bool = False, admits: ec2.SecurityGroup | None = None
+        self, logical: str, name: str, *, egress: bool = False, source: ec2.SecurityGroup | None = None
     ) -> ec2.SecurityGroup:
         return ec2.SecurityGroup(
             logical,
@@ -46,7 +46,7 @@ class FunctionNetwork(pulumi.ComponentResource):
             description="Made by Pulumi for the ChromaDB compaction stack",
             vpc_id=self._config.vpc_id,
             egress=[_HTTPS_OUT] if egress else [],
-            ingress=[_https_from(admits)] if admits else [],
+            ingress=[_https_from(source)] if source else [],
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -63,7 +63,7 @@ class FunctionNetwork(pulumi.ComponentResource):
 
     def _interfaces(self, functions: ec2.SecurityGroup) -> None:
         group = self._group(
-            "chromadb-endpoints-security-group", f"{self._names.state_machine}-endpoints", admits=functions
+            "chromadb-endpoints-security-group", f"{self._names.state_machine}-endpoints", source=functions
         )
         for service in INTERFACES:
             ec2.VpcEndpoint(
@@ -85,8 +85,8 @@ def _https_from(group: ec2.SecurityGroup) -> ec2.SecurityGroupIngressArgs:
     return ec2.SecurityGroupIngressArgs(protocol="tcp", from_port=HTTPS, to_port=HTTPS, security_groups=[group.id])
 
 
-def route_tables_of(config: CompactionConfig) -> list[str]:
-    """Return the tables by which the subnets send. Raises ConfigurationRefused for a subnet of another VPC."""
+def read_route_tables(config: CompactionConfig) -> list[str]:
+    """Return the subnets' route tables. Raises ConfigurationRefused for a subnet of another VPC."""
     tables: set[str] = set()
     for subnet in config.subnet_ids:
         vpc = ec2.get_subnet(id=subnet).vpc_id
@@ -94,11 +94,11 @@ def route_tables_of(config: CompactionConfig) -> list[str]:
             raise ConfigurationRefused(
                 f"{NAMESPACE}:subnetIds = {subnet!r}: Should be a subnet of {config.vpc_id}, not of {vpc}"
             )
-        # A subnet that is associated with none uses the VPC's main table.
+        # A subnet without a table of its own uses the VPC's main table.
         tables.update(_tables(config, "association.subnet-id", subnet) or _tables(config, "association.main", "true"))
     return sorted(tables)
 
 
 def _tables(config: CompactionConfig, name: str, value: str) -> list[str]:
-    chosen = ec2.GetRouteTablesFilterArgs(name=name, values=[value])
-    return list(ec2.get_route_tables(vpc_id=config.vpc_id, filters=[chosen]).ids)
+    route_filter = ec2.GetRouteTablesFilterArgs(name=name, values=[value])
+    return list(ec2.get_route_tables(vpc_id=config.vpc_id, filters=[route_filter]).ids)

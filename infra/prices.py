@@ -1,4 +1,4 @@
-"""List prices of us-east-1 in dollars, without any free tier. docs/cost.md and the dashboard calculate with them."""
+"""List prices of us-east-1 in dollars, without the free tier, for docs/cost.md and the dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bucket as every bucket of the stack is: versioned, encrypted, closed to the public, reached over TLS only."""
+"""The kind of bucket that the whole stack uses: versioned, encrypted, not public, TLS only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from infra.iam_policies import Statement
 
 
 class PrivateBucket(pulumi.ComponentResource):
-    """One bucket and its parts, whose logical names begin with the bucket's: `{logical}-versioning`.
+    """One bucket and its parts, named `{logical}-versioning` and so on.
 
-    It is never emptied by Pulumi: `pulumi destroy` fails while anything is stored in it.
+    Pulumi never empties it: `pulumi destroy` fails while the bucket holds any object.
+
+    Args:
+        logical: The bucket's name in Pulumi.
+        name: The bucket's name in AWS.
+        kms_key_arn: The key that encrypts the objects. None means S3's own key.
+        region: The bucket's region. None means the stack's region.
+        statements: Additional statements of the bucket policy.
+        opts: Pulumi's options for the component.
     """
 
     def __init__(
@@ -42,14 +50,14 @@ class PrivateBucket(pulumi.ComponentResource):
         self._make_private(statements or [], child)
         self.register_outputs({"bucket": self.bucket.bucket})
 
-    def tidy(self, rules: list[s3.BucketLifecycleConfigurationRuleArgs]) -> None:
+    def set_lifecycle(self, rules: list[s3.BucketLifecycleConfigurationRuleArgs]) -> None:
         """Set the lifecycle rules."""
         s3.BucketLifecycleConfiguration(
             f"{self._logical}-lifecycle",
             bucket=self.bucket.bucket,
             rules=rules,
             region=self._region,
-            # Rules about noncurrent versions want a versioned bucket.
+            # Rules for noncurrent versions need a versioned bucket.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self.versioning]),
         )
 
@@ -59,7 +67,7 @@ class PrivateBucket(pulumi.ComponentResource):
         )
         rule = s3.BucketServerSideEncryptionConfigurationRuleArgs(
             apply_server_side_encryption_by_default=default,
-            # One data key serves many objects: without it every GET and PUT is a call to KMS that is paid for.
+            # One data key serves many objects. Without it every GET and PUT pays for a call to KMS.
             bucket_key_enabled=True if kms_key_arn else None,
         )
         s3.BucketServerSideEncryptionConfiguration(
@@ -93,13 +101,13 @@ class PrivateBucket(pulumi.ComponentResource):
             bucket=self.bucket.bucket,
             policy=self.bucket.arn.apply(lambda arn: json.dumps(tls_only(arn, statements))),
             region=self._region,
-            # S3 refuses to change both at once.
+            # S3 refuses concurrent changes of the two.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[block]),
         )
 
 
 def tls_only(bucket_arn: str, statements: list[Statement]) -> dict[str, Any]:
-    """Return the bucket policy that refuses every request that is not encrypted on its way, and allows `statements`."""
+    """Return the bucket policy: requests without TLS are denied, and `statements` apply."""
     return {
         "Version": "2012-10-17",
         "Statement": [

@@ -1,4 +1,4 @@
-"""The bill of materials: bucket, queue, table, functions, workflow, schedule, alarms."""
+"""The whole stack: bucket, queue, table, functions, workflow, schedule, alarms."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from infra.names import StackNames
 from infra.s3_buckets import SnapshotReplica, VectorBucket
 from infra.sqs_queue import DeltaQueue
 from infra.state_machine import CompactionWorkflow
-from infra.task_lambdas import Surroundings, TaskFunctions
+from infra.task_lambdas import SharedInputs, TaskFunctions
 
 
 def declare() -> Environment:
-    """Declare every resource of the stack and return its outputs. The local stack deploys through this too."""
-    # Whatever can be refused is refused here, before there is anything to take back.
+    """Declare every resource of the stack and return its outputs. The local stack uses this program too."""
+    # All checks come before the first resource, so a refused configuration changes nothing.
     config = load_config()
     names = StackNames.checked(
         pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
     )
-    config.refuse_elsewhere(names.region)
+    config.check_regions(names.region)
     existing = existing_table(config)
     route_tables = _route_tables(config)
 
@@ -48,9 +48,9 @@ def declare() -> Environment:
         queue.dead_letters.arn,
         names.state_machine_arn,
     )
-    resources = arns.apply(lambda known: Resources(*known))
+    resources = arns.apply(lambda values: Resources(*values))
     network = _network(names, config, route_tables)
-    functions = TaskFunctions(Surroundings(names, config, resources, variables, network)).by_task
+    functions = TaskFunctions(SharedInputs(names, config, resources, variables, network)).by_task
     workflow = CompactionWorkflow(names, config, functions=functions)
     CompactionSchedule(names, config, state_machine=workflow.state_machine)
     LockReleaseRule(names, state_machine=workflow.state_machine, release_lock=functions["release-lock"])
@@ -60,13 +60,13 @@ def declare() -> Environment:
     return variables
 
 
-# The provider's module for networks takes as long to load as all others here together: only who asked for it waits.
+# The provider's ec2 module takes as long to import as all the others together, so only a VPC imports it.
 def _route_tables(config: CompactionConfig) -> list[str]:
     if config.vpc_id is None:
         return []
-    from infra.network import route_tables_of
+    from infra.network import read_route_tables
 
-    return route_tables_of(config)
+    return read_route_tables(config)
 
 
 def _network(

@@ -1,32 +1,32 @@
-"""The bucket that holds everything, tidied by rules that can lose no data, and the copy of its snapshots elsewhere."""
+"""The vector bucket with its lifecycle rules, and the replica of its snapshots in another region."""
 
 from __future__ import annotations
 
 import pulumi
 from pulumi_aws import s3
 
-from infra.config import CompactionConfig
-from infra.iam_roles import ServiceRole
-from infra.iam_service_policies import ReplicaKeys, replicate
-from infra.names import (
+from chromadb_compaction.layout import (
     COMPACTED_PREFIX,
     DELTA_PREFIX,
     QUARANTINE_PREFIX,
     SNAPSHOT_PREFIX,
     WORK_PREFIX,
-    StackNames,
 )
+from infra.config import CompactionConfig
+from infra.iam_roles import ServiceRole
+from infra.iam_service_policies import ReplicaKeys, replicate
+from infra.names import StackNames
 from infra.private_bucket import PrivateBucket
 
 WORK_DAYS = 3
-# Storage that finds out by itself what is still read. Pruned snapshots are mostly gone before; what is left after
-# a week is what many snapshots share, or what a long retention keeps. Objects under 128 KB stay as they are.
+# Intelligent-Tiering moves objects that nobody reads to cheaper storage. Most snapshots are pruned within a week; the
+# older files are shared by many snapshots or kept by a long retention. Objects under 128 KB do not move.
 TIERING_DAYS = 7
 TIERING_CLASS = "INTELLIGENT_TIERING"
 
 
 class VectorBucket(pulumi.ComponentResource):
-    """One bucket holds everything: deltas, work, snapshots."""
+    """The bucket for deltas, work and snapshots."""
 
     def __init__(
         self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
@@ -39,14 +39,14 @@ class VectorBucket(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.bucket = self.private.bucket
-        self.private.tidy(lifecycle_rules(config))
+        self.private.set_lifecycle(lifecycle_rules(config))
         self.register_outputs({"bucket": self.bucket.bucket})
 
 
 class SnapshotReplica(pulumi.ComponentResource):
-    """A copy of snapshot/ in another region, deletions included, behind by minutes.
+    """A copy of snapshot/ in another region, including deletions. It lags by minutes.
 
-    S3 copies objects in no order: a pointer may arrive before the files that it names.
+    S3 copies objects in any order: a pointer may arrive before the files that it names.
     """
 
     def __init__(
@@ -66,7 +66,9 @@ class SnapshotReplica(pulumi.ComponentResource):
             region=region,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        replica.tidy([_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days), _leftovers()])
+        replica.set_lifecycle(
+            [_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days), _leftovers()]
+        )
         keys = _keys(names, config, region)
         role = ServiceRole(
             f"{names.state_machine}-copy",
@@ -88,7 +90,7 @@ class SnapshotReplica(pulumi.ComponentResource):
 
 
 def replication_rule(replica_arn: pulumi.Input[str], config: CompactionConfig) -> s3.BucketReplicationConfigRuleArgs:
-    """Return the rule: published snapshots only, and what is pruned here is pruned there."""
+    """Return the rule that copies published snapshots and their deletions."""
     key, replica_key = config.kms_key_arn, config.replica_kms_key_arn
     encrypted = s3.BucketReplicationConfigRuleSourceSelectionCriteriaSseKmsEncryptedObjectsArgs(status="Enabled")
     reencryption = s3.BucketReplicationConfigRuleDestinationEncryptionConfigurationArgs
@@ -118,13 +120,12 @@ def _keys(names: StackNames, config: CompactionConfig, region: str) -> ReplicaKe
 
 
 def lifecycle_rules(config: CompactionConfig) -> list[s3.BucketLifecycleConfigurationRuleArgs]:
-    """Return the rules. None expires a current object of delta/, quarantine/ or snapshot/: only our code removes those.
+    """Return the lifecycle rules. No rule expires a current object of delta/, quarantine/ or snapshot/.
 
-    What our code or a person deletes there stays behind a delete marker and can be brought back for
-    `version_retention_days`. Not for longer: a listing of delta/ walks over every marker, and compacted/ holds
-    the merged deltas anyway. Versions of snapshot/ are whole indexes, the largest things here; pruning keeps
-    them current as long as `snapshot_retention` says first, so `snapshot_version_days` more is a rollback's reach by
-    versioning alone: an older version of snapshot/CURRENT would name files that are gone.
+    Deleted objects of delta/ and quarantine/ can be restored for `version_retention_days`. Longer would slow down every
+    listing of delta/, which reads all delete markers, and compacted/ holds the merged deltas anyway. The versions of
+    snapshot/ are whole indexes, the largest objects. Pruning keeps snapshots for `snapshot_retention`; after that their
+    versions remain for `snapshot_version_days`. An older version of snapshot/CURRENT names files that are deleted.
     """
     return [
         _rule("compacted", COMPACTED_PREFIX, expire=config.compacted_retention_days, versions=1),
@@ -141,9 +142,9 @@ def _leftovers() -> s3.BucketLifecycleConfigurationRuleArgs:
         id="leftovers",
         status="Enabled",
         filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
-        # A delete marker goes once no version is left behind it; an object with content never does.
+        # This removes delete markers without versions, never an object with content.
         expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(expired_object_delete_marker=True),
-        # No upload outlives its function's 15 minutes.
+        # A function runs for 15 minutes at most, and so does its upload.
         abort_incomplete_multipart_upload=s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
             days_after_initiation=1
         ),

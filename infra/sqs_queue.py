@@ -1,4 +1,4 @@
-"""The queue that producers ring, and where refused deltas are reported."""
+"""The queue that producers notify, and the dead-letter queue that reports quarantined deltas."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ QUEUE_RETENTION_SECONDS = 4 * DAY_SECONDS
 DEAD_LETTER_RETENTION_SECONDS = 14 * DAY_SECONDS
 VISIBILITY_SECONDS = 900
 
-# The queue is only a bell: CleanUp receives what is there, deletes what has been merged, and leaves the rest to
-# reappear. A notice of a pending delta is therefore received again and again, and that must not dead-letter it:
-# within its retention a message can be received at most 345,600 s / 900 s = 384 times, so a limit of 1000, the
-# most that SQS allows, is never reached. What is dead-lettered, CleanUp sends there itself, with the reason.
-# The sum only holds while nobody shortens the visibility of a message: no role may ChangeMessageVisibility.
+# CleanUp receives all messages, deletes those of merged deltas and lets the others reappear. So the notification of a
+# pending delta is received many times, and SQS must not dead-letter it. Within its retention a message can be received
+# at most 345,600 s / 900 s = 384 times, which never reaches 1000, the largest limit of SQS. CleanUp itself sends the
+# dead-letter messages, with the reason. No role may ChangeMessageVisibility, which would break this calculation.
 MAX_RECEIVE_COUNT = 1000
 
 

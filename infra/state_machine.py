@@ -1,4 +1,4 @@
-"""The workflow: statemachine/compaction.asl.json with the functions' ARNs put in."""
+"""The workflow: statemachine/compaction.asl.json with the functions' ARNs filled in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLACEHOLDERS = {
     "CleanUpFunctionArn": "clean-up",
     "ReleaseLockFunctionArn": "release-lock",
 }
-"""Which function stands behind each ${...} of the definition."""
+"""The function for each ${...} of the definition."""
 
 
 class CompactionWorkflow(pulumi.ComponentResource):
@@ -43,7 +43,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
         arns = pulumi.Output.all(**{name: functions[task].arn for name, task in PLACEHOLDERS.items()})
         logs = cloudwatch.LogGroup(
             "chromadb-compaction-workflow-logs",
-            # AWS keeps the resource policy for this prefix short by itself.
+            # For this prefix AWS keeps the log group's resource policy short.
             name=f"/aws/vendedlogs/states/{names.state_machine}",
             retention_in_days=config.log_retention_days,
             opts=pulumi.ResourceOptions(parent=self),
@@ -52,7 +52,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
             names.state_machine,
             logical="chromadb-compaction-workflow-role",
             service="states.amazonaws.com",
-            statements=arns.apply(lambda known: [*run_workflow(sorted(known.values())), trace_executions()]),
+            statements=arns.apply(lambda values: [*run_workflow(sorted(values.values())), trace_executions()]),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.state_machine = sfn.StateMachine(
@@ -60,7 +60,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
             name=names.state_machine,
             type="STANDARD",
             role_arn=role.arn,
-            definition=arns.apply(lambda known: render(DEFINITION.read_text(encoding="utf-8"), known)),
+            definition=arns.apply(lambda values: render(DEFINITION.read_text(encoding="utf-8"), values)),
             logging_configuration=sfn.StateMachineLoggingConfigurationArgs(
                 level="ERROR", include_execution_data=True, log_destination=logs.arn.apply(_all_streams)
             ),
@@ -71,7 +71,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
 
 
 def render(definition: str, arns: Mapping[str, str]) -> str:
-    """Put `arns` in place of their ${name}. Raises KeyError for a placeholder that names no function."""
+    """Replace each ${name} by its ARN. Raises KeyError for a placeholder that names no function."""
     return re.sub(r"\$\{(\w+)\}", lambda placeholder: arns[placeholder[1]], definition)
 
 

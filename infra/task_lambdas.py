@@ -1,4 +1,4 @@
-"""The eight functions: what each runs, how large it is, and what it may do."""
+"""The eight functions: handler, size and rights of each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import pulumi
 from pulumi_aws import cloudwatch, lambda_
 
+from chromadb_compaction.settings import MERGES_AT_ONCE
 from infra import iam_policies
 from infra.config import CompactionConfig
 from infra.config_values import Task
@@ -17,17 +18,17 @@ from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import attach_to_network, trace_calls, use_key
 from infra.names import StackNames
 
-# Python 3.11 on Lambda is Amazon Linux 2 with glibc 2.26; pyarrow's and onnxruntime's wheels need 2.28. 3.12 has 2.34.
+# Lambda's Python 3.11 has glibc 2.26, and the wheels of pyarrow need 2.28. 3.12 has 2.34.
 RUNTIME = "python3.12"
 ARCHITECTURE = "arm64"
 
-# Lambda allows 900 s, and 900 s is also the lease that a task renews as it starts. Ending a minute earlier, a
-# task is dead before its lease can be taken, even if not one of its heartbeats got through.
+# Lambda allows 900 s, which is also the lease that a task renews when it starts. A task that ends a minute earlier
+# ends before its lease can expire, even if every heartbeat fails.
 LONG_SECONDS = 840
 
 
 class TaskSpec(NamedTuple):
-    """One function. `image` functions need chromadb or pyarrow, which exceed Lambda's 250 MB for a zip."""
+    """One function. `image` functions need chromadb or pyarrow, which exceed Lambda's limit of 250 MB for a zip."""
 
     task: Task
     package: Literal["image", "zip"]
@@ -39,17 +40,16 @@ class TaskSpec(NamedTuple):
 
     @property
     def handler(self) -> str:
-        """Where the function starts, e.g. tasks.merge_batch.handler."""
+        """The dotted name of the handler, e.g. tasks.merge_batch.handler."""
         return f"tasks.{self.task.replace('-', '_')}.handler"
 
 
 def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
     """Return all functions.
 
-    Reserved concurrency is both a promise and a limit. The compactor gets two: one execution uses one at a
-    time, so that Lambda finds the same warm /tmp again, and the second answers an empty event meanwhile.
-    MergeBatch gets what the Map asks for; releasing the lock must never wait for anybody. 3008 MB is what every AWS
-    account may use without asking for more.
+    Reserved concurrency is both a guarantee and a limit. The compactor gets two: an execution uses one at a time, so
+    that Lambda reuses the warm /tmp, and the second answers an empty event. MergeBatch gets as many as the Map
+    starts. Releasing the lock must never wait. 3008 MB is the memory limit of a new AWS account.
     """
     specs = (
         TaskSpec("acquire-lock", "zip", iam_policies.acquire_lock, seconds=30, memory_mb=256),
@@ -61,7 +61,7 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
             seconds=LONG_SECONDS,
             memory_mb=3008,
             storage_mb=2048,
-            reserved=10,
+            reserved=MERGES_AT_ONCE,
         ),
         TaskSpec(
             "compactor",
@@ -96,8 +96,8 @@ def _configured(spec: TaskSpec, config: CompactionConfig) -> TaskSpec:
     )
 
 
-class Surroundings(NamedTuple):
-    """What all functions share."""
+class SharedInputs(NamedTuple):
+    """The inputs that all functions share."""
 
     names: StackNames
     config: CompactionConfig
@@ -107,88 +107,88 @@ class Surroundings(NamedTuple):
 
 
 class TaskFunction(pulumi.ComponentResource):
-    """One function with its log group and its role, which exist before it can be called."""
+    """One function with its log group and its role, which are created before it."""
 
     def __init__(
         self,
         spec: TaskSpec,
-        around: Surroundings,
+        shared: SharedInputs,
         *,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        name, logical = around.names.function(spec.task), f"chromadb-{spec.task}-lambda"
+        name, logical = shared.names.function(spec.task), f"chromadb-{spec.task}-lambda"
         super().__init__("chromadb:compute:TaskFunction", f"chromadb-{spec.task}", opts=opts)
         logs = cloudwatch.LogGroup(
             f"{logical}-logs",
             name=f"/aws/lambda/{name}",
-            retention_in_days=around.config.log_retention_days,
+            retention_in_days=shared.config.log_retention_days,
             opts=pulumi.ResourceOptions(parent=self),
         )
         role = ServiceRole(
             name,
             logical=f"{logical}-role",
             service="lambda.amazonaws.com",
-            statements=pulumi.Output.all(around.resources, logs.arn).apply(
-                lambda known: [*_rights(spec, Resources(*known[0]), around), write_logs(known[1])]
+            statements=pulumi.Output.all(shared.resources, logs.arn).apply(
+                lambda values: [*_rights(spec, Resources(*values[0]), shared), write_logs(values[1])]
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.function = lambda_.Function(
             logical,
-            _function_args(spec, around, role_arn=role.arn),
+            _function_args(spec, shared, role_arn=role.arn),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[logs, role.policy]),
         )
         self.register_outputs({"arn": self.function.arn})
 
 
-def _rights(spec: TaskSpec, resources: Resources, around: Surroundings) -> list[Statement]:
-    names, key = around.names, around.config.kms_key_arn
+def _rights(spec: TaskSpec, resources: Resources, shared: SharedInputs) -> list[Statement]:
+    names, key = shared.names, shared.config.kms_key_arn
     own = spec.policy(resources)
     return [
         *own,
         *(use_key(own, key, names.region) if key else []),
-        *(attach_to_network(names.function_arn(spec.task)) if around.vpc_config else []),
+        *(attach_to_network(names.function_arn(spec.task)) if shared.vpc_config else []),
         trace_calls(),
     ]
 
 
-def _function_args(spec: TaskSpec, around: Surroundings, *, role_arn: pulumi.Input[str]) -> lambda_.FunctionArgs:
+def _function_args(spec: TaskSpec, shared: SharedInputs, *, role_arn: pulumi.Input[str]) -> lambda_.FunctionArgs:
     args = lambda_.FunctionArgs(
-        name=around.names.function(spec.task),
+        name=shared.names.function(spec.task),
         role=role_arn,
         architectures=[ARCHITECTURE],
         timeout=spec.seconds,
         memory_size=spec.memory_mb,
         ephemeral_storage=lambda_.FunctionEphemeralStorageArgs(size=spec.storage_mb),
-        environment=lambda_.FunctionEnvironmentArgs(variables=around.variables),
+        environment=lambda_.FunctionEnvironmentArgs(variables=shared.variables),
         reserved_concurrent_executions=spec.reserved,
         tracing_config=lambda_.FunctionTracingConfigArgs(mode="Active"),
-        vpc_config=around.vpc_config,
+        vpc_config=shared.vpc_config,
     )
     if spec.package == "image":
-        args.environment = lambda_.FunctionEnvironmentArgs(variables={**around.variables, **ALLOCATORS})
+        args.environment = lambda_.FunctionEnvironmentArgs(variables={**shared.variables, **ALLOCATORS})
         args.package_type = "Image"
-        args.image_uri = around.config.image_uri
+        args.image_uri = shared.config.image_uri
         args.image_config = lambda_.FunctionImageConfigArgs(commands=[spec.handler])
     else:
         args.runtime = RUNTIME
         args.handler = spec.handler
-        args.code = pulumi.FileArchive(str(around.config.package_dir))
+        args.code = pulumi.FileArchive(str(shared.config.package_dir))
     return args
 
 
 class TaskFunctions(pulumi.ComponentResource):
-    """All functions, by task."""
+    """All functions. `by_task` maps the name of a task to its function."""
 
     def __init__(
         self,
-        around: Surroundings,
+        shared: SharedInputs,
         *,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("chromadb:compute:TaskFunctions", "chromadb-functions", opts=opts)
         self.by_task: Mapping[str, lambda_.Function] = {
-            spec.task: TaskFunction(spec, around, opts=pulumi.ResourceOptions(parent=self)).function
-            for spec in task_specs(around.config)
+            spec.task: TaskFunction(spec, shared, opts=pulumi.ResourceOptions(parent=self)).function
+            for spec in task_specs(shared.config)
         }
         self.register_outputs({})

@@ -1,4 +1,4 @@
-"""Runs the Pulumi program against a recorder, and answers what it declared."""
+"""Runs the Pulumi program against a recorder, and returns the resources that it declared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REGION = "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction:1"
 VPC = "vpc-0123abcd"
 SUBNETS = {"subnet-0000000a": VPC, "subnet-0000000b": VPC, "subnet-0000000c": "vpc-44444444"}
-# The first subnet has a table of its own, the second uses the VPC's main one.
+# The first subnet has its own route table; the second uses the VPC's main table.
 ROUTE_TABLES = {("association.subnet-id", "subnet-0000000a"): ["rtb-a"], ("association.main", "true"): ["rtb-main"]}
 EXISTING_TABLE: Mapping[str, Any] = MappingProxyType({"hashKey": "PK", "rangeKey": "SK"})
 
@@ -36,7 +36,7 @@ _ARNS = {
 
 
 class Resource(NamedTuple):
-    """One resource as the program declared it."""
+    """One declared resource."""
 
     type: str
     name: str
@@ -44,17 +44,17 @@ class Resource(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """Everything that one run of the program declared, and its outputs."""
+    """All resources that one run of the program declared, and its outputs."""
 
     resources: list[Resource]
     outputs: dict[str, str]
 
     def of_type(self, kind: str) -> Iterator[Resource]:
-        """Yield the resources of a type, by the last part of its token: `Queue`."""
+        """Yield the resources of a type. `kind` is the last part of its token, e.g. `Queue`."""
         return (resource for resource in self.resources if resource.type.rpartition(":")[2] == kind)
 
     def one(self, kind: str, name: str | None = None) -> dict[str, Any]:
-        """Return the inputs of the only resource of that type (and physical name, if given)."""
+        """Return the inputs of the only resource of that type (and with that physical name, if given)."""
         found = [r.inputs for r in self.of_type(kind) if name is None or r.inputs.get("name") == name]
         assert len(found) == 1, f"{len(found)} of {kind} {name}"
         return found[0]
@@ -64,13 +64,13 @@ class Declared(NamedTuple):
         return self.one("Function", f"chromadb-{task}-{stack}")
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """Return what a role may do."""
+        """Return the policy statements of a role."""
         policies = [p for p in self.of_type("RolePolicy") if p.inputs["role"] == role]
         return [statement for p in policies for statement in json.loads(p.inputs["policy"])["Statement"]]
 
 
 class Recorder(Mocks):
-    """Answers every resource with its inputs and an ARN such as AWS would give."""
+    """Records every resource, and gives it an ARN as AWS would."""
 
     def __init__(self, existing_table: Mapping[str, Any]) -> None:
         self.resources: list[Resource] = []
@@ -80,14 +80,14 @@ class Recorder(Mocks):
         """Record the resource."""
         inputs = {name: _plain(value) for name, value in args.inputs.items()}
         self.resources.append(Resource(args.typ, args.name, inputs))
-        made: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
+        added: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
         if args.typ == "aws:sqs/queue:Queue":
-            made["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{inputs['name']}"
-        return args.name, {**args.inputs, **made}
+            added["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{inputs['name']}"
+        return args.name, {**args.inputs, **added}
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        """Say who and where we are, and what an existing table looks like."""
-        answers: dict[str, dict[str, Any]] = {
+        """Return the account, the region, and the tables and subnets that exist."""
+        results: dict[str, dict[str, Any]] = {
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
             "aws:index/getRegion:getRegion": {"region": REGION},
             "aws:dynamodb/getTable:getTable": {
@@ -97,7 +97,7 @@ class Recorder(Mocks):
             "aws:ec2/getSubnet:getSubnet": {"vpcId": SUBNETS.get(args.args.get("id", ""))},
             "aws:ec2/getRouteTables:getRouteTables": {"ids": _route_tables(args.args.get("filters", []))},
         }
-        return answers[args.token], []
+        return results[args.token], []
 
 
 def _route_tables(filters: list[dict[str, Any]]) -> list[str]:
@@ -105,7 +105,7 @@ def _route_tables(filters: list[dict[str, Any]]) -> list[str]:
 
 
 def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TABLE, /, **config: str) -> Declared:
-    """Return what the program declares for `stack` under `config`, spelt as in the namespace `chromadb:`."""
+    """Return the resources of `stack` under `config`, whose names are those of the namespace `chromadb:`."""
     return _declared(stack, tuple(sorted(existing_table.items())), tuple(sorted(config.items())))
 
 
@@ -125,7 +125,7 @@ def run_under_mocks(
     /,
     **config: str,
 ) -> list[Resource]:
-    """Run `program` as Pulumi would, and return the resources it declared."""
+    """Run `program` as Pulumi would, and return the resources that it declared."""
     recorder = Recorder(existing_table)
     run_with(recorder, program, stack, **config)
     return recorder.resources
@@ -140,7 +140,7 @@ def run_with(recorder: Recorder, program: Callable[[], object], stack: str = "de
 
 
 def _plain(value: Any) -> Any:
-    # The recorder is given every number as a float, as protobuf has no other.
+    # Protobuf passes every number as a float.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Every access to the bucket's objects is on record, if that is asked for."""
+"""The audit trail records every access to the bucket's objects, if it is switched on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tests.infra.declared import Declared, declared
 
 TRAIL = "arn:aws:cloudtrail:eu-west-1:123456789012:trail/chromadb-audit-dev"
-LOG = "chromadb-audit-dev-123456789012"
+LOG_BUCKET = "chromadb-audit-dev-123456789012"
 
 
 @cache
@@ -18,15 +18,15 @@ def audited() -> Declared:
 
 
 def part(kind: str) -> dict[str, Any]:
-    (found,) = (r.inputs for r in audited().of_type(kind) if r.inputs["bucket"] == LOG)
+    (found,) = (r.inputs for r in audited().of_type(kind) if r.inputs["bucket"] == LOG_BUCKET)
     return found
 
 
-def test_nothing_is_recorded_unless_asked_for() -> None:
+def test_there_is_no_trail_by_default() -> None:
     assert not list(declared().of_type("Trail"))
 
 
-def test_reads_and_writes_of_the_buckets_objects_are_recorded_and_nothing_else() -> None:
+def test_the_trail_records_reads_and_writes_of_the_buckets_objects_and_nothing_else() -> None:
     (selector,) = audited().one("Trail")["advancedEventSelectors"]
     assert selector["fieldSelectors"] == [
         {"field": "eventCategory", "equals": ["Data"]},
@@ -35,23 +35,23 @@ def test_reads_and_writes_of_the_buckets_objects_are_recorded_and_nothing_else()
     ]
 
 
-def test_a_record_that_was_changed_afterwards_shows_it() -> None:
+def test_later_changes_of_the_log_can_be_detected() -> None:
     assert audited().one("Trail")["enableLogFileValidation"] is True
 
 
-def test_the_record_does_not_stand_in_the_bucket_that_it_is_about() -> None:
-    assert audited().one("Trail")["s3BucketName"] == LOG
+def test_the_log_is_not_in_the_bucket_that_the_trail_records() -> None:
+    assert audited().one("Trail")["s3BucketName"] == LOG_BUCKET
 
 
-def test_this_trail_alone_may_write_the_record_and_plain_http_is_refused() -> None:
-    refusal, check, write = json.loads(part("BucketPolicy")["policy"])["Statement"]
-    assert (refusal["Effect"], refusal["Principal"]) == ("Deny", "*")
+def test_only_this_trail_may_write_the_log_and_plain_http_is_denied() -> None:
+    deny, check, write = json.loads(part("BucketPolicy")["policy"])["Statement"]
+    assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
     assert [(s["Action"], s["Condition"]["StringEquals"]["aws:SourceArn"]) for s in (check, write)] == [
         (["s3:GetBucketAcl"], TRAIL),
         (["s3:PutObject"], TRAIL),
     ]
 
 
-def test_the_record_is_kept_for_a_year() -> None:
+def test_the_log_is_kept_for_a_year() -> None:
     (rule,) = part("BucketLifecycleConfiguration")["rules"]
     assert rule["expiration"] == {"days": 365}

@@ -1,4 +1,4 @@
-"""Every setting has a default that the functions share, and a wrong value is refused by name."""
+"""Settings are read and checked, and an error names the wrong setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-4444555566
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_configuration() -> Iterator[None]:
+def _clear_configuration() -> Iterator[None]:
     yield
     set_all_config({})
 
@@ -25,16 +25,16 @@ def config(**values: object) -> CompactionConfig:
     return parse_config({"imageUri": IMAGE, **values})
 
 
-def test_compaction_runs_every_fifteen_minutes_unless_told_otherwise() -> None:
+def test_compaction_runs_every_fifteen_minutes_by_default() -> None:
     assert (config().compaction_schedule, config().enable_compaction) == ("rate(15 minutes)", True)
 
 
-def test_settings_are_read_from_the_namespace_of_the_stack() -> None:
+def test_settings_are_read_from_the_chromadb_namespace() -> None:
     set_all_config({"chromadb:imageUri": IMAGE, "chromadb:lockTimeoutMinutes": "30", "aws:region": "eu-west-1"})
     assert load_config().lock_timeout_minutes == 30
 
 
-def test_settings_are_read_from_the_environment_in_which_pulumi_runs_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment_that_pulumi_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULUMI_CONFIG", f'{{"chromadb:imageUri": "{IMAGE}", "chromadb:maxPasses": "3"}}')
     assert load_config().max_passes == 3
 
@@ -121,12 +121,10 @@ def test_a_wrong_part_of_a_value_is_refused_by_its_path(name: str, value: str, n
         ({"vpcId": VPC}, "subnetIds is not set"),
         ({"subnetIds": "subnet-0000000a"}, "vpcId is not set"),
         ({"kmsKeyArn": KEY, "replicaRegion": "eu-central-1"}, "replicaKmsKeyArn is not set"),
-        ({"kmsKeyArn": KEY, "replicaKmsKeyArn": KEY}, "replicaKmsKeyArn means nothing"),
+        ({"kmsKeyArn": KEY, "replicaKmsKeyArn": KEY}, "replicaKmsKeyArn needs both"),
     ],
 )
-def test_half_of_what_belongs_together_is_refused_by_the_name_of_the_other_half(
-    values: dict[str, str], missing: str
-) -> None:
+def test_an_incomplete_pair_of_settings_is_refused_by_the_missing_name(values: dict[str, str], missing: str) -> None:
     with pytest.raises(ConfigurationRefused, match=f"^chromadb:{missing}"):
         config(**values)
 
@@ -144,27 +142,27 @@ def test_half_of_what_belongs_together_is_refused_by_the_name_of_the_other_half(
         ("snapshotRetention.count", {"snapshotRetention": '{"count": "many"}'}),
     ],
 )
-def test_what_is_refused_is_refused_before_any_resource_is_declared(name: str, values: dict[str, str]) -> None:
+def test_a_wrong_setting_is_refused_before_any_resource_is_declared(name: str, values: dict[str, str]) -> None:
     recorder = Recorder({"hashKey": "id"} if name == "existingTable" else EXISTING_TABLE)
     with pytest.raises(ConfigurationRefused, match=rf"^chromadb:{re.escape(name)} = "):
         run_with(recorder, declare, **values)
     assert recorder.resources == []
 
 
-def test_sizes_are_set_function_by_function() -> None:
+def test_sizes_can_be_set_per_function() -> None:
     assert config(memory='{"compactor": 5120, "query": "2048"}').memory == {"compactor": 5120, "query": 2048}
 
 
-def test_a_retention_that_is_set_in_part_keeps_the_other_default() -> None:
+def test_a_partly_set_retention_keeps_the_other_default() -> None:
     assert config(snapshotRetention='{"count": 3}').snapshot_retention == SnapshotRetention(count=3, days=1)
 
 
 @pytest.mark.parametrize("written", ["subnet-0000000a, subnet-0000000b", '["subnet-0000000a", "subnet-0000000b"]'])
-def test_subnets_are_a_list_or_words_between_commas(written: str) -> None:
+def test_subnets_are_a_json_list_or_separated_by_commas(written: str) -> None:
     assert config(vpcId=VPC, subnetIds=written).subnet_ids == ("subnet-0000000a", "subnet-0000000b")
 
 
-def test_a_refusal_shows_what_would_be_right() -> None:
+def test_an_error_shows_correct_values() -> None:
     with pytest.raises(ConfigurationRefused) as refused:
         config(compactionSchedule="hourly")
     assert str(refused.value) == (
@@ -173,28 +171,28 @@ def test_a_refusal_shows_what_would_be_right() -> None:
     )
 
 
-def test_a_misspelt_setting_is_refused_with_the_name_that_was_meant() -> None:
+def test_a_misspelt_setting_is_refused_with_the_correct_name() -> None:
     with pytest.raises(ConfigurationRefused, match=r"chromadb:compactionShedule .* mean chromadb:compactionSchedule\?"):
         config(compactionShedule="rate(1 hour)")
 
 
-def test_a_setting_unlike_any_other_is_refused() -> None:
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(ConfigurationRefused, match=r"^chromadb:zzz is not a setting$"):
         config(zzz="1")
 
 
-def test_without_an_image_it_says_how_to_get_one() -> None:
+def test_without_an_image_the_error_says_how_to_get_one() -> None:
     with pytest.raises(ConfigurationRefused, match=r"chromadb:imageUri is not set; .*infra/README\.md"):
         parse_config({})
 
 
 @pytest.mark.parametrize("stack", ["Dev", "a_b", "feature.x", "-dev", "dev-", "x" * 34])
-def test_a_stack_whose_name_cannot_name_a_bucket_is_refused(stack: str) -> None:
+def test_a_stack_name_that_cannot_be_part_of_a_bucket_name_is_refused(stack: str) -> None:
     with pytest.raises(ConfigurationRefused, match="stack name"):
         declared(stack)
 
 
-def test_the_longest_stack_name_still_names_everything() -> None:
+def test_the_longest_stack_name_fits_every_resource_name() -> None:
     everything = declared("x" * 33, replicaRegion="eu-central-1", auditTrail="true")
     named = [r for r in everything.resources if not r.type.endswith(("MetricAlarm", "LogGroup"))]
     names = [str(r.inputs.get("bucket") or r.inputs.get("name", "")) for r in named]

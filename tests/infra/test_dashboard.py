@@ -1,4 +1,4 @@
-"""One page says whether the stack is healthy, whether it keeps up, and what it costs."""
+"""The dashboard shows health, throughput and cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from infra import metric_names, prices
+from chromadb_compaction.metrics import Measure
+from infra import prices
 from infra.config import parse_config
 from infra.dashboard import dollars_a_second
 from infra.task_lambdas import task_specs
@@ -29,7 +30,7 @@ def text() -> str:
     return json.dumps(widgets())
 
 
-def test_it_answers_three_questions_in_this_order() -> None:
+def test_the_dashboard_answers_three_questions_in_this_order() -> None:
     headings = [widget["properties"]["markdown"] for widget in widgets() if widget["type"] == "text"]
     assert [heading.split("?")[0] for heading in headings] == [
         "## Is it healthy",
@@ -38,13 +39,13 @@ def test_it_answers_three_questions_in_this_order() -> None:
     ]
 
 
-def test_it_shows_every_alarm_that_a_person_hears_of() -> None:
+def test_the_dashboard_shows_every_alarm_that_notifies_an_operator() -> None:
     (shown,) = (widget["properties"]["alarms"] for widget in widgets() if widget["type"] == "alarm")
     names = {a.inputs["name"] for a in declared().of_type("MetricAlarm")}
     assert {arn.rpartition(":")[2] for arn in shown} == names - {"chromadb-compaction-dev-backlog"}
 
 
-def test_no_widget_lies_over_another_or_beyond_the_page() -> None:
+def test_no_widget_overlaps_another_or_exceeds_the_page() -> None:
     rows: dict[int, list[dict[str, Any]]] = {}
     for widget in widgets():
         rows.setdefault(widget["y"], []).append(widget)
@@ -55,12 +56,12 @@ def test_no_widget_lies_over_another_or_beyond_the_page() -> None:
     assert all(top + height <= below for (top, height), (below, _) in pairwise(ends))
 
 
-@pytest.mark.parametrize("metric", sorted(metric_names.UNITS.keys() - {metric_names.COMPACTION_SUCCEEDED}))
-def test_every_metric_that_the_tasks_write_is_shown(metric: str) -> None:
-    assert metric in text()
+@pytest.mark.parametrize("measure", sorted(set(Measure) - {Measure.COMPACTION_SUCCEEDED}, key=lambda each: each.metric))
+def test_every_metric_that_the_tasks_write_is_shown(measure: Measure) -> None:
+    assert measure.metric in text()
 
 
-def test_names_within_a_graph_are_unlike_and_every_calculation_uses_names_of_its_graph() -> None:
+def test_the_ids_of_a_graph_are_unique_and_its_expressions_use_only_them() -> None:
     for widget in widgets():
         metrics = widget["properties"].get("metrics", [])
         names = [line[-1]["id"] for line in metrics if "id" in line[-1]]
@@ -71,16 +72,16 @@ def test_names_within_a_graph_are_unlike_and_every_calculation_uses_names_of_its
                 assert set(re.findall(r"[a-z]\w*", expression)) <= set(names)
 
 
-def test_hidden_lines_are_those_that_are_calculated_with() -> None:
+def test_only_the_lines_that_expressions_use_are_hidden() -> None:
     assert all(("id" in line[-1]) == (line[-1].get("visible") is False) for line in lines())
 
 
-def test_a_functions_second_is_priced_by_its_memory_and_disk() -> None:
+def test_the_price_of_a_functions_second_follows_from_its_memory_and_disk() -> None:
     specs = {spec.task: spec for spec in task_specs(parse_config({"imageUri": IMAGE}))}
     memory_only = 3008 / 1024 * prices.LAMBDA_GB_SECOND
     assert dollars_a_second(specs["acquire-lock"]) == pytest.approx(256 / 1024 * prices.LAMBDA_GB_SECOND)
     assert memory_only < dollars_a_second(specs["compactor"]) < 1.01 * memory_only
 
 
-def test_the_dashboard_fits_into_what_costs_one() -> None:
+def test_the_dashboard_has_few_enough_metrics_to_count_as_one() -> None:
     assert len([line for line in lines() if not isinstance(line[0], dict)]) <= 50

@@ -1,4 +1,4 @@
-"""The image is built as a linter would have it."""
+"""A linter accepts the Dockerfile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOCKERFILE = Path(__file__).parents[2] / "infra" / "Dockerfile"
 
 
 def lint(dockerfile: str) -> list[str]:
-    """Return what hadolint says: its binary comes with its wheel, and it asks nobody."""
+    """Return the findings of hadolint, which needs no network."""
     ran = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), "--no-color", "--format", "tty", "-"],
         input=dockerfile,
@@ -37,7 +37,7 @@ def test_the_linter_does_find_faults(line: str, rule: str) -> None:
     assert [found for found in lint(f"{line}\n") if rule in found]
 
 
-def test_every_rule_that_is_set_aside_says_why() -> None:
+def test_every_ignored_rule_has_a_reason() -> None:
     lines = DOCKERFILE.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
         if line.startswith("# hadolint ignore="):

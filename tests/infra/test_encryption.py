@@ -1,4 +1,4 @@
-"""With a key of the operator's, the bucket uses it, and each role may do with it what its task needs."""
+"""With an operator's key the bucket is encrypted, and each role gets the rights to the key that its task needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rights_to_keys(stack: Declared, task: str) -> list[dict[str, Any]]:
     return [s for s in statements if any(action.startswith("kms:") for action in s["Action"])]
 
 
-def test_the_bucket_is_encrypted_with_the_key_and_asks_for_it_seldom() -> None:
+def test_the_bucket_is_encrypted_with_the_key_and_uses_a_bucket_key() -> None:
     (rule,) = keyed().one("BucketServerSideEncryptionConfiguration")["rules"]
     assert rule == {
         "applyServerSideEncryptionByDefault": {"sseAlgorithm": "aws:kms", "kmsMasterKeyId": KEY},
@@ -42,7 +42,7 @@ def test_the_bucket_is_encrypted_with_the_key_and_asks_for_it_seldom() -> None:
         ("query", ["kms:Decrypt"]),
     ],
 )
-def test_who_reads_objects_may_decrypt_and_who_writes_them_may_encrypt(task: str, actions: list[str]) -> None:
+def test_readers_of_objects_may_decrypt_and_writers_may_encrypt(task: str, actions: list[str]) -> None:
     assert rights_to_keys(keyed(), task) == [
         {
             "Effect": "Allow",
@@ -54,10 +54,10 @@ def test_who_reads_objects_may_decrypt_and_who_writes_them_may_encrypt(task: str
 
 
 @pytest.mark.parametrize("task", ["acquire-lock", "release-lock"])
-def test_who_touches_no_object_has_no_right_to_the_key(task: str) -> None:
+def test_a_function_without_objects_has_no_right_to_the_key(task: str) -> None:
     assert rights_to_keys(keyed(), task) == []
 
 
-def test_without_a_key_nobody_has_rights_to_any() -> None:
+def test_without_a_key_no_role_has_rights_to_any_key() -> None:
     policies = [r.inputs["policy"] for r in declared().of_type("RolePolicy")]
     assert not [policy for policy in policies if "kms:" in policy]

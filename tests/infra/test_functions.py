@@ -1,4 +1,4 @@
-"""The functions run what they should, as large and as long as they should."""
+"""Each function has the right code, size and timeout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_functions_without_chromadb_are_small_zips(task: str) -> None:
     assert "imageUri" not in inputs
 
 
-def test_the_zip_is_made_of_the_directory_that_was_built() -> None:
+def test_the_zip_is_made_of_the_configured_directory() -> None:
     archive = function("clean-up", packageDir="/somewhere/built")["code"]
     assert isinstance(archive, FileArchive)
     assert archive.path == "/somewhere/built"
@@ -52,29 +52,29 @@ def test_every_function_runs_on_arm(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
-def test_every_function_knows_every_setting(task: str) -> None:
+def test_every_function_gets_every_setting(task: str) -> None:
     variables = function(task)["environment"]["variables"]
     assert variables == declared().outputs | (ALLOCATORS if task in IN_IMAGE else {})
 
 
 @pytest.mark.parametrize("task", RENEWING)
-def test_a_task_that_could_not_renew_ends_before_its_lease_does(task: str) -> None:
+def test_a_task_that_cannot_renew_ends_before_its_lease(task: str) -> None:
     inputs = function(task)
     assert inputs["timeout"] < int(inputs["environment"]["variables"]["LOCK_TIMEOUT_MINUTES"]) * 60
 
 
 @pytest.mark.parametrize("task", ["compactor", "query"])
-def test_functions_that_hold_a_snapshot_have_all_the_disk_there_is(task: str) -> None:
+def test_functions_that_hold_a_snapshot_have_the_largest_disk(task: str) -> None:
     assert function(task)["ephemeralStorage"] == {"size": 10240}
 
 
 @pytest.mark.parametrize("task", ["compactor", "query"])
-def test_the_size_of_functions_that_hold_a_snapshot_is_configured(task: str) -> None:
+def test_the_size_of_functions_that_hold_a_snapshot_can_be_configured(task: str) -> None:
     inputs = function(task, memory=f'{{"{task}": 5120}}', ephemeralStorage=f'{{"{task}": 4096}}')
     assert (inputs["memorySize"], inputs["ephemeralStorage"]) == (5120, {"size": 4096})
 
 
-def test_the_time_of_a_function_is_configured_and_that_of_the_others_stays() -> None:
+def test_the_timeout_of_one_function_can_be_configured() -> None:
     stack = declared(timeout='{"merge-batch": 600}')
     assert [stack.function(task)["timeout"] for task in ("merge-batch", "compactor")] == [600, 840]
 
@@ -84,15 +84,15 @@ def test_every_function_is_traced(task: str) -> None:
     assert function(task)["tracingConfig"] == {"mode": "Active"}
 
 
-def test_no_function_asks_for_more_memory_than_every_account_has() -> None:
+def test_no_function_needs_more_memory_than_a_new_account_has() -> None:
     assert all(f.inputs["memorySize"] <= 3008 for f in declared().of_type("Function"))
 
 
-def test_the_functions_that_list_and_clean_up_keep_to_512_megabytes() -> None:
+def test_the_functions_that_list_and_clean_up_have_512_megabytes() -> None:
     assert [function(task)["memorySize"] for task in ("list-deltas", "clean-up")] == [512, 512]
 
 
-def test_concurrency_is_reserved_where_it_keeps_a_promise() -> None:
+def test_concurrency_is_reserved_for_three_functions() -> None:
     reserved = {
         f.inputs["name"]: f.inputs["reservedConcurrentExecutions"]
         for f in declared().of_type("Function")
@@ -101,7 +101,7 @@ def test_concurrency_is_reserved_where_it_keeps_a_promise() -> None:
     assert reserved == {"chromadb-merge-batch-dev": 10, "chromadb-compactor-dev": 2, "chromadb-release-lock-dev": 2}
 
 
-def test_nothing_is_reserved_in_an_account_that_has_nothing_to_spare() -> None:
+def test_reserved_concurrency_can_be_switched_off() -> None:
     stack = declared(reserveConcurrency="false")
     assert not [f for f in stack.of_type("Function") if "reservedConcurrentExecutions" in f.inputs]
 
@@ -111,5 +111,5 @@ def test_every_function_has_a_log_that_expires(task: str) -> None:
     assert declared().one("LogGroup", f"/aws/lambda/chromadb-{task}-dev")["retentionInDays"] == 30
 
 
-def test_how_long_logs_are_kept_is_configured() -> None:
+def test_the_days_that_logs_are_kept_can_be_configured() -> None:
     assert {log.inputs["retentionInDays"] for log in declared(logRetentionDays="90").of_type("LogGroup")} == {90}

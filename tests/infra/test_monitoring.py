@@ -1,4 +1,4 @@
-"""Somebody hears of whatever needs a person, and a backlog starts a compaction without one."""
+"""Alarms notify operators, and a backlog starts a compaction without one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from infra import metric_names
+from chromadb_compaction import metrics
 from infra.config_values import interval_minutes
 from tests.infra.declared import declared
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ops"
-FOR_PEOPLE = [
+FOR_OPERATORS = [
     "lock-contention",
     "backlog-age",
     "dead-letters",
@@ -23,7 +23,7 @@ FOR_PEOPLE = [
     "time-near-limit",
     "stalled",
 ]
-EVERY = [*FOR_PEOPLE, "backlog"]
+EVERY = [*FOR_OPERATORS, "backlog"]
 HOUR = 3600
 
 
@@ -32,7 +32,7 @@ def alarm(name: str, **config: str) -> dict[str, Any]:
     return stack.one("MetricAlarm", f"chromadb-compaction-dev-{name}")
 
 
-def asked(name: str, **config: str) -> dict[str, Any]:
+def queried(name: str, **config: str) -> dict[str, Any]:
     """Return the metrics of an alarm, by id."""
     return {q["id"]: q["metric"] for q in alarm(name, **config)["metricQueries"] if "metric" in q}
 
@@ -43,7 +43,7 @@ def expression(name: str, **config: str) -> str:
 
 
 def raised(name: str, values: Mapping[str, float], **config: str) -> bool:
-    """Say whether an alarm's expression holds for these values: CloudWatch's arithmetic, in Python's words."""
+    """Return whether an alarm goes off for these values. It evaluates CloudWatch's expression as Python."""
     condition, yes, no = expression(name, **config).removeprefix("IF(").removesuffix(")").rsplit(", ", 2)
     assert (yes, no) == ("1", "0")
     python = condition.replace(" AND ", " and ").replace(" OR ", " or ")
@@ -52,59 +52,59 @@ def raised(name: str, values: Mapping[str, float], **config: str) -> bool:
 
 
 def window(name: str, **config: str) -> int:
-    periods = {metric["period"] for metric in asked(name, **config).values()}
+    periods = {metric["period"] for metric in queried(name, **config).values()}
     return int(alarm(name, **config)["evaluationPeriods"]) * int(periods.pop())
 
 
-def test_there_is_an_alarm_for_each_thing_that_goes_wrong_and_one_for_the_backlog() -> None:
+def test_there_is_an_alarm_for_each_problem_and_one_for_the_backlog() -> None:
     found = {a.inputs["name"].removeprefix("chromadb-compaction-dev-") for a in declared().of_type("MetricAlarm")}
     assert found == set(EVERY)
 
 
-@pytest.mark.parametrize("name", FOR_PEOPLE)
-def test_an_alarm_tells_the_topic_when_it_goes_off_and_when_it_ends(name: str) -> None:
+@pytest.mark.parametrize("name", FOR_OPERATORS)
+def test_an_alarm_notifies_the_topic_when_it_goes_off_and_when_it_ends(name: str) -> None:
     inputs = alarm(name, alarmTopicArn=TOPIC)
     assert (inputs["alarmActions"], inputs["okActions"]) == ([TOPIC], [TOPIC])
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_without_a_topic_an_alarm_tells_nobody(name: str) -> None:
+def test_without_a_topic_an_alarm_notifies_nobody(name: str) -> None:
     assert (alarm(name)["alarmActions"], alarm(name)["okActions"]) == ([], [])
 
 
-def test_nobody_is_woken_by_a_backlog_that_starts_its_own_compaction() -> None:
+def test_the_backlog_alarm_notifies_nobody() -> None:
     assert alarm("backlog", alarmTopicArn=TOPIC)["alarmActions"] == []
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_an_alarm_says_what_it_means_within_what_cloudwatch_keeps(name: str) -> None:
+def test_an_alarm_has_a_description_of_at_most_1024_characters(name: str) -> None:
     assert 20 < len(alarm(name)["alarmDescription"]) <= 1024
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_quiet_stack_is_a_healthy_one(name: str) -> None:
+def test_missing_metrics_do_not_raise_an_alarm(name: str) -> None:
     assert alarm(name)["treatMissingData"] == "notBreaching"
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_an_expression_uses_the_metrics_that_are_asked_for_and_returns_itself_alone(name: str) -> None:
+def test_an_expression_uses_all_queried_metrics_and_is_the_only_result(name: str) -> None:
     words = set(re.findall(r"[a-z_]\w*", expression(name)))
-    assert words == set(asked(name))
+    assert words == set(queried(name))
     assert [q["returnData"] for q in alarm(name)["metricQueries"]] == [*[False] * len(words), True]
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_an_alarm_looks_back_no_further_than_cloudwatch_can(name: str) -> None:
+def test_the_window_of_an_alarm_is_at_most_a_day(name: str) -> None:
     assert window(name, compactionSchedule="rate(7 days)") <= 24 * HOUR
 
 
 @pytest.mark.parametrize(
-    ("name", "quiet", "loud"),
+    ("name", "below", "above"),
     [
         ("lock-contention", {"held": 0.5}, {"held": 0.75}),
         ("backlog-age", {"age": HOUR}, {"age": HOUR + 1}),
-        ("dead-letters", {"letters": 0}, {"letters": 1}),
-        ("quarantine", {"refused": 0}, {"refused": 1}),
+        ("dead-letters", {"messages": 0}, {"messages": 1}),
+        ("quarantine", {"quarantined": 0}, {"quarantined": 1}),
         ("executions-failed", {"failed": 0, "timed_out": 0}, {"failed": 1, "timed_out": 0}),
         ("executions-failed", {"failed": 0, "timed_out": 0}, {"failed": 0, "timed_out": 1}),
         ("time-near-limit", {"compactor": 672_000, "merge_batch": 0}, {"compactor": 672_001, "merge_batch": 0}),
@@ -119,20 +119,20 @@ def test_an_alarm_looks_back_no_further_than_cloudwatch_can(name: str) -> None:
             {"succeeded": 0, "waiting": 0, "in_flight": 0},
             {"succeeded": 0, "waiting": 0, "in_flight": 1},
         ),
-        ("backlog", {"notices": 999}, {"notices": 1000}),
+        ("backlog", {"notifications": 999}, {"notifications": 1000}),
     ],
 )
-def test_an_alarm_goes_off_just_past_its_limit(name: str, quiet: dict[str, float], loud: dict[str, float]) -> None:
-    assert (raised(name, quiet), raised(name, loud)) == (False, True)
+def test_an_alarm_goes_off_just_past_its_limit(name: str, below: dict[str, float], above: dict[str, float]) -> None:
+    assert (raised(name, below), raised(name, above)) == (False, True)
 
 
-def test_the_time_that_a_function_may_take_moves_the_alarm() -> None:
+def test_the_time_alarm_follows_the_timeout_of_the_function() -> None:
     values = {"compactor": 300_000, "merge_batch": 0}
     assert not raised("time-near-limit", values)
     assert raised("time-near-limit", values, timeout='{"compactor": 360}')
 
 
-def test_nothing_has_succeeded_for_an_hour_before_compaction_counts_as_stalled() -> None:
+def test_compaction_counts_as_stalled_after_an_hour_without_success() -> None:
     assert window("stalled") == HOUR
 
 
@@ -140,11 +140,11 @@ def test_nothing_has_succeeded_for_an_hour_before_compaction_counts_as_stalled()
     ("schedule", "hours"),
     [("rate(1 minute)", 1), ("rate(2 hours)", 4), ("rate(2 days)", 24), ("cron(0 3 * * ? *)", 24)],
 )
-def test_a_slower_schedule_is_given_two_of_its_intervals(schedule: str, hours: int) -> None:
+def test_a_slower_schedule_gets_two_of_its_intervals(schedule: str, hours: int) -> None:
     assert window("stalled", compactionSchedule=schedule) == hours * HOUR
 
 
-def test_a_delta_may_wait_for_two_intervals_of_a_slow_schedule() -> None:
+def test_a_delta_may_be_pending_for_two_intervals_of_a_slow_schedule() -> None:
     assert raised("backlog-age", {"age": 4 * HOUR + 1}, compactionSchedule="rate(2 hours)")
     assert not raised("backlog-age", {"age": 4 * HOUR}, compactionSchedule="rate(2 hours)")
 
@@ -153,7 +153,7 @@ def test_a_delta_may_wait_for_two_intervals_of_a_slow_schedule() -> None:
     ("schedule", "minutes"),
     [("rate(1 minute)", 1), ("rate(15 minutes)", 15), ("rate(1 hour)", 60), ("rate(2 days)", 2880), ("cron(x)", 1440)],
 )
-def test_a_schedules_interval_is_read_from_its_words(schedule: str, minutes: int) -> None:
+def test_the_interval_of_a_schedule_is_parsed(schedule: str, minutes: int) -> None:
     assert interval_minutes(schedule) == minutes
 
 
@@ -162,7 +162,7 @@ def early_start(**config: str) -> dict[str, Any]:
     return stack.one("EventRule", "chromadb-compaction-dev-early")
 
 
-def test_the_backlogs_alarm_starts_the_workflow_when_it_goes_off() -> None:
+def test_the_backlog_alarm_starts_the_workflow_when_it_goes_off() -> None:
     assert json.loads(early_start()["eventPattern"]) == {
         "source": ["aws.cloudwatch"],
         "detail-type": ["CloudWatch Alarm State Change"],
@@ -174,18 +174,22 @@ def test_the_backlogs_alarm_starts_the_workflow_when_it_goes_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "quiet", "loud"),
+    ("config", "below", "above"),
     [
-        ({"backlogStart": "50"}, {"notices": 49}, {"notices": 50}),
+        ({"backlogStart": "50"}, {"notifications": 49}, {"notifications": 50}),
         ({"backlogStart": "0", "backlogStartMinutes": "5"}, {"age": 299}, {"age": 300}),
-        ({"backlogStart": "50", "backlogStartMinutes": "5"}, {"notices": 49, "age": 299}, {"notices": 1, "age": 300}),
+        (
+            {"backlogStart": "50", "backlogStartMinutes": "5"},
+            {"notifications": 49, "age": 299},
+            {"notifications": 1, "age": 300},
+        ),
     ],
 )
-def test_a_backlog_is_many_notices_or_an_old_one_as_configured(
-    config: dict[str, str], quiet: dict[str, float], loud: dict[str, float]
+def test_a_backlog_is_many_notifications_or_an_old_one_as_configured(
+    config: dict[str, str], below: dict[str, float], above: dict[str, float]
 ) -> None:
-    assert asked("backlog", **config).keys() == quiet.keys()
-    assert (raised("backlog", quiet, **config), raised("backlog", loud, **config)) == (False, True)
+    assert queried("backlog", **config).keys() == below.keys()
+    assert (raised("backlog", below, **config), raised("backlog", above, **config)) == (False, True)
 
 
 def test_without_a_threshold_nothing_starts_early() -> None:
@@ -194,12 +198,11 @@ def test_without_a_threshold_nothing_starts_early() -> None:
     assert not {"chromadb-compaction-dev-backlog", "chromadb-compaction-dev-early"} & set(names)
 
 
-def test_switched_off_a_backlog_starts_nothing_either() -> None:
+def test_a_backlog_starts_nothing_when_compaction_is_switched_off() -> None:
     assert early_start(enableCompaction="false")["state"] == "DISABLED"
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_an_alarm_asks_for_no_metric_of_ours_that_nobody_writes(name: str) -> None:
-    ours = [m for m in asked(name).values() if m["namespace"] == metric_names.NAMESPACE]
-    assert {m["metricName"] for m in ours} <= metric_names.UNITS.keys()
+def test_an_alarm_queries_the_tasks_metrics_of_this_stack(name: str) -> None:
+    ours = [m for m in queried(name).values() if m["namespace"] == metrics.NAMESPACE]
     assert all(m["dimensions"] == {"stack": "dev"} for m in ours)

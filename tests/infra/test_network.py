@@ -1,4 +1,4 @@
-"""In a VPC the functions reach what they need, and nothing reaches them."""
+"""In a VPC the functions reach the services that they need, and nothing reaches them."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def test_every_function_is_in_the_subnets(task: str) -> None:
     assert (inside["subnetIds"], len(inside["securityGroupIds"])) == (SUBNETS, 1)
 
 
-def test_nothing_may_call_the_functions_and_they_speak_https_only() -> None:
+def test_the_functions_accept_no_connections_and_open_only_https() -> None:
     functions = group("functions")
     assert functions["ingress"] == []
     assert [(rule["fromPort"], rule["toPort"], rule["protocol"]) for rule in functions["egress"]] == [(443, 443, "tcp")]
 
 
-def test_s3_and_dynamodb_are_reached_through_the_tables_of_the_subnets() -> None:
+def test_s3_and_dynamodb_are_reached_through_the_subnets_route_tables() -> None:
     assert [e["serviceName"] for e in endpoints("Gateway")] == [
         "com.amazonaws.eu-west-1.s3",
         "com.amazonaws.eu-west-1.dynamodb",
     ]
-    # The first subnet has a table of its own; the second uses the main one.
+    # The first subnet has its own table; the second uses the main table.
     assert [e["routeTableIds"] for e in endpoints("Gateway")] == [["rtb-a", "rtb-main"]] * 2
 
 
@@ -64,13 +64,13 @@ def test_the_queue_and_the_workflow_are_reached_through_endpoints_in_the_subnets
     assert all(e["subnetIds"] == SUBNETS and e["privateDnsEnabled"] for e in found)
 
 
-def test_the_endpoints_admit_the_functions_and_nobody_else() -> None:
+def test_the_endpoints_accept_only_the_functions() -> None:
     (rule,) = group("endpoints")["ingress"]
     functions = networked().function("query")["vpcConfig"]["securityGroupIds"]
     assert (rule["fromPort"], rule["toPort"], rule["securityGroups"]) == (443, 443, functions)
 
 
-def test_a_vpc_that_has_its_endpoints_gets_no_second_ones() -> None:
+def test_a_vpc_with_endpoints_gets_no_more() -> None:
     stack = networked(vpcEndpoints="false")
     assert not list(stack.of_type("VpcEndpoint"))
     assert len(list(stack.of_type("SecurityGroup"))) == 1
@@ -85,5 +85,5 @@ def test_lambda_may_attach_a_function_to_the_network_but_the_functions_code_may_
     assert denied["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": [arn]}}
 
 
-def test_outside_of_a_vpc_nobody_has_rights_to_network_interfaces() -> None:
+def test_without_a_vpc_no_role_has_rights_to_network_interfaces() -> None:
     assert not [task for task in TASKS if about_interfaces(declared(), task)]

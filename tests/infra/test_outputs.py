@@ -1,4 +1,4 @@
-"""What the stack exports is what functions and command line read."""
+"""The stack exports the settings that the functions and the command line read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 import pulumi
 import pytest
 
-from chromadb_compaction import layout
 from chromadb_compaction.settings import Settings, load_settings
-from infra import names
-from infra.config import CompactionConfig, SnapshotRetention
+from infra import program
 from tests.infra.declared import declared, run_under_mocks
 
-STACK_OWN = {
+SET_BY_STACK = {
     "chromadb_bucket": "chromadb-vectors-dev-123456789012",
     "chromadb_stack": "dev",
     "delta_queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/chromadb-delta-queue-dev",
@@ -44,38 +42,20 @@ def test_every_setting_is_exported_under_its_own_name() -> None:
     assert declared().outputs.keys() == settings - {SET_BY_LAMBDA}
 
 
-def test_the_exports_are_the_stacks_own_names_and_the_functions_own_defaults() -> None:
-    expected = Settings.model_validate(STACK_OWN)
+def test_the_exports_are_the_stacks_resources_and_the_functions_defaults() -> None:
+    expected = Settings.model_validate(SET_BY_STACK)
     assert load_settings(declared().outputs) == expected
 
 
 @pytest.mark.parametrize("setting", CONFIGURED)
-def test_what_is_configured_reaches_the_functions(setting: str) -> None:
+def test_configured_values_reach_the_functions(setting: str) -> None:
     variable, value = CONFIGURED[setting]
     assert declared(**{setting: value}).outputs[variable] == value
 
 
-def test_how_long_snapshots_are_kept_reaches_the_functions() -> None:
+def test_the_configured_retention_reaches_the_functions() -> None:
     outputs = declared(snapshotRetention='{"count": 3, "days": 0.5}').outputs
     assert (outputs["SNAPSHOT_RETENTION_COUNT"], outputs["SNAPSHOT_RETENTION_DAYS"]) == ("3", "0.5")
-
-
-@pytest.mark.parametrize("part", SnapshotRetention.model_fields)
-def test_the_program_refuses_a_retention_that_the_functions_would_refuse(part: str) -> None:
-    theirs = Settings.model_fields[f"snapshot_retention_{part}"].metadata
-    assert SnapshotRetention.model_fields[part].metadata == theirs
-
-
-def test_the_program_and_the_functions_agree_where_things_stand() -> None:
-    prefixes = ["DELTA_PREFIX", "COMPACTED_PREFIX", "QUARANTINE_PREFIX", "WORK_PREFIX", "SNAPSHOT_PREFIX"]
-    assert [getattr(names, prefix) for prefix in prefixes] == [getattr(layout, prefix) for prefix in prefixes]
-
-
-@pytest.mark.parametrize("setting", [setting for setting in CONFIGURED if setting != "lockId"])
-def test_the_program_refuses_what_the_functions_would_refuse(setting: str) -> None:
-    fields = {str(field.alias): field for field in CompactionConfig.model_fields.values()}
-    theirs = set(Settings.model_fields[CONFIGURED[setting][0].lower()].metadata)
-    assert theirs <= set(fields[setting].metadata)
 
 
 def test_pulumi_up_exports_every_output(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +63,7 @@ def test_pulumi_up_exports_every_output(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pulumi, "export", exported.__setitem__)
 
     def pulumi_up() -> None:
-        runpy.run_path(str(Path(names.__file__).with_name("__main__.py")), run_name="__main__")
+        runpy.run_path(str(Path(program.__file__).with_name("__main__.py")), run_name="__main__")
 
     run_under_mocks(pulumi_up)
     assert exported.keys() == declared().outputs.keys()

@@ -1,4 +1,4 @@
-"""A policy linter finds nothing in any role or bucket policy, with every option on and with every option off."""
+"""A policy linter accepts every role and bucket policy, with every option on and with every option off."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ EVERYTHING = {
     "auditTrail": "true",
 }
 
-# What the linter says and is no fault, each with its reason. `detail` is a part of what it says.
+# Accepted findings, each with its reason. The second part of a key occurs in the finding's detail.
 ACCEPTED = {
     ("PERMISSIONS_MANAGEMENT_ACTIONS", "logs:putresourcepolicy"): (
-        "AWS asks it of a state machine's role, which admits the log's delivery with it"
+        "AWS requires it of a state machine's role, to allow the delivery of its log"
     ),
     ("RESOURCE_STAR", "ec2:CreateNetworkInterface"): (
-        "Lambda shares one interface among functions; infra/iam_service_policies.py refuses the same to our code"
+        "functions share a network interface; infra/iam_service_policies.py denies the same to our code"
     ),
     ("UNKNOWN_CONDITION_FOR_ACTION", "lambda:SourceFunctionArn"): (
-        "Lambda adds it to every call that a function's code makes, whichever service it calls"
+        "Lambda adds it to every call that a function's code makes to any service"
     ),
 }
 
 
 class Finding(NamedTuple):
-    """What the linter says of one policy."""
+    """One finding about one policy."""
 
     policy: str
     issue: str
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 
     @property
     def accepted(self) -> tuple[str, str] | None:
-        """Which of the known findings this is, if it is one."""
+        """The key of the accepted finding that this is, or None."""
         return next((known for known in ACCEPTED if known[0] == self.issue and known[1] in self.detail), None)
 
 
@@ -59,7 +59,7 @@ def policies(stack: Declared) -> dict[str, str]:
 
 
 def trusts(stack: Declared) -> dict[str, str]:
-    # Who may take on a role stands in no resource, which the linter expects of every statement.
+    # Trust policies have no resources, which the linter requires, so this adds one.
     found: dict[str, str] = {}
     for role in stack.of_type("Role"):
         document: dict[str, Any] = json.loads(role.inputs["assumeRolePolicy"])
@@ -70,7 +70,7 @@ def trusts(stack: Declared) -> dict[str, str]:
 
 def findings(documents: dict[str, str]) -> list[Finding]:
     with warnings.catch_warnings():
-        # Of the linter's own: it reads files that it does not close, and imports what is on its way out.
+        # The linter leaves files open and imports deprecated modules.
         warnings.simplefilter("ignore")
         from parliament import analyze_policy_string
 
@@ -82,18 +82,18 @@ def findings(documents: dict[str, str]) -> list[Finding]:
 
 
 @pytest.mark.parametrize("stack", [declared, everything], ids=["every option off", "every option on"])
-def test_the_linter_finds_nothing_in_what_roles_and_buckets_allow(stack: Any) -> None:
+def test_the_linter_finds_nothing_in_role_and_bucket_policies(stack: Any) -> None:
     assert [found for found in findings(policies(stack())) if not found.accepted] == []
 
 
-def test_every_finding_that_is_accepted_is_still_found() -> None:
+def test_every_accepted_finding_still_occurs() -> None:
     assert {found.accepted for found in findings(policies(everything()))} == ACCEPTED.keys()
 
 
-def test_the_linter_finds_nothing_in_who_may_take_on_a_role() -> None:
-    # It takes them for rights to act, on a resource that was made up here.
-    of_its_own_making = {"RESOURCE_STAR", "CREDENTIALS_EXPOSURE"}
-    assert [found for found in findings(trusts(everything())) if found.issue not in of_its_own_making] == []
+def test_the_linter_finds_nothing_in_trust_policies() -> None:
+    # These two come from the added resource.
+    expected = {"RESOURCE_STAR", "CREDENTIALS_EXPOSURE"}
+    assert [found for found in findings(trusts(everything())) if found.issue not in expected] == []
 
 
 @pytest.mark.parametrize(
@@ -106,4 +106,4 @@ def test_the_linter_finds_nothing_in_who_may_take_on_a_role() -> None:
 )
 def test_the_linter_does_find_faults(statement: dict[str, Any], issue: str) -> None:
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    assert issue in {found.issue for found in findings({"a faulty one": document})}
+    assert issue in {found.issue for found in findings({"faulty": document})}

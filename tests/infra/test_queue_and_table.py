@@ -1,4 +1,4 @@
-"""The queue never loses a good message, and the lock has a table."""
+"""The queue never dead-letters a notification by itself, and the lock has a table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def redrive() -> dict[str, Any]:
     return policy
 
 
-def test_notices_are_kept_four_days_and_dead_letters_fourteen() -> None:
+def test_notifications_are_kept_four_days_and_dead_letter_messages_fourteen() -> None:
     assert (queue()["messageRetentionSeconds"], dead_letters()["messageRetentionSeconds"]) == (4 * DAY, 14 * DAY)
 
 
@@ -34,20 +34,20 @@ def test_both_queues_are_encrypted() -> None:
     assert [queue()["sqsManagedSseEnabled"], dead_letters()["sqsManagedSseEnabled"]] == [True, True]
 
 
-def test_refused_messages_go_to_the_dead_letter_queue() -> None:
+def test_the_redrive_target_is_the_dead_letter_queue() -> None:
     assert redrive()["deadLetterTargetArn"] == "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev-dlq"
 
 
-def test_a_notice_expires_before_it_can_be_dead_lettered() -> None:
+def test_a_notification_expires_before_sqs_dead_letters_it() -> None:
     most_receives = queue()["messageRetentionSeconds"] / queue()["visibilityTimeoutSeconds"]
     assert most_receives < redrive()["maxReceiveCount"]
 
 
-def test_the_receive_limit_is_one_that_sqs_accepts() -> None:
+def test_sqs_accepts_the_receive_limit() -> None:
     assert 1 <= redrive()["maxReceiveCount"] <= 1000
 
 
-def test_the_lock_gets_a_table_of_its_own() -> None:
+def test_by_default_the_lock_gets_a_new_table() -> None:
     assert declared().one("Table") == {
         "name": "portfolio-dev",
         "billingMode": "PAY_PER_REQUEST",
@@ -59,13 +59,13 @@ def test_the_lock_gets_a_table_of_its_own() -> None:
     }
 
 
-def test_an_existing_table_is_used_and_none_is_made() -> None:
+def test_an_existing_table_is_used_and_none_is_created() -> None:
     stack = declared(existingTable="portfolio")
     assert not list(stack.of_type("Table"))
     assert stack.outputs["DYNAMODB_TABLE"] == "portfolio"
 
 
-def test_the_lock_of_an_existing_table_is_that_tables_item() -> None:
+def test_the_lock_policy_names_the_existing_table() -> None:
     (lock, *_) = declared(existingTable="portfolio").statements("chromadb-acquire-lock-dev")
     assert lock["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/portfolio"]
 

@@ -1,4 +1,4 @@
-"""What an operator reads names every setting, every alarm and every target as it is."""
+"""The README names every setting, alarm, target and module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = {str(field.alias) for field in CompactionConfig.model_fields.values()
 
 
 def first_cells() -> set[str]:
-    """Return what the tables explain: the words in their first cells."""
+    """Return the words in the first cells of the tables."""
     cells = re.findall(r"^\| (`[^|]+`) \|", README, re.MULTILINE)
     return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
 
@@ -53,14 +53,14 @@ def test_every_setting_that_a_command_sets_exists(text: str) -> None:
     assert keyed <= KEYED
 
 
-def test_every_target_in_a_command_names_something() -> None:
+def test_every_target_in_a_command_matches_a_resource() -> None:
     names = [r.name for r in declared().resources if r.type.startswith("aws:")]
     targets = re.findall(r"--target '\*\*::([^']+)'", README)
     assert targets
     assert [target for target in targets if not any(fnmatchcase(name, target) for name in names)] == []
 
 
-def test_every_module_of_the_program_is_named() -> None:
+def test_every_module_of_the_program_is_mentioned() -> None:
     modules = {file.stem for file in Path(program.__file__).parent.glob("*.py")}
-    plain = {"__init__", "__main__", "program", "config", "config_values", "environment", "names", "metric_names"}
+    plain = {"__init__", "__main__", "program", "config", "config_values", "environment", "names"}
     assert [module for module in sorted(modules - plain) if f"`{module}`" not in README] == []

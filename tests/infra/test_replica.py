@@ -1,4 +1,4 @@
-"""Published snapshots are copied to a second region, if one is named."""
+"""Published snapshots are copied to a second region, if one is configured."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ REPLICA_KEY = "arn:aws:kms:eu-central-1:123456789012:key/mrk-1"
 
 
 @cache
-def copied() -> Declared:
+def replicated() -> Declared:
     return declared(replicaRegion="eu-central-1")
 
 
 @cache
-def copied_with_keys() -> Declared:
+def replicated_with_keys() -> Declared:
     return declared(replicaRegion="eu-central-1", kmsKeyArn=KEY, replicaKmsKeyArn=REPLICA_KEY)
 
 
 def parts() -> list[dict[str, Any]]:
-    return [r.inputs for r in copied().resources if r.inputs.get("bucket") == REPLICA]
+    return [r.inputs for r in replicated().resources if r.inputs.get("bucket") == REPLICA]
 
 
 def rule(stack: Declared) -> dict[str, Any]:
@@ -38,32 +38,32 @@ def test_without_a_region_nothing_is_copied() -> None:
     assert not list(declared().of_type("BucketReplicationConfig"))
 
 
-def test_every_part_of_the_copys_bucket_stands_in_the_other_region() -> None:
+def test_every_part_of_the_replica_bucket_is_in_the_other_region() -> None:
     assert [part["region"] for part in parts()] == ["eu-central-1"] * 7
 
 
-def test_the_copys_bucket_is_as_private_as_the_original() -> None:
-    blocks = [block.inputs for block in copied().of_type("BucketPublicAccessBlock")]
+def test_the_replica_bucket_is_as_private_as_the_original() -> None:
+    blocks = [block.inputs for block in replicated().of_type("BucketPublicAccessBlock")]
     assert [all(block[name] for name in block if name.endswith(("Acls", "Policy", "Buckets"))) for block in blocks] == [
         True,
         True,
     ]
 
 
-def test_published_snapshots_are_copied_and_nothing_else() -> None:
-    assert (rule(copied())["filter"], rule(copied())["status"]) == ({"prefix": "snapshot/"}, "Enabled")
+def test_only_published_snapshots_are_copied() -> None:
+    assert (rule(replicated())["filter"], rule(replicated())["status"]) == ({"prefix": "snapshot/"}, "Enabled")
 
 
-def test_what_is_pruned_here_is_pruned_there() -> None:
-    assert rule(copied())["deleteMarkerReplication"] == {"status": "Enabled"}
+def test_pruned_snapshots_are_deleted_from_the_replica() -> None:
+    assert rule(replicated())["deleteMarkerReplication"] == {"status": "Enabled"}
     rules = [
-        r.inputs["rules"] for r in copied().of_type("BucketLifecycleConfiguration") if r.inputs["bucket"] == REPLICA
+        r.inputs["rules"] for r in replicated().of_type("BucketLifecycleConfiguration") if r.inputs["bucket"] == REPLICA
     ]
     assert [each.get("noncurrentVersionExpiration") for each in rules[0]] == [{"noncurrentDays": 3}, None]
 
 
-def test_the_role_copies_published_snapshots_and_can_do_nothing_else() -> None:
-    statements = copied().statements("chromadb-compaction-dev-copy")
+def test_the_role_can_only_copy_published_snapshots() -> None:
+    statements = replicated().statements("chromadb-compaction-dev-copy")
     assert [(s["Action"], s["Resource"]) for s in statements] == [
         (["s3:GetReplicationConfiguration", "s3:ListBucket"], [BUCKET]),
         (
@@ -75,7 +75,7 @@ def test_the_role_copies_published_snapshots_and_can_do_nothing_else() -> None:
 
 
 def test_encrypted_snapshots_are_encrypted_again_with_the_key_of_the_other_region() -> None:
-    stack = copied_with_keys()
+    stack = replicated_with_keys()
     assert rule(stack)["sourceSelectionCriteria"] == {"sseKmsEncryptedObjects": {"status": "Enabled"}}
     assert rule(stack)["destination"]["encryptionConfiguration"] == {"replicaKmsKeyId": REPLICA_KEY}
 
@@ -84,6 +84,6 @@ def test_encrypted_snapshots_are_encrypted_again_with_the_key_of_the_other_regio
     ("action", "key", "region"), [("kms:Decrypt", KEY, "eu-west-1"), ("kms:Encrypt", REPLICA_KEY, "eu-central-1")]
 )
 def test_the_role_uses_each_key_in_its_own_region_only(action: str, key: str, region: str) -> None:
-    (right,) = (s for s in copied_with_keys().statements("chromadb-compaction-dev-copy") if action in s["Action"])
+    (right,) = (s for s in replicated_with_keys().statements("chromadb-compaction-dev-copy") if action in s["Action"])
     assert right["Resource"] == [key]
     assert right["Condition"] == {"StringEquals": {"kms:ViaService": [f"s3.{region}.amazonaws.com"]}}

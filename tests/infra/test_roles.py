@@ -1,4 +1,4 @@
-"""Every role may do what its task does, and nothing else."""
+"""Every role has exactly the rights that its task needs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.infra.declared import declared
 
 BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
 TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
-# X-Ray knows no resources.
+# X-Ray does not support resources.
 TRACING = {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": ["*"]}
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
-SETTLING = {
+ARCHIVING = {
     "dynamodb:UpdateItem": ["the lock"],
     "s3:ListBucket": ["delta/*", "compacted/*", "quarantine/*", "snapshot/*"],
     "s3:GetObject": ["delta/*", "compacted/*", "quarantine/*", "snapshot/*"],
@@ -33,7 +33,7 @@ SETTLING = {
 ALLOWED: dict[str, dict[str, list[str]]] = {
     "acquire-lock": {"dynamodb:PutItem": ["the lock"]},
     "release-lock": {"dynamodb:DeleteItem": ["the lock"], "dynamodb:GetItem": ["the lock"]},
-    "list-deltas": {**SETTLING, "s3:PutObject": [*SETTLING["s3:PutObject"], "work/*"]},
+    "list-deltas": {**ARCHIVING, "s3:PutObject": [*ARCHIVING["s3:PutObject"], "work/*"]},
     "merge-batch": {
         "dynamodb:UpdateItem": ["the lock"],
         "s3:ListBucket": ["delta/*"],
@@ -52,9 +52,9 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "states:StartExecution": [MACHINE],
     },
     "clean-up": {
-        **SETTLING,
-        "s3:GetObject": [*SETTLING["s3:GetObject"], "work/*"],
-        "s3:PutObject": [*SETTLING["s3:PutObject"], "snapshot/*/pruning-*.json"],
+        **ARCHIVING,
+        "s3:GetObject": [*ARCHIVING["s3:GetObject"], "work/*"],
+        "s3:PutObject": [*ARCHIVING["s3:PutObject"], "snapshot/*/pruning-*.json"],
         "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
     },
     "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},
@@ -67,16 +67,16 @@ def statements(task: str) -> list[dict[str, Any]]:
 
 
 def grants(task: str) -> dict[str, list[str]]:
-    """Return action -> places, spelt as in ALLOWED, leaving out the log and the traces."""
+    """Return action -> targets, spelt as in ALLOWED, without the log and the traces."""
     found: dict[str, list[str]] = {}
     for statement in statements(task):
         for action in statement["Action"]:
             if not action.startswith(("logs:", "xray:")):
-                found.setdefault(action, []).extend(_places(statement))
+                found.setdefault(action, []).extend(_targets(statement))
     return found
 
 
-def _places(statement: dict[str, Any]) -> Iterator[str]:
+def _targets(statement: dict[str, Any]) -> Iterator[str]:
     condition = statement.get("Condition", {})
     if leading := condition.get("ForAllValues:StringEquals"):
         assert leading == {"dynamodb:LeadingKeys": ["LOCK#chroma-main-snapshot"]}
@@ -90,11 +90,11 @@ def _places(statement: dict[str, Any]) -> Iterator[str]:
 
 
 def may(task: str, action: str, key: str) -> bool:
-    return any(fnmatchcase(key, place) for place in grants(task).get(action, []))
+    return any(fnmatchcase(key, target) for target in grants(task).get(action, []))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_function_may_do_exactly_what_its_task_does(task: str) -> None:
+def test_a_function_has_exactly_the_rights_of_its_task(task: str) -> None:
     assert grants(task) == ALLOWED[task]
 
 
@@ -106,12 +106,12 @@ def test_a_function_writes_its_own_log_and_no_other(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_no_statement_of_a_function_is_open_ended(task: str) -> None:
-    open_ended = [s for s in statements(task) if "*" in s["Resource"] or any("*" in action for action in s["Action"])]
-    assert open_ended == [TRACING]
+def test_only_tracing_uses_wildcards_for_everything(task: str) -> None:
+    wildcards = [s for s in statements(task) if "*" in s["Resource"] or any("*" in action for action in s["Action"])]
+    assert wildcards == [TRACING]
 
 
-def test_nobody_may_delete_versions_so_whatever_was_deleted_can_be_brought_back() -> None:
+def test_no_function_may_delete_versions_so_deleted_objects_can_be_restored() -> None:
     assert not [task for task in TASKS if "s3:DeleteObjectVersion" in grants(task)]
 
 
@@ -119,30 +119,30 @@ def test_only_the_compactor_may_publish() -> None:
     assert [task for task in TASKS if may(task, "s3:PutObject", "snapshot/CURRENT")] == ["compactor"]
 
 
-def test_nobody_may_unpublish() -> None:
+def test_no_function_may_delete_the_pointer() -> None:
     assert not [task for task in TASKS if may(task, "s3:DeleteObject", "snapshot/CURRENT")]
 
 
-def test_only_a_clean_up_may_take_a_delta_away() -> None:
+def test_only_the_tasks_that_clean_up_may_delete_a_pending_delta() -> None:
     assert [t for t in TASKS if may(t, "s3:DeleteObject", "delta/docs/x.parquet")] == ["list-deltas", "clean-up"]
 
 
-def test_nobody_may_delete_what_was_quarantined() -> None:
+def test_no_function_may_delete_a_quarantined_delta() -> None:
     assert not [task for task in TASKS if may(task, "s3:DeleteObject", "quarantine/docs/x.parquet")]
 
 
-def test_nobody_may_shorten_the_time_between_two_receives() -> None:
+def test_no_function_may_change_the_visibility_of_a_message() -> None:
     assert not [task for task in TASKS if "sqs:ChangeMessageVisibility" in grants(task)]
 
 
 @pytest.mark.parametrize(
     "key", ["delta/docs/x.parquet", "work/an-execution/1/collections.json", "compacted/docs/x.parquet"]
 )
-def test_a_query_reads_published_snapshots_and_nothing_else(key: str) -> None:
+def test_a_query_reads_only_published_snapshots(key: str) -> None:
     assert not may("query", "s3:GetObject", key)
 
 
-def test_a_role_is_shared_by_nobody() -> None:
+def test_every_function_has_its_own_role() -> None:
     roles = [f.inputs["role"] for f in declared().of_type("Function")]
     assert len(set(roles)) == len(TASKS)
 
@@ -155,19 +155,19 @@ def test_a_role_is_shared_by_nobody() -> None:
         ("chromadb-compaction-dev-schedule", "events.amazonaws.com"),
     ],
 )
-def test_a_role_is_taken_on_by_one_service(role: str, service: str) -> None:
+def test_only_one_service_may_assume_a_role(role: str, service: str) -> None:
     (trust,) = json.loads(declared().one("Role", role)["assumeRolePolicy"])["Statement"]
     assert (trust["Effect"], trust["Principal"]) == ("Allow", {"Service": service})
 
 
-def test_the_state_machine_calls_its_own_functions_and_no_other() -> None:
+def test_the_state_machine_may_call_only_its_own_functions() -> None:
     (invoke, *_) = declared().statements("chromadb-compaction-dev")
     called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock"}
     assert invoke["Action"] == ["lambda:InvokeFunction"]
     assert {arn.rpartition(":")[2] for arn in invoke["Resource"]} == {f"chromadb-{task}-dev" for task in called}
 
 
-def test_all_else_that_the_state_machine_does_is_deliver_its_log_and_its_traces() -> None:
+def test_the_state_machines_other_rights_are_for_its_log_and_its_traces() -> None:
     (_, delivery, tracing) = declared().statements("chromadb-compaction-dev")
     assert [tracing["Action"], tracing["Resource"]] == [
         [*TRACING["Action"], "xray:GetSamplingRules", "xray:GetSamplingTargets"],
@@ -186,7 +186,7 @@ def test_all_else_that_the_state_machine_does_is_deliver_its_log_and_its_traces(
 
 
 @pytest.mark.parametrize("rule", ["schedule", "early"])
-def test_a_rule_may_start_this_workflow_and_no_other(rule: str) -> None:
+def test_a_rule_may_start_only_this_workflow(rule: str) -> None:
     assert declared().statements(f"chromadb-compaction-dev-{rule}") == [
         {"Effect": "Allow", "Action": ["states:StartExecution"], "Resource": [MACHINE]}
     ]

@@ -1,4 +1,4 @@
-"""The state machine calls our functions, starts by schedule, and its lock is released however it ends."""
+"""The state machine calls the functions, starts on schedule, and its lock is always released."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def target(rule: str) -> dict[str, Any]:
     return found
 
 
-def test_the_workflow_is_a_standard_one_that_logs_its_errors() -> None:
+def test_the_workflow_is_of_type_standard_and_logs_its_errors() -> None:
     assert machine()["type"] == "STANDARD"
     assert machine()["loggingConfiguration"] == {
         "level": "ERROR",
@@ -34,14 +34,14 @@ def test_the_workflow_is_a_standard_one_that_logs_its_errors() -> None:
     }
 
 
-def test_every_placeholder_becomes_the_function_it_names() -> None:
+def test_every_placeholder_is_replaced_by_its_function() -> None:
     called = set(re.findall(r"arn:aws:lambda:[^\"]+", machine()["definition"]))
     assert called == {
         f"arn:aws:lambda:eu-west-1:123456789012:function:chromadb-{task}-dev" for task in PLACEHOLDERS.values()
     }
 
 
-def test_the_definition_differs_from_the_file_in_its_placeholders_only() -> None:
+def test_the_definition_differs_from_the_file_only_in_its_placeholders() -> None:
     kept = {name: f"${{{name}}}" for name in PLACEHOLDERS}
     assert render(DEFINITION.read_text(encoding="utf-8"), kept) == DEFINITION.read_text(encoding="utf-8")
     assert "${" not in machine()["definition"]
@@ -67,17 +67,17 @@ def test_a_late_start_is_dropped_before_the_next_one_is_due() -> None:
     assert target("schedule")["retryPolicy"]["maximumEventAgeInSeconds"] < 15 * 60
 
 
-def test_the_schedule_is_configured() -> None:
+def test_the_schedule_can_be_configured() -> None:
     rule = declared(compactionSchedule="cron(0 3 * * ? *)").one("EventRule", "chromadb-compaction-dev-schedule")
     assert rule["scheduleExpression"] == "cron(0 3 * * ? *)"
 
 
-def test_switched_off_the_schedule_stays_and_starts_nothing() -> None:
+def test_when_compaction_is_switched_off_the_schedule_is_disabled() -> None:
     rule = declared(enableCompaction="false").one("EventRule", "chromadb-compaction-dev-schedule")
     assert rule["state"] == "DISABLED"
 
 
-def test_executions_that_did_not_succeed_are_noticed() -> None:
+def test_the_release_rule_matches_executions_that_did_not_succeed() -> None:
     pattern = json.loads(declared().one("EventRule", "chromadb-compaction-dev-unfinished")["eventPattern"])
     assert pattern == {
         "source": ["aws.states"],
@@ -86,12 +86,12 @@ def test_executions_that_did_not_succeed_are_noticed() -> None:
     }
 
 
-def test_their_lock_is_released_whether_or_not_the_schedule_is_on() -> None:
+def test_the_release_rule_is_enabled_even_when_the_schedule_is_not() -> None:
     rule = declared(enableCompaction="false").one("EventRule", "chromadb-compaction-dev-unfinished")
     assert rule.get("state", "ENABLED") == "ENABLED"
 
 
-def test_the_release_is_told_which_execution_ended() -> None:
+def test_the_release_gets_the_arn_of_the_execution() -> None:
     release = target("unfinished")
     assert release["arn"].endswith(":function:chromadb-release-lock-dev")
     assert release["inputTransformer"] == {
@@ -100,7 +100,7 @@ def test_the_release_is_told_which_execution_ended() -> None:
     }
 
 
-def test_only_that_rule_may_call_the_release() -> None:
+def test_only_the_release_rule_may_call_the_function() -> None:
     assert declared().one("Permission") == {
         "statementId": "unfinished-executions",
         "action": "lambda:InvokeFunction",

@@ -1,4 +1,4 @@
-"""The four small functions start with nothing but what is in their zip."""
+"""The four small functions start with only the content of their zip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE = {
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the zip's directory, for this machine's processor and Python rather than for Lambda's."""
+    """Build the zip's directory for this machine's processor and Python instead of Lambda's."""
     found = shutil.which("uv", path=f"{os.environ['PATH']}:{ROOT / '.uv' / 'bin'}")
     if found is None or sys.platform != "linux":
         pytest.skip("needs uv, and wheels for Linux that can be imported here")
@@ -32,7 +32,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("task", ["acquire_lock", "list_deltas", "clean_up", "release_lock"])
 def test_a_zipped_function_starts(package: Path, task: str) -> None:
-    # -I and -S: neither the checkout nor the virtual environment can be imported from.
+    # -I and -S exclude the checkout and the virtual environment from the imports.
     program = f"import sys; sys.path.insert(0, {str(package)!r}); import tasks.{task} as t; print(callable(t.handler))"
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-B", "-c", program], capture_output=True, text=True, check=False, cwd="/"
@@ -41,13 +41,13 @@ def test_a_zipped_function_starts(package: Path, task: str) -> None:
 
 
 @pytest.mark.parametrize("heavy", ["chromadb", "pyarrow", "numpy", "pulumi", "ministack"])
-def test_the_zip_holds_nothing_heavy(package: Path, heavy: str) -> None:
+def test_the_zip_contains_no_heavy_package(package: Path, heavy: str) -> None:
     assert not (package / heavy).exists()
 
 
-def test_the_zip_fits_lambda(package: Path) -> None:
+def test_the_zip_fits_into_lambdas_limit(package: Path) -> None:
     assert sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) < LAMBDA_LIMIT
 
 
-def test_the_zip_holds_no_compiled_files_whose_times_would_make_every_build_a_change(package: Path) -> None:
+def test_the_zip_contains_no_compiled_files_because_their_timestamps_change_every_build(package: Path) -> None:
     assert not [file for file in package.rglob("*") if file.suffix == ".pyc"]
