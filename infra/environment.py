@@ -13,7 +13,7 @@ from infra.names import StackNames
 from infra.s3_buckets import VectorBucket
 from infra.sqs_queue import DeltaQueue
 
-Environment = Mapping[str, pulumi.Input[str]]
+EnvironmentVariables = Mapping[str, pulumi.Input[str]]
 
 ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 """One heap for Arrow and ChromaDB, which releases freed memory. It lowers the peak of a fold by a sixth."""
@@ -21,7 +21,7 @@ ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 
 def environment(
     names: StackNames, config: CompactionConfig, *, bucket: VectorBucket, queue: DeltaQueue, table: LockTable
-) -> Environment:
+) -> EnvironmentVariables:
     """Return every setting of the functions, under its environment variable."""
     return {
         "CHROMADB_BUCKET": bucket.bucket.bucket,

@@ -8,7 +8,7 @@ from pulumi_aws import lambda_
 
 from infra.config import CompactionConfig, load_config
 from infra.dynamodb_table import LockTable, existing_table
-from infra.environment import Environment, environment
+from infra.environment import EnvironmentVariables, environment
 from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseRule
 from infra.iam_policies import Resources
 from infra.monitoring import Monitoring
@@ -19,7 +19,7 @@ from infra.state_machine import CompactionWorkflow
 from infra.task_lambdas import SharedInputs, TaskFunctions
 
 
-def declare() -> Environment:
+def declare() -> EnvironmentVariables:
     """Declare every resource of the stack and return its outputs. The local stack uses this program too."""
     # All checks come before the first resource, so a refused configuration changes nothing.
     config = load_config()

@@ -12,7 +12,7 @@ from chromadb_compaction.settings import MERGES_AT_ONCE
 from infra import iam_policies
 from infra.config import CompactionConfig
 from infra.config_values import Task
-from infra.environment import ALLOCATORS, Environment
+from infra.environment import ALLOCATORS, EnvironmentVariables
 from infra.iam_policies import Policy, Resources, Statement, write_logs
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import attach_to_network, trace_calls, use_key
@@ -102,7 +102,7 @@ class SharedInputs(NamedTuple):
     names: StackNames
     config: CompactionConfig
     resources: pulumi.Output[Resources]
-    variables: Environment
+    variables: EnvironmentVariables
     vpc_config: lambda_.FunctionVpcConfigArgs | None = None
 
 

@@ -56,7 +56,7 @@ def test_no_widget_overlaps_another_or_exceeds_the_page() -> None:
     assert all(top + height <= below for (top, height), (below, _) in pairwise(ends))
 
 
-@pytest.mark.parametrize("measure", sorted(set(Measure) - {Measure.COMPACTION_SUCCEEDED}, key=lambda each: each.metric))
+@pytest.mark.parametrize("measure", [each for each in Measure if each is not Measure.COMPACTION_SUCCEEDED])
 def test_every_metric_that_the_tasks_write_is_shown(measure: Measure) -> None:
     assert measure.metric in text()
 

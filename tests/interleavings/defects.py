@@ -1,4 +1,4 @@
-"""Mistakes made in the real code on purpose: each takes one safeguard away, and the scheduler must find out."""
+"""Deliberate mistakes in the real code. Each removes one safeguard, and the simulation must find it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.operations import rollback
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up
-from tests.interleavings.play import Crowd
+from tests.interleavings.simulation import ActorSet
 
 Defect = Callable[[pytest.MonkeyPatch], None]
 
@@ -43,11 +43,11 @@ def release_without_owner(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clean_up_without_pointer_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    whatever_is_asked_for = Mock(pointer=Mock(snapshot_id=ANY))
-    monkeypatch.setattr(clean_up, "read_pointer", lambda _services: whatever_is_asked_for)
+    any_snapshot = Mock(pointer=Mock(snapshot_id=ANY))
+    monkeypatch.setattr(clean_up, "read_pointer", lambda _services: any_snapshot)
 
 
-def clean_up_that_never_looks_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_up_without_second_pointer_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archiving, "_restore_to_pending", lambda *_: None)
 
 
@@ -62,11 +62,11 @@ def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class SeededDefect(NamedTuple):
-    """A mistake, the rule that it breaks, who takes part, and the seed to begin with: one that was seen to show it."""
+    """A mistake, the invariant that it breaks, the actors, and the first seed to try, which has shown it before."""
 
     defect: Defect
-    rule: str
-    crowd: Crowd
+    invariant: str
+    actor_set: ActorSet
     first: int
 
 
@@ -75,7 +75,7 @@ DEFECTS = (
     SeededDefect(heartbeat_without_owner, "8", "everybody", 11),
     SeededDefect(release_without_owner, "[18]", "everybody", 11),
     SeededDefect(clean_up_without_pointer_check, "1", "rollback", 4),
-    SeededDefect(clean_up_that_never_looks_back, "1", "rollback", 25),
+    SeededDefect(clean_up_without_second_pointer_check, "1", "rollback", 25),
     SeededDefect(prune_by_age_alone, "4", "everybody", 4),
     SeededDefect(prune_without_marks, "4", "rollback", 1),
 )

@@ -1,4 +1,4 @@
-"""Actors that each stop before every call to AWS, and the one who says who goes on."""
+"""Actors that pause before every call to AWS until the simulation resumes them."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from tests.fakes.aws.in_process import Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
-from tests.interleavings.stage import Seat
+from tests.interleavings.environment import Sandbox
 
-Order = Literal["go", "lose the answer", "refuse", "die"]
-PATIENCE_SECONDS = 120
+Order = Literal["go", "lose the response", "refuse", "die"]
+HANG_SECONDS = 120
 
 
 class HungError(AssertionError):
-    """An actor neither ended nor called AWS."""
+    """An actor neither ended nor called AWS in time."""
 
 
 class Actor:
-    """Runs `body` in a thread of its own, and waits there before each call until it is told to go on.
+    """A thread that runs `body` and pauses before each call to AWS until `resume`.
 
-    An actor that dies has no effect on AWS any more: all its calls fail, so that its thread unwinds.
+    The calls of a dead actor fail without effect, so that its thread ends.
     """
 
-    def __init__(self, name: str, seat: Seat, body: Callable[[], Any], *, wrong: float = 0.0) -> None:
+    def __init__(self, name: str, sandbox: Sandbox, body: Callable[[], Any], *, clock_error: float = 0.0) -> None:
         self.name = name
         self.next_call: Call | None = None
         self.ended = False
         self.died = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.story: list[str] = []
+        self.responses: list[str] = []
         self.calls: list[str] = []
         self._body = body
         self._order: Order = "go"
         self._go = threading.Semaphore(0)
         self._arrived = threading.Semaphore(0)
-        seat.sit_down(self._intercept, wrong)
+        sandbox.assign(self._intercept, clock_error)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._wait()
 
-    def go_on(self, order: Order = "go") -> None:
-        """Make the call that it waits with, and go on to the next or to the end."""
+    def resume(self, order: Order = "go") -> None:
+        """Let the paused call proceed, and return at the next call or at the end."""
         self._order = order
         self.died = self.died or order == "die"
         self._go.release()
         self._wait()
 
-    def leave(self) -> None:
-        """Die, if it has not ended: whatever it still waits with would keep this process from ending."""
+    def kill(self) -> None:
+        """End the thread. A paused thread would keep the process from exiting."""
         while not self.ended:
-            self.go_on("die")
+            self.resume("die")
 
     @property
-    def looks_back(self) -> bool:
-        """Say whether it is a clean-up that has deleted, and has not yet looked whether it should have."""
+    def has_unchecked_deletes(self) -> bool:
+        """Return whether this is a clean-up that has deleted deltas and has not yet checked the pointer again."""
         if "DeleteObjects" not in self.calls or not any(task in self.name for task in ("CleanUp", "ListDeltas")):
             return False
         return "ReceiveMessage" not in self.calls
 
     def _wait(self) -> None:
-        if not self._arrived.acquire(timeout=PATIENCE_SECONDS):
+        if not self._arrived.acquire(timeout=HANG_SECONDS):
             raise HungError(self.name)
         if self.ended:
             self._thread.join()
@@ -72,7 +72,7 @@ class Actor:
     def _run(self) -> None:
         try:
             self.result = self._body()
-        except Exception as error:  # noqa: BLE001 - whoever plays the state machine decides what it means
+        except Exception as error:  # noqa: BLE001 - the simulated execution handles it
             self.error = error
         self.next_call = None
         self.ended = True
@@ -94,7 +94,7 @@ class Actor:
             return refused(call, Refusal(503, "SlowDown"))
         answer = perform()
         self.calls.append(call.operation)
-        self.story.append(str(answer.status))
-        if order == "lose the answer":
+        self.responses.append(str(answer.status))
+        if order == "lose the response":
             raise ReadTimeoutError(endpoint_url=call.request.url)
         return answer

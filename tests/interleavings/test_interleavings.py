@@ -1,7 +1,7 @@
 """The real steps and adapters, interleaved call by call in an order that a seed decides.
 
-A seed that fails prints its whole story, and is played again by `REPLAY_SEED=123 scripts/test tests/interleavings`.
-Folds are on paper (see stage.PaperLoader): what is tried here is the protocol, a hundred times as often.
+A seed that fails prints all events, and `REPLAY_SEED=123 scripts/test tests/interleavings` runs it again. Folds write
+JSON files (see environment.JsonLoader): these tests are about the protocol, and ChromaDB would be too slow.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.interleavings.defects import DEFECTS, SeededDefect
-from tests.interleavings.play import Crowd, Play
-from tests.interleavings.stage import Stage, make_deterministic, use_paper
+from tests.interleavings.environment import Environment, make_deterministic, use_json_folds
+from tests.interleavings.simulation import ActorSet, Simulation
 from tests.reliability_report import Count
 
 PART = "interleavings of the real code"
@@ -25,85 +25,85 @@ SEEDS = 40
 SEEDS_WITH_A_DEFECT = 120
 MANY_SEEDS = 3000
 
-Perform = Callable[[int, Crowd | None], Play]
+Simulate = Callable[[int, ActorSet | None], Simulation]
 
 
 def groups(first: int, end: int) -> list[range]:
-    """Return the seeds in the portions that one test plays; only the one to replay, if there is one."""
+    """Return the seeds of each test, or only the seed to replay."""
     if REPLAY is not None:
         return [range(int(REPLAY), int(REPLAY) + 1)] if first == 0 else []
     return [range(start, start + SEEDS_OF_ONE_TEST) for start in range(first, end, SEEDS_OF_ONE_TEST)]
 
 
-def portion(seeds: range) -> str:
-    """Name a portion of seeds."""
+def first_and_last(seeds: range) -> str:
+    """Return the name of a group of seeds."""
     return f"{seeds[0]}-{seeds[-1]}"
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return Stage(tmp_path_factory.mktemp("disks"))
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("disks"))
 
 
 @pytest.fixture
-def perform(stage: Stage, monkeypatch: pytest.MonkeyPatch, count: Count) -> Iterator[Perform]:
-    """Give what plays one seed, and tells its story if it fails."""
-    plant = make_deterministic(monkeypatch)
-    use_paper(monkeypatch)
+def simulate(environment: Environment, monkeypatch: pytest.MonkeyPatch, count: Count) -> Iterator[Simulate]:
+    """Yield a function that simulates one seed, and shows its events if it fails."""
+    set_seed = make_deterministic(monkeypatch)
+    use_json_folds(monkeypatch)
 
-    def play(seed: int, crowd: Crowd | None = None) -> Play:
-        plant(seed)
-        one = Play(stage, seed, crowd)
+    def run(seed: int, actor_set: ActorSet | None = None) -> Simulation:
+        set_seed(seed)
+        one = Simulation(environment, seed, actor_set)
         try:
-            one.perform()
+            one.run()
         except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}\n{one.told()}") from error
+            raise AssertionError(f"seed {seed}: {error}\n{one.report()}") from error
         finally:
-            count(PART, "plays", 1)
+            count(PART, "simulations", 1)
             count(PART, "calls to AWS", one.steps)
             count(PART, "faults", one.faults)
         return one
 
     with warnings.catch_warnings():
-        # A writer warns when the queue was not told: one of the things that go wrong here.
+        # A writer warns when its notification fails, which is one of the injected faults.
         warnings.simplefilter("ignore", RuntimeWarning)
-        yield play
+        yield run
 
 
-@pytest.mark.parametrize("seeds", groups(0, SEEDS), ids=portion)
-def test_whoever_comes_in_between_nothing_is_lost_doubled_or_resurrected(seeds: range, perform: Perform) -> None:
+@pytest.mark.parametrize("seeds", groups(0, SEEDS), ids=first_and_last)
+def test_no_interleaving_loses_doubles_or_resurrects_anything(seeds: range, simulate: Simulate) -> None:
     for seed in seeds:
-        perform(seed, None)
+        simulate(seed, None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", groups(SEEDS, MANY_SEEDS), ids=portion)
-def test_nor_in_many_more_interleavings(seeds: range, perform: Perform) -> None:
+@pytest.mark.parametrize("seeds", groups(SEEDS, MANY_SEEDS), ids=first_and_last)
+def test_no_other_interleaving_does_either(seeds: range, simulate: Simulate) -> None:
     for seed in seeds:
-        perform(seed, None)
+        simulate(seed, None)
 
 
 @pytest.mark.parametrize("seed", [5, 33])
-def test_a_seed_tells_the_same_story_every_time_whatever_was_played_before(
-    seed: int, perform: Perform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_seed_gives_the_same_events_whatever_ran_before(
+    seed: int, simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    perform(seed, None)
-    told = perform(seed, None).told()
+    simulate(seed, None)
+    events = simulate(seed, None).report()
     make_deterministic(monkeypatch)(seed)
-    alone = Play(Stage(tmp_path), seed)
-    alone.perform()
-    assert told == alone.told()
+    alone = Simulation(Environment(tmp_path), seed)
+    alone.run()
+    assert events == alone.report()
 
 
 @pytest.mark.parametrize("seeded", DEFECTS, ids=lambda seeded: seeded.defect.__name__)
-def test_a_safeguard_taken_away_is_missed(
-    seeded: SeededDefect, perform: Perform, monkeypatch: pytest.MonkeyPatch
+def test_the_simulation_finds_a_removed_safeguard(
+    seeded: SeededDefect, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeded.defect(monkeypatch)
 
-    def play_all() -> None:
+    def run_all() -> None:
         for seed in range(SEEDS_WITH_A_DEFECT):
-            perform((seeded.first + seed) % SEEDS_WITH_A_DEFECT, seeded.crowd)
+            simulate((seeded.first + seed) % SEEDS_WITH_A_DEFECT, seeded.actor_set)
 
-    with pytest.raises(AssertionError, match=rf"seed \d+: {seeded.rule}\."):
-        play_all()
+    with pytest.raises(AssertionError, match=rf"seed \d+: {seeded.invariant}\."):
+        run_all()

@@ -1,4 +1,4 @@
-"""The actors that are no task: producers, readers, and an operator who rolls back with a replay."""
+"""The actors beside the tasks: producers, readers, and an operator who rolls back with a replay."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.ports import DeltaNotification, Services
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import a_uuid7
-from tests.interleavings.stage import START, Stage
+from tests.interleavings.environment import START, Environment
 
 COLLECTIONS = ("docs", "pages")
 IDS = ("a", "b", "c")
-REFUSED_BY_RULE = (LockHeldError, ObjectMissingError, SnapshotConflictError, SnapshotCorruptError, LockLostError)
+EXPECTED_ERRORS = (LockHeldError, ObjectMissingError, SnapshotConflictError, SnapshotCorruptError, LockLostError)
 
 
-class Written(NamedTuple):
-    """One row that was accepted: a delete has no document."""
+class WrittenRow(NamedTuple):
+    """One row of a good delta. A delete has no document."""
 
     collection: str
     version: UUID
@@ -43,16 +43,16 @@ class Written(NamedTuple):
 
 
 @dataclass
-class Writing:
-    """Every delta that stands, or has stood, in delta/: what good ones hold, and the keys of bad ones."""
+class WrittenDeltas:
+    """Every delta that was written: the rows of good ones, and the keys of bad ones."""
 
-    rows: dict[str, list[Written]] = field(default_factory=dict)
+    rows: dict[str, list[WrittenRow]] = field(default_factory=dict)
     bad: set[str] = field(default_factory=set)
     number: int = 0
 
 
-class Writer(DeltaWriter):
-    """A producer whose clock may be late: its deltas get the names that it is given."""
+class NamedDeltaWriter(DeltaWriter):
+    """A DeltaWriter that takes the names of its deltas from outside, so that a producer's clock can be late."""
 
     def __init__(self, services: Services, names: Iterator[UUID], **options: Any) -> None:
         super().__init__(services.settings, objects=services.objects, **options)
@@ -62,9 +62,9 @@ class Writer(DeltaWriter):
         return next(self._names)
 
 
-def producing(writing: Writing, chance: random.Random, *, files: int) -> Callable[[Services], None]:
-    """Return a producer that writes files, some late, some twice, one in eight bad; some notices never come."""
-    plans = [_plan(writing, chance) for _ in range(files)]
+def producer(written: WrittenDeltas, chance: random.Random, *, files: int) -> Callable[[Services], None]:
+    """Return a producer. It writes some deltas late, some twice, one in eight bad, and some without notification."""
+    plans = [_plan(written, chance) for _ in range(files)]
 
     def produce(services: Services) -> None:
         for plan in plans:
@@ -73,77 +73,77 @@ def producing(writing: Writing, chance: random.Random, *, files: int) -> Callabl
     return produce
 
 
-def _plan(writing: Writing, chance: random.Random) -> Callable[[Services], None]:
-    writing.number += 1
-    collection, number = chance.choice(COLLECTIONS), writing.number
+def _plan(written: WrittenDeltas, chance: random.Random) -> Callable[[Services], None]:
+    written.number += 1
+    collection, number = chance.choice(COLLECTIONS), written.number
     name = a_uuid7(START + chance.choice((number, -1000 * number)), number)
     key = layout.delta_key(collection, str(name))
     ids = chance.sample(IDS, chance.randint(1, 2))
     deletes = [ids.pop()] if chance.random() < 0.4 else []
-    bell, twice = chance.choice((0, 1, 1, 2)), chance.random() < 0.2
+    notifications, twice = chance.choice((0, 1, 1, 2)), chance.random() < 0.2
     if chance.random() < 0.12:
-        return lambda services: _write_bad(services, writing, key.replace(".parquet", ".jsonl.gz"))
+        return lambda services: _write_bad(services, written, key.replace(".parquet", ".jsonl.gz"))
 
     def write(services: Services) -> None:
         documents = [f"{number}-{id_}" for id_ in ids]
         rows = [*zip(ids, documents, strict=True), *((id_, None) for id_ in deletes)]
-        writing.rows[key] = [Written(collection, name, row, *each) for row, each in enumerate(rows)]
+        written.rows[key] = [WrittenRow(collection, name, row, *each) for row, each in enumerate(rows)]
         for _ in range(1 + twice):
-            with Writer(services, iter([name]), queue=services.queue if bell else None) as writer:
+            with NamedDeltaWriter(services, iter([name]), queue=services.queue if notifications else None) as writer:
                 if ids:
                     writer.upsert(collection, ids, [[float(number), 1.0]] * len(ids), documents=documents)
                 if deletes:
                     writer.delete(collection, deletes)
-        if bell > 1:
+        if notifications > 1:
             services.queue.notify([DeltaNotification(key, 1, 1)])
 
     return write
 
 
-def _write_bad(services: Services, writing: Writing, key: str) -> None:
-    writing.bad.add(key)
+def _write_bad(services: Services, written: WrittenDeltas, key: str) -> None:
+    written.bad.add(key)
     services.objects.put(key, gzip.compress(b'{"id": "z", "embedding": [1, 2]}\n{"id": ""}\n'))
 
 
-def reading(witness: Any, *, looks: int) -> Callable[[Services], None]:
-    """Return a reader that asks a few times for both collections, and shows the witness what it was given."""
+def reader(checker: Any, *, reads: int) -> Callable[[Services], None]:
+    """Return a reader that reads both collections several times, and passes their rows to the checker."""
 
     def read(services: Services) -> None:
-        reader = SnapshotReader()
-        for _ in range(looks):
+        snapshots = SnapshotReader()
+        for _ in range(reads):
             for name in COLLECTIONS:
-                _ask(reader, services, name, witness)
-        reader.close()
+                _read_collection(snapshots, services, name, checker)
+        snapshots.close()
 
     return read
 
 
-def _ask(reader: SnapshotReader, services: Services, name: str, witness: Any) -> None:
-    asked = len(witness.swaps)
+def _read_collection(snapshots: SnapshotReader, services: Services, name: str, checker: Any) -> None:
+    swaps = len(checker.swaps)
     try:
-        with reader.reading(services, name) as readable:
+        with snapshots.reading(services, name) as readable:
             rows: Any = readable.collection or []
-            witness.seen(name, readable.snapshot_id, dict(rows), asked=asked)
+            checker.check_read(name, readable.snapshot_id, dict(rows), swaps=swaps)
     except (NoSnapshotError, NoSuchCollectionError):
         pass
     except SnapshotCorruptError:
-        assert len(witness.swaps) > asked + 1, "a reader found half a snapshot, though nobody swapped the pointer"
+        assert len(checker.swaps) > swaps + 1, "a reader found half a snapshot, though nobody swapped the pointer"
 
 
-def operators_rollback(stage: Stage, chance: random.Random) -> Callable[[Services], None]:
-    """Return an operator who rolls back, with a replay, to a snapshot that is there when they look."""
+def operator(environment: Environment, chance: random.Random) -> Callable[[Services], None]:
+    """Return an operator who rolls back, with a replay, to a snapshot that exists at that moment."""
     tries = chance.randint(1, 6)
 
     def roll_back(services: Services) -> None:
         for number in range(tries):
-            found = sorted(key.split("/")[1] for key in stage.keys("snapshot/") if key.endswith("/manifest.json"))
+            found = sorted(key.split("/")[1] for key in environment.keys("snapshot/") if key.endswith("/manifest.json"))
             if services.objects.head(layout.pointer_key()) is None or not found:
                 continue
             wanted = found[0] if number % 2 else found[max(0, len(found) - 2)]
             request = RollbackRequest(snapshot_id=wanted, operator=f"operator:me/{number}", replay=True)
             try:
                 rollback(request, services)
-            except (*REFUSED_BY_RULE, InvalidRequestError, NoSnapshotError):
+            except (*EXPECTED_ERRORS, InvalidRequestError, NoSnapshotError):
                 services.objects.head(layout.pointer_key())
             else:
                 return

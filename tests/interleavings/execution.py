@@ -1,4 +1,4 @@
-"""An execution as Step Functions runs it: task after task, each attempt an actor; retries, catches, the rule."""
+"""An execution as Step Functions runs it. Each attempt of a task is an actor."""
 
 from __future__ import annotations
 
@@ -29,62 +29,62 @@ from chromadb_compaction.steps.upload_snapshot import upload_snapshot
 from tests.interleavings.scheduler import Actor
 
 if TYPE_CHECKING:
-    from tests.interleavings.play import Play
+    from tests.interleavings.simulation import Simulation
 
-MACHINE = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev"
+ARN_PREFIX = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev"
 ATTEMPTS = 3
-"""Of a task; the state machine's own 6 would make long plays of what 3 tell as well."""
+"""Attempts of a task. The state machine's 6 would make simulations longer and show nothing more."""
 
 
-class Machine:
+class SimulatedExecution:
     """One execution. `status` becomes SUCCEEDED, HELD, FAILED or ABORTED."""
 
-    def __init__(self, play: Play, name: str) -> None:
+    def __init__(self, simulation: Simulation, name: str) -> None:
         self.name = name
-        self.arn = f"{MACHINE}:{name}"
+        self.arn = f"{ARN_PREFIX}:{name}"
         self.status = "RUNNING"
         self.attempt: Actor | None = None
-        self._play = play
+        self._simulation = simulation
         self._task = ""
         self._attempts = 0
         self._failed = False
         self._listing: DeltaListing | None = None
         self._runs: list[MergedBatch] = []
         self._published: PublishedSnapshot | None = None
-        self._begin("AcquireLock")
+        self._start_task("AcquireLock")
 
-    def take_note(self) -> None:
-        """Go on if the task's attempt has ended."""
+    def proceed(self) -> None:
+        """Continue with the next task or attempt if the current one has ended."""
         if self.attempt is None or not self.attempt.ended or self.status != "RUNNING":
             return
         error = self.attempt.error
         if error is None:
             self._after(self._task, self.attempt.result)
         elif self._is_transient(error) and self._attempts < ATTEMPTS:
-            self._try()
+            self._start_attempt()
         else:
             self._catch(error)
 
-    def try_again(self) -> None:
-        """Begin another attempt, while the last one still runs: nobody waits for that any more."""
-        self._try()
+    def retry(self) -> None:
+        """Start another attempt while the last one still runs, and ignore the last one's result."""
+        self._start_attempt()
 
     def abort(self) -> None:
-        """StopExecution: the task that runs is not told."""
+        """Do what StopExecution does. The running task continues."""
         self._end("ABORTED")
 
     def _is_transient(self, error: BaseException) -> bool:
         died = self.attempt is not None and self.attempt.died
         return died or isinstance(error, TransientStorageError)
 
-    def _begin(self, task: str) -> None:
+    def _start_task(self, task: str) -> None:
         self._task, self._attempts = task, 0
-        self._try()
+        self._start_attempt()
 
-    def _try(self) -> None:
+    def _start_attempt(self) -> None:
         self._attempts += 1
         number = f" (attempt {self._attempts})" if self._attempts > 1 else ""
-        self.attempt = self._play.enter(f"{self.name} {self._task}{number}", self._body())
+        self.attempt = self._simulation.start_actor(f"{self.name} {self._task}{number}", self._body())
 
     def _body(self) -> Callable[[Services], Any]:
         step, request = self._request()
@@ -104,36 +104,36 @@ class Machine:
 
     def _request_of_a_pass(self, listing: DeltaListing) -> tuple[Callable[[Any, Services], Any], object]:
         published = self._published
-        place = {"execution": self.arn, "pass_number": listing.pass_number}
+        common = {"execution": self.arn, "pass_number": listing.pass_number}
         match self._task:
             case "DownloadSnapshot":
-                return download_snapshot, DownloadSnapshotRequest(base=listing.base, batches=listing.batches, **place)
+                return download_snapshot, DownloadSnapshotRequest(base=listing.base, batches=listing.batches, **common)
             case "MergeBatch":
-                return merge_batch, MergeBatchRequest(batch=listing.batches[len(self._runs)], **place)
+                return merge_batch, MergeBatchRequest(batch=listing.batches[len(self._runs)], **common)
             case "UploadSnapshot":
-                return upload_snapshot, UploadSnapshotRequest(base=listing.base, runs=self._runs, **place)
+                return upload_snapshot, UploadSnapshotRequest(base=listing.base, runs=self._runs, **common)
         assert published is not None
-        return clean_up, CleanUpRequest(snapshot_id=published.snapshot_id, outcome=published.outcome, **place)
+        return clean_up, CleanUpRequest(snapshot_id=published.snapshot_id, outcome=published.outcome, **common)
 
     def _after(self, task: str, result: Any) -> None:
         match task:
             case "AcquireLock":
-                self._begin("ListDeltas")
+                self._start_task("ListDeltas")
             case "ListDeltas":
                 self._listing, self._runs = result, []
-                self._begin("DownloadSnapshot" if result.deltas else "ReleaseLock")
+                self._start_task("DownloadSnapshot" if result.deltas else "ReleaseLock")
             case "DownloadSnapshot":
-                self._begin("MergeBatch")
+                self._start_task("MergeBatch")
             case "MergeBatch":
                 self._runs.append(result)
                 assert self._listing is not None
-                self._begin("MergeBatch" if len(self._runs) < len(self._listing.batches) else "UploadSnapshot")
+                self._start_task("MergeBatch" if len(self._runs) < len(self._listing.batches) else "UploadSnapshot")
             case "UploadSnapshot":
                 self._published = result
-                self._begin("CleanUp")
+                self._start_task("CleanUp")
             case "CleanUp":
                 assert self._listing is not None
-                self._begin("ListDeltas" if self._listing.more else "ReleaseLock")
+                self._start_task("ListDeltas" if self._listing.more else "ReleaseLock")
             case _:
                 self._end("FAILED" if self._failed else "SUCCEEDED")
 
@@ -144,13 +144,13 @@ class Machine:
             self._end("FAILED")
         else:
             self._failed = self._failed or self._task != "CleanUp"
-            self._begin("ReleaseLock")
+            self._start_task("ReleaseLock")
 
     def _end(self, status: str) -> None:
         self.status, self.attempt = status, None
-        self._play.note(f"{self.name} is {status}")
+        self._simulation.log(f"{self.name} is {status}")
         if status in ("FAILED", "ABORTED"):
-            self._play.enter(f"status-change rule for {self.name}", self._release)
+            self._simulation.start_actor(f"status-change rule for {self.name}", self._release)
 
     def _release(self, services: Services) -> object:
         return release_lock(ReleaseLockRequest(execution=self.arn), services)

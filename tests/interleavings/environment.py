@@ -1,4 +1,4 @@
-"""The fakes in which actors play: one AWS in this process; for each actor clients, a clock and a disk of its own."""
+"""The simulated environment: one AWS in this process, and for each actor its own clients, clock and disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.fakes.aws.in_process import InProcessAws, Interceptor, Perform, carry
 from tests.fakes.aws.protocol import Answer, Call
 
 START = 1_760_000_000.0
-PAPER = "paper.json"
+ROWS_FILE = "rows.json"
 LEASE_SECONDS = 900
 ENVIRONMENT = {
     "CHROMADB_BUCKET": "bucket",
@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 
 class VirtualClock:
-    """Unix seconds that pass only when they are told to. Every actor's own clock is this one and an error."""
+    """Unix seconds that only the simulation advances. An actor's clock adds an error to it."""
 
     def __init__(self) -> None:
         self.now = START
@@ -49,34 +49,36 @@ class VirtualClock:
         return self.now
 
 
-class Seat:
-    """What one Lambda sandbox or one person's computer has: clients, a disk, a clock that is `wrong` by seconds."""
+class Sandbox:
+    """One Lambda sandbox or one person's computer: clients, a disk, and a clock with `clock_error` in seconds."""
 
-    def __init__(self, stage: Stage, disk: Path) -> None:
-        self.wrong = 0.0
+    def __init__(self, environment: Environment, disk: Path) -> None:
+        self.clock_error = 0.0
         self.intercept: Interceptor = carry_out
         self.disk = disk
-        view = InProcessAws(lambda: stage.clock() + self.wrong)
-        view.s3, view.dynamodb, view.sqs = stage.aws.s3, stage.aws.dynamodb, stage.aws.sqs
+        view = InProcessAws(lambda: environment.clock() + self.clock_error)
+        view.s3, view.dynamodb, view.sqs = environment.aws.s3, environment.aws.dynamodb, environment.aws.sqs
         view.intercept = self._intercept
-        self.services: Services = view.services(stage.settings.model_copy(update={"chromadb_cache_dir": str(disk)}))
+        self.services: Services = view.services(
+            environment.settings.model_copy(update={"chromadb_cache_dir": str(disk)})
+        )
 
     def _intercept(self, call: Call, perform: Perform) -> Answer:
         return self.intercept(call, perform)
 
-    def be_new(self) -> None:
-        """Forget what was read of the bucket: who has read of it before asks otherwise than who has not."""
+    def forget_reads(self) -> None:
+        """Replace the object store, because it remembers whether the bucket was read and then calls S3 differently."""
         store: Any = self.services.objects
         self.services = self.services._replace(objects=S3ObjectStore(store._client, store._bucket))
 
-    def sit_down(self, intercept: Interceptor, wrong: float) -> None:
-        """Give the seat to another actor, with an empty disk."""
+    def assign(self, intercept: Interceptor, clock_error: float) -> None:
+        """Give the sandbox to another actor, with an empty disk."""
         shutil.rmtree(self.disk, ignore_errors=True)
-        self.intercept, self.wrong = intercept, wrong
+        self.intercept, self.clock_error = intercept, clock_error
 
 
-class Stage:
-    """The bucket, the table and the queues, and as many seats as are ever taken at once. Reset between plays."""
+class Environment:
+    """The bucket, the table, the queues and the sandboxes. It is reused: `reset` it before each simulation."""
 
     def __init__(self, disk: Path) -> None:
         self.clock = VirtualClock()
@@ -84,24 +86,24 @@ class Stage:
         self.settings: Settings = load_settings(ENVIRONMENT)
         self.aws.create(self.settings)
         self._disk = disk
-        self._seats: list[Seat] = []
-        self._free: list[Seat] = []
+        self._sandboxes: list[Sandbox] = []
+        self._free: list[Sandbox] = []
         self._empty = self.aws.save()
 
     def reset(self) -> None:
-        """Empty everything; every seat is free, and as if it were new."""
+        """Empty AWS and free every sandbox."""
         self.aws.restore(self._empty)
-        for seat in self._seats:
-            seat.be_new()
+        for sandbox in self._sandboxes:
+            sandbox.forget_reads()
         self.clock.now = START
-        self._free = list(self._seats)
+        self._free = list(self._sandboxes)
 
-    def seat(self) -> Seat:
-        """Return a seat that nobody has taken."""
+    def take_sandbox(self) -> Sandbox:
+        """Return a free sandbox."""
         if not self._free:
-            made = Seat(self, self._disk / str(len(self._seats)))
-            self._seats.append(made)
-            return made
+            added = Sandbox(self, self._disk / str(len(self._sandboxes)))
+            self._sandboxes.append(added)
+            return added
         return self._free.pop(0)
 
     @property
@@ -115,12 +117,12 @@ class Stage:
 
     @property
     def lock(self) -> Mapping[str, Any] | None:
-        """The lock's item as it stands."""
+        """The current lock item, if there is one."""
         items = self.aws.dynamodb.tables.items[str(self.settings.dynamodb_table)]
         return next(iter(items.values()), None)
 
     def delete_lock(self) -> None:
-        """Do what the console does to the lock's item."""
+        """Delete the lock item, as a person could in the console."""
         self.aws.dynamodb.tables.items[str(self.settings.dynamodb_table)].clear()
 
 
@@ -131,14 +133,14 @@ class NoThread:
         pass
 
     def start(self) -> None:
-        """Begin nothing."""
+        """Do nothing."""
 
     def join(self, _timeout: float) -> None:
-        """Wait for nothing."""
+        """Return at once."""
 
 
 def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let nothing but a seed decide what happens; return what plants it. No pause is waited for, no beat beats."""
+    """Make everything depend on a seed, without sleeps and heartbeats. Return the function that sets the seed."""
     chance = random.Random()
     monkeypatch.setattr(secrets, "token_hex", lambda count: chance.randbytes(count).hex())
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
@@ -148,35 +150,35 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     return chance.seed
 
 
-class PaperLoader:
-    """Folds into a list of rows on paper, where ChromaDB would take a hundred times as long."""
+class JsonLoader:
+    """Folds into a JSON file of rows, because ChromaDB would take a hundred times as long."""
 
-    name = "paper"
+    name = "json"
 
     def apply(self, directory: Path, _spec: object, plan: FoldPlan, *, progress: Callable[[], object]) -> PartSeconds:
-        """Write down what the plan says."""
+        """Apply the plan to the file."""
         progress()
         directory.mkdir(parents=True, exist_ok=True)
-        paper = directory / PAPER
-        rows: list[list[Any]] = json.loads(paper.read_text()) if paper.exists() else []
-        gone = set(plan.removed)
-        kept = [row for row in rows if row[0] not in gone]
+        file = directory / ROWS_FILE
+        rows: list[list[Any]] = json.loads(file.read_text()) if file.exists() else []
+        removed = set(plan.removed)
+        kept = [row for row in rows if row[0] not in removed]
         written = plan.written(1000, ("id", "document"))
         added = [[row["id"], row["document"]] for part in written for row in part.to_pylist()]
-        paper.write_text(json.dumps(kept + added))
+        file.write_text(json.dumps(kept + added))
         return {}
 
 
 @contextmanager
-def open_paper(directory: Path, _name: str) -> Iterator[list[list[Any]]]:
-    """Give the rows of a collection on paper."""
-    yield json.loads((directory / PAPER).read_text())
+def open_json(directory: Path, _name: str) -> Iterator[list[list[Any]]]:
+    """Yield the rows of a collection."""
+    yield json.loads((directory / ROWS_FILE).read_text())
 
 
-def use_paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let folds and readers use paper instead of ChromaDB."""
+def use_json_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let folds and readers use JSON files instead of ChromaDB."""
     monkeypatch.setattr(fold, "create_directory", lambda _directory, _spec: None)
-    monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: PaperLoader())
+    monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: JsonLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "finalize", lambda _directory: None)
-    monkeypatch.setattr(reader, "open_collection", open_paper)
+    monkeypatch.setattr(reader, "open_collection", open_json)
