@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.model.protocol import Program, Rules, acquire, moved, release, renew
-from tests.model.world import (
+from tests.model.protocol import Program, Rules, acquire, release, renew, with_step
+from tests.model.state import (
     DELTAS,
     EMPTY,
     NONE,
-    Moves,
     Pointer,
     Snapshot,
-    World,
+    State,
+    Transitions,
     bits,
     files_of,
     first,
@@ -26,16 +26,16 @@ TASKS = ("list", "download", "merge", "upload", "clean")
 
 
 class Execution(NamedTuple):
-    """One execution, or one attempt of its task. Registers hold what one task hands to the next.
+    """One execution, or one attempt of its task.
 
-    `base`: the pointer it started from; `todo`: the deltas listed; `got`, `bad`: those merged and refused, to clean up
-    after if `draft` is published. `done` and `back` are a task's own: what it has done of a list, and whether it is
-    ListDeltas that cleans up; `old` and `kept` are the prune's. `orphan`: the state machine has given this attempt up,
-    and takes nothing from it.
+    From task to task: `base` is the pointer that it started from, `todo` the listed deltas, `got` and `bad` the merged
+    and quarantined ones, `draft` the snapshot that it publishes. Within a task: `done` is the finished part of a list,
+    `finishing` means that ListDeltas cleans up, `old` and `kept` belong to the prune. `orphan`: the state machine has
+    abandoned this attempt, and ignores its result.
     """
 
     owner: str
-    place: str = "acquire"
+    step: str = "acquire"
     attempt: int = 1
     base: int = NONE
     todo: int = 0
@@ -43,166 +43,168 @@ class Execution(NamedTuple):
     bad: int = 0
     draft: int = NONE
     done: int = 0
-    back: bool = False
+    finishing: bool = False
     old: int = 0
     kept: int = 0
     orphan: bool = False
 
     @property
     def commit(self) -> str:
-        """manifest.commit_id: the execution and its pass, whichever attempt."""
+        """The commit id, which is the same for every attempt of the pass (manifest.commit_id)."""
         return f"{self.owner}/1"
 
 
-def next_task(world: World, i: int, me: Execution, place: str) -> World:
-    """Let the state machine go on, unless it waits no longer for this attempt."""
-    return with_actor(world, i, gone(me) if me.orphan else me._replace(place=place, done=0, back=False, old=0, kept=0))
+def next_task(state: State, i: int, me: Execution, step: str) -> State:
+    """Return the state with the next task, or with an ended attempt if the state machine has abandoned it."""
+    return with_actor(
+        state, i, gone(me) if me.orphan else me._replace(step=step, done=0, finishing=False, old=0, kept=0)
+    )
 
 
 def gone(me: Execution) -> Execution:
-    """Return an attempt that has ended, and remembers nothing."""
+    """Return an ended attempt without data."""
     return Execution(me.owner, "gone", me.attempt)
 
 
-def fail(rules: Rules, world: World, i: int, me: Execution) -> World:
-    """Catch: every error leads to ReleaseLock, with `$.failure` set."""
-    place = "failed" if rules.defects.errors_keep_the_lock else "fail.release"
-    return with_actor(world, i, gone(me) if me.orphan else Execution(me.owner, place, me.attempt))
+def fail(rules: Rules, state: State, i: int, me: Execution) -> State:
+    """Return the state after an error: Catch leads to ReleaseLock with `$.failure` set."""
+    step = "failed" if rules.defects.errors_keep_the_lock else "fail.release"
+    return with_actor(state, i, gone(me) if me.orphan else Execution(me.owner, step, me.attempt))
 
 
 def renewing(task: str, models: str, then: str) -> None:
-    """Every task renews the lease on entry (Heartbeat.__enter__)."""
+    """Add the step with which a task renews the lease on entry (Heartbeat.__enter__)."""
 
     @EXECUTION.step(f"{task}.renew", models=models, call="renew lock")
-    def _enter(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-        renewed = renew(rules, w, me.owner)
+    def _enter(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+        renewed = renew(rules, s, me.owner)
         if renewed is None:
-            yield f"{task}: the lease is lost, so the task stops", fail(rules, w, i, me)
+            yield f"{task}: the lease is lost; the task stops", fail(rules, s, i, me)
         else:
-            yield f"{task}: renews the lease", moved(renewed, i, me, then)
+            yield f"{task}: renews the lease", with_step(renewed, i, me, then)
 
 
 renewing("list", "steps.list_deltas.list_deltas", "list.base")
 renewing("download", "steps.download_snapshot.download_snapshot", "download.base")
 renewing("merge", "steps.merge_batch.merge_batch", "merge.read")
 renewing("upload", "steps.upload_snapshot.upload_snapshot", "upload.own")
-renewing("clean", "steps.clean_up.clean_up", "settle.look")
+renewing("clean", "steps.clean_up.clean_up", "archive.check")
 
 
 @EXECUTION.step("acquire", models="steps.acquire_lock.acquire_lock", call="acquire lock")
-def _acquire(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    taken = acquire(rules, w, me.owner)
+def _acquire(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    taken = acquire(rules, s, me.owner)
     if taken is None:
-        yield "AcquireLock: somebody holds the lease, so this execution ends", moved(w, i, me, "held")
+        yield "AcquireLock: another owner holds the lease; this execution ends", with_step(s, i, me, "held")
     else:
-        yield "AcquireLock: takes the lease", moved(taken, i, me, "list.renew")
+        yield "AcquireLock: takes the lease", with_step(taken, i, me, "list.renew")
 
 
 @EXECUTION.step("list.base", models="steps.list_deltas._base", call="get pointer")
-def _base(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    me = me._replace(base=w.pointer)
-    place = "list.list" if w.pointer == NONE else "list.cleaned"
-    yield "list: reads the pointer, which is its base from now on", moved(w, i, me, place)
+def _base(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    me = me._replace(base=s.pointer)
+    step = "list.list" if s.pointer == NONE else "list.cleaned"
+    yield "list: reads the pointer, its base", with_step(s, i, me, step)
 
 
 @EXECUTION.step("list.cleaned", models="steps.list_deltas._finish_clean_up", call="head cleaned")
-def _cleaned(rules: Rules, w: World, i: int, me: Execution) -> Moves:
+def _cleaned(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     snapshot = rules.pointers[me.base].snapshot
-    if w.cleaned >> snapshot & 1:
-        yield "list: the base's clean-up was finished", moved(w, i, me, "list.list")
+    if s.cleaned >> snapshot & 1:
+        yield "list: the clean-up of the base is finished", with_step(s, i, me, "list.list")
     else:
         base = rules.snapshots[snapshot]
-        me = me._replace(draft=snapshot, got=base.merged, bad=base.refused, back=True)
-        yield "list: the base's clean-up was not finished, so it begins it", moved(w, i, me, "settle.look")
+        me = me._replace(draft=snapshot, got=base.merged, bad=base.quarantined, finishing=True)
+        yield "list: the clean-up of the base is unfinished; it starts it", with_step(s, i, me, "archive.check")
 
 
 @EXECUTION.step("list.list", models="steps.list_deltas.list_deltas", call="list delta/")
-def _list(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    me = Execution(me.owner, me.place, me.attempt, me.base, w.pending, orphan=me.orphan)
-    if not w.pending:
-        yield "list: finds no delta pending", next_task(w, i, me, "release")
+def _list(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    me = Execution(me.owner, me.step, me.attempt, me.base, s.pending, orphan=me.orphan)
+    if not s.pending:
+        yield "list: finds no pending deltas", next_task(s, i, me, "release")
     else:
-        yield "list: takes what is pending", next_task(w, i, me, "download.renew")
+        yield "list: lists the pending deltas", next_task(s, i, me, "download.renew")
 
 
-def _conflict(rules: Rules, w: World, i: int, me: Execution, task: str) -> tuple[str, World]:
-    return f"{task}: somebody has published since, SnapshotConflictError", fail(rules, w, i, me)
+def _conflict(rules: Rules, s: State, i: int, me: Execution, task: str) -> tuple[str, State]:
+    return f"{task}: another snapshot was published: SnapshotConflictError", fail(rules, s, i, me)
 
 
 @EXECUTION.step("download.base", models="snapshots.base.read_base", call="get pointer")
-def _download_base(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    if w.pointer != me.base:
-        yield _conflict(rules, w, i, me, "download")
-    elif w.pointer == NONE:
-        yield "download: there is no base", next_task(w, i, me, "merge.renew")
+def _download_base(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    if s.pointer != me.base:
+        yield _conflict(rules, s, i, me, "download")
+    elif s.pointer == NONE:
+        yield "download: there is no base", next_task(s, i, me, "merge.renew")
     else:
-        yield "download: the base is still published", moved(w, i, me, "download.files")
+        yield "download: the base is still published", with_step(s, i, me, "download.files")
 
 
 @EXECUTION.step("download.files", models="snapshots.base.ensure_copies", call="get manifest, get files")
-def _download_files(rules: Rules, w: World, i: int, me: Execution) -> Moves:
+def _download_files(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     number = rules.pointers[me.base].snapshot
-    if not w.manifests >> number & 1 or files_of(number, rules.snapshots[number]) & ~w.files:
-        yield "download: a file of the base is missing, SnapshotCorruptError", fail(rules, w, i, me)
+    if not s.manifests >> number & 1 or files_of(number, rules.snapshots[number]) & ~s.files:
+        yield "download: a file of the base is missing: SnapshotCorruptError", fail(rules, s, i, me)
     else:
-        yield "download: copies the base's files", next_task(w, i, me, "merge.renew")
+        yield "download: copies the base's files", next_task(s, i, me, "merge.renew")
 
 
 @EXECUTION.step("merge.read", models="steps.listed_deltas.fetch_delta", call="get delta")
-def _merge(rules: Rules, w: World, i: int, me: Execution) -> Moves:
+def _merge(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     left = me.todo & ~(me.got | me.bad | me.done)
     number = first(left)
     last = not left & (left - 1)
-    if not w.pending >> number & 1:
+    if not s.pending >> number & 1:
         me = me._replace(done=me.done | 1 << number)
-        yield f"merge: delta {number} has gone since it was listed", _read(w, i, me, last=last)
+        yield f"merge: delta {number} no longer exists", _read(s, i, me, last=last)
     elif DELTAS[number].bad:
-        quarantined = w.quarantined if rules.defects.refused_without_copy else w.quarantined | 1 << number
+        quarantined = s.quarantined if rules.defects.quarantine_without_copy else s.quarantined | 1 << number
         got = 1 << number if rules.defects.bad_delta_merged_in_part else 0
         me = me._replace(bad=me.bad | 1 << number, got=me.got | got)
         yield (
             f"merge: copies bad delta {number} into quarantine",
-            _read(w._replace(quarantined=quarantined), i, me, last=last),
+            _read(s._replace(quarantined=quarantined), i, me, last=last),
         )
     else:
         me = me._replace(got=me.got | 1 << number)
-        pending = w.pending & ~(1 << number) if rules.defects.delete_before_swap else w.pending
-        yield f"merge: reads delta {number}", _read(w._replace(pending=pending), i, me, last=last)
+        pending = s.pending & ~(1 << number) if rules.defects.delete_before_swap else s.pending
+        yield f"merge: reads delta {number}", _read(s._replace(pending=pending), i, me, last=last)
 
 
-def _read(w: World, i: int, me: Execution, *, last: bool) -> World:
-    return next_task(w, i, me, "upload.renew") if last else with_actor(w, i, me)
+def _read(s: State, i: int, me: Execution, *, last: bool) -> State:
+    return next_task(s, i, me, "upload.renew") if last else with_actor(s, i, me)
 
 
 @EXECUTION.step("upload.own", models="steps.upload_snapshot.upload_snapshot", call="get pointer")
-def _own(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    if w.pointer != NONE and rules.pointers[w.pointer].commit == me.commit:
-        me = _to_clean(rules, me, rules.pointers[w.pointer].snapshot)
-        yield "upload: an earlier attempt has published, so it is done", next_task(w, i, me, "clean.renew")
+def _own(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    if s.pointer != NONE and rules.pointers[s.pointer].commit == me.commit:
+        me = _to_clean(rules, me, rules.pointers[s.pointer].snapshot)
+        yield "upload: an earlier attempt has published", next_task(s, i, me, "clean.renew")
     else:
-        yield "upload: has not published yet", moved(w, i, me, "upload.base")
+        yield "upload: has not published yet", with_step(s, i, me, "upload.base")
 
 
 @EXECUTION.step("upload.base", models="snapshots.base.read_base", call="get pointer")
-def _fold(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    if w.pointer != me.base:
-        yield _conflict(rules, w, i, me, "upload")
+def _fold(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    if s.pointer != me.base:
+        yield _conflict(rules, s, i, me, "upload")
         return
     draft = _folded(rules, me)
     if draft is None:
-        # upload_snapshot._nothing_new: the clean-up takes the pass's own list, and the base stays.
+        # As in upload_snapshot._nothing_new, the clean-up gets the pass's own list, and the base stays.
         me = me._replace(draft=rules.pointers[me.base].snapshot if me.base != NONE else NONE)
-        place = "release" if rules.defects.unchanged_pass_keeps_deltas else "clean.renew"
-        yield "upload: the pass changed nothing", next_task(w, i, me, place)
+        step = "release" if rules.defects.unchanged_pass_keeps_deltas else "clean.renew"
+        yield "upload: the pass changed nothing", next_task(s, i, me, step)
     else:
         me = me._replace(draft=rules.snapshots.number(draft))
-        yield "upload: folds the runs into the base", moved(w, i, me, "upload.files")
+        yield "upload: folds the runs into the base", with_step(s, i, me, "upload.files")
 
 
 def _to_clean(rules: Rules, me: Execution, snapshot: int) -> Execution:
-    """Return what CleanUp is given: the snapshot that this pass has published, whichever attempt it was."""
+    """Return the input of CleanUp: the snapshot that this pass published, in any attempt."""
     published = rules.snapshots[snapshot]
-    return me._replace(draft=snapshot, got=published.merged, bad=published.refused)
+    return me._replace(draft=snapshot, got=published.merged, bad=published.quarantined)
 
 
 def _folded(rules: Rules, me: Execution) -> Snapshot | None:
@@ -221,65 +223,65 @@ def _folded(rules: Rules, me: Execution) -> Snapshot | None:
 
 
 @EXECUTION.step("upload.files", models="snapshots.files.upload", call="put files")
-def _upload(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    files = w.files | files_of(me.draft, rules.snapshots[me.draft])
-    place = "upload.swap" if rules.defects.manifest_after_swap else "upload.manifest"
-    yield "upload: writes its files under fresh keys", moved(w._replace(files=files), i, me, place)
+def _upload(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    files = s.files | files_of(me.draft, rules.snapshots[me.draft])
+    step = "upload.swap" if rules.defects.manifest_after_swap else "upload.manifest"
+    yield "upload: writes its files under fresh keys", with_step(s._replace(files=files), i, me, step)
 
 
 @EXECUTION.step("upload.manifest", models="steps.publication.write_objects", call="put manifest")
-def _manifest(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    w = w._replace(manifests=w.manifests | 1 << me.draft)
+def _manifest(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    s = s._replace(manifests=s.manifests | 1 << me.draft)
     if rules.defects.manifest_after_swap:
-        yield "upload: writes the manifest at last", next_task(w, i, me, "clean.renew")
+        yield "upload: writes the manifest last", next_task(s, i, me, "clean.renew")
     else:
-        yield "upload: writes the manifest and the list of deltas", moved(w, i, me, "upload.swap")
+        yield "upload: writes the manifest and the list of deltas", with_step(s, i, me, "upload.swap")
 
 
 @EXECUTION.step("upload.swap", models="snapshots.pointer.publish", call="put pointer if")
-def _swap(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    if w.pointer != me.base and not rules.defects.swap_without_if_match:
-        yield "upload: the swap fails (412)", moved(w, i, me, "upload.back")
+def _swap(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    if s.pointer != me.base and not rules.defects.swap_without_if_match:
+        yield "upload: the swap fails (412)", with_step(s, i, me, "upload.back")
         return
     pointer = Pointer(me.draft, rules.snapshots[me.draft].sequence, me.commit)
-    swapped = w._replace(pointer=rules.pointers.number(pointer))
+    swapped = s._replace(pointer=rules.pointers.number(pointer))
     yield "upload: swaps the pointer", _published(rules, swapped, i, me)
-    if w.faults:
-        lost = swapped._replace(faults=w.faults - 1)
-        yield "upload: swaps the pointer, but the answer is lost", moved(lost, i, me, "upload.back")
+    if s.faults:
+        lost = swapped._replace(faults=s.faults - 1)
+        yield "upload: swaps the pointer, but the response is lost", with_step(lost, i, me, "upload.back")
 
 
-def _published(rules: Rules, w: World, i: int, me: Execution) -> World:
+def _published(rules: Rules, s: State, i: int, me: Execution) -> State:
     if rules.defects.manifest_after_swap:
-        return moved(w, i, me, "upload.manifest")
-    return next_task(w, i, me, "clean.renew")
+        return with_step(s, i, me, "upload.manifest")
+    return next_task(s, i, me, "clean.renew")
 
 
 @EXECUTION.step("upload.back", models="snapshots.pointer._read_back", call="get pointer")
-def _read_back(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    pointer = rules.pointers[w.pointer] if w.pointer != NONE else None
+def _read_back(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    pointer = rules.pointers[s.pointer] if s.pointer != NONE else None
     if pointer is not None and pointer.commit == me.commit and not rules.defects.swap_without_read_back:
         me = _to_clean(rules, me, pointer.snapshot)
-        yield "upload: reads back its own commit: published", _published(rules, w, i, me)
-    elif w.pointer == me.base:
-        yield "upload: the pointer is as it was: tries again", moved(w, i, me, "upload.swap")
+        yield "upload: reads back its own commit: published", _published(rules, s, i, me)
+    elif s.pointer == me.base:
+        yield "upload: the pointer is unchanged: it tries again", with_step(s, i, me, "upload.swap")
     else:
-        yield _conflict(rules, w, i, me, "upload")
+        yield _conflict(rules, s, i, me, "upload")
 
 
 @EXECUTION.step("release", models="steps.release_lock.release_lock", call="release lock")
-def _release(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    w = release(rules, w, me.owner)
-    yield "ReleaseLock: done", with_actor(w, i, Execution(me.owner, "done", me.attempt))
+def _release(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    s = release(rules, s, me.owner)
+    yield "ReleaseLock: done", with_actor(s, i, Execution(me.owner, "done", me.attempt))
 
 
 @EXECUTION.step("fail.release", models="steps.release_lock.release_lock", call="release lock")
-def _release_after_error(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    yield "ReleaseLock: after the error", moved(release(rules, w, me.owner), i, me, "failed")
+def _release_after_error(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    yield "ReleaseLock: after the error", with_step(release(rules, s, me.owner), i, me, "failed")
 
 
 @EXECUTION.step("dead", models="steps.release_lock.release_lock", call="release lock")
-def _rule(rules: Rules, w: World, i: int, me: Execution) -> Moves:
-    # infra.eventbridge_rules.LockReleaseRule calls the same function.
-    w = w if rules.defects.no_status_change_rule else release(rules, w, me.owner)
-    yield "the status-change rule releases its lease", with_actor(w, i, gone(me))
+def _rule(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
+    # infra.eventbridge_rules.LockReleaseRule calls this function too.
+    s = s if rules.defects.no_status_change_rule else release(rules, s, me.owner)
+    yield "the status-change rule releases its lease", with_actor(s, i, gone(me))

@@ -1,19 +1,19 @@
-"""What every actor of the model shares: the rules it plays by, and how its steps are found and named."""
+"""The parts that all actors of the model share: the rules, the lease, and the registry of steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from tests.model.world import Interned, Moves, Pointer, Snapshot, World, with_actor
+from tests.model.state import Interned, Pointer, Snapshot, State, Transitions, with_actor
 
 
 class Defects(NamedTuple):
-    """What the real code does not do: each field, if true, is a mistake that the checker must find."""
+    """Deliberate mistakes. Each field that is true is one that the checker must find."""
 
     acquire_without_condition: bool = False
     bad_delta_merged_in_part: bool = False
-    clean_up_never_looks_back: bool = False
+    clean_up_without_second_pointer_check: bool = False
     clean_up_without_pointer_check: bool = False
     delete_before_swap: bool = False
     errors_keep_the_lock: bool = False
@@ -22,7 +22,7 @@ class Defects(NamedTuple):
     no_tombstones: bool = False
     prune_by_age_alone: bool = False
     prune_without_mark: bool = False
-    refused_without_copy: bool = False
+    quarantine_without_copy: bool = False
     release_without_owner: bool = False
     renew_without_owner: bool = False
     rollback_keeps_sequence: bool = False
@@ -33,23 +33,23 @@ class Defects(NamedTuple):
 
 
 class Rules:
-    """The defects that a run has, and the snapshots and pointers that it has come across."""
+    """The defects of a run, and the snapshots and pointers that it has reached."""
 
     def __init__(self, defects: Defects | None = None) -> None:
         self.defects = defects or Defects()
         self.snapshots: Interned[Snapshot] = Interned()
         self.pointers: Interned[Pointer] = Interned()
 
-    def published(self, world: World) -> Snapshot | None:
-        """Return what the pointer names."""
-        return None if world.pointer < 0 else self.snapshots[self.pointers[world.pointer].snapshot]
+    def published(self, state: State) -> Snapshot | None:
+        """Return the snapshot that the pointer names, or None."""
+        return None if state.pointer < 0 else self.snapshots[self.pointers[state.pointer].snapshot]
 
 
-Step = Callable[[Rules, World, int, Any], Moves]
+Step = Callable[[Rules, State, int, Any], Transitions]
 
 
-class Described(NamedTuple):
-    """A step: what it does, the function of the product that it models, and the call that AWS sees."""
+class StepInfo(NamedTuple):
+    """A step, the function of the product that it models, and its call to AWS."""
 
     take: Step
     models: str
@@ -57,16 +57,16 @@ class Described(NamedTuple):
 
 
 class Program:
-    """One kind of actor: its steps by the name of the place where it stands."""
+    """The steps of one kind of actor, by name."""
 
     def __init__(self) -> None:
-        self.steps: dict[str, Described] = {}
+        self.steps: dict[str, StepInfo] = {}
 
-    def step(self, place: str, *, models: str, call: str) -> Callable[[Step], Step]:
+    def step(self, name: str, *, models: str, call: str) -> Callable[[Step], Step]:
         """Register a step. `models` is a dotted name below chromadb_compaction."""
 
         def register(take: Step) -> Step:
-            self.steps[place] = Described(take, models, call)
+            self.steps[name] = StepInfo(take, models, call)
             return take
 
         return register
@@ -75,28 +75,28 @@ class Program:
 FREE: Final = None
 
 
-def acquire(rules: Rules, world: World, owner: str) -> World | None:
-    """DynamoDBLeaseStore.acquire: the world in which `owner` has the lease; None: it is held."""
-    lock = world.lock
+def acquire(rules: Rules, state: State, owner: str) -> State | None:
+    """Return the state in which `owner` has the lease, or None if it is held (DynamoDBLeaseStore.acquire)."""
+    lock = state.lock
     if lock is None or not lock[1] or lock[0] == owner or rules.defects.acquire_without_condition:
-        return world._replace(lock=(owner, True))
+        return state._replace(lock=(owner, True))
     return None
 
 
-def renew(rules: Rules, world: World, owner: str) -> World | None:
-    """DynamoDBLeaseStore.renew: the world in which the lease runs anew; None: it is lost."""
-    if (world.lock is not None and world.lock[0] == owner) or rules.defects.renew_without_owner:
-        return world._replace(lock=(owner, True))
+def renew(rules: Rules, state: State, owner: str) -> State | None:
+    """Return the state with the renewed lease, or None if it is lost (DynamoDBLeaseStore.renew)."""
+    if (state.lock is not None and state.lock[0] == owner) or rules.defects.renew_without_owner:
+        return state._replace(lock=(owner, True))
     return None
 
 
-def release(rules: Rules, world: World, owner: str) -> World:
-    """DynamoDBLeaseStore.release: free if it was ours, else as it was."""
-    if world.lock is not None and (world.lock[0] == owner or rules.defects.release_without_owner):
-        return world._replace(lock=FREE)
-    return world
+def release(rules: Rules, state: State, owner: str) -> State:
+    """Return the state without the lease if `owner` held it (DynamoDBLeaseStore.release)."""
+    if state.lock is not None and (state.lock[0] == owner or rules.defects.release_without_owner):
+        return state._replace(lock=FREE)
+    return state
 
 
-def moved(world: World, index: int, actor: Any, place: str) -> World:
-    """Return the world with the actor at another place."""
-    return with_actor(world, index, actor._replace(place=place))
+def with_step(state: State, index: int, actor: Any, step: str) -> State:
+    """Return the state with another next step for the actor."""
+    return with_actor(state, index, actor._replace(step=step))

@@ -1,25 +1,25 @@
-"""Where the model starts, and who takes part."""
+"""The initial states of the model, with their actors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from tests.model.actors import Operator, Producer, Reader
 from tests.model.execution import Execution
-from tests.model.people import Operator, Producer, Reader
 from tests.model.protocol import Rules
-from tests.model.world import NONE, Pointer, Snapshot, World, file_bit
+from tests.model.state import NONE, Pointer, Snapshot, State, file_bit
 
-Scenario = Callable[[Rules], World]
+InitialState = Callable[[Rules], State]
 
 
-def a_world(*actors: Any, pending: tuple[int, ...] = (3,), faults: int = 0) -> Scenario:
-    """Return a bucket whose first snapshot holds delta 1, cleaned up, and `pending` more."""
+def a_bucket(*actors: Any, pending: tuple[int, ...] = (3,), faults: int = 0) -> InitialState:
+    """Return a bucket with a snapshot of delta 1, whose clean-up is finished, and with `pending` deltas."""
 
-    def build(rules: Rules) -> World:
+    def build(rules: Rules) -> State:
         first = rules.snapshots.number(Snapshot(1, "before/1.1", NONE, ((1, True), None), (NONE, NONE), 2, 0, 2))
         waiting = sum(1 << number for number in pending)
-        return an_empty_world(*actors, faults=faults)(rules)._replace(
+        return an_empty_bucket(*actors, faults=faults)(rules)._replace(
             pointer=rules.pointers.number(Pointer(first, 1, "before/1")),
             manifests=1 << first,
             files=file_bit(first, 0),
@@ -32,17 +32,17 @@ def a_world(*actors: Any, pending: tuple[int, ...] = (3,), faults: int = 0) -> S
     return build
 
 
-def a_world_to_roll_back(*actors: Any, faults: int = 0) -> Scenario:
-    """Return a bucket whose second snapshot holds delta 3 too; both are cleaned up."""
+def a_bucket_to_roll_back(*actors: Any, faults: int = 0) -> InitialState:
+    """Return a bucket with a second snapshot, which adds delta 3. Both clean-ups are finished."""
 
-    def build(rules: Rules) -> World:
-        world = a_world(*actors, pending=(), faults=faults)(rules)
+    def build(rules: Rules) -> State:
+        state = a_bucket(*actors, pending=(), faults=faults)(rules)
         second = rules.snapshots.number(Snapshot(2, "before/2.1", 0, ((1, True), (3, True)), (0, NONE), 8, 0, 10))
-        return world._replace(
+        return state._replace(
             pointer=rules.pointers.number(Pointer(second, 2, "before/2")),
-            manifests=world.manifests | 1 << second,
-            files=world.files | file_bit(second, 1),
-            cleaned=world.cleaned | 1 << second,
+            manifests=state.manifests | 1 << second,
+            files=state.files | file_bit(second, 1),
+            cleaned=state.cleaned | 1 << second,
             compacted=10,
             written=10,
         )
@@ -50,16 +50,16 @@ def a_world_to_roll_back(*actors: Any, faults: int = 0) -> Scenario:
     return build
 
 
-def an_empty_world(*actors: Any, pending: tuple[int, ...] = (), faults: int = 0) -> Scenario:
-    """Return a bucket in which nothing has been published, and `pending` waits."""
+def an_empty_bucket(*actors: Any, pending: tuple[int, ...] = (), faults: int = 0) -> InitialState:
+    """Return a bucket without snapshots, with `pending` deltas."""
     waiting = sum(1 << number for number in pending)
-    return lambda _rules: World(
+    return lambda _rules: State(
         lock=None,
         pointer=NONE,
         manifests=0,
         files=0,
         cleaned=0,
-        doomed=0,
+        pruning_marks=0,
         claimed=0,
         pending=waiting,
         compacted=0,
@@ -75,7 +75,7 @@ def producer(*deltas: int) -> Producer:
 
 
 def operator(*, gives_up: bool = False) -> Operator:
-    """Return the one who rolls back to the first snapshot."""
+    """Return an operator who rolls back to the first snapshot."""
     return Operator("operator", "acquire", 0, gives_up=gives_up)
 
 

@@ -1,4 +1,4 @@
-"""The protocol, searched exhaustively within bounds; and the same search with one mistake made on purpose."""
+"""An exhaustive search of the protocol within bounds, without and with deliberate mistakes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.model.scenarios import (
     FIRST,
     READER,
     SECOND,
-    Scenario,
-    a_world,
-    a_world_to_roll_back,
-    an_empty_world,
+    InitialState,
+    a_bucket,
+    a_bucket_to_roll_back,
+    an_empty_bucket,
     operator,
     producer,
 )
@@ -22,48 +22,48 @@ from tests.model.search import PROGRAMS, Violation, explore
 from tests.reliability_report import Count
 
 PART = "the protocol's model"
-BOUNDS: dict[str, Scenario] = {
-    "two executions, one fault": a_world(FIRST, SECOND, producer(2), faults=1),
-    "two executions on an empty bucket, one fault": an_empty_world(FIRST, SECOND, producer(2), pending=(1,), faults=1),
-    "two executions with a bad delta, one fault": a_world(FIRST, SECOND, pending=(3, 4), faults=1),
-    "an execution and a rollback, two faults": a_world(FIRST, operator(), faults=2),
-    "a rollback that nobody types again, two faults": a_world_to_roll_back(operator(gives_up=True), faults=2),
-    "an execution, a reader and a late delta, one fault": a_world(FIRST, READER, producer(2, 0), faults=1),
-    "two executions, a reader and a late delta": a_world(FIRST, SECOND, READER, producer(2, 0)),
-    "two executions, a rollback and a delta, one fault": a_world(FIRST, SECOND, operator(), producer(2), faults=1),
-    "everybody": a_world(FIRST, SECOND, READER, operator(), producer(2)),
+BOUNDS: dict[str, InitialState] = {
+    "two executions, one fault": a_bucket(FIRST, SECOND, producer(2), faults=1),
+    "two executions on an empty bucket, one fault": an_empty_bucket(FIRST, SECOND, producer(2), pending=(1,), faults=1),
+    "two executions with a bad delta, one fault": a_bucket(FIRST, SECOND, pending=(3, 4), faults=1),
+    "an execution and a rollback, two faults": a_bucket(FIRST, operator(), faults=2),
+    "a rollback that nobody repeats, two faults": a_bucket_to_roll_back(operator(gives_up=True), faults=2),
+    "an execution, a reader and a late delta, one fault": a_bucket(FIRST, READER, producer(2, 0), faults=1),
+    "two executions, a reader and a late delta": a_bucket(FIRST, SECOND, READER, producer(2, 0)),
+    "two executions, a rollback and a delta, one fault": a_bucket(FIRST, SECOND, operator(), producer(2), faults=1),
+    "all actors": a_bucket(FIRST, SECOND, READER, operator(), producer(2)),
 }
-LARGE_BOUNDS: dict[str, Scenario] = {
-    "two executions, two faults": a_world(FIRST, SECOND, faults=2),
-    "two executions and a reader, one fault": a_world(FIRST, SECOND, READER, producer(2), faults=1),
-    "an execution, a reader and a rollback, two faults": a_world(FIRST, READER, operator(), faults=2),
+LARGE_BOUNDS: dict[str, InitialState] = {
+    "two executions, two faults": a_bucket(FIRST, SECOND, faults=2),
+    "two executions and a reader, one fault": a_bucket(FIRST, SECOND, READER, producer(2), faults=1),
+    "an execution, a reader and a rollback, two faults": a_bucket(FIRST, READER, operator(), faults=2),
 }
-DEFECTS: dict[str, tuple[str, Scenario]] = {
-    "acquire_without_condition": ("8.", a_world(FIRST, SECOND)),
-    "bad_delta_merged_in_part": ("3.", a_world(FIRST, pending=(3, 4))),
-    "clean_up_never_looks_back": ("1.", a_world(FIRST, operator(), faults=1)),
-    "clean_up_without_pointer_check": ("1.", a_world(FIRST, operator(), faults=1)),
-    "delete_before_swap": ("1.", a_world(FIRST)),
-    "errors_keep_the_lock": ("8.", a_world(FIRST, SECOND, faults=1)),
-    "manifest_after_swap": ("4.", a_world(FIRST)),
-    "no_status_change_rule": ("8.", a_world(FIRST, faults=1)),
-    "no_tombstones": ("2.", a_world(FIRST, SECOND, producer(2, 0))),
-    "prune_by_age_alone": ("4.", a_world(FIRST)),
-    "prune_without_mark": ("4.", a_world(FIRST, operator(), faults=1)),
-    "refused_without_copy": ("1.", a_world(FIRST, pending=(3, 4))),
-    "release_without_owner": ("8.", a_world(FIRST, SECOND, faults=1)),
-    "renew_without_owner": ("8.", a_world(FIRST, SECOND, faults=1)),
-    "rollback_keeps_sequence": ("4.", a_world_to_roll_back(operator(), READER)),
-    "rollback_swaps_first": ("1.", a_world_to_roll_back(operator(gives_up=True), faults=1)),
-    "swap_without_if_match": ("5.", a_world(FIRST, SECOND, producer(2), faults=1)),
-    "swap_without_read_back": ("6.", a_world(FIRST, faults=1)),
-    "unchanged_pass_keeps_deltas": ("7.", a_world(FIRST, producer(0), pending=(2,))),
+DEFECTS: dict[str, tuple[str, InitialState]] = {
+    "acquire_without_condition": ("8.", a_bucket(FIRST, SECOND)),
+    "bad_delta_merged_in_part": ("3.", a_bucket(FIRST, pending=(3, 4))),
+    "clean_up_without_second_pointer_check": ("1.", a_bucket(FIRST, operator(), faults=1)),
+    "clean_up_without_pointer_check": ("1.", a_bucket(FIRST, operator(), faults=1)),
+    "delete_before_swap": ("1.", a_bucket(FIRST)),
+    "errors_keep_the_lock": ("8.", a_bucket(FIRST, SECOND, faults=1)),
+    "manifest_after_swap": ("4.", a_bucket(FIRST)),
+    "no_status_change_rule": ("8.", a_bucket(FIRST, faults=1)),
+    "no_tombstones": ("2.", a_bucket(FIRST, SECOND, producer(2, 0))),
+    "prune_by_age_alone": ("4.", a_bucket(FIRST)),
+    "prune_without_mark": ("4.", a_bucket(FIRST, operator(), faults=1)),
+    "quarantine_without_copy": ("1.", a_bucket(FIRST, pending=(3, 4))),
+    "release_without_owner": ("8.", a_bucket(FIRST, SECOND, faults=1)),
+    "renew_without_owner": ("8.", a_bucket(FIRST, SECOND, faults=1)),
+    "rollback_keeps_sequence": ("4.", a_bucket_to_roll_back(operator(), READER)),
+    "rollback_swaps_first": ("1.", a_bucket_to_roll_back(operator(gives_up=True), faults=1)),
+    "swap_without_if_match": ("5.", a_bucket(FIRST, SECOND, producer(2), faults=1)),
+    "swap_without_read_back": ("6.", a_bucket(FIRST, faults=1)),
+    "unchanged_pass_keeps_deltas": ("7.", a_bucket(FIRST, producer(0), pending=(2,))),
 }
 
 
-def explored(scenario: Scenario, count: Count, defects: Defects | None = None) -> Violation | None:
+def explored(start: InitialState, count: Count, defects: Defects | None = None) -> Violation | None:
     rules = Rules(defects)
-    found = explore(rules, scenario(rules))
+    found = explore(rules, start(rules))
     count(PART, "states", found.states)
     count(PART, "steps", found.steps)
     return found.violation
@@ -83,16 +83,16 @@ def test_every_invariant_holds_in_every_state_of_larger_bounds(name: str, count:
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_mistake_made_on_purpose_is_found_and_told_in_words(defect: str) -> None:
-    invariant, scenario = DEFECTS[defect]
+def test_a_deliberate_mistake_is_found_with_a_trace_in_words(defect: str) -> None:
+    invariant, start = DEFECTS[defect]
     rules = Rules(Defects(**{defect: True}))
-    found = explore(rules, scenario(rules)).violation
+    found = explore(rules, start(rules)).violation
     assert found is not None
     assert found.invariant.startswith(invariant), str(found)
     assert str(found).endswith(found.trace[-1])
 
 
-def test_every_mistake_is_made() -> None:
+def test_every_mistake_has_a_test() -> None:
     assert set(DEFECTS) == set(Defects._fields)
 
 

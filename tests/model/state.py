@@ -1,8 +1,8 @@
-"""What AWS holds and what each actor knows, in one frozen value: a state of the model.
+"""A state of the model: the content of AWS and the knowledge of each actor, in one frozen value.
 
-Deltas are numbers, and their numbers are their versions; sets of them are bit masks. Each of the two collections
-holds one id. Snapshots and pointers are interned, so that a state holds small integers only; an object's ETag is its
-number. What only one execution ever reads (batch manifests, runs, reports) is not modelled: nobody can come between.
+A delta is a number, which is also its version. Sets are bit masks. Each of the two collections has one id. Snapshots
+and pointers are interned, so a state contains only small integers. An object's number is its ETag. Objects that only
+one execution reads (batch manifests, runs, reports) are not modelled, because no other actor can interfere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ COLLECTIONS = ("a", "b")
 
 
 class Delta(NamedTuple):
-    """One row of one collection: an upsert, or a delete. A bad one is refused whole."""
+    """One row of one collection: an upsert or a delete. A bad delta is quarantined whole."""
 
     collection: int
     live: bool
@@ -23,7 +23,7 @@ class Delta(NamedTuple):
 
 
 DELTAS = (
-    Delta(0, live=True),  # 0: an older upsert of a, which may come late
+    Delta(0, live=True),  # 0: an older upsert of a, which may be late
     Delta(0, live=True),  # 1: the upsert of a that the first snapshot holds
     Delta(0, live=False),  # 2: the delete of a
     Delta(1, live=True),  # 3: an upsert of b
@@ -32,14 +32,14 @@ DELTAS = (
 GOOD = sum(1 << number for number, delta in enumerate(DELTAS) if not delta.bad)
 
 Row = tuple[int, bool]
-"""The version that an id has, and whether it is alive: an entry of the ledger."""
+"""An entry of the ledger: the version of an id, and whether it is live."""
 Ledger = tuple[Row | None, ...]
 
 
 class Snapshot(NamedTuple):
-    """What a manifest says. `files[c]` is the snapshot under whose key collection c's file stands (NONE: none).
+    """A manifest. `files[c]` is the snapshot under whose key collection c's file is stored, or NONE.
 
-    `holds` is what no manifest says: every delta that was folded in, by this pass and all before.
+    `holds` is not part of a manifest: every delta that this pass and the earlier ones folded in.
     """
 
     sequence: int
@@ -48,7 +48,7 @@ class Snapshot(NamedTuple):
     ledger: Ledger
     files: tuple[int, ...]
     merged: int
-    refused: int
+    quarantined: int
     holds: int
 
 
@@ -64,7 +64,7 @@ Value = TypeVar("Value")
 
 
 class Interned(Generic[Value]):
-    """Values by number, one number for equal values."""
+    """Numbered values. Equal values have the same number."""
 
     def __init__(self) -> None:
         self._values: list[Value] = []
@@ -80,11 +80,11 @@ class Interned(Generic[Value]):
         return self._values[number]
 
 
-class World(NamedTuple):
-    """One state. `lock` is the owner and whether the lease still runs; all else but the last two fields are masks.
+class State(NamedTuple):
+    """One state. `lock` is the owner and whether the lease is unexpired. The other fields, but the last two, are masks.
 
-    Of snapshots: `manifests` are there, `cleaned` have that marker, `doomed` are marked by a prune, `claimed` by a
-    rollback. Of deltas: where they are, and which were ever `written`. `faults`: how many may yet happen.
+    Masks of snapshots: `manifests` exist, `cleaned` have that marker, `pruning_marks` and `claimed` are the marks of
+    prunes and rollbacks. Masks of deltas: their location, and all that were ever `written`. `faults` may still happen.
     """
 
     lock: tuple[str, bool] | None
@@ -92,7 +92,7 @@ class World(NamedTuple):
     manifests: int
     files: int
     cleaned: int
-    doomed: int
+    pruning_marks: int
     claimed: int
     pending: int
     compacted: int
@@ -102,7 +102,7 @@ class World(NamedTuple):
     faults: int
 
 
-Moves = Iterator[tuple[str, World]]
+Transitions = Iterator[tuple[str, State]]
 
 
 def bits(mask: int) -> Iterator[int]:
@@ -131,14 +131,14 @@ def files_of(number: int, snapshot: Snapshot) -> int:
 
 
 def named(snapshot: Snapshot) -> Iterator[tuple[int, int]]:
-    """Yield each collection that has a file, and the snapshot it stands under (NONE: its own)."""
+    """Yield each collection with a file, and the snapshot under whose key it is stored (NONE: its own)."""
     for collection, row in enumerate(snapshot.ledger):
         if row is not None:
             yield collection, snapshot.files[collection]
 
 
 def fold(ledger: Ledger, deltas: Iterable[int], *, tombstones: bool = True) -> Ledger:
-    """Return the ledger with the deltas folded in: per id the greatest version wins (ledger.plan_fold)."""
+    """Return the ledger with the deltas folded in. Per id the greatest version wins (ledger.plan_fold)."""
     rows = list(ledger)
     for number in deltas:
         delta = DELTAS[number]
@@ -152,11 +152,11 @@ EMPTY: Ledger = (None,) * len(COLLECTIONS)
 
 
 def visible(ledger: Ledger) -> tuple[int, ...]:
-    """Return what readers see: per collection the version of its live row, NONE if there is none."""
+    """Return the version of the live row of each collection, as readers see it. NONE if there is none."""
     return tuple(row[0] if row and row[1] else NONE for row in ledger)
 
 
-def with_actor(world: World, index: int, actor: Any, **changes: Any) -> World:
-    """Return the world with one actor, and whatever else, changed."""
-    actors = world.actors
-    return world._replace(actors=(*actors[:index], actor, *actors[index + 1 :]), **changes)
+def with_actor(state: State, index: int, actor: Any, **changes: Any) -> State:
+    """Return the state with one actor and `changes` replaced."""
+    actors = state.actors
+    return state._replace(actors=(*actors[:index], actor, *actors[index + 1 :]), **changes)
