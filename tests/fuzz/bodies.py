@@ -1,4 +1,4 @@
-"""Well-formed deltas of every make, to be damaged: what pyarrow and gzip can write, chosen by a seeded generator."""
+"""Well-formed deltas to be damaged. A seeded generator chooses among the options of pyarrow and gzip."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COMPRESSIONS: tuple[Any, ...] = ("none", "snappy", "gzip", "zstd", "brotli", "lz
 
 
 def some_rows(chance: Random, count: int) -> list[dict[str, Any]]:
-    """Return rows of mixed upserts and deletes, whose ids other bodies use too."""
+    """Return upserts and deletes. Their ids overlap with those of other deltas."""
     return [_row(chance) for _ in range(count)]
 
 
 def a_parquet(chance: Random) -> bytes:
-    """Return a Parquet delta: its encodings, compression, pages and row groups are drawn."""
+    """Return a Parquet delta with random encodings, compression, pages and row groups."""
     rows = some_rows(chance, chance.choice((1, 3, 20, 60)))
     sink = io.BytesIO()
     pq.write_table(
@@ -48,12 +48,12 @@ def a_json_lines(chance: Random) -> bytes:
 
 
 def packed(text: str | bytes) -> bytes:
-    """Return text gzipped, the same bytes each time."""
+    """Return gzipped text, always the same bytes."""
     return gzip.compress(text if isinstance(text, bytes) else text.encode(), mtime=0)
 
 
 def parquet_of(columns: Mapping[str, pa.Array[Any]], **options: Any) -> bytes:
-    """Return a Parquet file of any columns."""
+    """Return a Parquet file of these columns."""
     sink = io.BytesIO()
     pq.write_table(pa.table(cast("Any", columns)), sink, **options)
     return sink.getvalue()

@@ -1,6 +1,6 @@
-"""Files that are small until they are read: one for every compression, encoding and shape that can swell.
+"""Small files that are huge when decoded, for every compression, encoding and shape that allows it.
 
-But for their size, most would be valid: nothing else may save the reader.
+Most are valid apart from their size, so that only a check of the size protects the reader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 from tests.fuzz.bodies import DIMENSION, packed, parquet_of
 
 SWOLLEN = 24 * 1024 * 1024
-"""Bytes of a bomb once read: six times what the fuzzed passes allow a delta."""
+"""Decoded bytes of a bomb: six times the limit of a delta in these passes."""
 
 Bomb = Callable[[Random], bytes]
 
@@ -37,34 +37,34 @@ def one_vector(chance: Random) -> bytes:
 
 
 def one_text_in_every_row(chance: Random) -> bytes:
-    """A long text that the file holds once, and every row refers to."""
+    """A long text that the file contains once and every row refers to."""
     rows, size = chance.choice(((100, 500_000), (5_000, 10_000)))
     name, text = chance.choice((("document", "x" * size), ("metadata", json.dumps({"a": "x" * size}))))
     columns = {"id": pa.array(["a"] * rows), "embedding": _vectors(rows), name: pa.array([text] * rows)}
     return parquet_of(columns, compression="zstd", dictionary_pagesize_limit=2**20)
 
 
-def one_text_in_every_place_of_a_list(chance: Random) -> bytes:
-    """The same in a column that should hold vectors."""
+def one_text_in_every_item_of_a_list(chance: Random) -> bytes:
+    """A repeated text in a column that should contain vectors."""
     column = pa.array([["x" * 900] * 50_000])
     return parquet_of({"id": pa.array(["a"]), "embedding": column}, compression="zstd")
 
 
 def many_rows(chance: Random) -> bytes:
-    """Rows that hold next to nothing."""
+    """Many rows with almost no content."""
     rows = SWOLLEN // 64
     columns = {"id": pa.array(["a"] * rows), "op": pa.array(["delete"] * rows)}
     return parquet_of(columns, compression=_compression(chance))
 
 
 def many_groups(chance: Random) -> bytes:
-    """A row group for each row, so that the footer is nearly all there is."""
+    """A row group for each row, so that the file is mostly footer."""
     columns = {"id": pa.array([str(n) for n in range(5_000)]), "op": pa.array(["delete"] * 5_000)}
     return parquet_of(columns, row_group_size=1)
 
 
 def many_columns(chance: Random) -> bytes:
-    """More columns than anyone could mean."""
+    """Far too many columns."""
     return parquet_of({f"c{number}": pa.array([1]) for number in range(chance.choice((300, 3000)))})
 
 
@@ -77,22 +77,22 @@ def nested_types(chance: Random) -> bytes:
 
 
 def gzip_of_one_line(chance: Random) -> bytes:
-    """A line that does not end."""
+    """A line that does not fit."""
     return _gzip_of(b'{"id":"a","embedding":[1,2,3],"document":"', b"x", b'"}')
 
 
 def gzip_of_blank_lines(chance: Random) -> bytes:
-    """Nothing but line ends."""
+    """Only line ends."""
     return _gzip_of(b"", b"\n", b"")
 
 
 def gzip_of_many_members(chance: Random) -> bytes:
-    """Files that are joined: each is small."""
+    """Many small gzip members in one file."""
     return gzip.compress(b" " * (SWOLLEN // 64), mtime=0) * 64
 
 
 def gzip_just_below_the_limit(chance: Random) -> bytes:
-    """As many tiny rows as the limit on bytes alone lets through."""
+    """As many tiny rows as the limit on bytes allows."""
     return packed(b'{"id":"a","op":"delete"}\n' * 160_000)
 
 
@@ -115,7 +115,7 @@ PARQUET: tuple[Bomb, ...] = (
     one_document,
     one_vector,
     one_text_in_every_row,
-    one_text_in_every_place_of_a_list,
+    one_text_in_every_item_of_a_list,
     many_rows,
     many_groups,
     many_columns,

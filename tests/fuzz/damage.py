@@ -1,4 +1,4 @@
-"""Damage to bytes: flips, cuts, splices, and lies told where Parquet keeps its counts, offsets and sizes."""
+"""Damage to bytes: flips, cuts, splices, and wrong counts, offsets and sizes in Parquet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 HOSTILE = (0, 1, 127, 128, 255, 2**15, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**64 - 1)
-"""Numbers at which counters, sizes and offsets turn over."""
+"""Numbers at which counters, sizes and offsets overflow."""
 
 Damage = Callable[[bytes, Random], bytes]
 
 
 def flip(body: bytes, chance: Random) -> bytes:
-    """Turn over single bits of one to eight bytes."""
+    """Flip single bits of one to eight bytes."""
     changed = bytearray(body)
     for _ in range(chance.choice((1, 1, 2, 8))):
         changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
@@ -24,31 +24,31 @@ def flip(body: bytes, chance: Random) -> bytes:
 
 
 def overwrite(body: bytes, chance: Random) -> bytes:
-    """Put zeros, ones or noise over a stretch."""
+    """Overwrite a range with zeros, ones or noise."""
     at, size = chance.randrange(len(body)), chance.choice((1, 4, 16, 256))
-    stretch = chance.choice((bytes(size), b"\xff" * size, chance.randbytes(size)))
-    return body[:at] + stretch + body[at + size :]
+    filling = chance.choice((bytes(size), b"\xff" * size, chance.randbytes(size)))
+    return body[:at] + filling + body[at + size :]
 
 
 def cut(body: bytes, chance: Random) -> bytes:
-    """Lose the end, the beginning, or something in the middle."""
+    """Remove the end, the beginning or the middle."""
     start, end = sorted((chance.randrange(len(body)), chance.randrange(len(body))))
     return chance.choice((body[:end], body[start:], body[:start] + body[end:]))
 
 
 def repeat(body: bytes, chance: Random) -> bytes:
-    """Write a stretch twice."""
+    """Repeat a range."""
     start, end = sorted((chance.randrange(len(body)), chance.randrange(len(body))))
     return body[:end] + body[start:]
 
 
 def splice(body: bytes, other: bytes, chance: Random) -> bytes:
-    """Join the beginning of one file to the end of another."""
+    """Join the beginning of one file and the end of another."""
     return body[: chance.randrange(len(body))] + other[chance.randrange(len(other)) :]
 
 
-def lie_in_the_footer(body: bytes, chance: Random) -> bytes:
-    """Change numbers of the footer, at any length, and make its own length true again."""
+def change_footer_numbers(body: bytes, chance: Random) -> bytes:
+    """Change numbers of the footer, and correct the length of the footer."""
     size = struct.unpack("<I", body[-8:-4])[0]
     data, footer = body[: -8 - size], body[-8 - size : -8]
     for _ in range(chance.choice((1, 1, 2, 4))):
@@ -56,15 +56,15 @@ def lie_in_the_footer(body: bytes, chance: Random) -> bytes:
     return data + footer + struct.pack("<I", len(footer)) + body[-4:]
 
 
-def lie_of_the_footers_length(body: bytes, chance: Random) -> bytes:
-    """Say that the footer is longer or shorter than it is."""
+def change_footer_length(body: bytes, chance: Random) -> bytes:
+    """State a wrong length of the footer."""
     size = struct.unpack("<I", body[-8:-4])[0]
-    told = chance.choice((0, 1, size - 1, size + 1, len(body) - 8, len(body), 2**31 - 1, 2**31, 2**32 - 1))
-    return body[:-8] + struct.pack("<I", told) + body[-4:]
+    stated = chance.choice((0, 1, size - 1, size + 1, len(body) - 8, len(body), 2**31 - 1, 2**31, 2**32 - 1))
+    return body[:-8] + struct.pack("<I", stated) + body[-4:]
 
 
-def lie_in_a_page(body: bytes, chance: Random) -> bytes:
-    """Change numbers in the header of a page: its sizes, its count of values, its encodings."""
+def change_page_header(body: bytes, chance: Random) -> bytes:
+    """Change numbers in the header of a page: sizes, count of values, encodings."""
     shape = pq.read_metadata(pa.BufferReader(body))
     groups = [shape.row_group(number) for number in range(shape.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(shape.num_columns)]
@@ -80,14 +80,14 @@ def lie_in_a_page(body: bytes, chance: Random) -> bytes:
 
 ANYWHERE: dict[str, Damage] = {"flipped": flip, "overwritten": overwrite, "cut": cut, "repeated": repeat}
 IN_PARQUET: dict[str, Damage] = {
-    "footer-lies": lie_in_the_footer,
-    "footer-length": lie_of_the_footers_length,
-    "page-lies": lie_in_a_page,
+    "footer-numbers": change_footer_numbers,
+    "footer-length": change_footer_length,
+    "page-numbers": change_page_header,
 }
 
 
 def _with_another_number(text: bytes, chance: Random) -> bytes:
-    """Replace a byte, or what may be a varint, by a hostile number in Thrift's zigzag."""
+    """Replace a byte, or a possible varint, by a hostile number in Thrift's zigzag encoding."""
     at = chance.randrange(len(text))
     end = at
     while end < len(text) - 1 and text[end] & 0x80:

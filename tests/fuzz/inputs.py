@@ -1,4 +1,4 @@
-"""Fuzzed deltas by number: the same number is the same delta, on every machine and in every process."""
+"""Fuzzed deltas by number. The same number gives the same delta on every machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMED = "names"
 
 
 class Fuzzed(NamedTuple):
-    """A delta that someone may have written. `kind` says what is wrong with it, if anything is."""
+    """A delta that somebody could write. `kind` is the kind of damage."""
 
     number: int
     kind: str
@@ -25,7 +25,7 @@ class Fuzzed(NamedTuple):
 
 
 def fuzzed(number: int) -> Fuzzed:
-    """Return the delta of that number; the kinds take turns."""
+    """Return the delta of that number. Successive numbers have successive kinds."""
     kind = KINDS[number % len(KINDS)]
     chance = Random(f"fuzzed delta {number}")
     if kind == NAMED:
@@ -35,8 +35,8 @@ def fuzzed(number: int) -> Fuzzed:
     return Fuzzed(number, kind, delta_key("docs", str(a_uuid7(NOW, number)), suffix), _BODIES[kind](chance))
 
 
-def _damaged(whole: Make, harm: damage.Damage) -> Make:
-    return lambda chance: harm(whole(chance), chance)
+def _damaged(whole: Make, damage_it: damage.Damage) -> Make:
+    return lambda chance: damage_it(whole(chance), chance)
 
 
 def _spliced(one: Make, other: Make) -> Make:
@@ -48,8 +48,11 @@ def _one_of(bombs_of_a_format: tuple[bombs.Bomb, ...]) -> Make:
 
 
 _BODIES: dict[str, Make] = {
-    **{f"parquet {name}": _damaged(a_parquet, harm) for name, harm in (damage.ANYWHERE | damage.IN_PARQUET).items()},
-    **{f"json {name}": _damaged(a_json_lines, harm) for name, harm in damage.ANYWHERE.items()},
+    **{
+        f"parquet {name}": _damaged(a_parquet, damage_it)
+        for name, damage_it in (damage.ANYWHERE | damage.IN_PARQUET).items()
+    },
+    **{f"json {name}": _damaged(a_json_lines, damage_it) for name, damage_it in damage.ANYWHERE.items()},
     "parquet spliced": _spliced(a_parquet, a_parquet),
     "parquet spliced to json": _spliced(a_parquet, a_json_lines),
     "json spliced": _spliced(a_json_lines, a_json_lines),

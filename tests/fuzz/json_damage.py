@@ -1,4 +1,4 @@
-"""Stored JSON as someone may have left it: damaged bytes, and well-formed text that says something else."""
+"""Damage to stored JSON: damaged bytes, and well-formed text with other content."""
 
 from __future__ import annotations
 
@@ -38,41 +38,48 @@ Change = Callable[[Any, Random], None]
 
 
 def another_value(document: Any, chance: Random) -> None:
-    """Some field, however deep, holds something else."""
+    """Give a field at any depth another value."""
     parent = _some_object(document, chance)
     parent[chance.choice(list(parent))] = chance.choice((*STRANGE, *HOSTILE, *NAMES))
 
 
 def another_name(document: Any, chance: Random) -> None:
-    """Some field has another name."""
+    """Rename a field."""
     parent = _some_object(document, chance)
     parent[chance.choice(NAMES)] = parent.pop(chance.choice(list(parent)))
 
 
-def one_less(document: Any, chance: Random) -> None:
-    """Some field is gone."""
+def without_a_field(document: Any, chance: Random) -> None:
+    """Remove a field."""
     parent = _some_object(document, chance)
     del parent[chance.choice(list(parent))]
 
 
-def one_more(document: Any, chance: Random) -> None:
-    """Some object holds a field more."""
+def with_another_field(document: Any, chance: Random) -> None:
+    """Add a field to an object."""
     _some_object(document, chance)[chance.choice(("more", *NAMES))] = chance.choice((*STRANGE, *NAMES))
 
 
-CHANGES: tuple[Change, ...] = (another_value, another_value, another_value, another_name, one_less, one_more)
+CHANGES: tuple[Change, ...] = (
+    another_value,
+    another_value,
+    another_value,
+    another_name,
+    without_a_field,
+    with_another_field,
+)
 
 
 def damaged(body: bytes, chance: Random) -> bytes:
-    """Return `body` damaged byte by byte, replaced, or as JSON that says something else."""
-    way = chance.random()
-    if way < 0.4:
+    """Return `body` with damaged bytes, replaced, or as JSON with other content."""
+    kind = chance.random()
+    if kind < 0.4:
         return chance.choice(list(ANYWHERE.values()))(body, chance)
-    return chance.choice(NOT_JSON) if way < 0.45 else changed(body, chance)
+    return chance.choice(NOT_JSON) if kind < 0.45 else changed(body, chance)
 
 
 def changed(body: bytes, chance: Random) -> bytes:
-    """Return JSON that says something else."""
+    """Return JSON with other content."""
     document = json.loads(body)
     chance.choice(CHANGES)(document, chance)
     return json.dumps(document).encode()

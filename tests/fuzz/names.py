@@ -1,4 +1,4 @@
-"""Keys that a producer, or someone who is none, may choose: no UUIDv7, no collection, a way out of the folder."""
+"""Keys that anybody could choose: invalid UUIDs, invalid collections, paths out of the folder."""
 
 from __future__ import annotations
 
@@ -84,5 +84,5 @@ def _stem(number: int, chance: Random) -> str:
 
 
 def _filled(key: str, chance: Random) -> str:
-    """Return the key made as long as S3 lets it be."""
+    """Return the key with padding. The caller shortens it to the longest key that S3 allows."""
     return key + chance.choice(("x", "/", "\0", "é", "\N{PILE OF POO}")) * LONGEST_KEY

@@ -1,4 +1,4 @@
-"""Rows that no delta should hold: wrong types, values that do not fit, depths, and letters that look like others."""
+"""Invalid rows: wrong types, values out of range, deep nesting, and lookalike letters."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ Line = Callable[[Random], str]
 
 
 def a_strange_value(chance: Random) -> str:
-    """One field of a good row holds what it must not."""
+    """A good row with an invalid value in one field."""
     row = _good(chance)
     row[chance.choice(("id", "op", "embedding", "document", "metadata"))] = chance.choice(STRANGE)
     return json.dumps(row)
 
 
 def a_strange_metadata(chance: Random) -> str:
-    """Metadata with a strange key or value, as an object or as text that holds one."""
+    """Metadata with a strange key or value, as an object or as text."""
     value = {chance.choice((*METADATA_KEYS, "plain")): chance.choice(STRANGE)}
     return json.dumps(_good(chance) | {"metadata": chance.choice((value, json.dumps(value)))})
 
 
 def a_strange_embedding(chance: Random) -> str:
-    """A vector with something else in it, or of another length."""
+    """A vector with a strange item, or of another length."""
     vector: list[Any] = [1.0] * chance.choice((0, 1, DIMENSION, DIMENSION + 1, 5000))
     if vector and chance.random() < 0.6:
         vector[chance.randrange(len(vector))] = chance.choice(STRANGE)
@@ -75,7 +75,7 @@ def a_strange_embedding(chance: Random) -> str:
 
 
 def a_strange_name(chance: Random) -> str:
-    """A field that is misspelt, or looks like another."""
+    """A field with a misspelt or lookalike name."""
     row = _good(chance)
     name = chance.choice(tuple(row))
     strange = (name.upper(), f"{name} ", name.translate(LOOKALIKES), f"{name}\0", "x" * 90_000)
@@ -84,7 +84,7 @@ def a_strange_name(chance: Random) -> str:
 
 
 def a_deep_line(chance: Random) -> str:
-    """Brackets upon brackets, closed or left open."""
+    """Deeply nested brackets, closed or not."""
     depth = chance.choice((100, 2_000, 200_000))
     opened, closed = chance.choice((("[", "]"), ('{"a":', "}")))
     deep = opened * depth + "1" + closed * chance.choice((0, depth))
@@ -96,8 +96,8 @@ def a_repeated_name(chance: Random) -> str:
     return f'{{"id":"fuzz-1","id":"fuzz-{chance.randrange(9)}","embedding":[1,2,3]}}'
 
 
-def no_json(chance: Random) -> str:
-    """Something else altogether."""
+def not_a_row(chance: Random) -> str:
+    """A line that is not a row."""
     return chance.choice(
         ("", "null", "[]", '"text"', "{", "}", "NaN", "1e999", "{'id':'a'}", "id,embedding\na,1", "\ufeff{}", "\0" * 9)
     )
@@ -111,19 +111,19 @@ LINES: tuple[Line, ...] = (
     a_strange_name,
     a_deep_line,
     a_repeated_name,
-    no_json,
+    not_a_row,
 )
 
 
 def json_lines(chance: Random) -> bytes:
-    """A file of good lines with a strange one among them."""
+    """A file of good lines and one strange line."""
     lines = [json.dumps(row) for row in some_rows(chance, chance.choice((0, 3)))]
     lines.insert(chance.randrange(len(lines) + 1), chance.choice(LINES)(chance))
     return packed("\n".join(lines))
 
 
 def parquet_of_strange_types(chance: Random) -> bytes:
-    """Columns of types that they must not have, or that say the same in another way."""
+    """Columns with a wrong or an equivalent type."""
     columns: dict[str, pa.Array[Any]] = {
         "id": pa.array(["fuzz-1", "fuzz-2"]),
         "embedding": pa.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], pa.list_(pa.float32())),
@@ -135,7 +135,7 @@ def parquet_of_strange_types(chance: Random) -> bytes:
 
 
 def parquet_of_strange_text(chance: Random) -> bytes:
-    """Text columns that hold what text can hold at its worst."""
+    """Text columns with strange text."""
     texts = [text for text in STRANGE_TEXT if text != "\ud800"]
     columns = {
         "id": pa.array([chance.choice(["fuzz-3", *texts])]),

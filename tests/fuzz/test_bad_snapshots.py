@@ -1,4 +1,4 @@
-"""A pointer or manifest that is damaged is named as such, and nothing is ever published over it."""
+"""A damaged pointer or manifest is reported, and nothing is published over it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ FIRST, SECOND = (
 
 @pytest.fixture
 def fakes(tmp_path: Path) -> Fakes:
-    """A snapshot is published, and a delta is pending."""
-    made = new_fakes(chromadb_cache_dir=str(tmp_path / "cache"))
-    compact(made, FIRST)
-    SECOND.put_into(made.objects)
-    return made
+    """Return services with a published snapshot and a pending delta."""
+    services = new_fakes(chromadb_cache_dir=str(tmp_path / "cache"))
+    compact(services, FIRST)
+    SECOND.put_into(services.objects)
+    return services
 
 
 def manifest_of(fakes: Fakes) -> str:
@@ -42,8 +42,8 @@ def manifest_of(fakes: Fakes) -> str:
     return layout.manifest_key(pointer.snapshot_id)
 
 
-def outcome_over(fakes: Fakes, told: str) -> str:
-    """Run a pass up to where it would publish, and return what it made of the snapshot. Nothing else may happen."""
+def outcome_of_pass(fakes: Fakes, damage: str) -> str:
+    """Run a pass up to its download, and return whether it refused the snapshot. Check that nothing changed."""
     before = dict(fakes.objects.objects)
     one = Pass(fakes, f"{EXECUTION}-fuzzed")
     try:
@@ -53,52 +53,52 @@ def outcome_over(fakes: Fakes, told: str) -> str:
         outcome, message = "refused", str(error)
     else:
         outcome, message = "harmless", ""
-    assert "\n" not in message, told
-    assert len(message) < 4000, told
+    assert "\n" not in message, damage
+    assert len(message) < 4000, damage
     kept = {key: stored for key, stored in fakes.objects.objects.items() if not key.startswith("work/")}
-    assert kept == {key: stored for key, stored in before.items() if not key.startswith("work/")}, told
+    assert kept == {key: stored for key, stored in before.items() if not key.startswith("work/")}, damage
     return outcome
 
 
-def print_counts(what: str, outcomes: Counter[str], capsys: pytest.CaptureFixture[str]) -> None:
+def print_counts(name: str, outcomes: Counter[str], capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        sys.stdout.write(f"\n{outcomes.total()} {what}: {dict(outcomes)}\n")
+        sys.stdout.write(f"\n{outcomes.total()} {name}: {dict(outcomes)}\n")
 
 
-def replaced(fakes: Fakes, key: str, body: bytes) -> None:
+def replace(fakes: Fakes, key: str, body: bytes) -> None:
     fakes.objects.objects[key] = StoredObject(body, f'"{hashlib.md5(body).hexdigest()}"', fakes.clock())
 
 
-def test_a_damaged_pointer_is_refused_and_stays_as_it_is(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_pointer_is_refused_and_not_changed(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
     whole = fakes.objects.objects[POINTER].body
     outcomes: Counter[str] = Counter()
     for number in range(MANY):
-        replaced(fakes, POINTER, damaged(whole, Random(f"pointer {number}")))
-        outcomes[outcome_over(fakes, f"pointer {number}")] += 1
+        replace(fakes, POINTER, damaged(whole, Random(f"pointer {number}")))
+        outcomes[outcome_of_pass(fakes, f"pointer {number}")] += 1
 
     print_counts("damaged pointers", outcomes, capsys)
     assert outcomes["refused"] > MANY / 2
-    replaced(fakes, POINTER, whole)
+    replace(fakes, POINTER, whole)
     assert compact(fakes).deltas_merged == 1
 
 
-def test_a_damaged_manifest_is_refused_whatever_it_says(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_manifest_is_always_refused(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
     key = manifest_of(fakes)
     whole = fakes.objects.objects[key].body
     outcomes: Counter[str] = Counter()
     for number in range(MANY):
         body = damaged(whole, Random(f"manifest {number}"))
         if body != whole:
-            replaced(fakes, key, body)
-            outcomes[outcome_over(fakes, f"manifest {number}")] += 1
+            replace(fakes, key, body)
+            outcomes[outcome_of_pass(fakes, f"manifest {number}")] += 1
 
     print_counts("damaged manifests", outcomes, capsys)
     assert set(outcomes) == {"refused"}
-    replaced(fakes, key, whole)
+    replace(fakes, key, whole)
     assert compact(fakes).deltas_merged == 1
 
 
-def test_a_manifest_that_lies_though_the_pointer_vouches_for_it_is_refused_or_does_no_harm(
+def test_a_wrong_manifest_with_a_matching_digest_is_refused_or_does_no_damage(
     fakes: Fakes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = manifest_of(fakes)
@@ -106,11 +106,11 @@ def test_a_manifest_that_lies_though_the_pointer_vouches_for_it_is_refused_or_do
     outcomes: Counter[str] = Counter()
     for number in range(MANY):
         body = changed(whole, Random(f"vouched manifest {number}"))
-        replaced(fakes, key, body)
-        replaced(fakes, POINTER, json.dumps(pointer | {"manifest_sha256": hashlib.sha256(body).hexdigest()}).encode())
-        outcomes[outcome_over(fakes, f"vouched manifest {number}")] += 1
+        replace(fakes, key, body)
+        replace(fakes, POINTER, json.dumps(pointer | {"manifest_sha256": hashlib.sha256(body).hexdigest()}).encode())
+        outcomes[outcome_of_pass(fakes, f"vouched manifest {number}")] += 1
 
-    print_counts("lying manifests", outcomes, capsys)
+    print_counts("wrong manifests with a matching digest", outcomes, capsys)
     assert outcomes["refused"] > MANY / 2
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 

@@ -1,4 +1,4 @@
-"""A delta's rows as plain pyarrow and json read them: the model's second opinion."""
+"""Reads a delta's rows with plain pyarrow and json, independently of the product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.model import Row
 
 
 def rows_of(body: bytes, suffix: str) -> Iterator[Row]:
-    """Yield the rows of a delta that has been accepted."""
+    """Yield the rows of an accepted delta."""
     rows = pq.read_table(io.BytesIO(body)).to_pylist() if suffix == ".parquet" else _json_rows(body)
     for row in rows:
         if row.get("op") == "delete":
@@ -30,5 +30,5 @@ def _json_rows(body: bytes) -> Iterator[Any]:
 
 
 def _metadata(value: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    told = json.loads(value) if isinstance(value, str) else value or {}
-    return {key: item for key, item in told.items() if item is not None} or None
+    metadata = json.loads(value) if isinstance(value, str) else value or {}
+    return {key: item for key, item in metadata.items() if item is not None} or None
