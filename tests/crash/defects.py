@@ -1,4 +1,4 @@
-"""Mistakes that the product does not make, for the harness to find: each breaks one invariant of the design."""
+"""Deliberate mistakes for the campaign to find. Each breaks one invariant of the design."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from chromadb_compaction.fold import fold
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import archiving, listed_deltas, merge_batch, publication, upload_snapshot
-from tests.crash.faults import Kind
+from chromadb_compaction.steps import archiving, merge_batch, publication, upload_snapshot
+from tests.crash.faults import FaultKind
 from tests.fakes.aws.protocol import Call
 
 ALWAYS = "attribute_not_exists(nothing) OR #owner = :me"
 
 
 class Defect(NamedTuple):
-    """A mistake, the scenario and faults that show it, and what the harness says then."""
+    """A mistake, the scenario and the faults that show it, and a part of the resulting message."""
 
     name: str
-    planted: Callable[[], AbstractContextManager[object]]
+    seeded: Callable[[], AbstractContextManager[object]]
     scenario: str
-    shown_by: Callable[[str, Call, Kind], bool]
-    said: str
+    shown_by: Callable[[str, Call, FaultKind], bool]
+    message: str
 
 
 def _pointer_is_overwritten() -> AbstractContextManager[object]:
@@ -56,15 +56,15 @@ def _without_owner(method: str) -> Iterator[None]:
         yield
 
 
-def _lease_is_taken_from_anybody() -> AbstractContextManager[object]:
-    return patch.object(lease_store, "CAN_ACQUIRE", f"expires_at > :now OR {ALWAYS}")
+def _a_held_lease_can_be_taken() -> AbstractContextManager[object]:
+    return patch.object(lease_store, "FREE_OR_EXPIRED_OR_OURS", f"expires_at > :now OR {ALWAYS}")
 
 
-def _lease_is_kept() -> AbstractContextManager[object]:
+def _lease_is_never_released() -> AbstractContextManager[object]:
     return patch.object(DynamoDBLeaseStore, "release", lambda _self, _lock_id, _owner: True)
 
 
-def _deltas_go_before_the_swap() -> AbstractContextManager[object]:
+def _deltas_are_archived_before_the_swap() -> AbstractContextManager[object]:
     right = publication.write_objects
 
     def wrong(services: Any, manifest: Any, outcomes: list[DeltaOutcome], answer: Any) -> Any:
@@ -78,7 +78,7 @@ def _deltas_go_before_the_swap() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _pointer_goes_before_the_files() -> Iterator[None]:
+def _pointer_is_swapped_before_the_files() -> Iterator[None]:
     late: list[Callable[[], Any]] = []
     upload, publish = S3ObjectStore.upload, snapshots.publish
 
@@ -89,10 +89,10 @@ def _pointer_goes_before_the_files() -> Iterator[None]:
             upload(store, source, key)
 
     def sooner(*arguments: Any, **options: Any) -> Any:
-        standing = publish(*arguments, **options)
+        published = publish(*arguments, **options)
         while late:
             late.pop()()
-        return standing
+        return published
 
     with patch.object(S3ObjectStore, "upload", later), patch.object(upload_snapshot, "publish", sooner):
         yield
@@ -111,8 +111,8 @@ def _tombstones_are_forgotten() -> Iterator[None]:
 
 
 @contextmanager
-def _files_go_by_age_alone() -> Iterator[None]:
-    # UploadSnapshot would notice, and publish nothing more.
+def _files_are_pruned_by_age_alone() -> Iterator[None]:
+    # The second patch is needed because UploadSnapshot would detect the loss and publish nothing.
     with (
         patch.object(pruning, "_named_files", lambda _kept, _services: frozenset()),
         patch.object(upload_snapshot, "check_kept_files", lambda _services, _manifest: None),
@@ -121,8 +121,8 @@ def _files_go_by_age_alone() -> Iterator[None]:
 
 
 @contextmanager
-def _a_failed_delta_is_done() -> Iterator[None]:
-    fetch, outcome = listed_deltas.fetch_delta, merge_batch._outcome
+def _a_failed_delta_counts_as_merged() -> Iterator[None]:
+    fetch, outcome = merge_batch.fetch, merge_batch._outcome
 
     def wrong(*arguments: Any) -> Any:
         try:
@@ -137,13 +137,13 @@ def _a_failed_delta_is_done() -> Iterator[None]:
         yield
 
 
-def _a_refused_delta_is_dropped() -> AbstractContextManager[object]:
+def _a_bad_delta_is_dropped() -> AbstractContextManager[object]:
     return patch.object(
         merge_batch, "_quarantine", lambda bad, *_: merge_batch._outcome(bad.delta, "merged", reason=bad.reason)
     )
 
 
-def _own_commit_is_not_known() -> AbstractContextManager[object]:
+def _own_commit_is_not_recognised() -> AbstractContextManager[object]:
     def read_back(*_: Any, cause: Exception, **__: Any) -> Any:
         raise snapshots.conflict(None) from cause
 
@@ -161,71 +161,73 @@ def _deltas_are_deleted_before_they_are_copied() -> AbstractContextManager[objec
     return patch.object(archiving, "_copy_to_compacted", copied)
 
 
-def _snapshots_share_one_name() -> AbstractContextManager[object]:
+def _snapshots_share_one_id() -> AbstractContextManager[object]:
     return patch.object(layout, "new_snapshot_id", lambda _sequence, _token: "0000000001-00000000")
 
 
-def _nothing_is_told() -> AbstractContextManager[object]:
-    return patch.object(archiving, "_send_dead_letters", lambda _refused, _services: None)
+def _quarantine_is_not_reported() -> AbstractContextManager[object]:
+    return patch.object(archiving, "_send_dead_letters", lambda _quarantined, _services: None)
 
 
-def _overtaken(_state: str, call: Call, kind: Kind) -> bool:
+def _overtaken(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken" and call.target == layout.pointer_key() and call.writes
 
 
-def _overtaken_while_merging(state: str, call: Call, kind: Kind) -> bool:
+def _overtaken_while_merging(state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken" and state == "MergeBatches" and call.writes
 
 
-def _midway(_state: str, call: Call, kind: Kind) -> bool:
+def _midway(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken midway" and call.writes
 
 
-def _dies(_state: str, call: Call, kind: Kind) -> bool:
+def _dies(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name in {"crash before, dies", "crash after, dies"} and call.writes
 
 
-def _dies_cleaning_up(state: str, call: Call, kind: Kind) -> bool:
+def _dies_cleaning_up(state: str, call: Call, kind: FaultKind) -> bool:
     return state == "CleanUp" and _dies(state, call, kind)
 
 
-def _dies_after_the_manifest(_state: str, call: Call, kind: Kind) -> bool:
+def _dies_after_the_manifest(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "crash after, dies" and call.target.endswith("/manifest.json") and call.writes
 
 
-def _given_up(state: str, call: Call, kind: Kind) -> bool:
+def _given_up(state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "500 until given up" and state == "MergeBatches"
 
 
-def _lost_at_the_pointer(_state: str, call: Call, kind: Kind) -> bool:
+def _lost_at_the_pointer(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "response lost" and call.target == layout.pointer_key()
 
 
-def _none(_state: str, _call: Call, _kind: Kind) -> bool:
+def _none(_state: str, _call: Call, _kind: FaultKind) -> bool:
     return False
 
 
 FIRST, BASE = "first snapshot", "updates and deletes on a base"
 DEFECTS = (
     Defect("the pointer is overwritten", _pointer_is_overwritten, BASE, _overtaken, "a commit was overwritten"),
-    Defect("a heartbeat is anybody's", lambda: _without_owner("renew"), FIRST, _overtaken_while_merging, "lease"),
-    Defect("a release is anybody's", lambda: _without_owner("release"), FIRST, _midway, "was taken away"),
-    Defect("a lease is taken from anybody", _lease_is_taken_from_anybody, FIRST, _dies, "was taken away"),
-    Defect("a lease is kept", _lease_is_kept, FIRST, _none, "leaked"),
-    Defect("deltas go before the swap", _deltas_go_before_the_swap, FIRST, _dies, "lost"),
-    Defect("the pointer goes before the files", _pointer_goes_before_the_files, FIRST, _none, "half a snapshot"),
-    Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "deltas say"),
-    Defect("files go by age alone", _files_go_by_age_alone, "pruning", _none, "half a snapshot"),
-    Defect("a delta that failed is done", _a_failed_delta_is_done, FIRST, _given_up, "lost"),
-    Defect("a delta that is refused is dropped", _a_refused_delta_is_dropped, "a quarantined delta", _none, "lost"),
-    Defect("one's own commit is not known", _own_commit_is_not_known, FIRST, _lost_at_the_pointer, "it FAILED"),
+    Defect("anybody can renew the lease", lambda: _without_owner("renew"), FIRST, _overtaken_while_merging, "lease"),
+    Defect("anybody can release the lease", lambda: _without_owner("release"), FIRST, _midway, "was taken away"),
+    Defect("a held lease can be taken", _a_held_lease_can_be_taken, FIRST, _dies, "was taken away"),
+    Defect("the lease is never released", _lease_is_never_released, FIRST, _none, "leaked"),
+    Defect("deltas are archived before the swap", _deltas_are_archived_before_the_swap, FIRST, _dies, "lost"),
     Defect(
-        "deltas go before they are copied",
+        "the pointer is swapped before the files", _pointer_is_swapped_before_the_files, FIRST, _none, "half a snapshot"
+    ),
+    Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
+    Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
+    Defect("a failed delta counts as merged", _a_failed_delta_counts_as_merged, FIRST, _given_up, "lost"),
+    Defect("a bad delta is dropped", _a_bad_delta_is_dropped, "a quarantined delta", _none, "lost"),
+    Defect("the own commit is not recognised", _own_commit_is_not_recognised, FIRST, _lost_at_the_pointer, "it FAILED"),
+    Defect(
+        "deltas are deleted before they are copied",
         _deltas_are_deleted_before_they_are_copied,
         FIRST,
         _dies_cleaning_up,
         "compacted/",
     ),
-    Defect("snapshots share one name", _snapshots_share_one_name, FIRST, _dies_after_the_manifest, "written twice"),
-    Defect("nobody is told", _nothing_is_told, "a quarantined delta", _none, "untold"),
+    Defect("all snapshots have the same id", _snapshots_share_one_id, FIRST, _dies_after_the_manifest, "written twice"),
+    Defect("a quarantine is not reported", _quarantine_is_not_reported, "a quarantined delta", _none, "unreported"),
 )

@@ -1,4 +1,4 @@
-"""What stands in for threads and for a disk that comes and goes."""
+"""Replacements for threads, and for a disk that can be saved and restored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 
-class OneByOne:
-    """An executor that does one thing after the other. As with threads, all have begun before one's error is raised."""
+class SequentialExecutor:
+    """An executor that makes one call after the other. As with threads, an error is raised after all calls."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -22,40 +22,40 @@ class OneByOne:
         pass
 
     def map(self, call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Call every item, and raise the first error after the last: the others were on their way already."""
-        answers: dict[int, Any] = {}
+        """Call every item, then raise the first error if there is one."""
+        results: dict[int, Any] = {}
         errors: dict[int, Exception] = {}
         for number, item in self.ordered(list(enumerate(items))):
             try:
-                answers[number] = call(item)
-            except Exception as error:  # noqa: BLE001 - an executor keeps any error for whoever asks
+                results[number] = call(item)
+            except Exception as error:  # noqa: BLE001 - an executor passes on every error
                 errors[number] = error
         if errors:
             raise errors[min(errors)]
-        return iter([answers[number] for number in sorted(answers)])
+        return iter([results[number] for number in sorted(results)])
 
     def submit(self, call: Callable[[Any], Any], item: Any) -> Future[Any]:
-        """Call an item at once, and keep its answer or error for whoever asks."""
-        done: Future[Any] = Future()
+        """Call an item at once, and return its result or error as a finished future."""
+        future: Future[Any] = Future()
         try:
-            done.set_result(call(item))
-        except Exception as error:  # noqa: BLE001 - an executor keeps any error for whoever asks
-            done.set_exception(error)
-        return done
+            future.set_result(call(item))
+        except Exception as error:  # noqa: BLE001 - an executor passes on every error
+            future.set_exception(error)
+        return future
 
     def ordered(self, items: list[Any]) -> list[Any]:
-        """Return the items in the order in which they are to be called."""
+        """Return the items in the order of the calls."""
         return items
 
     def shutdown(self, **_: object) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
-class LastFirst(OneByOne):
-    """One that begins with the last: threads may be that unfair."""
+class ReversedExecutor(SequentialExecutor):
+    """An executor that starts with the last item, as threads may."""
 
     def ordered(self, items: list[Any]) -> list[Any]:
-        """Return the items backwards."""
+        """Return the items in reverse."""
         return items[::-1]
 
 
@@ -65,7 +65,7 @@ def files_on(disk: Path) -> dict[str, bytes]:
 
 
 def write_files(disk: Path, files: dict[str, bytes]) -> None:
-    """Let the directory hold these files and no others."""
+    """Replace the content of the directory by these files."""
     shutil.rmtree(disk, ignore_errors=True)
     for path, content in files.items():
         (disk / path).parent.mkdir(parents=True, exist_ok=True)

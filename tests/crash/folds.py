@@ -1,5 +1,6 @@
-"""Folds that were done before. A fold is a function of its request and of the files that it names: same files in, an
-outcome as good as the first out. So thousands of runs cost a few dozen folds, every one of them by the real ChromaDB.
+"""A cache of folds. A fold depends only on its request and on the files that it names, so equal folds run once.
+
+Thousands of runs need only a few dozen folds, each by the real ChromaDB.
 """
 
 from __future__ import annotations
@@ -13,45 +14,45 @@ from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collecti
 from tests.crash.determinism import files_on, write_files
 
 
-class _Outcome(NamedTuple):
+class _StoredFold(NamedTuple):
     result: FoldResult | CompactionError
     directory: dict[str, bytes]
 
 
 class FoldMemory:
-    """What each distinct fold made of its directory."""
+    """The result and the directory of each distinct fold."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, _Outcome] = {}
+        self._known: dict[bytes, _StoredFold] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
     def fold(self, request: FoldRequest, *, progress: Progress = no_progress) -> FoldResult:
-        """Do what steps.fold does."""
+        """Fold, or restore an earlier result. A replacement of fold.fold_collection."""
         key = _key(request)
         if key not in self._known:
             self._known[key] = _folded(request, progress)
-        outcome = self._known[key]
-        write_files(request.directory, outcome.directory)
-        if isinstance(outcome.result, CompactionError):
-            raise outcome.result
-        return outcome.result
+        stored = self._known[key]
+        write_files(request.directory, stored.directory)
+        if isinstance(stored.result, CompactionError):
+            raise stored.result
+        return stored.result
 
 
-def _folded(request: FoldRequest, progress: Progress) -> _Outcome:
+def _folded(request: FoldRequest, progress: Progress) -> _StoredFold:
     result: FoldResult | CompactionError
     try:
         result = fold_collection(request, progress=progress)
     except CompactionError as error:
         result = error
-    return _Outcome(result, files_on(request.directory))
+    return _StoredFold(result, files_on(request.directory))
 
 
 def _key(request: FoldRequest) -> bytes:
-    """Return a digest of the request, with what its paths hold in place of the paths."""
+    """Return a digest of the request, with the content of its files instead of their paths."""
     if request.next_ledger.parent != request.directory:
-        raise NotImplementedError("a ledger outside of the directory")
+        raise NotImplementedError("the ledger is outside the directory")
     digest = hashlib.blake2b(digest_size=16)
     digest.update(
         repr((request.collection, request.dimension, request.space, request.base_sum, request.ledger is None)).encode()

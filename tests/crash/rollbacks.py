@@ -1,22 +1,22 @@
-"""What an operator does: the command `snapshots rollback --replay`, as one process of its own."""
+"""The operator's command `snapshots rollback --replay`, as its own process."""
 
 from __future__ import annotations
 
 from chromadb_compaction import layout
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
-from tests.crash.machine import Ended, TaskFailed
+from tests.crash.state_machine import Ended, TaskFailed
 from tests.crash.world import ExecutionDied, World
 
 
 def roll_back(world: World, operator: str) -> Ended:
     """Roll back to the oldest snapshot, with replay."""
-    held = world.aws.s3.buckets.objects["bucket"]
-    oldest = min(key for key in held if key.endswith("/manifest.json"))
+    objects = world.aws.s3.buckets.objects["bucket"]
+    oldest = min(key for key in objects if key.endswith("/manifest.json"))
     snapshot_id = str(layout.snapshot_of_key(oldest))
     request = RollbackRequest(snapshot_id=snapshot_id, operator=operator, replay=True)
     with world.acting_as(operator):
         try:
-            world.attempt(lambda: rollback(request, world.services))
+            world.run_process(lambda: rollback(request, world.services))
         except TaskFailed as failed:
             return Ended("FAILED", failed.error)
         except ExecutionDied:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 from chromadb_compaction.ports import DeltaNotification
 from tests.builders import a_uuid7
-from tests.crash.determinism import LastFirst, OneByOne
-from tests.crash.faults import Absorbed
-from tests.crash.machine import Ended, Step
+from tests.crash.determinism import ReversedExecutor, SequentialExecutor
+from tests.crash.faults import Absorber
 from tests.crash.rollbacks import roll_back
+from tests.crash.state_machine import Ended, Step
 from tests.crash.truth import Truth
 from tests.crash.world import World
 from tests.e2e.model import Delta, Row
@@ -19,89 +19,90 @@ from tests.fakes.services import START
 DAY = 86_400.0
 
 
-class Story(Protocol):
-    """What is done step by step; between two steps nothing is remembered but the step.
+class Procedure(Protocol):
+    """A procedure that runs step by step. Only the step is remembered between two steps.
 
-    `absorbs` names those whose part it is to make up for a fault that passes (faults.Absorbed).
+    It must succeed despite a fault that one of `absorbs` absorbs (faults.Absorber).
     """
 
-    absorbs: frozenset[Absorbed]
+    absorbs: frozenset[Absorber]
 
     def start(self) -> Step:
         """Return the first step."""
 
     def advance(self, world: World, step: Step) -> Step | Ended:
-        """Carry out one step, and return what follows."""
+        """Run one step, and return the next."""
 
 
-class Execution:
+class ExecutionProcedure:
     """One execution of the state machine."""
 
     name = "under-fault"
-    absorbs = frozenset[Absorbed](["task", "execution"])
+    absorbs = frozenset[Absorber](["task", "execution"])
 
     def start(self) -> Step:
         """Return the first step."""
         return Step("AcquireLock", "{}")
 
     def advance(self, world: World, step: Step) -> Step | Ended:
-        """Carry out one state."""
+        """Run one state."""
         return world.advance(step, self.name)
 
 
-class Rollback:
-    """One command of an operator: publish the first snapshot again, and replay what was merged since."""
+class RollbackProcedure:
+    """One command of an operator: publish the first snapshot again, and replay the deltas merged since then."""
 
-    absorbs = frozenset[Absorbed](["task"])
+    absorbs = frozenset[Absorber](["task"])
 
     def start(self) -> Step:
         """Return the only step."""
         return Step("Rollback", "{}")
 
     def advance(self, world: World, step: Step) -> Step | Ended:
-        """Type the command."""
+        """Run the command."""
         return roll_back(world, "operator:me@here/first")
 
 
 class Scenario(NamedTuple):
-    """What stands before (`prepare`), what is then made to fail (`story`), and what is true whatever fails.
+    """One situation. `prepare` creates the initial content, `procedure` runs with faults.
 
-    After the kinds of fault in `mended_later`, what is published may lack rows or its manifest until the story is over.
+    After the kinds of fault in `fixed_later`, the published snapshot may lack rows or its manifest until the procedure
+    has ended.
     """
 
     name: str
     prepare: Callable[[World], Truth]
-    story: Story = Execution()
+    procedure: Procedure = ExecutionProcedure()
     settings: Mapping[str, object] = {}
-    mended_later: Collection[str] = ("overtaken by a rollback",)
-    executor: type[OneByOne] = OneByOne
+    fixed_later: Collection[str] = ("overtaken by a rollback",)
+    executor: type[SequentialExecutor] = SequentialExecutor
     afterwards: Callable[[World], None] = lambda _world: None
-    """What a person does once all have had their turn, before the last execution."""
+    """The operator's action before the last two executions."""
 
 
 def a_delta(
     number: int, rows: Mapping[str, Sequence[float] | None], *, collection: str = "docs", **extra: Any
 ) -> Delta:
-    """Return the delta whose version is `number`: None deletes. `extra` gives documents and metadata by id."""
-    made = tuple(
+    """Return the delta with version `number`. A row of None is a delete. `extra` may give the document."""
+    built = tuple(
         Row(row_id, None)
         if vector is None
         else Row(row_id, tuple(vector), extra.get("document", f"{row_id} of {number}"), {"number": number})
         for row_id, vector in rows.items()
     )
-    return Delta(collection, made, str(a_uuid7(START - 1000, number)))
+    return Delta(collection, built, str(a_uuid7(START - 1000, number)))
 
 
-def put(world: World, *deltas: Delta, truth: Truth | None = None) -> None:
-    """Let producers write deltas, and ring the bell."""
+def put(world: World, *deltas: Delta) -> None:
+    """Write deltas, and notify the queue."""
     objects, queue = world.services.objects, world.services.queue
     for delta in deltas:
         objects.put(delta.key, delta.body())
     queue.notify([DeltaNotification(delta.key, len(delta.rows), len(delta.body())) for delta in deltas])
 
 
-def compacted(world: World, name: str, *deltas: Delta) -> None:
-    """Put deltas and compact them, undisturbed."""
+def put_and_compact(world: World, name: str, *deltas: Delta) -> None:
+    """Put deltas and compact them without faults."""
     put(world, *deltas)
     ended = world.run(name)
     if ended.status != "SUCCEEDED":
@@ -123,9 +124,9 @@ TOMBSTONE = a_delta(12, {"gone": None})
 
 
 def _on_a_base(world: World) -> Truth:
-    compacted(world, "base", *BASE, TOMBSTONE)
+    put_and_compact(world, "base", *BASE, TOMBSTONE)
     deltas = [
-        a_delta(5, {"gone": [7, 7], "d": [4, 4]}),  # late: older than the tombstone, and than d
+        a_delta(5, {"gone": [7, 7], "d": [4, 4]}),  # late: older than the tombstone and d
         a_delta(20, {"a": [5, 5], "new": [0, 2]}),
         a_delta(21, {"b": None, "c": [1, 1]}),
         a_delta(22, {"b": [6, 6], "d": None}),
@@ -136,7 +137,7 @@ def _on_a_base(world: World) -> Truth:
 
 def _several_collections(world: World) -> Truth:
     first = [a_delta(10, {"a": [1, 0]}), a_delta(11, {"x": [1, 0, 0]}, collection="other")]
-    compacted(world, "base", *first)
+    put_and_compact(world, "base", *first)
     deltas = [
         a_delta(20, {"a": [2, 0]}),
         a_delta(21, {"b": [0, 2]}),
@@ -149,7 +150,7 @@ def _several_collections(world: World) -> Truth:
 
 def _quarantined(world: World) -> Truth:
     first = a_delta(10, {"a": [1, 0]})
-    compacted(world, "base", first)
+    put_and_compact(world, "base", first)
     good, bad, unreadable = a_delta(20, {"a": [2, 0]}), a_delta(21, {"b": [float("nan"), 0]}), a_delta(22, {})
     put(world, good, bad)
     world.services.objects.put(unreadable.key, b"no Parquet")
@@ -164,18 +165,18 @@ def _several_passes(world: World) -> Truth:
 
 def _nothing_new(world: World) -> Truth:
     first = a_delta(10, {"a": [1, 0], "b": None})
-    compacted(world, "base", first)
+    put_and_compact(world, "base", first)
     late = [a_delta(1, {"a": [7, 7]}), a_delta(2, {"b": [8, 8]})]
     put(world, *late)
     return Truth([first, *late])
 
 
 def _pruning(world: World) -> Truth:
-    """Let the published snapshot share files with the first one, whose time has come."""
+    """Let the published snapshot share files with the first one, which is old enough to be pruned."""
     untouched = a_delta(1, {"x": [1, 0, 0]}, collection="untouched")
     deltas = [untouched, *(a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (2, 3, 4))]
     for delta in deltas[:3]:
-        compacted(world, f"earlier-{delta.name}", delta)
+        put_and_compact(world, f"earlier-{delta.name}", delta)
         world.clock.tick(3 * DAY)
     put(world, deltas[3])
     return Truth(deltas)
@@ -196,14 +197,14 @@ def _unfinished(world: World) -> Truth:
 def _rollback(world: World) -> Truth:
     deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2, 3)]
     for delta in deltas:
-        compacted(world, f"earlier-{delta.name}", delta)
+        put_and_compact(world, f"earlier-{delta.name}", delta)
     return Truth(deltas)
 
 
-def _typed_again(world: World) -> None:
+def _rollback_again(world: World) -> None:
     ended = roll_back(world, "operator:me@here/again")
     if ended.status != "SUCCEEDED":
-        world.problems.append(f"the rollback that was typed again {ended}")
+        world.problems.append(f"the repeated rollback {ended}")
 
 
 OVERTAKING = ("overtaken", "overtaken midway", "overtaken by a rollback")
@@ -212,22 +213,22 @@ SCENARIOS = (
     Scenario("updates and deletes on a base", _on_a_base),
     Scenario("several collections", _several_collections, settings={"COMPACTION_BATCH_SIZE": 1}),
     Scenario(
-        "several collections, parallel calls backwards",
+        "several collections, parallel calls in reverse",
         _several_collections,
         settings={"COMPACTION_BATCH_SIZE": 1},
-        executor=LastFirst,
+        executor=ReversedExecutor,
     ),
     Scenario("a quarantined delta", _quarantined),
     Scenario("several passes", _several_passes, settings={"COMPACTION_BATCH_SIZE": 1, "MAX_BATCHES_PER_PASS": 1}),
     Scenario("nothing new", _nothing_new),
     Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),
     Scenario("an unfinished clean-up", _unfinished),
-    Scenario("rollback with replay", _rollback, Rollback(), mended_later=OVERTAKING),
+    Scenario("rollback with replay", _rollback, RollbackProcedure(), fixed_later=OVERTAKING),
     Scenario(
-        "rollback with replay, typed again",
+        "rollback with replay, repeated",
         _rollback,
-        Rollback(),
-        mended_later=OVERTAKING,
-        afterwards=_typed_again,
+        RollbackProcedure(),
+        fixed_later=OVERTAKING,
+        afterwards=_rollback_again,
     ),
 )

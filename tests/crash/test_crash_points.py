@@ -1,4 +1,4 @@
-"""Whatever befalls any single call to AWS, nothing is lost, doubled, resurrected or half visible."""
+"""No fault of a single call to AWS loses, doubles or resurrects rows, or publishes half a snapshot."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def _scenarios() -> list[object]:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scenario", _scenarios())
-def test_no_fault_of_any_single_call_does_harm(
+def test_no_fault_of_a_single_call_does_damage(
     scenario: Scenario, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     findings = Campaign(scenario, tmp_path / "disk").run()

@@ -1,4 +1,4 @@
-"""The harness finds what it is for: each mistake that would break an invariant shows within a handful of runs."""
+"""The campaign finds each deliberate mistake within a few runs."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.crash.campaign import Campaign
 from tests.crash.defects import DEFECTS, Defect
-from tests.crash.faults import Kind
+from tests.crash.faults import FaultKind
 from tests.crash.folds import FoldMemory
 from tests.crash.scenarios import SCENARIOS
 from tests.fakes.aws.protocol import Call
@@ -16,20 +16,20 @@ from tests.fakes.aws.protocol import Call
 def test_a_seeded_defect_is_found(defect: Defect, tmp_path: Path) -> None:
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == defect.scenario)
 
-    with defect.planted():
+    with defect.seeded():
         findings = Campaign(scenario, tmp_path / "disk", only=defect.shown_by).run(stop_at_first=True)
 
-    assert [violation for violation in findings.violations if defect.said in str(violation)]
+    assert [violation for violation in findings.violations if defect.message in str(violation)]
 
 
-def test_outcomes_that_are_remembered_are_those_that_another_run_would_have(tmp_path: Path) -> None:
-    """With a defect planted, so that there are problems to compare."""
-    defect = next(defect for defect in DEFECTS if defect.name == "deltas go before the swap")
+def test_remembered_results_equal_those_of_another_run(tmp_path: Path) -> None:
+    """A seeded defect gives problems to compare."""
+    defect = next(defect for defect in DEFECTS if defect.name == "deltas are archived before the swap")
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == defect.scenario)
 
     folds = FoldMemory()
 
-    with defect.planted():
+    with defect.seeded():
         remembered, run_again = (
             Campaign(scenario, tmp_path / "disk", folds=folds, only=in_the_upload, remember=remember).run()
             for remember in (True, False)
@@ -41,5 +41,5 @@ def test_outcomes_that_are_remembered_are_those_that_another_run_would_have(tmp_
     assert remembered.continuations < run_again.continuations
 
 
-def in_the_upload(state: str, call: Call, kind: Kind) -> bool:
+def in_the_upload(state: str, call: Call, kind: FaultKind) -> bool:
     return state == "UploadSnapshot" and call.writes and kind.name in {"crash after, dies", "throttled"}

@@ -1,4 +1,4 @@
-"""What a killed process does not do any more, and what it leaves behind."""
+"""A killed process makes no more calls and leaves its disk as it was; a fingerprint covers the whole world."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.ports import DeltaNotification
 from tests.crash.determinism import write_files
 from tests.crash.folds import FoldMemory
-from tests.crash.machine import TaskFailed
+from tests.crash.state_machine import TaskFailed
 from tests.crash.world import ExecutionDied, Fault, World
 from tests.fakes.aws.in_process import Perform
 from tests.fakes.aws.protocol import Answer, Call
@@ -44,11 +44,11 @@ def hold_the_lock_and_put(world: World) -> None:
 
 
 @pytest.mark.parametrize("then", ["dies", "caught"])
-def test_no_call_goes_out_after_the_kill_and_the_disk_stays_as_it_was(world: World, then: str) -> None:
+def test_a_killed_process_makes_no_calls_and_its_disk_is_unchanged(world: World, then: str) -> None:
     world.fault = killed_at_the_put(then)
 
     with pytest.raises((ExecutionDied, TaskFailed)):
-        world.attempt(lambda: hold_the_lock_and_put(world))
+        world.run_process(lambda: hold_the_lock_and_put(world))
 
     lease = world.services.leases.read(world.settings.lock_id)
     assert lease is not None
@@ -56,19 +56,19 @@ def test_no_call_goes_out_after_the_kill_and_the_disk_stays_as_it_was(world: Wor
     assert [path.name for path in (Path(world.settings.chromadb_cache_dir) / "scratch").iterdir()] == ["half"]
 
 
-def test_an_ordinary_error_unwinds_as_usual(world: World) -> None:
+def test_an_ordinary_error_runs_the_clean_up_code(world: World) -> None:
     def work() -> None:
         with operator_lease(world.services, ME):
             raise ValueError("why")
 
     with pytest.raises(TaskFailed) as caught:
-        world.attempt(work)
+        world.run_process(work)
 
     assert (caught.value.error, caught.value.cause) == ("ValueError", "why")
     assert world.services.leases.read(world.settings.lock_id) is None
 
 
-def test_every_part_of_the_world_shows_in_its_fingerprint(world: World) -> None:
+def test_every_change_of_the_world_changes_its_fingerprint(world: World) -> None:
     changes: list[Callable[[], object]] = [
         lambda: world.services.objects.put("a", b"one"),
         lambda: world.services.objects.put("a", b"two"),

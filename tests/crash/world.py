@@ -1,7 +1,7 @@
-"""One process's view of AWS, and all of it repeatable: calls in one order, a clock that is told, ids that count.
+"""A deterministic world of AWS, one Lambda environment and a clock, in which a process can be killed at any call.
 
-Threads are replaced by loops, for the number of a call to mean something; the rest is the product as it is deployed:
-handlers, steps, adapters, boto3.
+Loops replace threads, so that every run makes the same calls in the same order. Tokens are counted, and only tests
+advance the clock. Everything else is the product as it is deployed: handlers, steps, adapters, boto3.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from chromadb_compaction.snapshots import cache
 from chromadb_compaction.steps import publication
 from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
-from tests.crash.determinism import OneByOne, files_on, write_files
+from tests.crash.determinism import SequentialExecutor, files_on, write_files
 from tests.crash.folds import FoldMemory
-from tests.crash.machine import Ended, Machine, Step, TaskFailed
+from tests.crash.state_machine import Ended, StateMachine, Step, TaskFailed
 from tests.fakes.aws.in_process import InProcessAws, Perform, Saved
 from tests.fakes.aws.protocol import Answer, Call
 from tests.fakes.services import FakeClock
@@ -52,27 +52,27 @@ SECONDS_PER_STATE = 1.0
 
 
 class Killed(BaseException):
-    """The process is gone: no line of it runs after this, and no call of it goes out."""
+    """The process is killed: it makes no more calls, and its disk stays as it was."""
 
 
 class ExecutionDied(BaseException):
-    """The whole execution is gone: nothing is caught, nothing is released."""
+    """The whole execution died: nothing is caught, nothing is released."""
 
 
-Then = str
-"""What Step Functions makes of a killed task: `caught`, `retried`, or `dies` with its execution."""
+AfterKill = str
+"""The reaction of Step Functions to a killed task: `caught`, `retried`, or `dies` with its execution."""
 Fault = Callable[["World", Call, Perform], Answer]
 Observer = Callable[["World", Call, Saved], None]
-"""Is told of each call that took effect, with what stood before it."""
+"""Called after each writing call, with the state before it."""
 
 
 def no_fault(_world: World, _call: Call, perform: Perform) -> Answer:
-    """Let the call be."""
+    """Perform the call without a fault."""
     return perform()
 
 
 class SavedWorld(NamedTuple):
-    """All that later behaviour depends on."""
+    """The state that later behaviour depends on."""
 
     aws: Saved
     now: float
@@ -81,10 +81,15 @@ class SavedWorld(NamedTuple):
 
 
 class World:
-    """AWS, one Lambda environment with its disk, and the clock of both. Use it as a context manager."""
+    """AWS, one Lambda environment with its disk, and their clock. Use it as a context manager."""
 
     def __init__(
-        self, disk: Path, folds: FoldMemory, *, executor: type[OneByOne] = OneByOne, **settings: object
+        self,
+        disk: Path,
+        folds: FoldMemory,
+        *,
+        executor: type[SequentialExecutor] = SequentialExecutor,
+        **settings: object,
     ) -> None:
         self.clock = FakeClock()
         self.aws = InProcessAws(self.clock)
@@ -94,8 +99,8 @@ class World:
         self.problems: list[str] = []
         self.calls: list[Call] = []
         self.actor = ""
-        self.killed_then: Then | None = None
-        self.machine = Machine(self._invoke)
+        self.after_kill: AfterKill | None = None
+        self.machine = StateMachine(self._invoke)
         self._disk = disk
         self._disk_when_killed: dict[str, bytes] | None = None
         self._folds = folds
@@ -107,7 +112,7 @@ class World:
         self.aws.create(self.settings)
 
     def __enter__(self) -> Self:
-        """Put loops for threads, numbers for chance, and this world's services in place of the deployed ones."""
+        """Replace threads, random tokens and the services by those of this world."""
         for target, name, value in self._replacements():
             self._patches.enter_context(patch.object(target, name, value))
         self._patches.callback(logging.disable, logging.root.manager.disable)
@@ -117,32 +122,34 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put everything back."""
+        """Undo the replacements."""
         self._patches.close()
         for disk in (self._disk, self._disk.with_name(self._disk.name + "-other")):
             shutil.rmtree(disk, ignore_errors=True)
 
     def save(self) -> SavedWorld:
-        """Return all that stands now."""
+        """Return the current state."""
         return SavedWorld(self.aws.save(), self.clock.now, self._tokens, files_on(self._disk))
 
     def restore(self, saved: SavedWorld) -> None:
-        """Let everything stand as it was saved."""
+        """Restore a saved state."""
         self.aws.restore(saved.aws)
         self.clock.now = saved.now
         self._tokens = saved.tokens
         write_files(self._disk, saved.disk)
         self.fault = no_fault
-        self.killed_then = None
+        self.after_kill = None
         self.problems = []
         self.calls = []
 
     def fingerprint(self) -> bytes:
-        """Return a digest of all that later behaviour depends on."""
+        """Return a digest of the current state."""
         saved = self.save()
         digest = hashlib.blake2b(digest_size=16)
-        for name, held in sorted(saved.aws.buckets.objects.items()):
-            digest.update(repr((name, [(key, one.etag, one.modified) for key, one in sorted(held.items())])).encode())
+        for name, objects in sorted(saved.aws.buckets.objects.items()):
+            digest.update(
+                repr((name, [(key, one.etag, one.modified) for key, one in sorted(objects.items())])).encode()
+            )
         digest.update(repr((saved.aws.tables, saved.aws.queues, saved.now, saved.tokens)).encode())
         for path, content in sorted(saved.disk.items()):
             digest.update(path.encode() + hashlib.blake2b(content).digest())
@@ -156,7 +163,7 @@ class World:
         return step
 
     def advance(self, step: Step, name: str) -> Step | Ended:
-        """Carry out one state of an execution; the clock moves on by a second."""
+        """Run one state of an execution, and advance the clock by a second."""
         self.clock.tick(SECONDS_PER_STATE)
         with self.acting_as(ARN + name):
             try:
@@ -168,7 +175,7 @@ class World:
 
     @contextmanager
     def acting_as(self, actor: str) -> Iterator[None]:
-        """Let all calls be this owner's."""
+        """Attribute all calls in the block to this owner."""
         before, self.actor = self.actor, actor
         try:
             yield
@@ -176,43 +183,45 @@ class World:
             self.actor = before
 
     @contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """Let another process work, whose disk is empty, while this one stands still."""
-        mine, fault, killed = self.services, self.fault, self.killed_then
-        self.services, self.fault, self.killed_then = self._other_services, no_fault, None
+    def other_process(self) -> Iterator[None]:
+        """Run another process, with an empty disk, while this one is paused."""
+        mine, fault, killed = self.services, self.fault, self.after_kill
+        self.services, self.fault, self.after_kill = self._other_services, no_fault, None
         shutil.rmtree(Path(self._other_services.settings.chromadb_cache_dir), ignore_errors=True)
         try:
             yield
         finally:
-            self.services, self.fault, self.killed_then = mine, fault, killed
+            self.services, self.fault, self.after_kill = mine, fault, killed
 
-    def kill(self, then: Then) -> Killed:
-        """Return what to raise for this process to be gone, its disk as it is at this moment."""
-        self.killed_then = then
+    def kill(self, then: AfterKill) -> Killed:
+        """Return the exception that kills this process. Its disk stays as it is now."""
+        self.after_kill = then
         self._disk_when_killed = files_on(self._disk)
         return Killed()
 
-    def attempt(self, work: Callable[[], Any]) -> Any:
-        """Run one process's work. Raises TaskFailed for its errors, and what `killed_then` says if it is killed."""
+    def run_process(self, work: Callable[[], Any]) -> Any:
+        """Run one process. Raises TaskFailed for its errors, and TaskFailed or ExecutionDied if it is killed."""
         for quota in self._quotas:
             quota.__init__()
         try:
             return work()
         except Killed:
-            then, self.killed_then = self.killed_then, None
-            # What unwound on the way out would not have run.
+            then, self.after_kill = self.after_kill, None
+            # Undo the clean-up code, which a killed process would not have run.
             write_files(self._disk, self._disk_when_killed or {})
             if then == "dies":
                 raise ExecutionDied from None
-            raise TaskFailed("Lambda.ServiceException" if then == "retried" else "Runtime.ExitError", "gone") from None
+            raise TaskFailed(
+                "Lambda.ServiceException" if then == "retried" else "Runtime.ExitError", "killed"
+            ) from None
         except Exception as error:
             raise TaskFailed(type(error).__name__, str(error)) from error
 
     def _invoke(self, function: str, payload: Any) -> Any:
-        return self.attempt(lambda: FUNCTIONS[function](payload, None))
+        return self.run_process(lambda: FUNCTIONS[function](payload, None))
 
     def _intercept(self, call: Call, perform: Perform) -> Answer:
-        if self.killed_then is not None:
+        if self.after_kill is not None:
             raise Killed
         self.calls.append(call)
         return self.fault(self, call, lambda: self._watched(call, perform))
@@ -245,13 +254,13 @@ class World:
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None
-        # Made anew for each request, these two would take a quarter of all time, and nobody here reads them.
+        # Without this, these two would take a quarter of the time for every request.
         yield UserAgentString, "to_string", lambda _self: "tests"
         yield SigV4Auth, "add_auth", lambda _self, _request: None
         yield botocore.retries.quota, "RetryQuota", self._new_quota
 
     def _new_quota(self) -> Any:
-        # Each process has its own: what one has spent on repetitions does not bind the next.
+        # Each process has its own quota of retries.
         quota = _RetryQuota()
         self._quotas.append(quota)
         return quota

@@ -15,7 +15,7 @@ from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up
 from tests.interleavings.simulation import ActorSet
 
-Defect = Callable[[pytest.MonkeyPatch], None]
+Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def swap_without_if_match(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
 class SeededDefect(NamedTuple):
     """A mistake, the invariant that it breaks, the actors, and the first seed to try, which has shown it before."""
 
-    defect: Defect
+    defect: Patch
     invariant: str
     actor_set: ActorSet
     first: int

@@ -45,13 +45,13 @@ class Rules:
         return None if state.pointer < 0 else self.snapshots[self.pointers[state.pointer].snapshot]
 
 
-Step = Callable[[Rules, State, int, Any], Transitions]
+StepFunction = Callable[[Rules, State, int, Any], Transitions]
 
 
 class StepInfo(NamedTuple):
     """A step, the function of the product that it models, and its call to AWS."""
 
-    take: Step
+    take: StepFunction
     models: str
     call: str
 
@@ -62,10 +62,10 @@ class Program:
     def __init__(self) -> None:
         self.steps: dict[str, StepInfo] = {}
 
-    def step(self, name: str, *, models: str, call: str) -> Callable[[Step], Step]:
+    def step(self, name: str, *, models: str, call: str) -> Callable[[StepFunction], StepFunction]:
         """Register a step. `models` is a dotted name below chromadb_compaction."""
 
-        def register(take: Step) -> Step:
+        def register(take: StepFunction) -> StepFunction:
             self.steps[name] = StepInfo(take, models, call)
             return take
 

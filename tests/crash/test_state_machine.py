@@ -1,13 +1,13 @@
-"""The interpreter of the committed state machine: what it makes of answers and errors."""
+"""The interpreter of the committed state machine handles results and errors as Step Functions does."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.crash.machine import DEFINITION, Ended, Machine, Step, TaskFailed
+from tests.crash.state_machine import DEFINITION, Ended, StateMachine, Step, TaskFailed
 
-ANSWERS: dict[str, Any] = {
+RESULTS: dict[str, Any] = {
     "AcquireLock": {"owner": "me"},
     "ListDeltas": {
         "pass": 1,
@@ -43,33 +43,33 @@ ANSWERS: dict[str, Any] = {
 
 
 class Functions:
-    """Answers as the tasks do, or with the errors given for a task, one after the other."""
+    """Return the results of the tasks, after raising the errors given for a task."""
 
     def __init__(self, **errors: list[str]) -> None:
-        self.asked: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
         self._errors = errors
 
     def __call__(self, function: str, payload: Any) -> Any:
         task = payload.get("task") or function.removeprefix("${").removesuffix("FunctionArn}")
-        self.asked.append((task, payload))
+        self.calls.append((task, payload))
         if self._errors.get(task):
             raise TaskFailed(self._errors[task].pop(0), "why")
-        return ANSWERS[task]
+        return RESULTS[task]
 
     @property
     def tasks(self) -> list[str]:
-        return [task for task, _ in self.asked]
+        return [task for task, _ in self.calls]
 
 
 def run(functions: Functions) -> Ended:
-    machine = Machine(functions)
+    machine = StateMachine(functions)
     step: Step | Ended = machine.start()
     while isinstance(step, Step):
         step = machine.advance(step, "arn:me")
     return step
 
 
-def test_all_tasks_are_called_in_order_with_what_the_earlier_ones_gave() -> None:
+def test_all_tasks_are_called_in_order_with_the_results_of_earlier_ones() -> None:
     functions = Functions()
 
     assert run(functions) == Ended("SUCCEEDED")
@@ -83,11 +83,11 @@ def test_all_tasks_are_called_in_order_with_what_the_earlier_ones_gave() -> None
         "CleanUp",
         "ReleaseLock",
     ]
-    assert functions.asked[4][1] == {"execution": "arn:me", "pass": 1, "batch": {"key": "two"}}
-    assert functions.asked[5][1]["runs"] == [{"rows": 1}, {"rows": 1}]
+    assert functions.calls[4][1] == {"execution": "arn:me", "pass": 1, "batch": {"key": "two"}}
+    assert functions.calls[5][1]["runs"] == [{"rows": 1}, {"rows": 1}]
 
 
-def test_what_is_transient_is_tried_again_five_times() -> None:
+def test_a_transient_error_is_retried_five_times() -> None:
     functions = Functions(MergeBatch=["TransientStorageError"] * 5)
 
     assert run(functions) == Ended("SUCCEEDED")
@@ -108,16 +108,16 @@ def test_an_error_that_no_retry_names_is_caught_at_once() -> None:
     assert functions.tasks.count("UploadSnapshot") == 1
 
 
-def test_a_held_lock_ends_the_execution_well() -> None:
+def test_a_held_lock_ends_the_execution_successfully() -> None:
     functions = Functions(AcquireLock=["LockHeldError"])
 
     assert run(functions) == Ended("SUCCEEDED")
     assert functions.tasks == ["AcquireLock"]
 
 
-def test_a_definition_with_what_it_does_not_know_is_refused() -> None:
+def test_a_definition_with_an_unknown_field_is_refused() -> None:
     definition = json.loads(DEFINITION.read_text())
     definition["States"]["ListDeltas"]["HeartbeatSeconds"] = 60
 
     with pytest.raises(NotImplementedError, match="HeartbeatSeconds"):
-        Machine(Functions(), definition)
+        StateMachine(Functions(), definition)

@@ -1,6 +1,6 @@
-"""The committed state machine, interpreted: exactly the kinds of state and the fields that it uses.
+"""An interpreter of the committed state machine, for exactly the states and fields that it uses.
 
-It waits for nothing, so that five retries take no time. Lambda's side of an invocation is `invoke`'s.
+It never waits, so retries take no time. `invoke` does the part of Lambda.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ KNOWN_FIELDS = {
 Json = Any
 
 
-class TaskFailed(Exception):  # noqa: N818 - Step Functions' own word
-    """A task's error, by the name that Retry and Catch match."""
+class TaskFailed(Exception):  # noqa: N818 - the name that Step Functions uses
+    """A task's error, with the name that Retry and Catch match."""
 
     def __init__(self, error: str, cause: str) -> None:
         super().__init__(f"{error}: {cause}")
@@ -39,25 +39,25 @@ class TaskFailed(Exception):  # noqa: N818 - Step Functions' own word
 
 
 class Step(NamedTuple):
-    """Where an execution stands: the state that it enters next, and that state's input as JSON text."""
+    """The next state of an execution, and its input as JSON text."""
 
     state: str
     data: str
 
 
 class Ended(NamedTuple):
-    """How an execution ended: its last state's type, or ABORTED."""
+    """The end of an execution: SUCCEEDED, FAILED or ABORTED."""
 
     status: str
     error: str | None = None
 
 
 Invoke = Callable[[str, Json], Json]
-"""Takes a function's name as the definition spells it, and a payload; returns the answer, or raises TaskFailed."""
+"""Takes a function's name as the definition spells it, and a payload. Returns the result or raises TaskFailed."""
 
 
-class Machine:
-    """The state machine, whose functions `invoke` calls."""
+class StateMachine:
+    """The state machine. `invoke` calls its functions."""
 
     def __init__(self, invoke: Invoke, definition: Mapping[str, Json] | None = None) -> None:
         self._definition = definition or json.loads(DEFINITION.read_text())
@@ -69,7 +69,7 @@ class Machine:
         return Step(self._definition["StartAt"], "{}")
 
     def advance(self, step: Step, execution: str) -> Step | Ended:
-        """Carry out one state, and return what follows."""
+        """Run one state, and return the next step."""
         return self._enter(self._definition["States"], step, {"Execution": {"Id": execution}})
 
     def _enter(self, states: Mapping[str, Json], step: Step, context: Json) -> Step | Ended:
@@ -86,10 +86,10 @@ class Machine:
         except TaskFailed as failed:
             for catcher in state.get("Catch", []):
                 if _matches(catcher, failed):
-                    told = {"Error": failed.error, "Cause": failed.cause}
-                    return Step(catcher["Next"], json.dumps(_placed(catcher["ResultPath"], data, told)))
+                    failure = {"Error": failed.error, "Cause": failed.cause}
+                    return Step(catcher["Next"], json.dumps(_with_result(catcher["ResultPath"], data, failure)))
             raise
-        return Step(state["Next"], json.dumps(_placed(state.get("ResultPath", "$"), data, result)))
+        return Step(state["Next"], json.dumps(_with_result(state.get("ResultPath", "$"), data, result)))
 
     def _mapped(self, state: Json, data: Json, context: Json) -> list[Json]:
         processor = state["ItemProcessor"]
@@ -103,12 +103,12 @@ class Machine:
         return results
 
     def _task(self, state: Json, data: Json, context: Json) -> Json:
-        asked = _filled(state["Parameters"], data, context)
-        answer = {"Payload": self._tried(state, asked["FunctionName"], asked["Payload"])}
-        selected = _filled(state["ResultSelector"], answer, context) if "ResultSelector" in state else answer
+        request = _filled(state["Parameters"], data, context)
+        response = {"Payload": self._invoke_with_retries(state, request["FunctionName"], request["Payload"])}
+        selected = _filled(state["ResultSelector"], response, context) if "ResultSelector" in state else response
         return _found(state["OutputPath"], selected, context) if "OutputPath" in state else selected
 
-    def _tried(self, state: Json, function: str, payload: Json) -> Json:
+    def _invoke_with_retries(self, state: Json, function: str, payload: Json) -> Json:
         retries: Counter[int] = Counter()
         while True:
             try:
@@ -123,7 +123,7 @@ class Machine:
         for name, state in states.items():
             unknown = state.keys() - KNOWN_FIELDS[state["Type"]]
             if unknown:
-                raise NotImplementedError(f"{name} has {sorted(unknown)}, which this interpreter does not know")
+                raise NotImplementedError(f"{name} has {sorted(unknown)}, which this interpreter does not implement")
             if "ItemProcessor" in state:
                 self._check(state["ItemProcessor"]["States"])
 
@@ -140,15 +140,15 @@ def _chosen(state: Json, data: Json) -> str:
 
 
 def _holds(choice: Json, data: Json) -> bool:
-    ((test, wanted),) = ((key, value) for key, value in choice.items() if key not in {"Variable", "Next"})
-    if test == "IsPresent":
+    ((operator, wanted),) = ((key, value) for key, value in choice.items() if key not in {"Variable", "Next"})
+    if operator == "IsPresent":
         return _is_present(choice["Variable"], data) is bool(wanted)
     value = _found(choice["Variable"], data, {})
-    if test == "NumericGreaterThan":
+    if operator == "NumericGreaterThan":
         return float(value) > float(wanted)
-    if test == "BooleanEquals":
+    if operator == "BooleanEquals":
         return value is bool(wanted)
-    raise NotImplementedError(test)
+    raise NotImplementedError(operator)
 
 
 def _is_present(path: str, data: Json) -> bool:
@@ -160,7 +160,7 @@ def _is_present(path: str, data: Json) -> bool:
 
 
 def _found(path: str, data: Json, context: Json) -> Json:
-    """Return what a path of plain names leads to, in the state's data or, after `$$`, in the context."""
+    """Return the value at a path of plain names in the state's data or, after `$$`, in the context."""
     root = context if path.startswith("$$") else data
     for name in path.lstrip("$").split("."):
         root = root[name] if name else root
@@ -176,7 +176,7 @@ def _filled(template: Json, data: Json, context: Json) -> Json:
     }
 
 
-def _placed(path: str, data: Json, result: Json) -> Json:
+def _with_result(path: str, data: Json, result: Json) -> Json:
     if path == "$":
         return result
     name = path.removeprefix("$.")
