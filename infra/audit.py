@@ -7,7 +7,7 @@ from pulumi_aws import cloudtrail, s3
 
 from infra.iam_service_policies import receive_audit_logs
 from infra.names import StackNames
-from infra.private_bucket import PrivateBucket
+from infra.private_bucket import PrivateBucket, lifecycle_rule
 
 LOG_DAYS = 365
 
@@ -29,7 +29,7 @@ class AuditTrail(pulumi.ComponentResource):
             statements=receive_audit_logs(f"arn:aws:s3:::{names.audit_bucket}", names.trail_arn, names.account),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        log.set_lifecycle([_expire_logs()])
+        log.set_lifecycle([lifecycle_rule("logs", "", expire=LOG_DAYS, versions=1)])
         cloudtrail.Trail(
             "chromadb-audit-trail",
             name=names.trail,
@@ -54,15 +54,3 @@ def _objects_of(bucket_arn: str) -> list[cloudtrail.TrailAdvancedEventSelectorFi
         selector(field="resources.type", equals=["AWS::S3::Object"]),
         selector(field="resources.ARN", starts_withs=[f"{bucket_arn}/"]),
     ]
-
-
-def _expire_logs() -> s3.BucketLifecycleConfigurationRuleArgs:
-    return s3.BucketLifecycleConfigurationRuleArgs(
-        id="logs",
-        status="Enabled",
-        filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
-        expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(days=LOG_DAYS),
-        noncurrent_version_expiration=s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
-            noncurrent_days=1
-        ),
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pulumi
 from pulumi_aws import ec2, lambda_
 
@@ -52,30 +54,30 @@ class FunctionNetwork(pulumi.ComponentResource):
 
     def _gateways(self, route_tables: list[str]) -> None:
         for service in GATEWAYS:
-            ec2.VpcEndpoint(
-                f"chromadb-{service}-endpoint",
-                vpc_id=self._config.vpc_id or "",
-                service_name=f"com.amazonaws.{self._names.region}.{service}",
-                vpc_endpoint_type="Gateway",
-                route_table_ids=route_tables,
-                opts=pulumi.ResourceOptions(parent=self),
-            )
+            self._endpoint(service, "Gateway", route_table_ids=route_tables)
 
     def _interfaces(self, functions: ec2.SecurityGroup) -> None:
         group = self._group(
             "chromadb-endpoints-security-group", f"{self._names.state_machine}-endpoints", source=functions
         )
         for service in INTERFACES:
-            ec2.VpcEndpoint(
-                f"chromadb-{service}-endpoint",
-                vpc_id=self._config.vpc_id or "",
-                service_name=f"com.amazonaws.{self._names.region}.{service}",
-                vpc_endpoint_type="Interface",
+            self._endpoint(
+                service,
+                "Interface",
                 subnet_ids=list(self._config.subnet_ids),
                 security_group_ids=[group.id],
                 private_dns_enabled=True,
-                opts=pulumi.ResourceOptions(parent=self),
             )
+
+    def _endpoint(self, service: str, kind: str, **options: Any) -> None:  # noqa: ANN401 - depends on the kind
+        ec2.VpcEndpoint(
+            f"chromadb-{service}-endpoint",
+            vpc_id=self._config.vpc_id or "",
+            service_name=f"com.amazonaws.{self._names.region}.{service}",
+            vpc_endpoint_type=kind,
+            opts=pulumi.ResourceOptions(parent=self),
+            **options,
+        )
 
 
 _HTTPS_OUT = ec2.SecurityGroupEgressArgs(protocol="tcp", from_port=HTTPS, to_port=HTTPS, cidr_blocks=["0.0.0.0/0"])

@@ -10,6 +10,8 @@ from pulumi_aws import s3
 
 from infra.iam_policies import Statement
 
+TIERING_CLASS = "INTELLIGENT_TIERING"
+
 
 class PrivateBucket(pulumi.ComponentResource):
     """One bucket and its parts, named `{logical}-versioning` and so on.
@@ -104,6 +106,23 @@ class PrivateBucket(pulumi.ComponentResource):
             # S3 refuses concurrent changes of the two.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[block]),
         )
+
+
+def lifecycle_rule(
+    name: str, prefix: str, *, versions: int, expire: int | None = None, tier: int | None = None
+) -> s3.BucketLifecycleConfigurationRuleArgs:
+    """Return a rule for a prefix. `expire` and `tier` count days of objects, `versions` days of noncurrent versions."""
+    transition = s3.BucketLifecycleConfigurationRuleTransitionArgs
+    return s3.BucketLifecycleConfigurationRuleArgs(
+        id=name,
+        status="Enabled",
+        filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=prefix),
+        expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(days=expire) if expire else None,
+        transitions=[transition(days=tier, storage_class=TIERING_CLASS)] if tier else None,
+        noncurrent_version_expiration=s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
+            noncurrent_days=versions
+        ),
+    )
 
 
 def tls_only(bucket_arn: str, statements: list[Statement]) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from infra.config import CompactionConfig
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import ReplicaKeys, replicate
 from infra.names import StackNames
-from infra.private_bucket import PrivateBucket
+from infra.private_bucket import TIERING_CLASS, PrivateBucket, lifecycle_rule
 
 WORK_DAYS = 3
 # Intelligent-Tiering moves objects that nobody reads to cheaper storage. Most snapshots are pruned within a week; the
 # older files are shared by many snapshots or kept by a long retention. Objects under 128 KB do not move.
 TIERING_DAYS = 7
-TIERING_CLASS = "INTELLIGENT_TIERING"
 
 
 class VectorBucket(pulumi.ComponentResource):
@@ -67,7 +66,7 @@ class SnapshotReplica(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         replica.set_lifecycle(
-            [_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days), _leftovers()]
+            [lifecycle_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days), _leftovers()]
         )
         keys = _keys(names, config, region)
         role = ServiceRole(
@@ -128,11 +127,11 @@ def lifecycle_rules(config: CompactionConfig) -> list[s3.BucketLifecycleConfigur
     versions remain for `snapshot_version_days`. An older version of snapshot/CURRENT names files that are deleted.
     """
     return [
-        _rule("compacted", COMPACTED_PREFIX, expire=config.compacted_retention_days, versions=1),
-        _rule("work", WORK_PREFIX, expire=WORK_DAYS, versions=1),
-        _rule("delta-versions", DELTA_PREFIX, versions=config.version_retention_days),
-        _rule("quarantine-versions", QUARANTINE_PREFIX, versions=config.version_retention_days),
-        _rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days, tier=TIERING_DAYS),
+        lifecycle_rule("compacted", COMPACTED_PREFIX, expire=config.compacted_retention_days, versions=1),
+        lifecycle_rule("work", WORK_PREFIX, expire=WORK_DAYS, versions=1),
+        lifecycle_rule("delta-versions", DELTA_PREFIX, versions=config.version_retention_days),
+        lifecycle_rule("quarantine-versions", QUARANTINE_PREFIX, versions=config.version_retention_days),
+        lifecycle_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days, tier=TIERING_DAYS),
         _leftovers(),
     ]
 
@@ -147,21 +146,5 @@ def _leftovers() -> s3.BucketLifecycleConfigurationRuleArgs:
         # A function runs for 15 minutes at most, and so does its upload.
         abort_incomplete_multipart_upload=s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
             days_after_initiation=1
-        ),
-    )
-
-
-def _rule(
-    name: str, prefix: str, *, versions: int, expire: int | None = None, tier: int | None = None
-) -> s3.BucketLifecycleConfigurationRuleArgs:
-    tiering = s3.BucketLifecycleConfigurationRuleTransitionArgs
-    return s3.BucketLifecycleConfigurationRuleArgs(
-        id=name,
-        status="Enabled",
-        filter=s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=prefix),
-        expiration=s3.BucketLifecycleConfigurationRuleExpirationArgs(days=expire) if expire else None,
-        transitions=[tiering(days=tier, storage_class=TIERING_CLASS)] if tier else None,
-        noncurrent_version_expiration=s3.BucketLifecycleConfigurationRuleNoncurrentVersionExpirationArgs(
-            noncurrent_days=versions
         ),
     )

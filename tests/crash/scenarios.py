@@ -213,7 +213,7 @@ SCENARIOS = (
     Scenario("updates and deletes on a base", _on_a_base),
     Scenario("several collections", _several_collections, settings={"COMPACTION_BATCH_SIZE": 1}),
     Scenario(
-        "several collections, parallel calls in reverse",
+        "several collections, parallel calls backwards",
         _several_collections,
         settings={"COMPACTION_BATCH_SIZE": 1},
         executor=ReversedExecutor,

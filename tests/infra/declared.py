@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pulumi
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_all_config, set_mocks
 
+from infra.config_values import Task
 from infra.program import declare
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction:1"
+TASKS: tuple[str, ...] = get_args(Task)
 VPC = "vpc-0123abcd"
 SUBNETS = {"subnet-0000000a": VPC, "subnet-0000000b": VPC, "subnet-0000000c": "vpc-44444444"}
 # The first subnet has its own route table; the second uses the VPC's main table.

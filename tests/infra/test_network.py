@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import VPC, Declared, declared
+from tests.infra.declared import TASKS, VPC, Declared, declared
 
 SUBNETS = ["subnet-0000000a", "subnet-0000000b"]
-TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
 
 
 @cache

@@ -23,12 +23,12 @@ def first_cells(heading: str) -> list[str]:
 
 def test_every_alarm_is_in_the_table_of_alarms() -> None:
     alarms = {spec.name for spec in alarm_specs(NAMES, parse_config({"imageUri": IMAGE}))} | {EARLY_START}
-    assert alarms == {name for name in first_cells("| what woke you | it means | go to |") if name.islower()}
+    assert alarms == {name for name in first_cells("| alarm or symptom | meaning | go to |") if name.islower()}
 
 
 def test_every_metric_is_in_the_table_of_metrics() -> None:
     assert {measure.metric for measure in metrics.Measure} | {metrics.PHASE} == set(
-        first_cells("| metric | says | look closer when |")
+        first_cells("| metric | meaning | act when |")
     )
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.infra.declared import declared
+from tests.infra.declared import TASKS, declared
 
 BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
-TASKS = ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
 # X-Ray does not support resources.
 TRACING = {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": ["*"]}
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"

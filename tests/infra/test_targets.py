@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.infra.declared import Declared, declared
+from tests.infra.declared import TASKS, Declared, declared
 
 
 def targeted(pattern: str, stack: Declared | None = None) -> set[str]:
@@ -28,9 +28,7 @@ def test_the_bucket_alone_and_with_its_parts_can_be_targets() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "task", ["acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"]
-)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_function_alone_and_with_its_role_and_log_can_be_targets(task: str) -> None:
     assert targeted(f"chromadb-{task}-lambda") == {"Function"}
     assert targeted(f"chromadb-{task}-lambda*") == {"Function", "Role", "RolePolicy", "LogGroup"}

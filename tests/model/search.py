@@ -105,8 +105,8 @@ def _killed(state: State, index: int, actor: Operator) -> tuple[str, State]:
 
 
 def _execution_faults(rules: Rules, state: State, index: int, actor: Execution) -> Iterator[tuple[str, State]]:
-    # The model leaves out one case: a clean-up loses its lease, a whole rollback runs between its last pointer check and
-    # its deletes, and it dies before it checks the pointer again. Then nobody restores its deltas from compacted/.
+    # The model leaves out one case: a clean-up loses its lease, a whole rollback runs between its last pointer check
+    # and its deletes, and it dies before it checks again. Then nobody restores its deltas from compacted/.
     if actor.step not in ("archive.recheck", "archive.restore"):
         step = "gone" if actor.orphan else "dead"
         yield f"{_name(actor)}crashes", with_actor(state, index, Execution(actor.owner, step, actor.attempt))
