@@ -20,7 +20,7 @@ from chromadb_compaction.fold import fold
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import archiving, merge_batch, publication, upload_snapshot
+from chromadb_compaction.steps import archiving, listed_deltas, merge_batch, publication, upload_snapshot
 from tests.crash.faults import FaultKind
 from tests.fakes.aws.protocol import Call
 
@@ -122,7 +122,7 @@ def _files_are_pruned_by_age_alone() -> Iterator[None]:
 
 @contextmanager
 def _a_failed_delta_counts_as_merged() -> Iterator[None]:
-    fetch, outcome = merge_batch.fetch, merge_batch._outcome
+    fetch, outcome = listed_deltas.fetch_delta, merge_batch._outcome
 
     def wrong(*arguments: Any) -> Any:
         try:

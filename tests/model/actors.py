@@ -131,7 +131,7 @@ def _catalogue(rules: Rules, s: State, i: int, me: Operator) -> Transitions:
 
 
 def _undone(rules: Rules, current: int, target: int) -> list[int]:
-    """Return the current snapshot and its parents, up to the common ancestor with the target (lineage.undone)."""
+    """Return the current snapshot and its parents up to the common ancestor of the target (lineage.lineage_since)."""
     ancestors: list[int] = []
     while target != NONE:
         ancestors.append(target)
@@ -144,7 +144,7 @@ def _undone(rules: Rules, current: int, target: int) -> list[int]:
 
 
 def _newer(rules: Rules, s: State, target: int) -> list[int]:
-    """Return every other snapshot that is not older than the target (lineage.not_before), for a repeated rollback."""
+    """Return every other snapshot that is not older than the target (lineage.as_new_as), for a repeated rollback."""
     return [
         n for n in bits(s.manifests) if n != target and rules.snapshots[n].sequence >= rules.snapshots[target].sequence
     ]
@@ -224,7 +224,7 @@ def _swap(rules: Rules, s: State, i: int, me: Operator) -> Transitions:
     yield "rollback: swaps the pointer", with_step(swapped, i, me._replace(swapped=True), "recheck")
 
 
-@OPERATOR.step("recheck", models="operations.rollback._look_again", call="list delta/, list compacted/")
+@OPERATOR.step("recheck", models="operations.rollback._replay_archived_since", call="list delta/, list compacted/")
 def _recheck(rules: Rules, s: State, i: int, me: Operator) -> Transitions:
     left = me.wanted & ~s.pending & s.compacted
     me = me._replace(left=left, swapped=True)
