@@ -131,8 +131,8 @@ def _backlog_age(names: StackNames, config: CompactionConfig) -> AlarmSpec:
 def _dead_letters(names: StackNames) -> AlarmSpec:
     return AlarmSpec(
         "dead-letters",
-        "The dead-letter queue holds messages: quarantined deltas with their reasons, or notifications that name no"
-        " delta. Run `chromadb-compaction deltas quarantined`. Purge the queue when they are dealt with.",
+        "The dead-letter queue holds messages: quarantined deltas with their reasons, or messages that are not"
+        " notifications. Run `chromadb-compaction deltas quarantined`. Purge the queue when they are dealt with.",
         {"messages": of_queue(names.dead_letter_queue, "ApproximateNumberOfMessagesVisible")},
         "IF(messages > 0, 1, 0)",
     )
