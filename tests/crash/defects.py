@@ -57,7 +57,7 @@ def _without_owner(method: str) -> Iterator[None]:
 
 
 def _a_held_lease_can_be_taken() -> AbstractContextManager[object]:
-    return patch.object(lease_store, "FREE_OR_EXPIRED_OR_OURS", f"expires_at > :now OR {ALWAYS}")
+    return patch.object(lease_store, "CAN_ACQUIRE", f"expires_at > :now OR {ALWAYS}")
 
 
 def _lease_is_never_released() -> AbstractContextManager[object]:
