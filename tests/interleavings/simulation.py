@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Literal
 
+from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.ports import Services
 from tests.fakes.aws.protocol import Call, text_header
 from tests.interleavings.actors import WrittenDeltas, operator, producer, reader
@@ -156,6 +157,9 @@ class Simulation:
         self.log(f"{line} -> {response}{'' if order == 'go' else f', but: {order}'}")
         if actor.ended and actor.error is not None:
             self.log(f"{actor.name} ends: {type(actor.error).__name__}: {str(actor.error)[:150]}")
+            # Any other error is a failed check of a reader, or a mistake in this suite.
+            if not isinstance(actor.error, CompactionError):
+                raise actor.error
         self.checker.check(actor.name, before)
 
     def _choose_fault(self, actor: Actor) -> Order:

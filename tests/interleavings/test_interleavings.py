@@ -15,6 +15,7 @@ import pytest
 
 from tests.interleavings.defects import DEFECTS, SeededDefect
 from tests.interleavings.environment import Environment, make_deterministic, use_json_folds
+from tests.interleavings.invariant_checker import InvariantChecker
 from tests.interleavings.simulation import ActorSet, Simulation
 from tests.reliability_report import Count
 
@@ -93,6 +94,16 @@ def test_a_seed_gives_the_same_events_whatever_ran_before(
     alone = Simulation(Environment(tmp_path), seed)
     alone.run()
     assert events == alone.report()
+
+
+def test_a_failed_check_of_a_reader_fails_the_simulation(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("4. a reader got wrong rows")
+
+    monkeypatch.setattr(InvariantChecker, "check_read", fail)
+
+    with pytest.raises(AssertionError, match=r"seed 7: 4\. a reader got wrong rows"):
+        simulate(7, None)
 
 
 @pytest.mark.parametrize("seeded", DEFECTS, ids=lambda seeded: seeded.defect.__name__)
