@@ -36,7 +36,7 @@ class Settings(BaseModel):
         delta_dlq_url: The dead-letter queue.
         dynamodb_table: The table that holds the lock.
         lock_id: The name of the lock.
-        lock_timeout_minutes: How long a lease lasts without a renewal.
+        lock_timeout_minutes: The time that a lease lasts without a renewal.
         compaction_batch_size: The largest number of deltas in a batch.
         compacted_retention_days: How long merged deltas stay in compacted/.
         snapshot_retention_count: The number of newest snapshots that are never pruned.
@@ -103,7 +103,7 @@ class Settings(BaseModel):
 
     @property
     def lease_seconds(self) -> int:
-        """How long a lease lasts without a renewal."""
+        """The time that a lease lasts without a renewal."""
         return self.lock_timeout_minutes * 60
 
 

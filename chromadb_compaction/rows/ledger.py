@@ -66,12 +66,12 @@ class FoldPlan(NamedTuple):
 
     @property
     def touches_records(self) -> bool:
-        """Whether any record changes. If not, the ChromaDB directory stays as it is."""
+        """True if any record changes. If not, the ChromaDB directory stays as it is."""
         return bool(self.counts.added or self.counts.replaced or self.counts.deleted)
 
     @property
     def touches_ledger(self) -> bool:
-        """Whether any version changes. If not, the fold has nothing to publish."""
+        """True if any version changes. If not, the fold has nothing to publish."""
         return self.touches_records or self.counts.unchanged > 0
 
     @property
