@@ -1,4 +1,4 @@
-"""The code package of every local function: a bootstrap that runs the checkout's own code.
+"""The code package of every local function: a bootstrap that runs the code of this checkout or this wheel.
 
 All functions are deployed with the custom runtime `provided.al2023`, since ministack loses the error types of
 `python*` runtimes and would need docker for images.
@@ -10,9 +10,9 @@ import io
 import shlex
 import sys
 import zipfile
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from chromadb_compaction.local.program import PYTHONPATH
+
 RUNTIME = "provided.al2023"
 EXECUTABLE = 0o755 << 16
 
@@ -22,7 +22,7 @@ def bootstrap_zip(nonce: str) -> bytes:
     script = (
         "#!/bin/sh\n"
         f"# {nonce}\n"
-        f"export PYTHONPATH={shlex.quote(str(CHECKOUT))}\n"
+        f"export PYTHONPATH={shlex.quote(PYTHONPATH)}\n"
         f"exec {shlex.quote(sys.executable)} -m chromadb_compaction.local.runtime\n"
     )
     entry = zipfile.ZipInfo("bootstrap")

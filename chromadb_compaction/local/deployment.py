@@ -19,14 +19,14 @@ from pulumi.runtime import set_all_config, set_mocks
 from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
-from chromadb_compaction.local.bootstrap import CHECKOUT, bootstrap_zip
+from chromadb_compaction.local.bootstrap import bootstrap_zip
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.program import ROOT, make_importable
 from chromadb_compaction.local.resources import compute, monitoring, network, storage, workflow
 from chromadb_compaction.local.resources.clients import AwsClients, Creator, FunctionOptions, Inputs, Target
 from chromadb_compaction.local.server import start, stop
 from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
-from infra.program import declare
 
 CREATORS: dict[str, Creator] = (
     storage.CREATORS | compute.CREATORS | workflow.CREATORS | monitoring.CREATORS | network.CREATORS
@@ -106,7 +106,7 @@ def local_config() -> dict[str, str]:
     """Return the settings of the program that have no default, or whose default makes no sense here."""
     return {
         "imageUri": f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction:checkout",
-        "packageDir": str(CHECKOUT / "tasks"),
+        "packageDir": str(ROOT / "tasks"),
     }
 
 
@@ -177,6 +177,9 @@ def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def deploy_stack(home: StackHome, deployment: Deployment, aws: AwsClients) -> LocalStack:
     """Deploy the project's own program and remember the result in `home`."""
+    make_importable()
+    from infra.program import declare
+
     exports = deploy(declare, deployment, aws)
     # The command line keeps its copies of snapshots with the stack, so that they go with it.
     cache = home.caches / deployment.stack

@@ -10,9 +10,9 @@ import socket
 import sys
 import time
 
-from chromadb_compaction.local.bootstrap import CHECKOUT
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import ServerRecord, StackHome
+from chromadb_compaction.local.program import PYTHONPATH
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -100,7 +100,7 @@ def server_environment(home: StackHome, port: int) -> dict[str, str]:
         "LAMBDA_WARM_TTL_SECONDS": os.environ.get("LAMBDA_WARM_TTL_SECONDS", "60"),
         "LOCAL_STACK_WORKERS": str(home.workers),
         "LOCAL_STACK_LOGS": str(home.function_logs),
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": PYTHONPATH,
     }
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -16,28 +14,28 @@ import pytest
 
 from chromadb_compaction.local import runtime
 from chromadb_compaction.local.bootstrap import EXECUTABLE
+from tests.e2e import uv
 from tests.e2e.conftest import StackPool
 from tests.stack import FunctionError, Stack
 
 pytestmark = pytest.mark.e2e
 
-ROOT = Path(__file__).parents[2]
 IMAGE_FUNCTIONS = ("merge-batch", "compactor", "producer", "query")
 MEBIBYTE = 1024 * 1024
-EXPORT = ("uv", "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-project", "--no-hashes")
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the image's packages and our code into an empty directory, for this machine's processor and Python."""
-    if shutil.which("uv", path=search_path()) is None or sys.platform != "linux":
-        pytest.skip("needs uv, and wheels for Linux that can be imported here")
+    uv.skip_without_uv()
+    if sys.platform != "linux":
+        pytest.skip("needs wheels for Linux that can be imported here")
     target = tmp_path_factory.mktemp("image") / "packages"
-    run(str(ROOT / "infra" / "install_image_packages"), str(target), "--python", sys.executable)
+    uv.run("infra/install_image_packages", target, "--python", sys.executable)
     # What infra/Dockerfile.dockerignore leaves of it.
     left_out = shutil.ignore_patterns("__pycache__", "cli", "local")
     for package in ("chromadb_compaction", "tasks"):
-        shutil.copytree(ROOT / package, target / package, ignore=left_out)
+        shutil.copytree(uv.CHECKOUT / package, target / package, ignore=left_out)
     return target
 
 
@@ -69,15 +67,6 @@ def bootstrap(packages: Path, alone: Path) -> bytes:
     with zipfile.ZipFile(buffer, "w") as package:
         package.writestr(entry, script)
     return buffer.getvalue()
-
-
-def search_path() -> str:
-    return f"{os.environ['PATH']}:{ROOT / '.uv' / 'bin'}"
-
-
-def run(*command: str) -> str:
-    environment = {**os.environ, "PATH": search_path()}
-    return subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def megabytes(directory: Path) -> float:
@@ -112,10 +101,10 @@ def test_leaving_out_what_is_never_imported_saves_a_third(
     packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     declared = tmp_path / "declared"
-    requirements = run(*EXPORT, "--extra", "chroma", "--extra", "embed")
-    (tmp_path / "requirements.txt").write_text(requirements)
-    run("uv", "pip", "install", "--quiet", "--no-deps", "--target", str(declared), "--python", sys.executable,
-        "--requirement", str(tmp_path / "requirements.txt"))  # fmt: skip
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(uv.export("--extra", "chroma", "--extra", "embed"), encoding="utf-8")
+    uv.run("uv", "pip", "install", "--quiet", "--no-deps", "--target", declared, "--python", sys.executable,
+           "--requirement", requirements)  # fmt: skip
 
     before, after = megabytes(declared), megabytes(packages)
 

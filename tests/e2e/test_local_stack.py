@@ -40,9 +40,8 @@ def home(tmp_path: Path) -> Iterator[StackHome]:
 
 
 def command(home: StackHome, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = "from chromadb_compaction.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, "local", *arguments, "--dir", str(home.path)],
+        [sys.executable, "-m", "chromadb_compaction", "local", *arguments, "--dir", str(home.path)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -94,9 +93,8 @@ def test_up_env_and_down_start_describe_and_remove_the_stack(home: StackHome) ->
 
 
 def test_up_in_the_foreground_serves_until_it_is_interrupted(home: StackHome) -> None:
-    program = "from chromadb_compaction.cli import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", program, "local", "up", "--json", "--dir", str(home.path)],
+        [sys.executable, "-m", "chromadb_compaction", "local", "up", "--json", "--dir", str(home.path)],
         stdout=subprocess.PIPE,
         cwd=CHECKOUT,
     ) as serving:

@@ -1,0 +1,22 @@
+"""The root of the program that a local stack deploys: the folders `infra`, `statemachine` and `tasks`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_IN_WHEEL = _PACKAGE / "_program"
+
+ROOT = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent
+"""The checkout, or the folder into which the wheel puts the three."""
+
+PYTHONPATH = os.pathsep.join(dict.fromkeys((str(ROOT), str(_PACKAGE.parent))))
+"""The import path of the server and the functions, so that they run the code of this very package."""
+
+
+def make_importable() -> None:
+    """Put the root on `sys.path`: a wheel keeps `infra` and `tasks` off it, where their names could clash."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
