@@ -1,1 +1,1 @@
-"""The whole system on one machine: ministack, with the Pulumi program deployed into it."""
+"""The whole system on one machine: ministack with the Pulumi program deployed into it."""

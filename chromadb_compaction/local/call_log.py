@@ -1,7 +1,7 @@
-"""A record of every AWS call that a function makes, so that its role can be held against what it really does.
+"""A log of every AWS call that a function makes. A test compares it with the function's role.
 
-Deploy with the environment variable LOCAL_STACK_CALLS, a directory: each function then appends its calls to a file
-of its own there.
+Deploy with the environment variable LOCAL_STACK_CALLS set to a directory: each function then appends its calls to its
+own file there.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-VARIABLE = "LOCAL_STACK_CALLS"
-BY_A_CLIENT = "amz-sdk-invocation-id"
-"""A header of every request that a client of boto3 makes."""
-NAMING = frozenset(
+CLIENT_HEADER = "amz-sdk-invocation-id"
+"""A header of every request that a boto3 client sends."""
+CONTEXT_KEY = "chromadb_compaction.parameters"
+RECORDED = frozenset(
     {"Bucket", "CopySource", "Delete", "IfMatch", "Key", "Prefix", "QueueUrl", "TableName", "stateMachineArn"}
 )
-"""The parameters that say what a call is about. All others may be large, and stay out of the record."""
+"""The parameters to log. The others may be large."""
 
 
 class Call(BaseModel):
-    """One call as botocore names it, and the HTTP status of its answer."""
+    """One call under botocore's names, and the HTTP status of its response."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,41 +36,45 @@ class Call(BaseModel):
 
 
 def record_calls(directory: Path, function: str) -> None:
-    """Append every call that a client made from now on gets an answer to."""
+    """Log every answered call of the clients that are made from now on."""
     from botocore import handlers
 
     log = os.open(_file(directory, function), os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
-    def remember(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
-        context[VARIABLE] = {name: value for name, value in params.items() if name in NAMING}
+    def keep_parameters(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        context[CONTEXT_KEY] = {name: value for name, value in params.items() if name in RECORDED}
 
     def write(call: Call) -> None:
-        # One write of one line, so that threads and worker processes do not mix theirs.
+        # One write per line keeps the lines of threads and worker processes apart.
         os.write(log, f"{call.model_dump_json()}\n".encode())
 
-    def append(http_response: Any, model: Any, context: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - botocore's
+    def log_client_call(http_response: Any, model: Any, context: dict[str, Any], **_: object) -> None:  # noqa: ANN401 - botocore's
         write(
             Call(
                 service=model.service_model.service_name,
                 operation=model.name,
-                parameters=context[VARIABLE],
+                parameters=context[CONTEXT_KEY],
                 status=http_response.status_code,
             )
         )
 
-    def append_short(request: Any, **_unused: object) -> None:  # noqa: ANN401 - botocore's
-        # What aws/signed_gets.py asks is no call of a client. If it fails, a client's call follows.
-        if BY_A_CLIENT not in request.headers:
+    def log_signed_get(request: Any, **_unused: object) -> None:  # noqa: ANN401 - botocore's
+        # aws/signed_gets.py sends its requests without a client. If one fails, a client's call follows.
+        if CLIENT_HEADER not in request.headers:
             bucket, _, key = unquote(urlsplit(request.url).path).removeprefix("/").partition("/")
             write(Call(service="s3", operation="GetObject", parameters={"Bucket": bucket, "Key": key}, status=200))
 
-    # Every session that is made later registers these as its own.
+    # Every session that is made later registers these handlers.
     handlers.BUILTIN_HANDLERS.extend(
-        [("provide-client-params", remember), ("after-call", append), ("before-send.s3.GetObject", append_short)]
+        [
+            ("provide-client-params", keep_parameters),
+            ("after-call", log_client_call),
+            ("before-send.s3.GetObject", log_signed_get),
+        ]
     )
 
 
-def recorded(directory: Path, function: str) -> Iterator[Call]:
+def read_calls(directory: Path, function: str) -> Iterator[Call]:
     """Yield the calls of a function, oldest first."""
     file = _file(directory, function)
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():

@@ -1,8 +1,8 @@
 """Deploy the Pulumi program into a local server, without Pulumi's engine.
 
-Pulumi's runtime can be given mocks in the engine's place: it then asks them to make every resource, in dependency
-order and with resolved inputs. These mocks make it through boto3 and answer with its real id and ARN, so that what
-runs here is the program that production deploys.
+Pulumi's runtime accepts mocks in place of the engine: it then asks them to make every resource, in dependency order
+and with resolved inputs. These mocks make each resource through boto3 and return its real id and ARN. So the program
+that runs here is the one that production deploys.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ Program = Callable[[], Mapping[str, Any]]
 
 
 class Deployment(NamedTuple):
-    """One stack to deploy: its name, what differs from the program's defaults, and extra variables of all functions.
+    """One stack to deploy.
 
-    `config` has the keys of `pulumi config set chromadb:<key>`.
+    Args:
+        stack: The stack's name.
+        config: What differs from the program's defaults, by the keys of `pulumi config set chromadb:<key>`.
+        environment: Extra environment variables of all functions.
     """
 
     stack: str = DEFAULT_STACK
@@ -49,13 +52,13 @@ class Deployment(NamedTuple):
 
 
 def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[str, str]:
-    """Make every resource of `program`, or bring what exists up to date, and return the exports.
+    """Create or update every resource of `program`, and return its exports.
 
-    Resources that an earlier version of the program made and this one does not are left alone.
+    Resources that the program no longer declares are not removed. Raises LocalStackError.
     """
     options = FunctionOptions(package=bootstrap_zip(uuid.uuid4().hex), environment=deployment.environment)
     mocks = DeployingMocks(Target(aws, options))
-    # Pulumi keeps its state in context variables; a new thread starts with none, so deployments never mix.
+    # Pulumi keeps its state in context variables. A new thread starts without any, so deployments never mix.
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(_run, program, deployment, mocks).result()
 
@@ -67,7 +70,7 @@ def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dic
 
     async def run() -> None:
         asyncio.get_running_loop().set_default_executor(threads)
-        # Outputs that nobody awaited, since an earlier deployment failed, would be awaited here.
+        # Outputs that a failed deployment left behind would be awaited here.
         SETTINGS.outputs = set()
         set_mocks(mocks, project=PROJECT, stack=deployment.stack, preview=False)
         declared: pulumi.Output[Any] = pulumi.Output.all(**program())
@@ -81,9 +84,9 @@ def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dic
 
 
 class LoopThreads(ThreadPoolExecutor):
-    """The threads in which Pulumi has its mocks called.
+    """The threads in which Pulumi calls its mocks.
 
-    Pulumi makes an event loop for each of them and closes none; so they are made here, and closed.
+    Pulumi makes an event loop for each thread and never closes it, so this class makes and closes the loops.
     """
 
     def __init__(self) -> None:
@@ -96,14 +99,14 @@ class LoopThreads(ThreadPoolExecutor):
         self._loops.append(loop)
 
     def close_loops(self) -> None:
-        """Close every thread's loop, once all threads have ended."""
+        """Wait until all threads have ended, and close their loops."""
         self.shutdown()
         for loop in self._loops:
             loop.close()
 
 
 def local_config() -> dict[str, str]:
-    """Return the settings of the program that have no default, or whose default makes no sense here."""
+    """Return the settings of the program that have no default, or no default that works here."""
     return {
         "imageUri": f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction:checkout",
         "packageDir": str(ROOT / "tasks"),
@@ -111,19 +114,20 @@ def local_config() -> dict[str, str]:
 
 
 class DeployingMocks(pulumi.runtime.Mocks):
-    """Stands in for Pulumi's engine and the AWS provider."""
+    """Mocks that take the place of Pulumi's engine and the AWS provider."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Make one resource. Components and providers are Pulumi's own business."""
+        """Make one resource. Components and providers need nothing from AWS."""
         if not args.typ.startswith("aws:"):
             return args.name, dict(args.inputs)
         creator = CREATORS.get(args.typ)
         if creator is None:
             raise LocalStackError(
-                f"the local stack cannot make a {args.typ} ({args.name}); add it to chromadb_compaction/local/resources"
+                f"the local stack cannot make a {args.typ} ({args.name})",
+                next_step="add it to chromadb_compaction/local/resources",
             )
         try:
             created = creator(self._target, _with_whole_numbers(args.inputs))
@@ -132,11 +136,11 @@ class DeployingMocks(pulumi.runtime.Mocks):
         return created.id, created.outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        """Answer the provider's look-ups."""
-        look_up = LOOK_UPS.get(args.token)
-        if look_up is None:
-            raise LocalStackError(f"the local stack cannot answer {args.token}; add it to {__name__}")
-        return look_up(self._target, args.args), []
+        """Answer a lookup of the provider."""
+        lookup = LOOKUPS.get(args.token)
+        if lookup is None:
+            raise LocalStackError(f"the local stack cannot answer {args.token}", next_step=f"add it to {__name__}")
+        return lookup(self._target, args.args), []
 
 
 def caller_identity(target: Target, _arguments: Inputs) -> Inputs:
@@ -158,16 +162,16 @@ def existing_table(target: Target, arguments: Inputs) -> Inputs:
     return {"name": arguments["name"], "arn": table["TableArn"], "hashKey": keys["HASH"], "rangeKey": keys.get("RANGE")}
 
 
-LOOK_UPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
+LOOKUPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
     "aws:index/getCallerIdentity:getCallerIdentity": caller_identity,
     "aws:index/getRegion:getRegion": region,
     "aws:dynamodb/getTable:getTable": existing_table,
-    **network.LOOK_UPS,
+    **network.LOOKUPS,
 }
 
 
 def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return inputs with integers where Pulumi's wire format, which knows one kind of number, made floats of them."""
+    """Return inputs with integers again: Pulumi's wire format turns every number into a float."""
     if isinstance(value, dict):
         return {name: _with_whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -176,12 +180,12 @@ def _with_whole_numbers(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def deploy_stack(home: StackHome, deployment: Deployment, aws: AwsClients) -> LocalStack:
-    """Deploy the project's own program and remember the result in `home`."""
+    """Deploy the project's own program and save the result in `home`."""
     make_importable()
     from infra.program import declare
 
     exports = deploy(declare, deployment, aws)
-    # The command line keeps its copies of snapshots with the stack, so that they go with it.
+    # The command line keeps its copies of snapshots in `home`, so that they are removed with the stack.
     cache = home.caches / deployment.stack
     stack = LocalStack(
         name=deployment.stack, endpoint=aws.endpoint, exports={**exports, "CHROMADB_CACHE_DIR": str(cache)}
@@ -193,7 +197,7 @@ def deploy_stack(home: StackHome, deployment: Deployment, aws: AwsClients) -> Lo
 def bring_up(
     home: StackHome, deployment: Deployment, *, port: int | None = None, end_with_parent: bool = False
 ) -> LocalStack:
-    """Start a server unless one runs, and deploy into it. A server started in vain is stopped again."""
+    """Start a server unless one runs, and deploy into it. Stop the server again if the deployment fails."""
     served = home.is_served()
     record = start(home, port=port, end_with_parent=end_with_parent)
     try:

@@ -1,4 +1,4 @@
-"""What goes wrong with a local stack itself, as against the system that runs in it."""
+"""Errors of the local stack itself, not of the system that runs in it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from chromadb_compaction.errors import CompactionError
 
 
 class LocalStackError(CompactionError):
-    """The local stack cannot start, stop or be deployed into. The message says what to type."""
+    """The local stack cannot start, stop or take a deployment."""
 
 
 class LocalStackNotRunningError(LocalStackError):
-    """No server runs on this directory. Start one with `chromadb-compaction local up --detach`."""
+    """No server runs in this directory. Start one with `chromadb-compaction local up --detach`."""

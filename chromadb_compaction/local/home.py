@@ -15,7 +15,7 @@ DEFAULT_HOME = Path(".local-stack")
 
 
 class ServerRecord(BaseModel):
-    """Which process serves, and where. Its process group holds the Lambda workers too."""
+    """The server's process and port. Its process group also holds the Lambda workers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,8 +31,11 @@ class ServerRecord(BaseModel):
 class StackHome:
     """The files of one local stack.
 
-    The server holds a lock on `lock` for as long as it lives, and the kernel drops it when the server dies
-    however it dies: so a pid file left over from a crash or a reboot is never mistaken for a running server.
+    The server holds a lock on the file `lock` as long as it lives, and the kernel drops the lock when the server ends.
+    So a record left over from a crash or a reboot is never mistaken for a running server.
+
+    Args:
+        path: The directory. It is created when the server starts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,19 +52,19 @@ class StackHome:
         self.caches = self.path / "cache"
 
     def create(self) -> None:
-        """Make the directories, and keep them out of any enclosing git repository."""
+        """Make the directories, and exclude them from any enclosing git repository."""
         for folder in (self.function_logs, self.workers, self.temporary, self.state, self.objects, self.exports):
             folder.mkdir(parents=True, exist_ok=True)
         (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
 
     def discard_server_files(self) -> None:
-        """Remove what only a running server means; logs stay for whoever wants to know what happened."""
+        """Remove everything but the logs, which explain afterwards what happened."""
         self.record_file.unlink(missing_ok=True)
         for folder in (self.workers, self.temporary, self.state, self.objects, self.exports, self.caches):
             shutil.rmtree(folder, ignore_errors=True)
 
     def is_served(self) -> bool:
-        """Say whether a server is alive on this directory."""
+        """Return whether a server is alive in this directory."""
         if not self.lock.exists():
             return False
         with self.lock.open("a") as file:
@@ -73,7 +76,7 @@ class StackHome:
 
     @contextmanager
     def locked(self) -> Iterator[IO[str] | None]:
-        """Give the locked file, to be inherited by the server, or None when a server already holds it."""
+        """Yield the locked file, which the server inherits, or None if a server already holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock.open("a") as file:
             try:
@@ -93,7 +96,7 @@ class StackHome:
             return None
 
     def write_record(self, record: ServerRecord) -> None:
-        """Note which process serves, atomically."""
+        """Replace the server's record atomically."""
         fresh = self.record_file.with_suffix(".new")
         fresh.write_text(record.model_dump_json(), encoding="utf-8")
         fresh.replace(self.record_file)

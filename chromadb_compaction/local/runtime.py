@@ -1,7 +1,7 @@
-"""A Lambda runtime: what the bootstrap of every local function runs.
+"""The Lambda runtime that the bootstrap of every local function runs.
 
-It speaks the Lambda Runtime API as AWS's own Python runtime does, so that error types, stack traces and logs
-reach Step Functions truthfully. It imports nothing heavy: each worker's cold start pays for this module.
+It uses the Lambda Runtime API as AWS's own Python runtime does, so that Step Functions gets true error types, stack
+traces and logs. It imports nothing heavy, because each cold start of a worker pays for this module.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Invocation(NamedTuple):
 
     @property
     def request_id(self) -> str:
-        """The identity that the answer must name."""
+        """The id that the response must name."""
         return self.headers["Lambda-Runtime-Aws-Request-Id"]
 
 
@@ -61,15 +61,18 @@ class LambdaContext:
 class RuntimeApi:
     """The three calls of the Runtime API.
 
-    Each opens a connection of its own: on a kept one, ministack's headers and body leave in two packets, and the
-    second waits 40 ms for a delayed acknowledgement of the first.
+    Each call opens a new connection. On a reused one ministack sends headers and body in two packets, and the second
+    waits 40 ms for the delayed acknowledgement of the first.
+
+    Args:
+        address: Host and port of the API, as in `AWS_LAMBDA_RUNTIME_API`.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def next(self) -> Invocation:
-        """Wait for the next event. Raises ConnectionError when this environment is to end."""
+        """Wait for the next event. Raises ConnectionError when this environment must end."""
         with contextlib.closing(http.client.HTTPConnection(self._address)) as connection:
             connection.request("GET", f"{PREFIX}/invocation/next")
             response = connection.getresponse()
@@ -79,11 +82,11 @@ class RuntimeApi:
         return Invocation(json.loads(body), response.headers)
 
     def respond(self, request_id: str, body: bytes) -> None:
-        """Hand in a handler's result."""
+        """Post a handler's result."""
         self._post(f"invocation/{request_id}/response", body)
 
     def fail(self, request_id: str, error: BaseException) -> None:
-        """Hand in a handler's exception."""
+        """Post a handler's exception."""
         self._post(f"invocation/{request_id}/error", describe(error))
 
     def _post(self, path: str, body: bytes) -> None:
@@ -93,7 +96,7 @@ class RuntimeApi:
 
 
 class Tee:
-    """A text stream that writes to two: the server, which keeps logs per invocation, and a file that a person tails."""
+    """A text stream that writes to two streams: the server's, which keeps logs per invocation, and a file to read."""
 
     def __init__(self, stream: IO[str], copy: IO[str]) -> None:
         self._stream = stream
@@ -128,8 +131,8 @@ def load_handler(name: str) -> Handler:
     return handler
 
 
-def refuse_all(error: Exception) -> Handler:
-    """Return a handler that answers every event with the error that kept the real one from loading."""
+def fail_every_event(error: Exception) -> Handler:
+    """Return a handler that raises the error with which the real handler failed to load."""
 
     def handler(_event: object, _context: LambdaContext) -> NoReturn:
         raise error
@@ -138,12 +141,12 @@ def refuse_all(error: Exception) -> Handler:
 
 
 def serve_one(api: RuntimeApi, handler: Handler) -> None:
-    """Take one event, run the handler, hand in what came of it."""
+    """Take one event, run the handler, and post its result or its exception."""
     invocation = api.next()
     try:
         result = handler(invocation.event, LambdaContext(invocation.headers))
         body = json.dumps(result, ensure_ascii=False).encode()
-    except Exception as error:  # noqa: BLE001 - a runtime's work is to report whatever a handler raises
+    except Exception as error:  # noqa: BLE001 - a runtime reports every exception of a handler
         traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -154,7 +157,7 @@ def serve_one(api: RuntimeApi, handler: Handler) -> None:
 
 
 def prepare_environment() -> None:
-    """Give this worker what a Lambda environment has: a private /tmp, a log, and an end with its server."""
+    """Set up what a Lambda environment has: a private /tmp and a log. Make this worker end with its server."""
     function = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
     os.environ["AWS_LAMBDA_LOG_GROUP_NAME"] = f"/aws/lambda/{function}"
     os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"] = "on-demand"
@@ -171,7 +174,7 @@ def prepare_environment() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when the server has died: a worker must not outlive its stack."""
+    """End this process when the server has died, so that no worker outlives its stack."""
     while os.getppid() == parent:
         time.sleep(1)
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
@@ -179,7 +182,7 @@ def end_with_parent(parent: int) -> None:
 
 
 def record_calls_if_asked() -> None:
-    """Keep a record of this worker's AWS calls, if the stack was deployed for that."""
+    """Log this worker's AWS calls if the stack was deployed with LOCAL_STACK_CALLS."""
     if directory := os.environ.get("LOCAL_STACK_CALLS"):
         from chromadb_compaction.local.call_log import record_calls
 
@@ -187,15 +190,15 @@ def record_calls_if_asked() -> None:
 
 
 def main() -> None:
-    """Serve events until the server goes away."""
+    """Serve events until the server ends."""
     prepare_environment()
     record_calls_if_asked()
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     loaded = True
     try:
         handler = load_handler(os.environ["_HANDLER"])
-    except Exception as error:  # noqa: BLE001 - whatever a module raises on import is the caller's to see
-        handler, loaded = refuse_all(error), False
+    except Exception as error:  # noqa: BLE001 - the caller must see every error of an import
+        handler, loaded = fail_every_event(error), False
     with contextlib.suppress(ConnectionError, http.client.HTTPException):
         serve_one(api, handler)
         while loaded:

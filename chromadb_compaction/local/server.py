@@ -1,4 +1,4 @@
-"""Start and stop ministack, the server that plays S3, SQS, DynamoDB, Lambda, Step Functions, EventBridge and IAM."""
+"""Start and stop ministack, the server that emulates S3, SQS, DynamoDB, Lambda, Step Functions, EventBridge and IAM."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 ADMIN_KEY = "test"
-"""ministack's root identity; its secret is the same word. Functions get their roles' credentials instead."""
+"""The access key and the secret of ministack's root identity. Functions get their roles' credentials instead."""
 
 PARENT_VARIABLE = "LOCAL_STACK_PARENT"
-"""Tells the server which process to end with; launch.py reads it."""
+"""Names the process with which the server must end. launch.py reads it."""
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -29,45 +29,52 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "LD_LIBRAR
 
 
 def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = False) -> ServerRecord:
-    """Return the server on `home`, started if none runs, once it answers. `port` None: any free one.
+    """Start a server unless one runs, wait until it answers, and return its record.
 
-    With `end_with_parent` it ends, workers and all, when this process does, even if this process is killed.
-    Raises LocalStackError when the port is taken, or a server already runs on another one.
+    Args:
+        home: The directory of the stack.
+        port: The port to serve on. None takes any free port.
+        end_with_parent: Let the server and its workers end when this process ends, even if it is killed.
+
+    Raises:
+        LocalStackError: The port is taken, or a server already runs on another port.
     """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with home.locked() as lock:
             if lock is not None:
-                return _start(home, port or free_port(), lock.fileno(), end_with_parent=end_with_parent)
+                return _start_server(home, port or free_port(), lock.fileno(), end_with_parent=end_with_parent)
         record = home.record()
         if record is not None and _is_healthy(record.port):
-            return _on_port(record, port)
+            return _require_port(record, port)
         time.sleep(0.05)
-    raise LocalStackError(f"another process holds {home.lock} and starts no server; end it, or choose another --dir")
+    raise LocalStackError(
+        f"another process holds {home.lock} but starts no server", next_step="end it, or choose another --dir"
+    )
 
 
 def stop(home: StackHome) -> bool:
-    """Stop the server and all its Lambda workers, and remove what they stored. False: none was running."""
+    """Stop the server and all its Lambda workers, and remove what they stored. Return False if none was running."""
     if not home.lock.exists():
         return False
     record = home.record()
     if record is not None:
         _end_group(record.pid, home)
     with home.locked() as lock:
-        # Not while another process is starting a server here.
+        # Another process that is starting a server here holds the lock.
         if lock is not None:
             home.discard_server_files()
     return record is not None
 
 
 def wait(home: StackHome) -> None:
-    """Return when the server has ended, however it ended."""
+    """Wait until the server has ended."""
     while home.is_served():
         time.sleep(0.2)
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on now."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -76,7 +83,7 @@ def free_port() -> int:
 def server_environment(home: StackHome, port: int) -> dict[str, str]:
     """Return the server's whole environment, which its Lambda workers inherit.
 
-    Little is taken over from the caller's, so that a worker sees only what its function was deployed with.
+    It takes little from the caller's environment, so that a worker sees only what its function was deployed with.
     """
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | {
@@ -104,17 +111,18 @@ def server_environment(home: StackHome, port: int) -> dict[str, str]:
     }
 
 
-def _on_port(record: ServerRecord, port: int | None) -> ServerRecord:
+def _require_port(record: ServerRecord, port: int | None) -> ServerRecord:
     if port not in (None, record.port):
         raise LocalStackError(
-            f"a local stack already runs on port {record.port}; stop it first: chromadb-compaction local down"
+            f"a local stack already runs on port {record.port}",
+            next_step="stop it first: chromadb-compaction local down",
         )
     return record
 
 
-def _start(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> ServerRecord:
-    if _answers(port):
-        raise LocalStackError(f"port {port} is taken by another program; choose another with --port")
+def _start_server(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> ServerRecord:
+    if _is_taken(port):
+        raise LocalStackError(f"port {port} is taken by another program", next_step="choose another with --port")
     home.discard_server_files()
     home.create()
     parent = {PARENT_VARIABLE: str(os.getpid())} if end_with_parent else {}
@@ -125,8 +133,8 @@ def _start(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> S
 
 
 def _spawn(home: StackHome, environment: dict[str, str], lock: int) -> int:
-    """Start the server in a process group of its own, holding the lock. It may outlive this process."""
-    os.set_inheritable(lock, True)  # noqa: FBT003 - the standard library's own way
+    """Start the server in its own process group and with the lock. It may outlive this process."""
+    os.set_inheritable(lock, True)  # noqa: FBT003 - the standard library takes it so
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", "chromadb_compaction.local.launch"],
@@ -144,14 +152,14 @@ def _await_health(home: StackHome, record: ServerRecord) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _is_healthy(record.port):
         if _reap(record.pid):
-            raise LocalStackError(f"ministack ended at its start: {home.log_tail()}")
+            raise LocalStackError(f"ministack ended while it started: {home.log_tail()}")
         if time.monotonic() > deadline:
             _end_group(record.pid, home)
-            raise LocalStackError(f"ministack did not answer on port {record.port}; see {home.server_log}")
+            raise LocalStackError(f"ministack did not answer on port {record.port}", next_step=f"see {home.server_log}")
         time.sleep(0.02)
 
 
-def _answers(port: int) -> bool:
+def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
@@ -168,23 +176,23 @@ def _is_healthy(port: int) -> bool:
 
 
 def _end_group(group: int, home: StackHome) -> None:
-    """Kill the server and its workers, and return when the server is gone.
+    """Kill the server and its workers, and wait until the server has ended.
 
-    Without ceremony: what they hold is removed next, and ministack would wait for the functions in flight.
+    SIGKILL loses nothing: the files are removed next, and a polite stop would wait for the functions in flight.
     """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     deadline = time.monotonic() + STOP_SECONDS
     while home.is_served():
         if time.monotonic() > deadline:
-            raise LocalStackError(f"the server with process id {group} does not end")
+            raise LocalStackError(f"the server with process id {group} does not end", next_step=f"kill -9 {group}")
         _reap(group)
         time.sleep(0.01)
     _reap(group)
 
 
 def _reap(pid: int) -> bool:
-    """Collect the server if it is a dead child of this process, so that it does not stay a zombie."""
+    """Collect the server if it is a dead child of this process, so that no zombie stays. Return whether it was."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""A deployed stack: what the command line and the tests need to talk to it."""
+"""A deployed stack, as the command line and the tests use it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ DEFAULT_STACK = "local"
 
 
 class LocalStack(BaseModel):
-    """One stack in one server: its endpoint and what the Pulumi program exported."""
+    """One stack in one server.
+
+    Args:
+        name: The stack's name.
+        endpoint: The server's URL.
+        exports: What the Pulumi program exported, under the names of the functions' environment variables.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,17 +36,17 @@ class LocalStack(BaseModel):
     exports: Mapping[str, str]
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that make AWS clients and this package's command line the stack's admin."""
+        """Return the variables with which AWS clients and this package's command line use the stack as its admin."""
         return {
             **self.exports,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": ADMIN_KEY,
             "AWS_SECRET_ACCESS_KEY": ADMIN_KEY,
-            # A token that the caller's shell holds for real AWS would be refused here.
+            # The server would refuse a token that the caller's shell holds for AWS.
             "AWS_SESSION_TOKEN": "",
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
-            **past_the_proxy(os.environ),
+            **proxy_exemption(os.environ),
         }
 
     def shell_lines(self) -> list[str]:
@@ -52,14 +58,18 @@ class LocalStack(BaseModel):
         return load_settings(self.exports)
 
     def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - one type per service
-        """Return a boto3 client of the admin's, whatever the environment says of credentials and proxies."""
-        session: Any = boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
+        """Return a boto3 client of the admin. It ignores credentials and proxies of the environment."""
         direct = Config(proxies={}).merge(config or Config())
-        return session.client(service, endpoint_url=self.endpoint, config=direct)
+        return admin_session().client(service, endpoint_url=self.endpoint, config=direct)
 
 
-def past_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what keeps a shell's proxy out of calls to this machine: nothing where there is no proxy."""
+def admin_session() -> Any:  # noqa: ANN401 - boto3's types accept literal service names only
+    """Return a session with the admin's credentials."""
+    return boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
+
+
+def proxy_exemption(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that exempt this machine from the shell's proxy. Empty if there is no proxy."""
     if not any(environment.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
         return {}
     hosts = (environment.get("no_proxy") or environment.get("NO_PROXY") or "").split(",")
@@ -68,7 +78,7 @@ def past_the_proxy(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def save(home: StackHome, stack: LocalStack) -> None:
-    """Remember a deployed stack for `load`."""
+    """Write a deployed stack for `load`."""
     _file(home, stack.name).write_text(stack.model_dump_json(indent=2), encoding="utf-8")
 
 
@@ -76,15 +86,15 @@ def load(home: StackHome, name: str) -> LocalStack:
     """Return a deployed stack of the running server. Raises LocalStackNotRunningError, LocalStackError."""
     if home.record() is None:
         raise LocalStackNotRunningError(
-            f"no local stack runs in {home.path}; start one: chromadb-compaction local up --detach"
+            f"no local stack runs in {home.path}", next_step="start one: chromadb-compaction local up --detach"
         )
     try:
         return LocalStack.model_validate_json(_file(home, name).read_bytes())
     except (FileNotFoundError, ValidationError) as error:
         known = ", ".join(sorted(file.stem for file in home.exports.glob("*.json"))) or "none"
         raise LocalStackError(
-            f"the stack {name!r} is not deployed (deployed: {known});"
-            f" deploy it: chromadb-compaction local up --detach --stack {name}"
+            f"the stack {name!r} is not deployed (deployed: {known})",
+            next_step=f"deploy it: chromadb-compaction local up --detach --stack {name}",
         ) from error
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chromadb_compaction.local import runtime
-from chromadb_compaction.local.bootstrap import EXECUTABLE
+from chromadb_compaction.local.bootstrap import zip_of_script
 from tests.e2e import uv
 from tests.e2e.conftest import StackPool
 from tests.stack import FunctionError, Stack
@@ -55,18 +53,12 @@ def image_stack(packages: Path, stack_pool: StackPool, tmp_path_factory: pytest.
 
 def bootstrap(packages: Path, alone: Path) -> bytes:
     """Return a function's package that starts the runtime without site-packages."""
-    script = (
+    return zip_of_script(
         "#!/bin/sh\n"
         "unset PYTHONDONTWRITEBYTECODE\n"
         f"export PYTHONPATH={shlex.quote(str(packages))}\n"
         f"exec {shlex.quote(sys.executable)} -S {shlex.quote(str(alone))}\n"
     )
-    entry = zipfile.ZipInfo("bootstrap")
-    entry.external_attr = EXECUTABLE
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as package:
-        package.writestr(entry, script)
-    return buffer.getvalue()
 
 
 def megabytes(directory: Path) -> float:

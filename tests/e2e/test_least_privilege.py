@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.local.call_log import recorded
+from chromadb_compaction.local.call_log import read_calls
 from chromadb_compaction.settings import required
 from tests.e2e.conftest import DeployStack
 from tests.e2e.model import Delta, Row
@@ -64,7 +64,7 @@ def test_every_role_allows_exactly_what_its_function_does(deploy: DeployStack, t
 
     for function in FUNCTIONS:
         rights = granted(stack, function)
-        uses = needed(recorded(tmp_path, stack.function_name(function)), stack)
+        uses = needed(read_calls(tmp_path, stack.function_name(function)), stack)
         missing = {use for use in uses if not any(right.covers(use) for right in rights)}
         unused = {right for right in rights if not any(right.covers(use) for use in uses)}
         unexplained = {right for right in unused if right.action not in BY_LAMBDA_ITSELF}

@@ -1,71 +1,66 @@
-"""What a resource function is given and what it gives back."""
-# ruff: noqa: ANN401 - clients of ten services are called by name, with inputs that are any JSON
+"""The arguments and results of the functions that make resources."""
+# ruff: noqa: ANN401 - clients of ten services are made by name, and inputs are any JSON
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, NamedTuple
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from chromadb_compaction.local.server import ACCOUNT, ADMIN_KEY, REGION
+from chromadb_compaction.local.server import ACCOUNT, REGION
+from chromadb_compaction.local.stack import admin_session
 
 Inputs = dict[str, Any]
 """A resource's inputs under the provider's own camel-case names."""
 
 
 class Created(NamedTuple):
-    """A resource that now exists: its id, and the outputs that other resources may refer to."""
+    """A resource that now exists: its id, and the outputs that other resources may use."""
 
     id: str
     outputs: dict[str, Any]
 
 
 class AwsClients:
-    """The admin's clients for one server. Thread-safe: Pulumi creates independent resources side by side."""
+    """The admin's clients for one server. Thread-safe, because Pulumi creates independent resources in parallel.
+
+    Args:
+        endpoint: The server's URL.
+    """
 
     account = ACCOUNT
     region = REGION
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self._making = threading.RLock()
-
-    @cached_property
-    def session(self) -> boto3.Session:
-        """The admin's session, which knows the endpoint only through the clients made here."""
-        return boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=self.region)
+        self._lock = threading.Lock()
+        self._session = admin_session()
+        self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
         """Return the one client for `service`."""
-        with self._making:
+        with self._lock:
             if service not in self._clients:
-                session: Any = self.session  # its types know no service whose name they cannot see
-                self._clients[service] = session.client(
+                self._clients[service] = self._session.client(
                     service,
                     endpoint_url=self.endpoint,
                     config=Config(proxies={}, retries={"total_max_attempts": 1}, max_pool_connections=20),
                 )
             return self._clients[service]
 
-    @cached_property
-    def _clients(self) -> dict[str, Any]:
-        return {}
-
 
 class FunctionOptions(NamedTuple):
-    """What a deployment changes of the program's functions: the code package, and environment variables of all."""
+    """The code package of all functions, and environment variables that are added to all of them."""
 
     package: bytes
     environment: Mapping[str, str]
 
 
 class Target(NamedTuple):
-    """Where a resource is made, and how functions are changed on the way."""
+    """The server in which resources are made, and the options of its functions."""
 
     aws: AwsClients
     functions: FunctionOptions
@@ -83,7 +78,7 @@ Creator = Callable[[Target, Inputs], Created]
 
 
 def unless_exists(call: Callable[..., Any], /, *codes: str, **arguments: Any) -> bool:
-    """Make a resource and say whether it was new. `codes` are the errors that mean it exists already."""
+    """Make a resource with `call` and return whether it is new. `codes` are the errors for one that exists already."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -94,7 +89,7 @@ def unless_exists(call: Callable[..., Any], /, *codes: str, **arguments: Any) ->
 
 
 def aws_shape(value: Any) -> Any:
-    """Return provider inputs (camelCase) as AWS's APIs spell them (PascalCase, `ID` in capitals), without nulls."""
+    """Return provider inputs (camelCase) with the names of AWS's APIs (PascalCase, `ID` in capitals), without nulls."""
     if isinstance(value, Mapping):
         return {_aws_name(name): aws_shape(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):

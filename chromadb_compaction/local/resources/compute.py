@@ -56,7 +56,7 @@ def log_group(target: Target, inputs: Inputs) -> Created:
 
 
 def function(target: Target, inputs: Inputs) -> Created:
-    """aws.lambda.Function: a zip's handler and an image's command alike become the bootstrap's handler."""
+    """aws.lambda.Function. The handler of a zip and the command of an image both become the bootstrap's handler."""
     client, name = target.client("lambda"), inputs["name"]
     settings = _configuration(target, inputs)
     package = target.functions.package

@@ -1,6 +1,6 @@
 """The alarms, the dashboard and the audit trail.
 
-The server keeps them all and answers for them; it evaluates no alarm that calculates with metrics.
+The server stores and returns them, but does not evaluate alarms over metric expressions.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def trail(target: Target, inputs: Inputs) -> Created:
 
 
 def _selector(selector: dict[str, Any]) -> dict[str, Any]:
-    # The provider speaks of several where AWS, in its own names, speaks of one.
+    # The provider uses a plural name where AWS uses the singular.
     plural = {"startsWiths": "startsWith"}
     fields = [{plural.get(name, name): value for name, value in each.items()} for each in selector["fieldSelectors"]]
     shape: dict[str, Any] = aws_shape({"name": selector.get("name"), "fieldSelectors": fields})

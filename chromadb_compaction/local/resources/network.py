@@ -1,4 +1,4 @@
-"""Security groups and endpoints. The server keeps them and answers for them; nothing is routed by them."""
+"""Security groups and endpoints. The server stores and returns them, but routes nothing by them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chromadb_compaction.local.resources.clients import Created, Creator, Inputs
 
 
 def security_group(target: Target, inputs: Inputs) -> Created:
-    """aws.ec2.SecurityGroup, found again by its name."""
+    """aws.ec2.SecurityGroup. A group with the same name and VPC is used again."""
     ec2, name = target.client("ec2"), inputs["name"]
     named = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [inputs["vpcId"]]}]
     existing = ec2.describe_security_groups(Filters=named)["SecurityGroups"]
@@ -37,7 +37,7 @@ def _permission(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def vpc_endpoint(target: Target, inputs: Inputs) -> Created:
-    """aws.ec2.VpcEndpoint, found again by its VPC and service."""
+    """aws.ec2.VpcEndpoint. An endpoint with the same VPC and service is used again."""
     ec2, service = target.client("ec2"), inputs["serviceName"]
     existing = [
         endpoint["VpcEndpointId"]
@@ -68,7 +68,7 @@ def subnet(target: Target, arguments: Inputs) -> Inputs:
 
 
 def route_tables(target: Target, arguments: Inputs) -> Inputs:
-    """aws.ec2.get_route_tables of a VPC. The server leaves filters on associations out, so they are applied here."""
+    """aws.ec2.get_route_tables of a VPC. The server ignores filters on associations, so they are applied here."""
     (chosen,) = arguments["filters"]
     of_vpc = [{"Name": "vpc-id", "Values": [arguments["vpcId"]]}]
     tables = target.client("ec2").describe_route_tables(Filters=of_vpc)["RouteTables"]
@@ -90,7 +90,7 @@ CREATORS: dict[str, Creator] = {
     "aws:ec2/securityGroup:SecurityGroup": security_group,
     "aws:ec2/vpcEndpoint:VpcEndpoint": vpc_endpoint,
 }
-LOOK_UPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
+LOOKUPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
     "aws:ec2/getSubnet:getSubnet": subnet,
     "aws:ec2/getRouteTables:getRouteTables": route_tables,
 }

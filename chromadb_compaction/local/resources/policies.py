@@ -1,11 +1,11 @@
-"""How ministack reads a policy where it differs from AWS."""
+"""Policies as ministack reads them, where it differs from AWS."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-# AWS authorises a batch call by the single call's action; ministack asks for an action of the batch's own name.
+# AWS authorises a batch call by the action of the single call. ministack wants an action with the batch's own name.
 BATCH_OF = {
     "sqs:ChangeMessageVisibility": "sqs:ChangeMessageVisibilityBatch",
     "sqs:DeleteMessage": "sqs:DeleteMessageBatch",
@@ -14,7 +14,7 @@ BATCH_OF = {
 
 
 def for_ministack(document: str | dict[str, Any]) -> str:
-    """Return an identity policy as JSON in which each right to a single SQS call is one to its batch too."""
+    """Return an identity policy as JSON that allows the batch call with each single SQS call."""
     policy = json.loads(document) if isinstance(document, str) else document
     statements = [{**statement, "Action": _with_batches(statement["Action"])} for statement in policy["Statement"]]
     return json.dumps({**policy, "Statement": statements})

@@ -11,10 +11,10 @@ from chromadb_compaction.local.resources.clients import Created, Creator, Inputs
 def bucket(target: Target, inputs: Inputs) -> Created:
     """aws.s3.Bucket."""
     name, region = inputs["bucket"], inputs.get("region") or target.aws.region
-    # The server's own region is the one that S3 does not let anybody name.
-    place = {} if region == target.aws.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    # S3 accepts no location constraint for us-east-1, which is the server's own region.
+    location = {} if region == target.aws.region else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     known = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
-    unless_exists(target.client("s3").create_bucket, *known, Bucket=name, **place)
+    unless_exists(target.client("s3").create_bucket, *known, Bucket=name, **location)
     return Created(name, {**inputs, "arn": f"arn:aws:s3:::{name}", "region": region})
 
 
@@ -80,7 +80,7 @@ def ownership_controls(target: Target, inputs: Inputs) -> Created:
 
 
 def bucket_policy(target: Target, inputs: Inputs) -> Created:
-    """aws.s3.BucketPolicy, without the statements that refuse plain HTTP: on loopback there is nothing else."""
+    """aws.s3.BucketPolicy, without the statements that refuse plain HTTP: the server speaks nothing else."""
     policy = json.loads(inputs["policy"])
     policy["Statement"] = [statement for statement in policy["Statement"] if not refuses_plain_http(statement)]
     if policy["Statement"]:
@@ -89,7 +89,7 @@ def bucket_policy(target: Target, inputs: Inputs) -> Created:
 
 
 def refuses_plain_http(statement: dict[str, Any]) -> bool:
-    """Say whether a policy statement is about nothing but the lack of TLS."""
+    """Return whether a policy statement applies only to requests without TLS."""
     return statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
 
 

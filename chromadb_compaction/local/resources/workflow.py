@@ -1,4 +1,4 @@
-"""The state machine and the rules that start it and that follow its end."""
+"""The state machine, the rules that start it, and the rule that reacts to its end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 from typing import Any
 
 from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, unless_exists
-
-DEFAULT_BUS = "default"
 
 
 def state_machine(target: Target, inputs: Inputs) -> Created:

@@ -1,4 +1,4 @@
-"""What the local deployment changes of the program's resources on their way to boto3."""
+"""The local deployment: its configuration, and the changes that it makes to inputs for boto3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.resources.clients import AwsClients, aws_shape
 from chromadb_compaction.local.resources.policies import for_ministack
 from chromadb_compaction.local.resources.storage import refuses_plain_http
-from chromadb_compaction.local.stack import past_the_proxy
+from chromadb_compaction.local.stack import proxy_exemption
 
 NOWHERE = AwsClients("http://127.0.0.1:1")
 
@@ -43,7 +43,7 @@ def test_the_programs_configuration_is_the_deployments() -> None:
     assert second == {"passes": "8", "image": "other"}
 
 
-def test_a_resource_type_that_is_not_known_is_named() -> None:
+def test_the_error_for_an_unknown_resource_type_names_the_type() -> None:
     def program() -> dict[str, Any]:
         Strange("thing", {"size": 1})
         return {}
@@ -60,7 +60,7 @@ def test_an_error_in_the_program_is_the_deployments_error() -> None:
         deploy(program, Deployment(), NOWHERE)
 
 
-def test_inputs_take_the_shape_of_awss_own_interfaces() -> None:
+def test_inputs_are_renamed_as_awss_interfaces_want_them() -> None:
     rule = {"id": "work", "status": "Enabled", "filter": {"prefix": "work/"}, "expiration": {"days": 3}, "tags": None}
 
     assert aws_shape([rule]) == [
@@ -76,7 +76,7 @@ def test_only_the_statement_that_refuses_plain_http_is_left_out() -> None:
     assert not refuses_plain_http(other)
 
 
-def test_a_right_to_a_queues_single_call_is_one_to_its_batch() -> None:
+def test_a_policy_that_allows_a_queues_single_call_allows_its_batch_call() -> None:
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}]}
 
     [statement] = json.loads(for_ministack(json.dumps(policy)))["Statement"]
@@ -84,10 +84,10 @@ def test_a_right_to_a_queues_single_call_is_one_to_its_batch() -> None:
     assert statement["Action"] == ["sqs:SendMessage", "sqs:SendMessageBatch"]
 
 
-def test_a_shells_proxy_is_kept_out_of_calls_to_this_machine() -> None:
+def test_calls_to_this_machine_bypass_the_shells_proxy() -> None:
     proxied = {"HTTP_PROXY": "http://proxy:3128", "no_proxy": "intranet"}
     exempt = {"NO_PROXY": "intranet,127.0.0.1", "no_proxy": "intranet,127.0.0.1"}
 
-    assert past_the_proxy({"PATH": "/bin"}) == {}
-    assert past_the_proxy(proxied) == exempt
-    assert past_the_proxy(proxied | exempt) == exempt
+    assert proxy_exemption({"PATH": "/bin"}) == {}
+    assert proxy_exemption(proxied) == exempt
+    assert proxy_exemption(proxied | exempt) == exempt

@@ -1,4 +1,4 @@
-"""The Lambda runtime of the local functions, against a Runtime API that a test plays."""
+"""The Lambda runtime of the local functions, against a fake Runtime API."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 
 from chromadb_compaction.errors import LockHeldError
-from chromadb_compaction.local.runtime import LambdaContext, RuntimeApi, Tee, load_handler, refuse_all, serve_one
+from chromadb_compaction.local.runtime import LambdaContext, RuntimeApi, Tee, fail_every_event, load_handler, serve_one
 
 EVENT = {"execution": "arn", "words": "Grüße 😀"}
 
 
-class PlayedApi(HTTPServer):
-    """Hands out one event over and over, and keeps what is handed in."""
+class FakeRuntimeApi(HTTPServer):
+    """Serves the same event every time, and keeps what is posted."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), PlayedCalls)
+        super().__init__(("127.0.0.1", 0), FakeRuntimeHandler)
         self.ended = False
         self.answers: list[tuple[str, Any]] = []
 
 
-class PlayedCalls(BaseHTTPRequestHandler):
-    server: PlayedApi
+class FakeRuntimeHandler(BaseHTTPRequestHandler):
+    server: FakeRuntimeApi
 
     def do_GET(self) -> None:
         self.send_response(500 if self.server.ended else 200)
@@ -48,10 +48,10 @@ class PlayedCalls(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedApi]:
+def fake_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRuntimeApi]:
     for name in ("FUNCTION_NAME", "FUNCTION_VERSION", "FUNCTION_MEMORY_SIZE", "LOG_GROUP_NAME", "LOG_STREAM_NAME"):
         monkeypatch.setenv(f"AWS_LAMBDA_{name}", name.lower())
-    with PlayedApi() as server:
+    with FakeRuntimeApi() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -60,51 +60,53 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedApi]:
 
 
 @pytest.fixture
-def api(played: PlayedApi) -> RuntimeApi:
-    return RuntimeApi(f"127.0.0.1:{played.server_port}")
+def api(fake_api: FakeRuntimeApi) -> RuntimeApi:
+    return RuntimeApi(f"127.0.0.1:{fake_api.server_port}")
 
 
-def test_a_handlers_result_is_handed_in_as_it_is(played: PlayedApi, api: RuntimeApi) -> None:
+def test_a_handlers_result_is_posted_unchanged(fake_api: FakeRuntimeApi, api: RuntimeApi) -> None:
     serve_one(api, lambda event, _context: {"got": event})
 
-    assert played.answers == [("request-1/response", {"got": EVENT})]
+    assert fake_api.answers == [("request-1/response", {"got": EVENT})]
 
 
-def test_a_handlers_exception_is_handed_in_under_its_class_name_with_its_stack(
-    played: PlayedApi, api: RuntimeApi, capsys: pytest.CaptureFixture[str]
+def test_a_handlers_exception_is_posted_with_its_class_name_and_stack(
+    fake_api: FakeRuntimeApi, api: RuntimeApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def handler(_event: object, _context: object) -> None:
         raise LockHeldError("held by somebody")
 
     serve_one(api, handler)
 
-    [(path, error)] = played.answers
+    [(path, error)] = fake_api.answers
     assert path == "request-1/error"
     assert (error["errorType"], error["errorMessage"]) == ("LockHeldError", "held by somebody")
     assert any(__name__.rpartition(".")[2] in frame for frame in error["stackTrace"])
     assert "LockHeldError: held by somebody" in capsys.readouterr().err
 
 
-def test_a_result_that_is_no_json_is_an_error_of_the_function(played: PlayedApi, api: RuntimeApi) -> None:
+def test_a_result_that_is_not_json_is_an_error_of_the_function(fake_api: FakeRuntimeApi, api: RuntimeApi) -> None:
     serve_one(api, lambda _event, _context: object())
 
-    [(path, error)] = played.answers
+    [(path, error)] = fake_api.answers
     assert path == "request-1/error"
     assert error["errorType"] == "TypeError"
 
 
-def test_a_handler_that_cannot_be_loaded_fails_every_event_with_the_reason(played: PlayedApi, api: RuntimeApi) -> None:
+def test_a_handler_that_cannot_be_loaded_fails_every_event_with_the_reason(
+    fake_api: FakeRuntimeApi, api: RuntimeApi
+) -> None:
     with pytest.raises(ModuleNotFoundError) as missing:
         load_handler("tasks.no_such_task.handler")
 
-    serve_one(api, refuse_all(missing.value))
+    serve_one(api, fail_every_event(missing.value))
 
-    [(_, error)] = played.answers
+    [(_, error)] = fake_api.answers
     assert error["errorType"] == "ModuleNotFoundError"
     assert "no_such_task" in error["errorMessage"]
 
 
-def test_the_context_says_what_lambda_says(api: RuntimeApi) -> None:
+def test_the_context_has_the_attributes_of_lambdas_context(api: RuntimeApi) -> None:
     seen: list[LambdaContext] = []
     serve_one(api, lambda _event, context: seen.append(context))
 
@@ -115,8 +117,8 @@ def test_the_context_says_what_lambda_says(api: RuntimeApi) -> None:
     assert context.get_remaining_time_in_millis() == 0
 
 
-def test_the_end_of_the_environment_ends_the_loop(played: PlayedApi, api: RuntimeApi) -> None:
-    played.ended = True
+def test_the_end_of_the_environment_ends_the_loop(fake_api: FakeRuntimeApi, api: RuntimeApi) -> None:
+    fake_api.ended = True
 
     with pytest.raises(ConnectionError):
         serve_one(api, lambda event, _context: event)
