@@ -1,1 +1,1 @@
-"""The demonstration: the documentation of Python's standard library, made searchable."""
+"""The demo: it makes the documentation of Python's standard library searchable."""

@@ -1,4 +1,4 @@
-"""The main job, start to end, on this machine: real text, real deltas, one execution, real answers."""
+"""Run the main job on this machine: producers write deltas, one execution merges them, queries find the records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PRODUCERS = 4
 FEWEST_DELTAS = 101
 FEWEST_RECORDS = 2000
 
-PLAY = (
+NEXT_COMMANDS = (
     "source .venv/bin/activate",
     'eval "$(chromadb-compaction local env)"',
     f'chromadb-compaction query "wait for several threads" -c {COLLECTION}',
@@ -51,45 +51,45 @@ console = Console(highlight=False)
 
 
 class DemoFailedError(CompactionError):
-    """Something did not come out as it must. The message says what."""
+    """A check of the demo failed. The message names it."""
 
 
 def main() -> None:
-    """Run the demonstration and exit with 0 only if every step did what it says."""
+    """Run the demo and exit with 0 only if every check passed."""
     options = _options()
     began = time.monotonic()
     try:
         with local_stack(options.directory, keep=options.keep):
             demonstrate()
     except CompactionError as error:
-        fail(f"{error}; the logs are in {options.directory / 'logs'}")
+        fail(f"{error}; logs are in {options.directory / 'logs'}")
     except KeyboardInterrupt:
-        fail("it was interrupted")
-    console.print(f"\n[bold green]Everything worked[/], in {duration(time.monotonic() - began)}.")
+        fail("interrupted")
+    console.print(f"\n[bold green]All checks passed[/] in {duration(time.monotonic() - began)}.")
     if options.keep:
-        console.print("The stack is still up. Play with it:")
-        for command in PLAY:
+        console.print("The local stack is still running. Try these commands:")
+        for command in NEXT_COMMANDS:
             console.print(f"  [bold]{command}[/]")
 
 
 def demonstrate() -> None:
-    """Produce, compact, ask, and check that the numbers agree."""
-    title(f"{PRODUCERS} producers embed the docstrings of Python's standard library")
+    """Write deltas, compact, query, and check that the counts match."""
+    title(f"{PRODUCERS} producers write the docstrings of Python's standard library as deltas")
     deltas, records = produce()
 
-    title("One execution of the state machine merges them")
+    title("One execution of the state machine merges the deltas")
     client = step_functions()
     arn = start(state_machine(clients.settings()), client)
     summary = summarise(follow_on(err, client, arn))
     check_summary(summary, deltas=deltas, records=records)
     CONSOLE.show(summary, render_summary)
 
-    title("Questions in plain English, answered from the published snapshot")
+    title("The published snapshot answers questions in plain English")
     answer_questions(summary)
 
-    title("What the execution did")
+    title("Timeline of the execution")
     CONSOLE.show(describe(client, arn), lambda execution: render(execution, read_history(client, arn), None))
-    check_rest(read_overview(clients.services(), client), records=records)
+    check_nothing_is_left(read_overview(clients.services(), client), records=records)
 
 
 def produce() -> tuple[int, int]:
@@ -110,24 +110,27 @@ def produce() -> tuple[int, int]:
         f"Wrote [bold]{counted(records, 'record')}[/] as [bold]{counted(deltas, 'delta')}[/]"
         f" in {duration(time.monotonic() - began)}."
     )
-    expect(deltas >= FEWEST_DELTAS, f"only {deltas} deltas were written; at least {FEWEST_DELTAS} are wanted")
-    expect(records >= FEWEST_RECORDS, f"only {records} records were written; has this Python its library's source?")
+    expect(deltas >= FEWEST_DELTAS, f"only {deltas} deltas were written; the demo needs at least {FEWEST_DELTAS}")
+    expect(
+        records >= FEWEST_RECORDS,
+        f"only {records} records were written; does this Python have its library's source?",
+    )
     return deltas, records
 
 
 def check_summary(summary: Summary, *, deltas: int, records: int) -> None:
     """Raise DemoFailedError unless the execution merged exactly what was written."""
-    expect(summary.status == "SUCCEEDED", f"the execution ended {summary.status}: {summary.error}: {summary.message}")
-    expect(summary.held is None, f"the execution found the lock held: {summary.held}")
+    expect(summary.status == "SUCCEEDED", f"the execution is {summary.status}: {summary.error}: {summary.message}")
+    expect(summary.held is None, f"another execution held the lock: {summary.held}")
     expect(summary.merged == deltas, f"{summary.merged} deltas were merged, but {deltas} were written")
     expect(summary.quarantined == 0, f"{summary.quarantined} deltas were quarantined")
-    expect(summary.batches > 1, "there was only one batch, so nothing was merged in parallel")
+    expect(summary.batches > 1, "there was only one batch, so no batches were merged in parallel")
     published = {each.collection: each.records for each in summary.collections}
-    expect(published == {COLLECTION: records}, f"published were {published}, but {records} records were written")
+    expect(published == {COLLECTION: records}, f"the snapshot holds {published}, but {records} records were written")
 
 
 def answer_questions(summary: Summary) -> None:
-    """Ask every question. Raises DemoFailedError if an answer is wrong, or from another snapshot."""
+    """Ask every question. Raises DemoFailedError if an answer is wrong, or comes from another snapshot."""
     function = required(clients.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
     for question in QUESTIONS:
         asked = ask(function, question)
@@ -137,48 +140,51 @@ def answer_questions(summary: Summary) -> None:
         expect(snapshot == summary.snapshot_id, f"the answer came from {snapshot}, not from {summary.snapshot_id}")
 
 
-def check_rest(overview: Overview, *, records: int) -> None:
-    """Raise DemoFailedError unless nothing is left pending, refused, queued or locked."""
+def check_nothing_is_left(overview: Overview, *, records: int) -> None:
+    """Raise DemoFailedError if a delta is pending or quarantined, a message is queued, or the lock is held."""
     expect(overview.lease is None, "the lock is still held")
     expect(overview.pending.deltas == 0, f"{overview.pending.deltas} deltas are still pending")
     expect(overview.quarantine.deltas == 0, f"{overview.quarantine.deltas} deltas are in quarantine")
-    expect(overview.queue is not None and overview.queue.messages == 0, "the queue still holds notices")
-    expect(overview.dead_letters is not None and overview.dead_letters.messages == 0, "there are dead letters")
+    expect(overview.queue is not None and overview.queue.messages == 0, "the queue still holds messages")
+    expect(
+        overview.dead_letters is not None and overview.dead_letters.messages == 0,
+        "there are dead-letter messages",
+    )
     expect(overview.snapshot is not None and overview.snapshot.records == records, "the snapshot lacks records")
 
 
 def expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
-    """Raise DemoFailedError saying `otherwise` unless the condition holds."""
+    """Raise DemoFailedError with the message `otherwise` unless the condition holds."""
     if not holds:
         raise DemoFailedError(otherwise)
 
 
 @contextmanager
 def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
-    """Bring a fresh stack up, point this process and its children at it, and take it down again unless `keep`."""
+    """Start a local stack for this process and its children, and stop it again unless `keep`."""
     home = StackHome(directory)
     if home.is_served():
         raise DemoFailedError(
-            f"a local stack already runs in {home.path}; stop it: .venv/bin/chromadb-compaction local down"
+            f"a local stack already runs in {home.path}", next_step="stop it: .venv/bin/chromadb-compaction local down"
         )
-    forget_accounts()
-    title("The local stack starts, deployed from the Pulumi program")
+    remove_aws_variables()
+    title("Start the local AWS services and deploy the Pulumi program")
     began = time.monotonic()
     with console.status("Starting ..."):
         stack = bring_up(home, Deployment(), end_with_parent=not keep)
-    console.print(f"Up at {stack.endpoint} in {duration(time.monotonic() - began)}.")
+    console.print(f"The local stack runs at {stack.endpoint}. It started in {duration(time.monotonic() - began)}.")
     os.environ.update(stack.environment())
-    done = False
+    succeeded = False
     try:
         yield
-        done = True
+        succeeded = True
     finally:
-        if not (keep and done):
+        if not (keep and succeeded):
             stop(home)
 
 
-def forget_accounts() -> None:
-    """Drop whatever account the shell was set up for: nothing here may reach it."""
+def remove_aws_variables() -> None:
+    """Remove the shell's AWS variables, so that the demo cannot reach an AWS account."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             del os.environ[name]
@@ -191,8 +197,8 @@ def title(text: str) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Print why the demonstration failed and exit with 1."""
-    console.print(Text.assemble(("\nThe demonstration failed: ", "bold red"), message))
+    """Print why the demo failed and exit with 1."""
+    console.print(Text.assemble(("\nThe demo failed: ", "bold red"), message))
     sys.exit(1)
 
 
@@ -203,8 +209,8 @@ class _Options(argparse.Namespace):
 
 def _options() -> _Options:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards")
-    parser.add_argument("--directory", type=Path, default=DEFAULT_HOME, help="where the stack keeps its files")
+    parser.add_argument("--keep", action="store_true", help="leave the local stack running at the end")
+    parser.add_argument("--directory", type=Path, default=DEFAULT_HOME, help="the directory of the local stack")
     return parser.parse_args(namespace=_Options())
 
 

@@ -1,4 +1,4 @@
-"""The text of the demonstration: the docstrings of Python's standard library, read from its source."""
+"""The texts of the demo: the docstrings of Python's standard library, read from its source."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LEFT_OUT = frozenset(
         "turtledemo",
     }
 )
-"""Tests, programs, what is installed beside the library, and what newer Pythons have no more."""
+"""Tests, programs, packages installed beside the library, and packages that newer Pythons lack."""
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Docstring(NamedTuple):
-    """One documented thing. `id` is its dotted name, `document` its signature and docstring."""
+    """One documented object. `id` is its dotted name, `document` its signature and docstring."""
 
     id: str
     document: str
@@ -47,25 +47,25 @@ def _is_importable(path: Path) -> bool:
 
 
 def library() -> Path:
-    """Return where this Python keeps its standard library."""
+    """Return the directory of this Python's standard library."""
     return Path(sysconfig.get_path("stdlib"))
 
 
 def docstrings(path: Path) -> list[Docstring]:
-    """Return what one module documents; of things with one name (an `if` with two definitions) the last."""
+    """Return the docstrings of one module. Of two objects with the same name (an `if` and its `else`) keep the last."""
     module = ".".join(path.relative_to(library()).with_suffix("").parts).removesuffix(".__init__")
     tree = ast.parse(path.read_bytes())
-    found = [*_documented(tree, module, module), *_inside(tree, module, module)]
+    found = [*_documented(tree, module, module), *_nested(tree, module, module)]
     return list({docstring.id: docstring for docstring in found}.values())
 
 
-def _inside(node: ast.AST, name: str, module: str) -> Iterator[Docstring]:
+def _nested(node: ast.AST, name: str, module: str) -> Iterator[Docstring]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _documented(child, f"{name}.{child.name}", module)
-            yield from _inside(child, f"{name}.{child.name}", module)
+            yield from _nested(child, f"{name}.{child.name}", module)
         else:
-            yield from _inside(child, name, module)
+            yield from _nested(child, name, module)
 
 
 def _documented(node: _Documented, name: str, module: str) -> Iterator[Docstring]:

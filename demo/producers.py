@@ -1,4 +1,4 @@
-"""Several processes that embed text and write deltas, all at once, each unaware of the others."""
+"""Several processes that embed texts and write deltas in parallel, without knowing of each other."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from demo.corpus import docstrings
 COLLECTION = "python-docs"
 
 _writers: list[DeltaWriter] = []
-"""The one writer of this process."""
+"""This process's only writer."""
 
 
-class Written(NamedTuple):
-    """What one module's docstrings became, and which process wrote them."""
+class WriteCount(NamedTuple):
+    """The records and deltas that one process wrote for one module."""
 
     producer: int
     records: int
     deltas: int
 
 
-def run_producers(files: list[Path], *, processes: int) -> Iterator[Written]:
-    """Share the files among `processes` producers and yield what they have written, as it is written."""
-    # Spawned, not forked: each is a program of its own, as producers are.
-    with multiprocessing.get_context("spawn").Pool(processes, initializer=_start) as pool:
+def run_producers(files: list[Path], *, processes: int) -> Iterator[WriteCount]:
+    """Divide the files among `processes` producers, and yield the counts of each module when it is written."""
+    # Spawned, not forked: real producers are separate programs too.
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_make_writer) as pool:
         yield from pool.imap_unordered(_write_module, files, chunksize=4)
 
 
-def _start() -> None:
+def _make_writer() -> None:
     _writers.append(DeltaWriter(space="cosine", embedding_function=WORDLLAMA, producer=f"demo {os.getpid()}"))
 
 
-def _write_module(path: Path) -> Written:
+def _write_module(path: Path) -> WriteCount:
     """Write one module's docstrings as one delta."""
     found = docstrings(path)
     if not found:
-        return Written(os.getpid(), 0, 0)
+        return WriteCount(os.getpid(), 0, 0)
     writer = _writers[0]
     documents = [docstring.document for docstring in found]
     writer.upsert(
@@ -51,4 +51,4 @@ def _write_module(path: Path) -> Written:
         documents=documents,
         metadatas=[docstring.metadata for docstring in found],
     )
-    return Written(os.getpid(), len(found), len(writer.flush()))
+    return WriteCount(os.getpid(), len(found), len(writer.flush()))

@@ -1,4 +1,4 @@
-"""Questions in plain English, and the module whose documentation answers each."""
+"""Questions in plain English, and the module whose documentation answers each question."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Asked(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Say whether the module that was expected is among the answers."""
+        """Return whether the expected module is among the answers."""
         return any(id_.split(".")[0] == self.question.module for id_ in self.answer.ids[0])
 
 
 def ask(function: str, question: Question) -> Asked:
-    """Ask the query function for public names only: a filter on metadata beside the search."""
+    """Ask the query function for public names only, with a filter on metadata."""
     request = {
         "collection": COLLECTION,
         "query_texts": [question.text],
@@ -65,8 +65,8 @@ def show(asked: Asked, console: Console) -> None:
     shown = list(zip(answer.ids[0], documents, strict=True))[:SHOWN]
     width = max(len(id_) for id_, _ in shown)
     for id_, document in shown:
-        hit = id_.split(".")[0] == asked.question.module
-        line = Text.assemble("    ", (id_.ljust(width), "green" if hit else ""), "  ", (_body(document), "dim"))
+        is_expected = id_.split(".")[0] == asked.question.module
+        line = Text.assemble("    ", (id_.ljust(width), "green" if is_expected else ""), "  ", (_body(document), "dim"))
         console.print(line, no_wrap=True, overflow="ellipsis")
 
 
