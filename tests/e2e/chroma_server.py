@@ -1,4 +1,4 @@
-"""ChromaDB's own server, as a process that tests can end."""
+"""ChromaDB's own server, in a process that tests can kill."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class ChromaServer(NamedTuple):
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the process, as a crash would."""
         self.process.kill()
         self.process.wait()
 
 
 @contextmanager
 def chroma_server(directory: Path, *, port: int | None = None) -> Iterator[ChromaServer]:
-    """Serve `directory` on loopback for as long as this is open."""
+    """Serve `directory` on loopback inside the `with` block."""
     port = port or free_port()
     arguments = ["run", "--path", str(directory), "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The command line as if it had been typed after `eval $(chromadb-compaction local env)`."""
+"""The command line, run in this process with the environment of `chromadb-compaction local env`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from chromadb_compaction.cli.app import run
 from tests.stack import Stack
 
 
-class Ended(NamedTuple):
-    """How a command ended, and what it said."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a command."""
 
     code: int | str | None
     out: str
@@ -26,7 +26,7 @@ class Ended(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What it said to a program."""
+        """The printed JSON."""
         return json.loads(self.out)
 
     @property
@@ -36,14 +36,14 @@ class Ended(NamedTuple):
         return labels in (["error"], ["error", "next"])
 
 
-Cli = Callable[..., Ended]
+Cli = Callable[..., CommandResult]
 
 read_service_files = functools.cache(JSONFileLoader().load_file)
-"""botocore's, but each file once: in a process of its own every command needs them once, here hundreds share one."""
+"""Read each file of botocore only once, because hundreds of commands share this process."""
 
 
 def command_line(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Return a function that types `chromadb-compaction` and its arguments at this stack."""
+    """Return a function that runs `chromadb-compaction` with the given arguments against this stack."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(logging.getLogger("chromadb_compaction"), "handlers", [])
@@ -52,11 +52,11 @@ def command_line(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_STATE_HOME", str(stack.home.path / "put-journals"))
 
-    def typed(*arguments: str) -> Ended:
+    def run_command(*arguments: str) -> CommandResult:
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             run(arguments)
-        said = capsys.readouterr()
-        return Ended(end.value.code, said.out, said.err)
+        printed = capsys.readouterr()
+        return CommandResult(end.value.code, printed.out, printed.err)
 
-    return typed
+    return run_command

@@ -1,4 +1,4 @@
-"""Stacks for the tests: one server for all, one deployment per way of configuring it, emptied for each test."""
+"""Stacks for the tests: one server per test process, and one deployment per configuration, emptied for each test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DeployStack = Callable[..., Stack]
 
 
 class StackPool:
-    """Deployed stacks by how they are configured: a deployment costs half a second, its cold functions several."""
+    """Deployed stacks by configuration, kept because a new one takes seconds with its cold functions."""
 
     def __init__(self, home: StackHome, aws: AwsClients) -> None:
         self._home = home
@@ -26,7 +26,7 @@ class StackPool:
         self._deployed = 0
 
     def take(self, config: Mapping[str, str], environment: Mapping[str, str]) -> Stack:
-        """Return an empty stack of this configuration."""
+        """Return an empty stack with this configuration."""
         key = (frozenset(config.items()), frozenset(environment.items()))
         if key in self._stacks:
             stack = self._stacks[key]
@@ -37,7 +37,7 @@ class StackPool:
         return stack
 
     def put_back(self, stack: Stack) -> None:
-        """End a test's use of a stack. One that an execution was still busy with is not used again."""
+        """End a test's use of a stack. A stack with a running execution is not used again."""
         running = stack.running_executions()
         for execution in running:
             stack.sfn.stop_execution(executionArn=execution, cause="the test is over")
@@ -52,7 +52,7 @@ class StackPool:
 
 @pytest.fixture(scope="session")
 def local_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackHome]:
-    """One server per test process. It dies with the process, however that ends."""
+    """Start one server per test process. It ends with the process, even if that is killed."""
     home = StackHome(tmp_path_factory.mktemp("local-stack"))
     server.start(home, end_with_parent=True)
     yield home
@@ -61,7 +61,7 @@ def local_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackHome
 
 @pytest.fixture(scope="session")
 def stack_pool(local_server: StackHome) -> StackPool:
-    """All stacks in the server."""
+    """The pool of stacks in the server."""
     record = local_server.record()
     assert record is not None
     return StackPool(local_server, AwsClients(record.endpoint))
@@ -69,7 +69,7 @@ def stack_pool(local_server: StackHome) -> StackPool:
 
 @pytest.fixture
 def deploy(stack_pool: StackPool, request: pytest.FixtureRequest) -> Iterator[DeployStack]:
-    """Give a function that returns an empty stack: `deploy(config={"maxBatchesPerPass": "2"}, environment={...})`.
+    """Yield a function that returns an empty stack: `deploy(config={"maxBatchesPerPass": "2"}, environment={...})`.
 
     `config` has the keys of `pulumi config set chromadb:<key>`; `environment` goes to every function.
     """
@@ -88,13 +88,13 @@ def deploy(stack_pool: StackPool, request: pytest.FixtureRequest) -> Iterator[De
 
 @pytest.fixture
 def stack(deploy: DeployStack) -> Stack:
-    """An empty stack with the program's defaults, whose schedule is switched off."""
+    """An empty stack with the program's defaults and without its schedule."""
     return deploy()
 
 
 @pytest.fixture
 def small_passes(deploy: DeployStack) -> Stack:
-    """An empty stack that merges five deltas a batch and two batches a pass."""
+    """An empty stack with five deltas per batch and two batches per pass."""
     return deploy(config={"compactionBatchSize": "5", "maxBatchesPerPass": "2"})
 
 
@@ -111,7 +111,7 @@ STACKS = pytest.StashKey[list[Stack]]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what server and functions have logged during a test that failed."""
+    """Show the logs of server and functions for a test that failed."""
     report = yield
     if report.failed:
         for stack in item.stash.get(STACKS, []):

@@ -1,8 +1,8 @@
-"""A local stack whose bucket outlives its server, as S3 outlives anything that can happen to a compaction.
+"""A local stack whose bucket outlives its server, as S3 outlives a compaction.
 
-ministack writes objects to the disk as they come; its other services keep their state in memory, and save it only when
-they are asked to stop. So after a SIGKILL the same program is deployed anew around the bucket: queue, table and history
-are empty, as if lost, and the lock is put back by whoever saw it last.
+ministack writes objects to the disk at once. Its other services keep their state in memory, and save it only when they
+are asked to stop. So after a SIGKILL the same program is deployed again around the bucket: queue, table and history are
+empty, and the caller must restore the lock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.stack import Stack
 
 
 class DurableServer:
-    """One server on `home`, started at once, with one stack deployed into it."""
+    """A running server in `home` with one deployed stack."""
 
     def __init__(self, home: StackHome, deployment: Deployment) -> None:
         self.home = home
@@ -30,16 +30,16 @@ class DurableServer:
         self.stack = self._start()
 
     def kill(self) -> None:
-        """End the server and all its workers at once, without a chance to save anything."""
+        """Kill the server and all its workers, so that they cannot save anything."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def restart(self) -> None:
-        """Start it again, its objects as they were, and deploy the stack anew."""
+        """Start the server again with its old objects, and deploy the stack again."""
         self.stack = self._start()
 
     def workers(self) -> list[int]:
-        """Return the process ids of the Lambda workers that are alive."""
+        """Return the process ids of the living Lambda workers."""
         named = [int(folder.name.rpartition("-")[2]) for folder in self.home.workers.iterdir()]
         return sorted(pid for pid in named if self._is_ours(pid))
 

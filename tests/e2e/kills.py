@@ -1,4 +1,4 @@
-"""Blows struck at executions at random instants, and what must hold once executions have come until all is quiet."""
+"""Kills of executions at random moments, and checks of the content after later executions have finished."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from tests.stack import Stack
 
 COLLECTIONS = ("docs", "notes")
 LATEST_SECONDS = 4.0
-"""By then an execution has ended even where every function starts cold; most blows fall while it works."""
+"""An execution with cold functions takes less than this, so most kills hit a running execution."""
 MOST_EXECUTIONS = 15
 WAYS = ("worker", "workers", "stop", "stop and workers", "two executions", "server")
 
 
-class Blow(NamedTuple):
-    """What was done, how long after the start of the execution, and to how many processes."""
+class Kill(NamedTuple):
+    """One kill: its way, its time after the start of the execution, the number of killed processes, and its outcome."""
 
     number: int
     way: str
     seconds: float
     processes: int
-    struck: str
+    outcome: str
     executions: int
     expiries: int
 
     def __str__(self) -> str:
         return (
-            f"kill {self.number}: {self.way} after {self.seconds:.2f} s, {self.processes} processes; it {self.struck};"
-            f" quiet after {self.executions} more executions and {self.expiries} expiries of the lease"
+            f"kill {self.number}: {self.way} after {self.seconds:.2f} s, {self.processes} processes; it {self.outcome};"
+            f" idle after {self.executions} more executions and {self.expiries} expiries of the lease"
         )
 
 
-class UnderFire:
-    """A stack that is struck again and again, and every delta that it has ever been given."""
+class KillTest:
+    """A stack that is killed again and again, and all deltas that were put into it."""
 
     def __init__(self, server: DurableServer, scratch: Path) -> None:
         self._server = server
@@ -59,54 +59,54 @@ class UnderFire:
         """The stack as it is now."""
         return self._server.stack
 
-    def strike(self, number: int) -> Blow:
-        """Give the stack deltas, start an execution, strike it, let it come to rest, and check that all is well."""
+    def kill_once(self, number: int) -> Kill:
+        """Put deltas, start an execution, kill it, compact until the stack is idle, and check its content."""
         chance = Random(f"kill {number}")
-        self._give(number, chance)
+        self._put_deltas(number, chance)
         way = WAYS[number % len(WAYS)]
         seconds = chance.uniform(0.0, LATEST_SECONDS)
         arn = self.stack.start_execution()
         if way == "two executions":
             self.stack.start_execution()
         time.sleep(seconds)
-        processes = self._hit(way, arn, chance)
-        struck = "was lost with the server" if way == "server" else self._status(arn)
-        executions, expiries = self._come_to_rest()
+        processes = self._kill(way, arn, chance)
+        outcome = "was lost with the server" if way == "server" else self._status(arn)
+        executions, expiries = self._compact_until_idle()
         self._check(number)
-        return Blow(number, way, seconds, processes, struck, executions, expiries)
+        return Kill(number, way, seconds, processes, outcome, executions, expiries)
 
-    def _give(self, number: int, chance: Random) -> None:
+    def _put_deltas(self, number: int, chance: Random) -> None:
         deltas = [_a_delta(number * 100 + each, chance) for each in range(12)]
         self._good += deltas
         bad = Delta("docs", (Row("bad", (float("nan"), 1.0)),))
         self._bad.append(bad)
         self.stack.put_objects({delta.key: delta.body() for delta in (*deltas, bad)})
 
-    def _hit(self, way: str, arn: str, chance: Random) -> int:
+    def _kill(self, way: str, arn: str, chance: Random) -> int:
         if way == "server":
             return self._kill_the_server()
         if way.startswith("stop"):
-            with suppress(ClientError):  # it may have come to its own end before
-                self.stack.sfn.stop_execution(executionArn=arn, cause="struck by a test")
+            with suppress(ClientError):  # it may have ended already
+                self.stack.sfn.stop_execution(executionArn=arn, cause="stopped by a test")
         if way == "stop":
             return 0
         alive = self._server.workers()
-        victims = chance.sample(alive, min(len(alive), 1)) if way == "worker" else alive
-        for victim in victims:
+        targets = chance.sample(alive, min(len(alive), 1)) if way == "worker" else alive
+        for target in targets:
             with suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-        return len(victims)
+                os.kill(target, signal.SIGKILL)
+        return len(targets)
 
     def _kill_the_server(self) -> int:
         lease, processes = self.stack.lease(), len(self._server.workers())
         self._server.kill()
         self._server.restart()
         if lease is not None:
-            self._put_back(lease)
+            self._restore_lock(lease)
         return processes + 1
 
-    def _put_back(self, lease: Lease) -> None:
-        """Restore the lock as DynamoDB would have kept it: its owner is gone, and nobody will release it."""
+    def _restore_lock(self, lease: Lease) -> None:
+        """Restore the lock as DynamoDB would have kept it. Its owner has ended and will not release it."""
         services = self.stack.services(cache_dir=self._scratch)
         left = max(1, int(lease.expires_at - time.time()))
         services.leases.acquire(lease.lock_id, lease.owner, now=time.time(), seconds=left)
@@ -114,21 +114,21 @@ class UnderFire:
     def _status(self, arn: str) -> str:
         return str(self.stack.wait(arn).status).lower()
 
-    def _come_to_rest(self) -> tuple[int, int]:
-        """Start executions, as the schedule would, until one finds nothing left to do."""
+    def _compact_until_idle(self) -> tuple[int, int]:
+        """Start executions, as the schedule would, until one finds no work."""
         expiries = 0
         for executions in range(1, MOST_EXECUTIONS + 1):
             self.stack.eventually(lambda: not self.stack.running_executions(), "no execution runs", seconds=120)
             result = self.stack.compact()
             if "held" in result.output:
-                self._let_the_lease_expire()
+                self._expire_lease()
                 expiries += 1
             elif result.status == "SUCCEEDED" and not self.stack.keys("delta/"):
                 return executions, expiries
-        raise AssertionError(f"not quiet after {MOST_EXECUTIONS} executions; pending: {self.stack.keys('delta/')}")
+        raise AssertionError(f"not idle after {MOST_EXECUTIONS} executions; pending: {self.stack.keys('delta/')}")
 
-    def _let_the_lease_expire(self) -> None:
-        """Let the minutes pass that a lease without a heartbeat lasts, by dating it back."""
+    def _expire_lease(self) -> None:
+        """Set the lease's expiry to the past, instead of waiting until it expires."""
         lease = self.stack.lease()
         if lease is None:
             return
@@ -147,25 +147,28 @@ class UnderFire:
         stack = self.stack
         assert stack.lease() is None, f"kill {number}: the lock is still held"
         assert published(stack.s3, stack.bucket, self._scratch / str(number)) == expected(self._good), f"kill {number}"
-        archived, refused = set(stack.keys("compacted/")), set(stack.keys("quarantine/"))
+        archived, quarantined = set(stack.keys("compacted/")), set(stack.keys("quarantine/"))
         assert archived == {each.key.replace("delta/", "compacted/") for each in self._good}, f"kill {number}"
         kept = {each.key.replace("delta/", "quarantine/") for each in self._bad}
-        assert refused == kept | {key.replace(".parquet", ".reason.json") for key in kept}, f"kill {number}"
+        assert quarantined == kept | {key.replace(".parquet", ".reason.json") for key in kept}, f"kill {number}"
 
 
-def tally(blows: list[Blow]) -> str:
-    """Return how the struck executions ended, per way of striking, as lines of text."""
-    counts = Counter((blow.way, blow.struck) for blow in blows)
-    lines = [f"{way}: {count} x {struck}" for (way, struck), count in sorted(counts.items())]
-    executions, expiries = sum(blow.executions for blow in blows), sum(blow.expiries for blow in blows)
-    processes = sum(blow.processes for blow in blows)
+def summary(kills: list[Kill]) -> str:
+    """Return the outcomes of the killed executions per way, as lines of text."""
+    counts = Counter((kill.way, kill.outcome) for kill in kills)
+    lines = [f"{way}: {count} x {outcome}" for (way, outcome), count in sorted(counts.items())]
+    executions, expiries = sum(kill.executions for kill in kills), sum(kill.expiries for kill in kills)
+    processes = sum(kill.processes for kill in kills)
     return "\n".join(
-        [*lines, f"{len(blows)} kills, {processes} processes; {executions} executions and {expiries} expiries to quiet"]
+        [
+            *lines,
+            f"{len(kills)} kills, {processes} processes; {executions} executions and {expiries} expiries until idle",
+        ]
     )
 
 
 def _a_delta(number: int, chance: Random) -> Delta:
-    """Return a delta of upserts and deletes of ids that all share; some are older than what has been merged."""
+    """Return a delta of upserts and deletes of common ids. Some deltas are older than the merged ones."""
     at = time.time() - chance.choice((0, 0, 0, 3600))
     rows = tuple(_a_row(number, chance) for _ in range(20))
     return Delta(chance.choice(COLLECTIONS), rows, str(a_uuid7(at, number)))

@@ -1,4 +1,4 @@
-"""What a snapshot must hold, computed from the deltas alone, and what it does hold, read with ChromaDB alone."""
+"""The expected content of a snapshot, computed from the deltas, and its real content, read with plain ChromaDB."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Delta:
-    """A delta as a producer that knows nothing of this project would write it."""
+    """A delta, written without this project's code."""
 
     collection: str
     rows: tuple[Row, ...]
@@ -76,7 +76,7 @@ Record = tuple[tuple[float, ...], str | None, dict[str, Any] | None]
 
 
 def expected(deltas: Iterable[Delta]) -> dict[str, dict[str, Record]]:
-    """Return collection -> id -> record: per id the row with the greatest (UUIDv7, row number) counts."""
+    """Return collection -> id -> record. Per id the row with the greatest (UUIDv7, row number) wins."""
     rows = [
         (UUID(delta.name).bytes, number, delta.collection, row)
         for delta in deltas
@@ -93,7 +93,7 @@ def expected(deltas: Iterable[Delta]) -> dict[str, dict[str, Record]]:
 
 
 def pull(s3: Any, bucket: str, target: Path) -> dict[str, Path]:
-    """Fetch the published snapshot with nothing but boto3 and json; return collection -> ChromaDB directory."""
+    """Download the published snapshot with boto3 and json only. Return collection -> ChromaDB directory."""
     pointer = json.loads(s3.get_object(Bucket=bucket, Key="snapshot/CURRENT")["Body"].read())
     manifest_key = f"snapshot/{pointer['snapshot_id']}/manifest.json"
     manifest = json.loads(s3.get_object(Bucket=bucket, Key=manifest_key)["Body"].read())
@@ -109,14 +109,14 @@ def pull(s3: Any, bucket: str, target: Path) -> dict[str, Path]:
 
 @contextmanager
 def plain_client(directory: Path) -> Iterator[ClientAPI]:
-    """Open a pulled directory as any user would, with no code of ours."""
+    """Open a downloaded directory without this project's code."""
     client = chromadb.PersistentClient(path=str(directory), settings=ChromaSettings(anonymized_telemetry=False))
-    with closing(cast("Client", client)):  # the type that it declares lacks the close() that every client has
+    with closing(cast("Client", client)):  # the declared type lacks close()
         yield client
 
 
 def content_of(directory: Path, collection: str) -> dict[str, Record]:
-    """Read every record of a pulled directory with plain ChromaDB."""
+    """Return every record of a downloaded directory, read with plain ChromaDB."""
     with plain_client(directory) as client:
         got = client.get_collection(collection).get(include=["embeddings", "documents", "metadatas"])
     assert got["embeddings"] is not None

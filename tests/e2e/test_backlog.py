@@ -1,4 +1,4 @@
-"""Ten thousand pending deltas: the state stays small and the backlog drains over passes of one execution."""
+"""One execution merges ten thousand pending deltas in several passes, and its state stays small."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKLOG = 10_000
 
 
 @pytest.mark.timeout(1200)
-def test_ten_thousand_pending_deltas_drain_in_one_execution(stack: Stack, tmp_path: Path) -> None:
+def test_one_execution_merges_ten_thousand_pending_deltas(stack: Stack, tmp_path: Path) -> None:
     one = Delta("docs", (Row("replaced", (1.0, 2.0)),))
     body = one.body()
     stack.put_objects(dict.fromkeys((Delta("docs", ()).key for _ in range(BACKLOG - 1)), body))

@@ -1,4 +1,4 @@
-"""The command line as a person or a script uses it, against the whole system."""
+"""The command line with plain and JSON output, against the whole system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cli(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """Three records without embeddings, and a delete."""
+    """Write three records without embeddings, and a delete."""
     path = tmp_path / "texts.jsonl"
     records = [
         {"id": "whale", "document": "The blue whale is the largest animal of the sea."},
@@ -59,7 +59,7 @@ def test_files_are_put_compacted_shown_and_queried(cli: Cli, texts: Path) -> Non
         assert state in history.out
 
 
-def test_every_command_speaks_json(cli: Cli, texts: Path, tmp_path: Path) -> None:
+def test_every_command_prints_json(cli: Cli, texts: Path, tmp_path: Path) -> None:
     put = cli("put", str(texts), "-c", "texts", "--embedding-function", "wordllama", "--json").json
     compacted = cli("compact", "--wait", "--json").json
     embedding = tmp_path / "embedding.json"
@@ -77,7 +77,7 @@ def test_every_command_speaks_json(cli: Cli, texts: Path, tmp_path: Path) -> Non
     assert history["states"][0]["name"] == "AcquireLock"
 
 
-def test_a_query_takes_filters_and_without_a_text_it_lists(cli: Cli, stack: Stack) -> None:
+def test_a_query_takes_filters_and_lists_records_without_a_text(cli: Cli, stack: Stack) -> None:
     upserts = {"one": [1, 0], "two": [0, 1]}
     texts, metadatas = {"one": "first text", "two": "second text"}, {"one": {"n": 1}, "two": {"n": 2}}
     delta = a_delta(upserts=upserts, documents=texts, metadatas=metadatas, at=time.time())
@@ -100,14 +100,14 @@ def test_a_query_takes_filters_and_without_a_text_it_lists(cli: Cli, stack: Stac
     assert "ChromaDB refuses" in refused.err
 
 
-def test_without_wait_an_execution_is_started_and_named(cli: Cli, stack: Stack) -> None:
+def test_compact_without_wait_starts_an_execution_and_names_it(cli: Cli, stack: Stack) -> None:
     started = cli("compact", "--json")
 
     assert started.code == 0
     assert stack.wait(started.json["execution"]).status == "SUCCEEDED"
 
 
-def test_while_another_execution_holds_the_lock_compact_exits_with_3_and_names_it(cli: Cli, stack: Stack) -> None:
+def test_compact_exits_with_3_and_names_the_execution_that_holds_the_lock(cli: Cli, stack: Stack) -> None:
     hold_lock(stack)
 
     ended = cli("compact", "--wait")
@@ -118,7 +118,9 @@ def test_while_another_execution_holds_the_lock_compact_exits_with_3_and_names_i
     assert "held by the-holder" in status.out
 
 
-def test_a_failed_execution_exits_with_1_and_history_says_why_with_the_log_line(cli: Cli, stack: Stack) -> None:
+def test_a_failed_execution_exits_with_1_and_history_shows_the_log_line_that_explains_it(
+    cli: Cli, stack: Stack
+) -> None:
     delta = a_delta(upserts={"a": [1, 0]}, at=time.time())
     stack.put_objects({delta.key: delta.body, "snapshot/CURRENT": b"no pointer"})
 
@@ -136,7 +138,7 @@ def test_a_failed_execution_exits_with_1_and_history_says_why_with_the_log_line(
     assert stack.lease() is None
 
 
-def test_status_tells_why_a_delta_is_in_quarantine(cli: Cli, stack: Stack) -> None:
+def test_status_shows_why_a_delta_is_in_quarantine(cli: Cli, stack: Stack) -> None:
     good, bad = a_delta(upserts={"a": [1, 0]}, at=time.time()), a_delta(upserts={"b": [1, 0]}, at=time.time())
     stack.put_objects({good.key: good.body, bad.key: bad.body[:-20]})
 
@@ -149,14 +151,16 @@ def test_status_tells_why_a_delta_is_in_quarantine(cli: Cli, stack: Stack) -> No
     assert "Dead letters   1 message" in status.out
 
 
-def test_what_does_not_exist_exits_with_4(cli: Cli) -> None:
+def test_commands_exit_with_4_for_names_that_do_not_exist(cli: Cli) -> None:
     assert cli("history", "no-such-execution").code == 4
     asked = cli("query", "anything", "-c", "docs")
     assert asked.code == 4
     assert asked.has_one_error
 
 
-def test_a_record_without_an_embedding_is_refused_saying_what_to_type(cli: Cli, stack: Stack, texts: Path) -> None:
+def test_put_refuses_a_record_without_an_embedding_and_names_the_option_to_add(
+    cli: Cli, stack: Stack, texts: Path
+) -> None:
     ended = cli("put", str(texts), "-c", "texts")
 
     assert ended.code == 2
@@ -164,7 +168,7 @@ def test_a_record_without_an_embedding_is_refused_saying_what_to_type(cli: Cli, 
     assert stack.keys("delta/") == []
 
 
-def test_the_lock_of_the_status_is_the_lock_of_the_store(cli: Cli, stack: Stack) -> None:
+def test_status_shows_the_lock_of_the_store(cli: Cli, stack: Stack) -> None:
     hold_lock(stack)
     held = stack.lease()
 

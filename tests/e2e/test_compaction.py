@@ -1,4 +1,4 @@
-"""The main job, whole: real deltas, the real state machine, real ChromaDB directories, checked against a model."""
+"""The main job with real deltas, the real state machine and real ChromaDB directories, checked against a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def vector(rng: np.random.Generator, dimension: int = 8) -> tuple[float, ...]:
 
 
 def some_deltas(collection: str, count: int, *, seed: int, ids: int = 60, rows: int = 7) -> list[Delta]:
-    """Upserts and deletes over few ids, so that most rows meet an earlier version; both formats."""
+    """Return upserts and deletes of few ids in both formats, so that most rows replace an earlier version."""
     rng = np.random.default_rng(seed)
     pick = random.Random(seed)
     deltas = []
@@ -70,7 +70,7 @@ def test_deltas_in_any_order_over_any_number_of_executions_give_the_same_content
     assert_same(published(stack.s3, stack.bucket, tmp_path), expected(deltas))
 
 
-def test_several_batches_and_passes_of_one_execution_drain_the_backlog(small_passes: Stack, tmp_path: Path) -> None:
+def test_one_execution_merges_a_backlog_in_several_batches_and_passes(small_passes: Stack, tmp_path: Path) -> None:
     deltas = some_deltas("docs", 30, seed=5)
     small_passes.put_objects({delta.key: delta.body() for delta in deltas})
 
@@ -81,7 +81,7 @@ def test_several_batches_and_passes_of_one_execution_drain_the_backlog(small_pas
     assert small_passes.keys("delta/") == []
 
 
-def test_the_same_deltas_copied_back_change_nothing(stack: Stack) -> None:
+def test_merging_the_same_deltas_again_changes_nothing(stack: Stack) -> None:
     deltas = some_deltas("docs", 12, seed=6)
     stack.put_objects({delta.key: delta.body() for delta in deltas})
     stack.compact()
@@ -110,7 +110,7 @@ def test_a_collection_without_new_rows_is_not_transferred(stack: Stack, tmp_path
     assert_same(published(stack.s3, stack.bucket, tmp_path), expected(first + second))
 
 
-def test_metadata_and_documents_that_a_newer_upsert_lacks_are_gone(stack: Stack, tmp_path: Path) -> None:
+def test_a_newer_upsert_removes_the_metadata_and_documents_that_it_lacks(stack: Stack, tmp_path: Path) -> None:
     rich = Delta("docs", (Row("a", (1.0, 2.0), "words", {"k": 1, "l": "x"}), Row("b", (3.0, 4.0), "more", {"k": 2})))
     poor = Delta("docs", (Row("a", (1.0, 2.0), None, {"l": "y"}), Row("b", (3.0, 4.0))))
     for delta in (rich, poor):
@@ -123,7 +123,7 @@ def test_metadata_and_documents_that_a_newer_upsert_lacks_are_gone(stack: Stack,
 
 
 def test_a_late_older_upsert_does_not_resurrect_a_deleted_id(stack: Stack, tmp_path: Path) -> None:
-    late = Delta("docs", (Row("a", (1.0, 1.0), "too late"),))
+    late = Delta("docs", (Row("a", (1.0, 1.0), "late"),))
     early = Delta("docs", (Row("a", (0.0, 1.0)), Row("b", (0.0, 1.0))))
     deletes = Delta("docs", (Row("a"),))
     for delta in (early, deletes, late):

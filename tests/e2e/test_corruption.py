@@ -1,4 +1,4 @@
-"""A damaged snapshot stops the execution before anything is published, says which file, and how to go back."""
+"""A damaged snapshot stops the execution before it publishes. The error names the file and the next step."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_a_damaged_snapshot_file_fails_the_download_and_nothing_is_lost(
     first, second = a_delta("a"), a_delta("b")
     stack.put_objects({first.key: first.body()})
     assert stack.compact().status == "SUCCEEDED"
-    victim = next(key for key in stack.keys("snapshot/") if key.endswith("chroma.sqlite3"))
-    original, pointer = stack.get(victim), stack.get("snapshot/CURRENT")
+    damaged_key = next(key for key in stack.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    original, pointer = stack.get(damaged_key), stack.get("snapshot/CURRENT")
     if damage == "altered":
-        stack.put_objects({victim: original[:-1] + bytes([original[-1] ^ 1])})
+        stack.put_objects({damaged_key: original[:-1] + bytes([original[-1] ^ 1])})
     else:
-        stack.s3.delete_object(Bucket=stack.bucket, Key=victim)
+        stack.s3.delete_object(Bucket=stack.bucket, Key=damaged_key)
     stack.forget_cached_snapshots()
     stack.put_objects({second.key: second.body()})
 
@@ -36,19 +36,19 @@ def test_a_damaged_snapshot_file_fails_the_download_and_nothing_is_lost(
 
     assert result.status == "FAILED"
     assert result.error == "SnapshotCorruptError"
-    assert victim in result.cause
+    assert damaged_key in result.cause
     assert "rollback" in result.cause
     assert result.failed_state == "DownloadSnapshot"
     assert stack.get("snapshot/CURRENT") == pointer
     assert stack.keys("delta/") == [second.key]
     assert stack.lease() is None
 
-    stack.put_objects({victim: original})
+    stack.put_objects({damaged_key: original})
     assert stack.compact().status == "SUCCEEDED"
     assert published(stack.s3, stack.bucket, tmp_path) == expected([first, second])
 
 
-def test_a_lost_pointer_is_refused_and_its_previous_version_brings_everything_back(
+def test_a_missing_pointer_stops_the_execution_and_its_previous_version_restores_everything(
     stack: Stack, tmp_path: Path
 ) -> None:
     first, second = a_delta("a"), a_delta("b")

@@ -1,4 +1,4 @@
-"""Every command is driven, for a person and for a program, when all is well and when it is not."""
+"""Every command and every option, with and without --json, where it succeeds and where it fails."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ import typer
 
 from chromadb_compaction.cli.app import build
 from chromadb_compaction.local.home import StackHome
-from tests.e2e.commands import Cli, Ended, command_line
+from tests.e2e.command_cases import CASES, Fails, Succeeds, Words
+from tests.e2e.command_setups import Baseline, make_baseline, write_files
+from tests.e2e.commands import Cli, CommandResult, command_line
 from tests.e2e.conftest import STACKS, StackPool
-from tests.e2e.driven import DRIVEN, Fails, Typed, Words
-from tests.e2e.rehearsals import Stage
-from tests.e2e.stages import Usual, prepare, write_files
+from tests.e2e.setups import Sandbox
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
 
-class Driver(NamedTuple):
-    """The stage, what stands for what in arguments, and the program."""
+class Runner(NamedTuple):
+    """The sandbox, the values for the names in arguments, and the command line."""
 
-    stage: Stage
+    sandbox: Sandbox
     facts: dict[str, str]
     cli: Cli
 
-    def type(self, command: Words, typed: Typed | Fails, *more: str) -> Ended:
-        """Type a command line once what it is given has happened."""
-        if typed.given:
-            typed.given(self.stage)
-        return self.cli(*command, *map(self.named, shlex.split(typed.arguments)), *more)
+    def run(self, command: Words, case: Succeeds | Fails, *more: str) -> CommandResult:
+        """Run the setup of a case, then its command."""
+        if case.setup:
+            case.setup(self.sandbox)
+        return self.cli(*command, *map(self.fill_in, shlex.split(case.arguments)), *more)
 
-    def named(self, words: str) -> str:
-        """Return `words` with what stands for something replaced by it."""
+    def fill_in(self, words: str) -> str:
+        """Return `words` with each name in angle brackets replaced by its value."""
         for name, value in self.facts.items():
             words = words.replace(f"<{name}>", value)
         return words
@@ -48,27 +48,27 @@ class Driver(NamedTuple):
 @pytest.fixture(scope="module")
 def everything(
     stack_pool: StackPool, local_server: StackHome, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Stack, Usual]]:
-    """Give a stack on which there is something of everything; making it takes longer than putting it back."""
+) -> Iterator[tuple[Stack, Baseline]]:
+    """Yield a stack with something of everything. Making the content takes longer than restoring it."""
     stack = stack_pool.take({}, {})
-    yield stack, prepare(Stage(stack, tmp_path_factory.mktemp("preparing"), []))
+    yield stack, make_baseline(Sandbox(stack, tmp_path_factory.mktemp("preparing"), []))
     stack_pool.put_back(stack)
 
 
 @pytest.fixture
-def driver(
-    everything: tuple[Stack, Usual],
+def runner(
+    everything: tuple[Stack, Baseline],
     tmp_path: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[Driver]:
-    stack, usual = everything
+) -> Iterator[Runner]:
+    stack, baseline = everything
     request.node.stash[STACKS] = [stack]
     stack.mark_logs()
-    usual.restore(stack)
-    stage = Stage(stack, tmp_path, [])
-    write_files(stage)
+    baseline.restore(stack)
+    sandbox = Sandbox(stack, tmp_path, [])
+    write_files(sandbox)
     cli = command_line(stack, monkeypatch, capsys)
     monkeypatch.setenv("CHROMADB_CACHE_DIR", str(tmp_path / "cache"))
     terminate = signal.getsignal(signal.SIGTERM)
@@ -77,56 +77,56 @@ def driver(
         "server": str(stack.home.path),
         "port": str(urlsplit(stack.deployed.endpoint).port),
     }
-    yield Driver(stage, {**usual.facts, **facts, "stack": stack.deployed.name}, cli)
+    yield Runner(sandbox, {**baseline.facts, **facts, "stack": stack.deployed.name}, cli)
     signal.signal(signal.SIGTERM, terminate)
-    for undo in reversed(stage.undo):
+    for undo in reversed(sandbox.undo):
         undo()
     for execution in stack.running_executions():
         stack.sfn.stop_execution(executionArn=execution)
 
 
-def named(command: Words, typed: Typed | Fails) -> str:
-    given = typed.given.__name__.replace("_", " ") if typed.given else ""
-    return " ".join(filter(None, (*command, typed.arguments, given and f"({given})")))
+def case_name(command: Words, case: Succeeds | Fails) -> str:
+    setup = case.setup.__name__.replace("_", " ") if case.setup else ""
+    return " ".join(filter(None, (*command, case.arguments, setup and f"({setup})")))
 
 
-SUCCEEDS = {named(command, typed): (command, typed) for command in DRIVEN for typed in DRIVEN[command].succeeds}
-FAILS = {named(command, typed): (command, typed) for command in DRIVEN for typed in DRIVEN[command].fails}
+SUCCEEDS = {case_name(command, case): (command, case) for command in CASES for case in CASES[command].succeeds}
+FAILS = {case_name(command, case): (command, case) for command in CASES for case in CASES[command].fails}
 
 
-@pytest.mark.parametrize("case", SUCCEEDS)
-def test_a_command_tells_a_person(driver: Driver, case: str) -> None:
-    command, typed = SUCCEEDS[case]
+@pytest.mark.parametrize("name", SUCCEEDS)
+def test_a_command_prints_its_result(runner: Runner, name: str) -> None:
+    command, case = SUCCEEDS[name]
 
-    ended = driver.type(command, typed)
+    ended = runner.run(command, case)
 
     assert ended.code == 0, ended.err
-    assert driver.named(typed.says) in ended.out + ended.err
+    assert runner.fill_in(case.prints) in ended.out + ended.err
 
 
-@pytest.mark.parametrize("case", SUCCEEDS)
-def test_a_command_tells_a_program_nothing_but_json(driver: Driver, case: str) -> None:
-    command, typed = SUCCEEDS[case]
+@pytest.mark.parametrize("name", SUCCEEDS)
+def test_a_command_with_json_prints_nothing_but_json(runner: Runner, name: str) -> None:
+    command, case = SUCCEEDS[name]
 
-    ended = driver.type(command, typed, "--json")
+    ended = runner.run(command, case, "--json")
 
     assert ended.code == 0, ended.err
     answer = ended.json[0] if isinstance(ended.json, list) else ended.json
-    assert DRIVEN[command].answers in answer
+    assert CASES[command].json_key in answer
 
 
-@pytest.mark.parametrize("case", FAILS)
-def test_a_command_that_fails_says_so_by_its_code_and_on_stderr(driver: Driver, case: str) -> None:
-    command, typed = FAILS[case]
+@pytest.mark.parametrize("name", FAILS)
+def test_a_command_that_fails_exits_with_its_code_and_an_error_on_stderr(runner: Runner, name: str) -> None:
+    command, case = FAILS[name]
 
-    told = driver.type(command, typed)
-    told_a_program = driver.type(command, typed._replace(given=None), "--json")
+    plain = runner.run(command, case)
+    as_json = runner.run(command, case._replace(setup=None), "--json")
 
-    for ended in (told, told_a_program):
-        assert ended.code == typed.code, ended.err
-        assert driver.named(typed.says) in ended.err
+    for ended in (plain, as_json):
+        assert ended.code == case.code, ended.err
+        assert runner.fill_in(case.prints) in ended.err
         assert "Traceback" not in ended.err
-    assert not told_a_program.out or told_a_program.json is not None
+    assert not as_json.out or as_json.json is not None
 
 
 def commands() -> dict[Words, click.Command]:
@@ -145,14 +145,14 @@ def commands() -> dict[Words, click.Command]:
 COMMANDS = commands()
 
 
-def test_every_command_of_the_program_is_driven() -> None:
-    assert DRIVEN.keys() == COMMANDS.keys()
-    assert all(driven.succeeds and driven.fails for driven in DRIVEN.values())
+def test_every_command_has_cases_that_succeed_and_cases_that_fail() -> None:
+    assert CASES.keys() == COMMANDS.keys()
+    assert all(cases.succeeds and cases.fails for cases in CASES.values())
 
 
-@pytest.mark.parametrize("command", DRIVEN, ids=" ".join)
-def test_every_option_of_a_command_is_driven(command: Words) -> None:
-    lines: list[Typed | Fails] = [*DRIVEN[command].succeeds, *DRIVEN[command].fails]
-    typed = {word for line in lines for word in shlex.split(line.arguments)} | {"--json"}
+@pytest.mark.parametrize("command", CASES, ids=" ".join)
+def test_every_option_of_a_command_is_used_in_a_case(command: Words) -> None:
+    lines: list[Succeeds | Fails] = [*CASES[command].succeeds, *CASES[command].fails]
+    used = {word for line in lines for word in shlex.split(line.arguments)} | {"--json"}
     options = [set(option.opts) for option in COMMANDS[command].params if option.param_type_name == "option"]
-    assert [names for names in options if not names & typed] == []
+    assert [names for names in options if not names & used] == []

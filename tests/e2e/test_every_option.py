@@ -1,4 +1,4 @@
-"""The program deploys with every option on, and what the local server can judge of it holds."""
+"""The program deploys with every option on, and the resources have the settings that the local server can show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOPIC = f"arn:aws:sns:us-east-1:{server.ACCOUNT}:ops"
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Give a stack in a VPC, with a key, a copy elsewhere, a trail and a topic; deployed twice, as an update is."""
+    """Yield a stack in a VPC with a key, a replica, a trail and a topic. It is deployed twice, as for an update."""
     home = StackHome(tmp_path_factory.mktemp("everything"))
     aws = AwsClients(server.start(home, end_with_parent=True).endpoint)
     try:
@@ -55,13 +55,13 @@ def client(stack: Stack, service: str) -> Any:
     return stack.deployed.client(service)
 
 
-def test_a_compaction_succeeds_under_the_roles_that_every_option_adds_to(everything: Stack) -> None:
+def test_a_compaction_succeeds_with_the_roles_that_all_options_need(everything: Stack) -> None:
     delta = Delta("docs", (Row("a", (1.0, 0.0)),))
     everything.put_objects({delta.key: delta.body()})
     assert everything.compact().output["snapshot"]["published"] is True
 
 
-def test_a_second_deployment_makes_nothing_twice(everything: Stack) -> None:
+def test_a_second_deployment_creates_no_duplicates(everything: Stack) -> None:
     ec2 = client(everything, "ec2")
     endpoints = [endpoint["ServiceName"] for endpoint in ec2.describe_vpc_endpoints()["VpcEndpoints"]]
     groups = [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]]
@@ -72,15 +72,17 @@ def test_a_second_deployment_makes_nothing_twice(everything: Stack) -> None:
     ]
 
 
-def test_the_alarms_tell_the_topic(everything: Stack) -> None:
+def test_the_alarms_notify_the_topic(everything: Stack) -> None:
     alarms = client(everything, "cloudwatch").describe_alarms()["MetricAlarms"]
-    told = {alarm["AlarmName"].removeprefix("chromadb-compaction-all-"): alarm["AlarmActions"] for alarm in alarms}
-    assert told.pop("backlog") == []
-    assert len(told) == 7
-    assert all(actions == [TOPIC] for actions in told.values())
+    actions_by_alarm = {
+        alarm["AlarmName"].removeprefix("chromadb-compaction-all-"): alarm["AlarmActions"] for alarm in alarms
+    }
+    assert actions_by_alarm.pop("backlog") == []
+    assert len(actions_by_alarm) == 7
+    assert all(actions == [TOPIC] for actions in actions_by_alarm.values())
 
 
-def test_the_early_start_answers_to_the_backlogs_alarm_and_to_no_other(everything: Stack) -> None:
+def test_only_the_backlog_alarm_starts_an_execution_early(everything: Stack) -> None:
     pattern = client(everything, "events").describe_rule(Name="chromadb-compaction-all-early")["EventPattern"]
     matched = {
         (alarm, state): client(everything, "events").test_event_pattern(
@@ -93,7 +95,7 @@ def test_the_early_start_answers_to_the_backlogs_alarm_and_to_no_other(everythin
 
 
 def state_change(alarm: str, state: str) -> dict[str, Any]:
-    """Return the event that CloudWatch sends, as its documentation shows it."""
+    """Return the event that CloudWatch sends, as in its documentation."""
     name = f"chromadb-compaction-all-{alarm}"
     return {
         "version": "0",
@@ -112,7 +114,7 @@ def state_change(alarm: str, state: str) -> dict[str, Any]:
     }
 
 
-def test_the_trail_records_the_buckets_objects(everything: Stack) -> None:
+def test_the_trail_logs_accesses_to_the_buckets_objects(everything: Stack) -> None:
     selectors = client(everything, "cloudtrail").get_event_selectors(TrailName="chromadb-audit-all")
     (selector,) = selectors["AdvancedEventSelectors"]
     assert {"Field": "resources.ARN", "StartsWith": [f"arn:aws:s3:::{everything.bucket}/"]} in selector[

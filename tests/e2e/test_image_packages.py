@@ -1,4 +1,4 @@
-"""The image's functions work with nothing but what the image installs, which is far less than is declared."""
+"""The image's functions work with the packages that the image installs, which are fewer than the declared ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the image's packages and our code into an empty directory, for this machine's processor and Python."""
+    """Install the image's packages and this project's code into a directory, for this machine and this Python."""
     uv.skip_without_uv()
     if sys.platform != "linux":
         pytest.skip("needs wheels for Linux that can be imported here")
     target = tmp_path_factory.mktemp("image") / "packages"
     uv.run("infra/install_image_packages", target, "--python", sys.executable)
-    # What infra/Dockerfile.dockerignore leaves of it.
+    # infra/Dockerfile.dockerignore leaves these out.
     left_out = shutil.ignore_patterns("__pycache__", "cli", "local")
     for package in ("chromadb_compaction", "tasks"):
         shutil.copytree(uv.CHECKOUT / package, target / package, ignore=left_out)
@@ -39,25 +39,25 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def image_stack(packages: Path, stack_pool: StackPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Give a stack whose image functions can import from that directory and the standard library alone."""
+    """Yield a stack whose image functions can import only from that directory and the standard library."""
     stack = stack_pool.take({}, {"INSTALLED_FROM": str(packages)})
-    alone = tmp_path_factory.mktemp("runtime") / "runtime.py"
-    shutil.copy(runtime.__file__, alone)
+    runtime_file = tmp_path_factory.mktemp("runtime") / "runtime.py"
+    shutil.copy(runtime.__file__, runtime_file)
     for function in IMAGE_FUNCTIONS:
         stack.functions.update_function_code(
-            FunctionName=stack.function_name(function), ZipFile=bootstrap(packages, alone)
+            FunctionName=stack.function_name(function), ZipFile=bootstrap(packages, runtime_file)
         )
     yield stack
     stack_pool.put_back(stack)
 
 
-def bootstrap(packages: Path, alone: Path) -> bytes:
+def bootstrap(packages: Path, runtime_file: Path) -> bytes:
     """Return a function's package that starts the runtime without site-packages."""
     return zip_of_script(
         "#!/bin/sh\n"
         "unset PYTHONDONTWRITEBYTECODE\n"
         f"export PYTHONPATH={shlex.quote(str(packages))}\n"
-        f"exec {shlex.quote(sys.executable)} -S {shlex.quote(str(alone))}\n"
+        f"exec {shlex.quote(sys.executable)} -S {shlex.quote(str(runtime_file))}\n"
     )
 
 
@@ -65,7 +65,7 @@ def megabytes(directory: Path) -> float:
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) / MEBIBYTE
 
 
-def test_what_is_written_as_text_is_compacted_and_found_by_text(image_stack: Stack) -> None:
+def test_texts_are_embedded_compacted_and_found_by_text(image_stack: Stack) -> None:
     records = [{"id": "shell", "document": "run a shell command"}, {"id": "date", "document": "the day of the week"}]
     image_stack.invoke("producer", {"collection": "docs", "records": records})
 
@@ -78,18 +78,18 @@ def test_what_is_written_as_text_is_compacted_and_found_by_text(image_stack: Sta
     assert image_stack.invoke("query", question)["ids"] == [["date"]]
 
 
-def test_an_embedding_function_that_the_image_cannot_make_is_refused_by_name(image_stack: Stack) -> None:
+def test_the_error_for_an_embedding_function_that_the_image_lacks_names_the_function(image_stack: Stack) -> None:
     request = {"collection": "docs", "records": [{"id": "a", "document": "x"}], "embedding_function": "default"}
     with pytest.raises(FunctionError, match=r"ConfigurationError.*'default' cannot be loaded.*onnxruntime"):
         image_stack.invoke("producer", request)
 
 
 @pytest.mark.parametrize("unused", ["onnxruntime", "kubernetes", "uvicorn", "uvloop", "hf_xet", "aiohttp"])
-def test_what_is_never_imported_is_left_out(packages: Path, unused: str) -> None:
+def test_a_package_that_is_never_imported_is_not_installed(packages: Path, unused: str) -> None:
     assert not (packages / unused).exists()
 
 
-def test_leaving_out_what_is_never_imported_saves_a_third(
+def test_the_image_has_a_third_less_than_the_declared_packages(
     packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     declared = tmp_path / "declared"
@@ -101,5 +101,5 @@ def test_leaving_out_what_is_never_imported_saves_a_third(
     before, after = megabytes(declared), megabytes(packages)
 
     with capsys.disabled():
-        print(f"\nthe image's packages: {after:.0f} MiB; all that are declared: {before:.0f} MiB")  # noqa: T201 - to be read
+        print(f"\nthe image's packages: {after:.0f} MiB; the declared packages: {before:.0f} MiB")  # noqa: T201 - for the reader of the log
     assert after < before * 0.7

@@ -1,4 +1,4 @@
-"""Functions, executions and the whole server are killed at random instants: nothing is lost, doubled or resurrected."""
+"""Functions, executions and the server are killed at random moments. No row is lost, duplicated or resurrected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from chromadb_compaction.local.deployment import Deployment
 from chromadb_compaction.local.home import StackHome
 from tests.e2e.durable_server import DurableServer
-from tests.e2e.kills import UnderFire, tally
+from tests.e2e.kills import KillTest, summary
 
 pytestmark = pytest.mark.e2e
 
@@ -25,29 +25,29 @@ AT_ONCE = 6
 
 
 @pytest.fixture
-def under_fire(tmp_path: Path) -> Iterator[UnderFire]:
+def kill_test(tmp_path: Path) -> Iterator[KillTest]:
     server = DurableServer(StackHome(tmp_path / "stack"), DEPLOYMENT)
-    yield UnderFire(server, tmp_path)
+    yield KillTest(server, tmp_path)
     server.kill()
 
 
-def strike(under_fire: UnderFire, numbers: Iterable[int], capsys: pytest.CaptureFixture[str]) -> None:
-    blows = []
+def kill_many(kill_test: KillTest, numbers: Iterable[int], capsys: pytest.CaptureFixture[str]) -> None:
+    kills = []
     for number in numbers:
-        blows.append(under_fire.strike(number))
+        kills.append(kill_test.kill_once(number))
         with capsys.disabled():
-            sys.stdout.write(f"\n{blows[-1]}")
+            sys.stdout.write(f"\n{kills[-1]}")
     with capsys.disabled():
-        sys.stdout.write(f"\n{tally(blows)}\n")
+        sys.stdout.write(f"\n{summary(kills)}\n")
 
 
 def test_a_killed_worker_a_stopped_execution_and_a_killed_server_lose_nothing(
-    under_fire: UnderFire, capsys: pytest.CaptureFixture[str]
+    kill_test: KillTest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    strike(under_fire, (3, 5), capsys)
+    kill_many(kill_test, (3, 5), capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(100, 100 + MANY, AT_ONCE))
-def test_many_kills_lose_nothing(under_fire: UnderFire, first: int, capsys: pytest.CaptureFixture[str]) -> None:
-    strike(under_fire, range(first, first + AT_ONCE), capsys)
+def test_many_kills_lose_nothing(kill_test: KillTest, first: int, capsys: pytest.CaptureFixture[str]) -> None:
+    kill_many(kill_test, range(first, first + AT_ONCE), capsys)

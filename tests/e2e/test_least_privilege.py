@@ -1,4 +1,4 @@
-"""Each function's role is what the function really needs: all that it ever does, and nothing beside."""
+"""Each function's role allows exactly the calls that the function makes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chromadb_compaction.local.call_log import read_calls
 from chromadb_compaction.settings import required
 from tests.e2e.conftest import DeployStack
 from tests.e2e.model import Delta, Row
-from tests.e2e.rights import Right, granted, needed
+from tests.e2e.permissions import Permission, granted, needed
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
@@ -31,28 +31,32 @@ FUNCTIONS = (
     "query",
 )
 
-# Rights that no call of our code needs, each with its reason.
+# Permissions that no call of this code needs, each with its reason.
 BY_LAMBDA_ITSELF = {
     "logs:CreateLogStream": "Lambda writes the function's log under its role",
     "logs:PutLogEvents": "Lambda writes the function's log under its role",
     "xray:PutTraceSegments": "Lambda sends the function's traces under its role",
     "xray:PutTelemetryRecords": "Lambda sends the function's traces under its role",
 }
-PUTTING_BACK = dict.fromkeys(
+RESTORING = dict.fromkeys(
     (
-        Right("s3:ListBucket", "compacted/*"),
-        Right("s3:GetObject", "compacted/*"),
-        Right("s3:GetObjectTagging", "compacted/*"),
-        Right("s3:PutObject", "delta/*"),
-        Right("s3:PutObjectTagging", "delta/*"),
+        Permission("s3:ListBucket", "compacted/*"),
+        Permission("s3:GetObject", "compacted/*"),
+        Permission("s3:GetObjectTagging", "compacted/*"),
+        Permission("s3:PutObject", "delta/*"),
+        Permission("s3:PutObjectTagging", "delta/*"),
     ),
-    "a rollback came between the last look at the pointer and the deletes",
+    "a rollback came between the last read of the pointer and the deletes",
 )
-ONLY_IN_TROUBLE = {
-    "merge-batch": {Right("s3:AbortMultipartUpload", "work/*"): "a part of a run over 16 MiB could not be uploaded"},
-    "compactor": {Right("s3:AbortMultipartUpload", "snapshot/*"): "a part of a file over 16 MiB could not be uploaded"},
-    "list-deltas": PUTTING_BACK,
-    "clean-up": PUTTING_BACK,
+ONLY_AFTER_A_FAILURE = {
+    "merge-batch": {
+        Permission("s3:AbortMultipartUpload", "work/*"): "a part of a run over 16 MiB could not be uploaded"
+    },
+    "compactor": {
+        Permission("s3:AbortMultipartUpload", "snapshot/*"): "a part of a file over 16 MiB could not be uploaded"
+    },
+    "list-deltas": RESTORING,
+    "clean-up": RESTORING,
 }
 
 
@@ -63,41 +67,41 @@ def test_every_role_allows_exactly_what_its_function_does(deploy: DeployStack, t
     do_everything(stack)
 
     for function in FUNCTIONS:
-        rights = granted(stack, function)
+        permissions = granted(stack, function)
         uses = needed(read_calls(tmp_path, stack.function_name(function)), stack)
-        missing = {use for use in uses if not any(right.covers(use) for right in rights)}
-        unused = {right for right in rights if not any(right.covers(use) for use in uses)}
-        unexplained = {right for right in unused if right.action not in BY_LAMBDA_ITSELF}
+        missing = {use for use in uses if not any(permission.covers(use) for permission in permissions)}
+        unused = {permission for permission in permissions if not any(permission.covers(use) for use in uses)}
+        unexplained = {permission for permission in unused if permission.action not in BY_LAMBDA_ITSELF}
         assert (function, missing) == (function, set())
-        assert (function, unexplained) == (function, set(ONLY_IN_TROUBLE.get(function, {})))
+        assert (function, unexplained) == (function, set(ONLY_AFTER_A_FAILURE.get(function, {})))
 
 
 def do_everything(stack: Stack) -> None:
-    """Make every function do each thing that it can ever be asked to do."""
+    """Make every function do everything that it can be asked to do."""
     a_first_pass(stack)
-    a_clean_up_left_undone(stack)
+    an_unfinished_clean_up(stack)
     a_pass_that_replaces_the_snapshot(stack)
     a_pass_that_changes_nothing(stack)
-    a_delta_that_goes_before_it_is_merged(stack)
+    a_delta_that_disappears_before_it_is_merged(stack)
 
 
 def a_first_pass(stack: Stack) -> None:
     assert stack.invoke("query", QUESTION)["error"]["type"] == "NoSnapshot"
     stack.invoke("producer", {"collection": "docs", "records": [{"id": "a", "embedding": [1.0, 0.0]}]})
-    ring(stack, "no notice of a delta")
-    put(stack, refused())
-    put(stack, refused())
+    notify(stack, "not a notice of a delta")
+    put(stack, an_invalid_delta())
+    put(stack, an_invalid_delta())
     assert stack.wait(stack.invoke("compactor", {})["executionArn"]).status == "SUCCEEDED"
     assert stack.invoke("query", QUESTION)["ids"] == [["a"]]
 
 
-def a_clean_up_left_undone(stack: Stack) -> None:
-    """Put everything back as if the first clean-up had died half-way; one copy in quarantine is lost besides."""
+def an_unfinished_clean_up(stack: Stack) -> None:
+    """Restore the state of a first clean-up that died half-way, and also delete one copy in quarantine."""
     (merged,) = stack.keys("compacted/")
-    back, lost = (key for key in stack.keys("quarantine/") if key.endswith(".parquet"))
-    stack.put_objects({f"delta/{key.partition('/')[2]}": stack.get(key) for key in (merged, back)})
-    ring(stack, json.dumps({"key": merged.replace("compacted/", "delta/"), "rows": 1, "bytes": 1}))
-    ring(stack, "no notice of a delta")
+    moved_back, lost = (key for key in stack.keys("quarantine/") if key.endswith(".parquet"))
+    stack.put_objects({f"delta/{key.partition('/')[2]}": stack.get(key) for key in (merged, moved_back)})
+    notify(stack, json.dumps({"key": merged.replace("compacted/", "delta/"), "rows": 1, "bytes": 1}))
+    notify(stack, "not a notice of a delta")
     (marker,) = (key for key in stack.keys("snapshot/") if key.endswith("/cleaned.json"))
     for key in (lost, marker):
         stack.s3.delete_object(Bucket=stack.bucket, Key=key)
@@ -109,25 +113,25 @@ def a_clean_up_left_undone(stack: Stack) -> None:
 
 
 def a_pass_that_replaces_the_snapshot(stack: Stack) -> None:
-    """Prune the one before, and clean up once more when what was moved has gone from everywhere."""
+    """Prune the previous snapshot, and clean up again after a moved delta was deleted everywhere."""
     put(stack, Delta("docs", (Row("b", (0.0, 1.0)),)))
-    bad = put(stack, refused())
+    invalid = put(stack, an_invalid_delta())
     done = stack.compact().output
     assert done["clean_up"]["snapshots_pruned"] == 1
-    stack.s3.delete_object(Bucket=stack.bucket, Key=bad.replace("delta/", "quarantine/"))
-    with holding_the_lock(stack):
+    stack.s3.delete_object(Bucket=stack.bucket, Key=invalid.replace("delta/", "quarantine/"))
+    with lock_held(stack):
         again = {"snapshot_id": done["snapshot"]["snapshot_id"], "outcome": done["snapshot"]["outcome"]}
         assert stack.invoke("clean-up", {**BY_HAND, "pass": 1, **again})["archived"] == 1
 
 
 def a_pass_that_changes_nothing(stack: Stack) -> None:
-    put(stack, refused())
+    put(stack, an_invalid_delta())
     assert stack.compact().output["snapshot"]["published"] is False
 
 
-def a_delta_that_goes_before_it_is_merged(stack: Stack) -> None:
+def a_delta_that_disappears_before_it_is_merged(stack: Stack) -> None:
     key = put(stack, Delta("pages", (Row("p", (1.0, 0.0)),)))
-    with holding_the_lock(stack):
+    with lock_held(stack):
         work = stack.invoke("list-deltas", {**BY_HAND, "previous_pass": 0})
         stack.s3.delete_object(Bucket=stack.bucket, Key=key)
         batches = {"pass": 1, "base": work["base"], "batches": work["batches"]}
@@ -137,13 +141,13 @@ def a_delta_that_goes_before_it_is_merged(stack: Stack) -> None:
 
 
 @contextmanager
-def holding_the_lock(stack: Stack) -> Iterator[None]:
+def lock_held(stack: Stack) -> Iterator[None]:
     stack.invoke("acquire-lock", BY_HAND)
     yield
     assert stack.invoke("release-lock", BY_HAND)["released"]
 
 
-def refused() -> Delta:
+def an_invalid_delta() -> Delta:
     return Delta("docs", (Row("x", (float("nan"), 1.0)),))
 
 
@@ -152,5 +156,5 @@ def put(stack: Stack, delta: Delta) -> str:
     return delta.key
 
 
-def ring(stack: Stack, body: str) -> None:
+def notify(stack: Stack, body: str) -> None:
     stack.sqs.send_message(QueueUrl=required(stack.settings.delta_queue_url, "DELTA_QUEUE_URL"), MessageBody=body)

@@ -1,4 +1,4 @@
-"""The local stack itself: deployed from the program, its roles enforced, and gone without a trace."""
+"""The local stack: it is deployed from the program, enforces the roles, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def objects_as(stack: Stack, function: str) -> S3Client:
 
 
 def living(group: int) -> int:
-    """Count the processes of a group, without those that are dead and not yet collected."""
+    """Count the processes of a group without zombies."""
     listing = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
     return sum(pgid == str(group) and not stat.startswith("Z") for pgid, stat in map(str.split, listing.splitlines()))
 
@@ -108,17 +108,17 @@ def test_up_in_the_foreground_serves_until_it_is_interrupted(home: StackHome) ->
     assert not home.is_served()
 
 
-def test_env_without_a_running_stack_says_how_to_start_one(home: StackHome) -> None:
+def test_env_without_a_running_stack_names_the_command_that_starts_one(home: StackHome) -> None:
     with pytest.raises(LocalStackNotRunningError, match="local up --detach"):
         load(home, "local")
 
 
-def test_env_of_a_stack_that_is_not_deployed_names_those_that_are(local_server: StackHome, stack: Stack) -> None:
+def test_env_of_an_unknown_stack_names_the_deployed_stacks(local_server: StackHome, stack: Stack) -> None:
     with pytest.raises(LocalStackError, match=stack.deployed.name):
         load(local_server, "nowhere")
 
 
-def test_the_shell_lines_set_what_the_functions_have(stack: Stack) -> None:
+def test_the_shell_lines_set_the_variables_of_the_functions(stack: Stack) -> None:
     script = "\n".join([*stack.deployed.shell_lines(), "env"])
     shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={"PATH": os.defpath})
     variables = dict(line.split("=", 1) for line in shell.stdout.splitlines())
@@ -130,20 +130,20 @@ def test_the_shell_lines_set_what_the_functions_have(stack: Stack) -> None:
 # The server.
 
 
-def test_a_second_start_finds_the_running_server(home: StackHome) -> None:
+def test_a_second_start_returns_the_running_server(home: StackHome) -> None:
     first = server.start(home, end_with_parent=True)
 
     assert server.start(home, end_with_parent=True) == first
 
 
-def test_another_port_than_the_running_servers_is_refused(home: StackHome) -> None:
+def test_start_refuses_another_port_while_a_server_runs(home: StackHome) -> None:
     running = server.start(home, end_with_parent=True)
 
     with pytest.raises(LocalStackError, match=f"already runs on port {running.port}"):
         server.start(home, port=running.port + 1)
 
 
-def test_a_port_that_another_program_has_is_refused(home: StackHome, local_server: StackHome) -> None:
+def test_start_refuses_a_port_that_another_program_uses(home: StackHome, local_server: StackHome) -> None:
     taken = local_server.record()
     assert taken is not None
 
@@ -151,7 +151,7 @@ def test_a_port_that_another_program_has_is_refused(home: StackHome, local_serve
         server.start(home, port=taken.port)
 
 
-def test_a_killed_server_is_not_taken_for_a_running_one(home: StackHome) -> None:
+def test_a_killed_server_does_not_count_as_running(home: StackHome) -> None:
     dead = server.start(home, end_with_parent=True)
     os.kill(dead.pid, signal.SIGKILL)
     server.wait(home)
@@ -160,7 +160,7 @@ def test_a_killed_server_is_not_taken_for_a_running_one(home: StackHome) -> None
     assert server.start(home, end_with_parent=True).pid != dead.pid
 
 
-def test_a_server_ends_with_the_process_that_started_it_even_when_that_is_killed(home: StackHome) -> None:
+def test_a_server_ends_when_the_process_that_started_it_is_killed(home: StackHome) -> None:
     program = (
         "import os, pathlib; from chromadb_compaction.local import home, server;"
         f"server.start(home.StackHome(pathlib.Path({str(home.path)!r})), end_with_parent=True); os._exit(9)"
@@ -170,7 +170,7 @@ def test_a_server_ends_with_the_process_that_started_it_even_when_that_is_killed
     server.wait(home)
 
 
-def test_stopping_ends_the_functions_workers_too(home: StackHome) -> None:
+def test_stopping_the_server_ends_the_functions_workers(home: StackHome) -> None:
     record = server.start(home, end_with_parent=True)
     stack = Stack(deploy_stack(home, Deployment(), AwsClients(record.endpoint)), home)
     stack.invoke("release-lock", {"execution": "nobody"})
@@ -184,7 +184,7 @@ def test_stopping_ends_the_functions_workers_too(home: StackHome) -> None:
 # The deployment.
 
 
-def test_deploying_again_keeps_what_is_stored_and_starts_functions_anew(local_server: StackHome, stack: Stack) -> None:
+def test_deploying_again_keeps_the_objects_and_updates_the_functions(local_server: StackHome, stack: Stack) -> None:
     stack.put_objects({"delta/docs/kept": b"x"})
     deployment = Deployment(stack.deployed.name, {"enableCompaction": "false", "maxPasses": "7"})
 
@@ -206,7 +206,7 @@ def test_two_stacks_in_one_server_share_nothing(stack: Stack, small_passes: Stac
         assert stack.env[name] != small_passes.env[name]
 
 
-def test_the_bucket_is_as_the_program_says(stack: Stack) -> None:
+def test_the_bucket_has_the_programs_settings(stack: Stack) -> None:
     versioning = stack.s3.get_bucket_versioning(Bucket=stack.bucket)
     rules = stack.s3.get_bucket_lifecycle_configuration(Bucket=stack.bucket)["Rules"]
 
@@ -218,14 +218,14 @@ def test_the_bucket_is_as_the_program_says(stack: Stack) -> None:
 # The functions.
 
 
-def test_an_error_reaches_the_caller_under_its_class_name(stack: Stack) -> None:
+def test_the_caller_gets_an_error_with_its_class_name(stack: Stack) -> None:
     with pytest.raises(FunctionError) as raised:
         stack.invoke("release-lock", {"unknown": 1})
 
     assert raised.value.error_type == "InvalidRequestError"
 
 
-def test_what_a_function_logs_can_be_read_in_a_file_and_in_cloudwatch(stack: Stack) -> None:
+def test_a_functions_log_is_in_a_file_and_in_cloudwatch(stack: Stack) -> None:
     stack.invoke("release-lock", {"execution": "nobody"})
 
     name = stack.function_name("release-lock")
@@ -234,7 +234,7 @@ def test_what_a_function_logs_can_be_read_in_a_file_and_in_cloudwatch(stack: Sta
     assert any("is not owned by this execution" in event["message"] for event in events)
 
 
-def test_a_role_may_do_its_tasks_calls_and_no_others(stack: Stack) -> None:
+def test_a_role_allows_the_calls_of_its_task_and_no_others(stack: Stack) -> None:
     objects = objects_as(stack, "acquire-lock")
     lister = objects_as(stack, "list-deltas")
 
@@ -245,14 +245,14 @@ def test_a_role_may_do_its_tasks_calls_and_no_others(stack: Stack) -> None:
         lister.put_object(Bucket=stack.bucket, Key="snapshot/CURRENT", Body=b"")
 
 
-def test_a_stranger_is_refused(stack: Stack) -> None:
-    stranger = boto3.client(
+def test_an_unknown_access_key_is_refused(stack: Stack) -> None:
+    unknown = boto3.client(
         "s3",
         endpoint_url=stack.deployed.endpoint,
         region_name=server.REGION,
-        aws_access_key_id="AKIASTRANGER00000000",
+        aws_access_key_id="AKIAUNKNOWN000000000",
         aws_secret_access_key="made-up",
     )
 
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
-        stranger.list_objects_v2(Bucket=stack.bucket)
+        unknown.list_objects_v2(Bucket=stack.bucket)

@@ -1,4 +1,4 @@
-"""What operators watch: the metrics that deployed functions write to their logs."""
+"""The metrics that deployed functions write to their logs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.stack import Stack
 pytestmark = pytest.mark.e2e
 
 
-class Told(NamedTuple):
-    """One value as CloudWatch would take it from a line of a log."""
+class EmittedMetric(NamedTuple):
+    """One metric as CloudWatch reads it from a log line."""
 
     name: str
     unit: str
@@ -25,10 +25,10 @@ class Told(NamedTuple):
     execution: str | None
 
 
-def told(stack: Stack) -> list[Told]:
-    """Return every metric in the logs of this stack's functions, read as CloudWatch reads them."""
+def emitted(stack: Stack) -> list[EmittedMetric]:
+    """Return every metric in the logs of this stack's functions, as CloudWatch reads them."""
     return [
-        Told(
+        EmittedMetric(
             metric["Name"],
             metric["Unit"],
             {name: line[name] for name in directive["Dimensions"][0]},
@@ -46,7 +46,7 @@ def emf_lines(stack: Stack) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if '"_aws"' in line]
 
 
-def test_an_execution_tells_what_it_found_and_did(stack: Stack) -> None:
+def test_an_execution_emits_its_findings_and_results(stack: Stack) -> None:
     bad = Delta("docs", (Row("x", (float("nan"), 1.0)),))
     good = [Delta("docs", (Row("a", (1.0, 0.0)), Row("b", (0.0, 1.0)))), Delta("docs", (Row("a", (2.0, 0.0)),))]
     stack.put_objects({delta.key: delta.body() for delta in (bad, *good)})
@@ -54,7 +54,7 @@ def test_an_execution_tells_what_it_found_and_did(stack: Stack) -> None:
     result = stack.compact()
 
     assert result.status == "SUCCEEDED", result.cause
-    found = told(stack)
+    found = emitted(stack)
     assert {metric.execution for metric in found} == {execution_name(result.arn)}
     whole = {metric.name: metric.values for metric in found if "phase" not in metric.dimensions}
     snapshot = result.output["snapshot"]
@@ -77,20 +77,20 @@ def test_an_execution_tells_what_it_found_and_did(stack: Stack) -> None:
     assert snapshot["bytes"] == sum(len(stack.get(key)) for key in stack.keys("snapshot/") if "/docs/" in key)
 
 
-def test_every_metric_has_the_name_unit_and_dimensions_that_alarms_look_for(stack: Stack) -> None:
+def test_every_metric_has_the_name_unit_and_dimensions_that_alarms_use(stack: Stack) -> None:
     delta = Delta("docs", (Row("a", (1.0, 0.0)),))
     stack.put_objects({delta.key: delta.body()})
 
     result = stack.compact()
 
-    found = told(stack)
+    found = emitted(stack)
     name = stack.deployed.name
     assert {(metric.name, metric.unit) for metric in found} == {(each.metric, each.unit) for each in Measure}
     phases = {metric.dimensions["phase"]: metric.values for metric in found if metric.name == "PhaseSeconds"}
-    told_by_task = {phase: [seconds] for phase, seconds in result.output["snapshot"]["seconds"].items()}
+    reported = {phase: [seconds] for phase, seconds in result.output["snapshot"]["seconds"].items()}
     assert phases == {
         "download_snapshot": [result.output["base_copy"]["seconds"]],
-        **{phase: seconds for phase, seconds in told_by_task.items() if "." not in phase},
+        **{phase: seconds for phase, seconds in reported.items() if "." not in phase},
     }
     assert all(metric.dimensions["stack"] == name for metric in found)
     assert all(metric.dimensions.keys() == {"stack"} for metric in found if metric.name != "PhaseSeconds")
@@ -98,17 +98,17 @@ def test_every_metric_has_the_name_unit_and_dimensions_that_alarms_look_for(stac
     assert {directive[0]["Namespace"] for directive in directives} == {"ChromaDBCompaction"}
 
 
-def test_an_execution_without_work_tells_success_and_one_that_finds_the_lock_held_tells_contention(
+def test_an_execution_without_work_emits_success_and_one_that_finds_the_lock_held_emits_contention(
     stack: Stack,
 ) -> None:
     assert stack.compact().status == "SUCCEEDED"
-    idle = {metric.name: metric.values for metric in told(stack)}
+    idle = {metric.name: metric.values for metric in emitted(stack)}
     stack.mark_logs()
     stack.invoke("acquire-lock", {"execution": "arn:aws:states:us-east-1:000000000000:execution:other:holder"})
     stack.mark_logs()
 
-    refused = stack.compact()
+    contended = stack.compact()
 
     assert idle == {"LockContention": [0], "PendingDeltas": [0], "OldestDeltaAge": [0], "CompactionSucceeded": [1]}
-    assert "held" in refused.output
-    assert [(metric.name, metric.values) for metric in told(stack)] == [("LockContention", [1])]
+    assert "held" in contended.output
+    assert [(metric.name, metric.values) for metric in emitted(stack)] == [("LockContention", [1])]

@@ -1,4 +1,4 @@
-"""The tasks as deployed, under moto's interpreter, which takes the States language more strictly than ministack."""
+"""The deployed tasks under moto's interpreter, which follows the States language more strictly than ministack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOST_SNAPSHOT = "0000000001-3f2a9c1b"
 
 @pytest.fixture(scope="module")
 def moto(local_server: StackHome) -> Iterator[Engine]:
-    """moto's interpreter, whose tasks are the functions deployed in the local server."""
+    """Yield moto's interpreter, which calls the functions deployed in the local server."""
     record = local_server.record()
     assert record is not None
     with moto_engine_on(admin_client("lambda", record.port)) as engine:
@@ -34,13 +34,13 @@ def moto(local_server: StackHome) -> Iterator[Engine]:
 
 @pytest.fixture
 def compact_on_moto(moto: Engine, stack: Stack) -> Callable[[], Finished]:
-    """Run the definition that the program deployed, once, on moto instead."""
+    """Return a function that runs the deployed definition once on moto."""
     machine = stack.sfn.describe_state_machine(stateMachineArn=stack.deployed.exports["STATE_MACHINE_ARN"])
     return lambda: moto.run(json.loads(machine["definition"]))
 
 
 def some_deltas() -> list[Delta]:
-    """Three deltas in which a later one replaces and deletes what an earlier one wrote."""
+    """Return three deltas. The second replaces and deletes records of the first."""
     return [
         Delta("docs", (Row("a", (1.0, 0.0), "first", {"n": 1}), Row("b", (0.0, 1.0), "gone"))),
         Delta("docs", (Row("a", (0.5, 0.5), "second"), Row("b")), suffix=".jsonl.gz"),
@@ -49,7 +49,7 @@ def some_deltas() -> list[Delta]:
 
 
 def message_of(cause: str | None) -> str:
-    """Return the message in a cause, which is the JSON of a Lambda error."""
+    """Return the message of a cause, which is a Lambda error as JSON."""
     message: str = json.loads(cause or "{}")["errorMessage"]
     return message
 
@@ -68,7 +68,7 @@ def test_on_moto_pending_deltas_are_published_and_the_lease_is_free_again(
     assert stack.lease() is None
 
 
-def test_on_moto_a_task_that_raises_releases_the_lease_and_its_error_is_the_executions(
+def test_on_moto_a_failed_task_releases_the_lease_and_its_error_ends_the_execution(
     stack: Stack, compact_on_moto: Callable[[], Finished]
 ) -> None:
     pointer = Pointer(snapshot_id=LOST_SNAPSHOT, sequence=1, manifest_sha256="0" * 64, commit_id="lost", published_at=0)
@@ -89,7 +89,7 @@ def test_on_moto_a_task_that_raises_releases_the_lease_and_its_error_is_the_exec
     assert stack.lease() is None
 
 
-def test_on_moto_a_second_execution_ends_well_and_names_the_first(
+def test_on_moto_a_second_execution_succeeds_and_names_the_first(
     stack: Stack, compact_on_moto: Callable[[], Finished]
 ) -> None:
     delta = some_deltas()[0]

@@ -1,4 +1,4 @@
-"""What an operator types when the lock stands in the way, when something failed, and to see that all is well."""
+"""The operator's commands for the lock, for a failed execution, and for a health check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hold_lock(stack: Stack, owner: str) -> None:
 
 
 def an_execution_that_waits(stack: Stack) -> str:
-    """Start an execution that is RUNNING until it is stopped, however slow the machine, and return its ARN."""
+    """Start an execution that is RUNNING until it is stopped, and return its ARN."""
     waits = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
     workflow = stack.sfn.describe_state_machine(stateMachineArn=stack.deployed.exports["STATE_MACHINE_ARN"])
     machine = stack.sfn.create_state_machine(
@@ -35,7 +35,7 @@ def an_execution_that_waits(stack: Stack) -> str:
     return stack.sfn.start_execution(stateMachineArn=machine["stateMachineArn"])["executionArn"]
 
 
-def test_a_running_executions_lock_is_kept_and_one_left_behind_released(cli: Cli, stack: Stack) -> None:
+def test_release_keeps_a_running_executions_lock_and_releases_one_left_behind(cli: Cli, stack: Stack) -> None:
     execution = an_execution_that_waits(stack)
     name = execution.rpartition(":")[2]
     hold_lock(stack, execution)
@@ -43,22 +43,22 @@ def test_a_running_executions_lock_is_kept_and_one_left_behind_released(cli: Cli
     shown = cli("lock", "show")
     refused = cli("lock", "release")
     stack.sfn.stop_execution(executionArn=execution)
-    would = cli("lock", "release", "--dry-run")
+    planned = cli("lock", "release", "--dry-run")
     kept = stack.lease()
     released = cli("lock", "release")
 
-    assert (shown.code, refused.code, would.code, released.code) == (0, 3, 0, 0)
+    assert (shown.code, refused.code, planned.code, released.code) == (0, 3, 0, 0)
     assert f"{name} (RUNNING)" in shown.out
     assert refused.has_one_error
     assert name in refused.err
     assert "--force" in refused.err
-    assert f"Would release lock {stack.settings.lock_id} of {name} (ABORTED)" in would.out
+    assert f"Would release lock {stack.settings.lock_id} of {name} (ABORTED)" in planned.out
     assert kept is not None
     assert released.out.startswith("Released")
     assert stack.lease() is None
 
 
-def test_the_lock_speaks_json_free_and_held(cli: Cli, stack: Stack) -> None:
+def test_the_lock_commands_print_json_for_a_free_and_a_held_lock(cli: Cli, stack: Stack) -> None:
     unknown = stack.deployed.exports["STATE_MACHINE_ARN"].replace(":stateMachine:", ":execution:") + ":unknown"
 
     free = cli("lock", "show", "--json").json
@@ -72,24 +72,26 @@ def test_the_lock_speaks_json_free_and_held(cli: Cli, stack: Stack) -> None:
     assert released["released"] is True
 
 
-def test_a_failure_is_read_out_from_the_state_to_the_next_command(cli: Cli, stack: Stack, tmp_path: Path) -> None:
+def test_history_shows_a_failure_with_its_state_its_log_and_the_next_command(
+    cli: Cli, stack: Stack, tmp_path: Path
+) -> None:
     delta = a_delta(upserts={"a": [1, 0]}, at=time.time())
     stack.put_objects({delta.key: delta.body, "snapshot/CURRENT": b"no pointer"})
     name = stack.compact().arn.rpartition(":")[2]
 
-    told = cli("history", name)
+    shown = cli("history", name)
     failure = cli("history", name, "--json").json["failure"]
     page = tmp_path / "page.html"
     written = cli("history", name, "--html", str(page))
     lost = cli("history", name, "--html", str(tmp_path / "no" / "page.html"))
 
-    assert (told.code, written.code, lost.code) == (0, 0, 2)
+    assert (shown.code, written.code, lost.code) == (0, 0, 2)
     assert (failure["state"], failure["error"]) == ("ListDeltas", "SnapshotCorruptError")
     assert failure["next"] == "chromadb-compaction snapshots verify"
     assert failure["request"]
     assert any(line.startswith("ERROR SnapshotCorruptError") for line in failure["lines"])
     for words in ("in: ListDeltas", "ERROR SnapshotCorruptError", "next: chromadb-compaction snapshots verify"):
-        assert words in told.out
+        assert words in shown.out
     assert "chromadb-compaction snapshots verify" in page.read_text(encoding="utf-8")
 
 
@@ -99,19 +101,19 @@ def test_every_log_line_of_a_function_names_the_execution_and_is_at_info(cli: Cl
     name = stack.compact().arn.rpartition(":")[2]
 
     lines = [json.loads(line) for text in stack.new_logs().values() for line in text.splitlines() if line[:1] == "{"]
-    said = [line for line in lines if "message" in line]
+    messages = [line for line in lines if "message" in line]
 
-    assert {line["execution"] for line in said} == {name}
-    assert all(line["function_request_id"] for line in said)
-    done = [line["message"] for line in said if line["level"] == "INFO"]
+    assert {line["execution"] for line in messages} == {name}
+    assert all(line["function_request_id"] for line in messages)
+    done = [line["message"] for line in messages if line["level"] == "INFO"]
     for task in ("acquire_lock", "list_deltas", "merge_batch", "clean_up", "release_lock"):
         assert done.count(f"{task} done") == 1
-    [refused] = [line for line in said if line["level"] == "WARNING"]
-    assert bad.key in refused["message"]
-    assert refused["batch"].endswith("/batches/0000.json")
+    [warning] = [line for line in messages if line["level"] == "WARNING"]
+    assert bad.key in warning["message"]
+    assert warning["batch"].endswith("/batches/0000.json")
 
 
-def test_the_doctor_finds_a_healthy_stack_well(cli: Cli) -> None:
+def test_the_doctor_finds_no_problem_in_a_healthy_stack(cli: Cli) -> None:
     seen = cli("doctor")
     findings = {finding["about"]: finding for finding in cli("doctor", "--json").json}
 
@@ -121,7 +123,9 @@ def test_the_doctor_finds_a_healthy_stack_well(cli: Cli) -> None:
     assert {finding["verdict"] for finding in findings.values()} == {"ok"}
 
 
-def test_the_doctor_names_what_is_missing_with_its_fix(cli: Cli, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_names_a_missing_resource_and_its_fix(
+    cli: Cli, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = stack.keys()
     monkeypatch.setenv("DYNAMODB_TABLE", "no-such-table")
     monkeypatch.delenv("DELTA_DLQ_URL")
@@ -137,7 +141,7 @@ def test_the_doctor_names_what_is_missing_with_its_fix(cli: Cli, stack: Stack, m
     assert stack.keys() == before
 
 
-def test_the_doctor_tells_that_nothing_answers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_reports_that_nothing_answers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
 
     ended = cli("doctor")
@@ -146,11 +150,11 @@ def test_the_doctor_tells_that_nothing_answers(cli: Cli, monkeypatch: pytest.Mon
     assert "chromadb-compaction local up" in ended.out
 
 
-def test_the_status_is_watched_until_ctrl_c(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_seconds: float) -> None:
+def test_status_watch_runs_until_ctrl_c(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("time.sleep", interrupted)
+    monkeypatch.setattr("time.sleep", interrupt)
 
     watched = cli("status", "--watch")
     lines = cli("status", "--watch", "--json")

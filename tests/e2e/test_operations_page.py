@@ -1,4 +1,4 @@
-"""docs/operations.md, typed as it stands: what an operator is told to do works, and prints what the page shows."""
+"""The commands of docs/operations.md, run unchanged: they work, and they print what the page shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from chromadb_compaction.local import server
-from tests.e2e.pages import Block, Ids, Rehearsal, read_page
-from tests.e2e.rehearsals import REHEARSALS, Stage
+from tests.e2e.page_commands import Block, Ids, SetupStep, read_page
+from tests.e2e.setups import SETUPS, Sandbox
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
@@ -26,24 +26,24 @@ SECTIONS = {section.heading: section for section in read_page(PAGE.read_text(enc
 SECONDS = 120
 
 AWS = """#!/bin/sh
-# Version 1 of the AWS command line asks the real SQS, whatever AWS_ENDPOINT_URL says, unless it is told so here.
+# Version 1 of the AWS command line ignores AWS_ENDPOINT_URL for SQS.
 exec {bin}/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"
 """
 PULUMI = """#!/bin/sh
-# Answers what Pulumi would of the stack, and notes what it is told to do.
-if [ "$*" = "stack output --shell" ]; then cat "$PULUMI_OUTPUTS"; else printf '%s\\n' "$*" >> "$PULUMI_TOLD"; fi
+# Prints the outputs of the stack, and logs every other command.
+if [ "$*" = "stack output --shell" ]; then cat "$PULUMI_OUTPUTS"; else printf '%s\\n' "$*" >> "$PULUMI_LOG"; fi
 """
 
 
-class Ended(NamedTuple):
-    """How a block's commands ended, and all that they printed."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a block's commands."""
 
     code: int
     printed: str
 
 
 class Terminal:
-    """A shell at which the page's blocks are typed, with `aws` and this package's program at hand."""
+    """A shell for the page's blocks, with `aws` and this package's program on its path."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._stack = stack
@@ -55,7 +55,7 @@ class Terminal:
         }
         own, programs = directory / "bin", Path(sys.executable).parent
         own.mkdir()
-        self._told = directory / "told-to-pulumi"
+        self._pulumi_log = directory / "pulumi-log"
         outputs = directory / "outputs"
         outputs.write_text("".join(f"{name}={value}\n" for name, value in stack.deployed.exports.items()))
         for name, script in (("aws", AWS.format(bin=shlex.quote(str(programs)))), ("pulumi", PULUMI)):
@@ -66,16 +66,16 @@ class Terminal:
             **stack.env,
             "PATH": f"{own}:{programs}:{os.environ['PATH']}",
             "PULUMI_OUTPUTS": str(outputs),
-            "PULUMI_TOLD": str(self._told),
+            "PULUMI_LOG": str(self._pulumi_log),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "",
             "TZ": "UTC",
         }
 
-    def type(self, commands: str) -> Ended:
-        """Type commands, the first that fails being the last."""
+    def run(self, commands: str) -> CommandResult:
+        """Run commands until one fails."""
         done = subprocess.run(
-            ["bash", "-c", f"set -euo pipefail\n{self._as_it_is(commands)}"],
+            ["bash", "-c", f"set -euo pipefail\n{self._with_real_names(commands)}"],
             cwd=self._directory,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -85,63 +85,63 @@ class Terminal:
             timeout=SECONDS,
             check=False,
         )
-        return Ended(done.returncode, self._as_on_the_page(done.stdout))
+        return CommandResult(done.returncode, self._with_page_names(done.stdout))
 
-    def told_to_pulumi(self) -> list[list[str]]:
-        """Return the commands that Pulumi was given since the last time, each as its words."""
-        if not self._told.exists():
+    def take_pulumi_commands(self) -> list[list[str]]:
+        """Return the commands that Pulumi has got since the last call, each as its words."""
+        if not self._pulumi_log.exists():
             return []
-        lines = self._told.read_text(encoding="utf-8").splitlines()
-        self._told.unlink()
+        lines = self._pulumi_log.read_text(encoding="utf-8").splitlines()
+        self._pulumi_log.unlink()
         return [line.split(" ") for line in lines]
 
-    def _as_on_the_page(self, printed: str) -> str:
-        """Give the stack, its account and region the names that they have on the page."""
+    def _with_page_names(self, printed: str) -> str:
+        """Replace the names of the stack, its account and region by those of the page."""
         for shown, real in self._names.items():
             printed = re.sub(rf"{real}\b", shown, printed)
         return printed
 
-    def _as_it_is(self, commands: str) -> str:
+    def _with_real_names(self, commands: str) -> str:
         for shown, real in self._names.items():
             commands = re.sub(rf"{shown}\b", real, commands)
         return commands
 
 
 @pytest.fixture
-def stage(stack: Stack, tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(stack, tmp_path, [])
-    yield stage
-    # The page starts the schedule again, which other tests on this stack do not expect.
+def sandbox(stack: Stack, tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(stack, tmp_path, [])
+    yield sandbox
+    # The page enables the schedule, but other tests on this stack need it disabled.
     stack.deployed.client("events").disable_rule(Name=f"chromadb-compaction-{stack.deployed.name}-schedule")
-    stack.eventually(lambda: not stack.running_executions(), "what the page has started is over")
-    for undo in stage.undo:
+    stack.eventually(lambda: not stack.running_executions(), "the executions that the page started have ended")
+    for undo in sandbox.undo:
         undo()
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_what_the_page_tells_to_type_does_what_it_says(
-    heading: str, stage: Stage, deploy: Callable[..., Stack]
+def test_the_commands_of_the_page_print_what_the_page_shows(
+    heading: str, sandbox: Sandbox, deploy: Callable[..., Stack]
 ) -> None:
-    terminal, ids, settings = Terminal(stage.stack, stage.directory), Ids(), Settings()
+    terminal, ids, settings = Terminal(sandbox.stack, sandbox.directory), Ids(), Settings()
     for step in SECTIONS[heading].steps:
-        if isinstance(step, Rehearsal):
-            REHEARSALS[step.name](stage)
+        if isinstance(step, SetupStep):
+            SETUPS[step.name](sandbox)
             continue
-        type_as_it_stands(step, stage.stack, terminal, ids)
-        for words in terminal.told_to_pulumi():
-            settings.tell(words)
+        run_block(step, sandbox.stack, terminal, ids)
+        for words in terminal.take_pulumi_commands():
+            settings.apply(words)
             if settings.up:
                 deploy(config=settings.chosen)
 
 
-def type_as_it_stands(block: Block, stack: Stack, terminal: Terminal, ids: Ids) -> None:
+def run_block(block: Block, stack: Stack, terminal: Terminal, ids: Ids) -> None:
     before = executions(stack)
-    ended = terminal.type(ids.typed(block))
+    ended = terminal.run(ids.with_real_ids(block))
     assert ended.code == block.exit_code, f"line {block.line}: exit code {ended.code}\n{ended.printed}"
     if block.output is not None:
-        ids.learn(block, ended.printed)
+        ids.compare(block, ended.printed)
     if "aws lambda invoke" in block.commands:
-        # It returns before what it starts has started.
+        # The command returns before the execution has started.
         stack.eventually(lambda: executions(stack) > before, "the invocation starts an execution")
 
 
@@ -151,13 +151,13 @@ def executions(stack: Stack) -> int:
 
 
 class Settings:
-    """What `pulumi config set` was told, for a deployment that shows whether the program takes it."""
+    """The values of `pulumi config set`, for a deployment that checks whether the program accepts them."""
 
     def __init__(self) -> None:
         self.chosen: dict[str, str] = {}
         self.up = False
 
-    def tell(self, words: list[str]) -> None:
+    def apply(self, words: list[str]) -> None:
         self.up = words == ["up"]
         if self.up:
             return
@@ -170,6 +170,6 @@ class Settings:
         self.chosen[name] = value
 
 
-def test_every_rehearsal_is_on_the_page() -> None:
+def test_every_setup_is_used_on_the_page() -> None:
     steps = [step for section in SECTIONS.values() for step in section.steps]
-    assert {step.name for step in steps if isinstance(step, Rehearsal)} == REHEARSALS.keys()
+    assert {step.name for step in steps if isinstance(step, SetupStep)} == SETUPS.keys()

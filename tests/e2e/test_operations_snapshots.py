@@ -1,4 +1,4 @@
-"""Snapshots, deltas and the way of a record, as an operator's commands show and change them."""
+"""The operator's commands that show and change snapshots, deltas and the origin of a record."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def flip_a_byte(stack: Stack, key: str) -> None:
     stack.put_objects({key: body[:-1] + bytes([body[-1] ^ 1])})
 
 
-def test_after_a_bad_merge_rollback_with_replay_and_a_compaction_give_the_content_without_the_bad_deltas(
+def test_rollback_with_replay_and_a_compaction_remove_the_rows_of_a_bad_delta(
     cli: Cli, stack: Stack, tmp_path: Path
 ) -> None:
     good = [upsert("a", "b"), upsert("c")]
@@ -76,7 +76,7 @@ def test_after_a_bad_merge_rollback_with_replay_and_a_compaction_give_the_conten
     assert cli("snapshots", "verify", "--full").code == 0
 
 
-def test_what_is_left_out_of_a_replay_is_never_pending(cli: Cli, stack: Stack, tmp_path: Path) -> None:
+def test_a_delta_that_a_replay_leaves_out_is_never_pending(cli: Cli, stack: Stack, tmp_path: Path) -> None:
     good, bad = upsert("a"), upsert("a", "b", value=9.0)
     target = compacted(stack, good)
     compacted(stack, bad)
@@ -89,7 +89,7 @@ def test_what_is_left_out_of_a_replay_is_never_pending(cli: Cli, stack: Stack, t
     assert [each["delta"] for each in cli("deltas", "quarantined", "--json").json] == [bad.key]
 
 
-def test_the_previous_version_of_the_pointer_restored_with_boto3_alone_is_what_the_query_function_answers_from(
+def test_the_query_function_follows_a_previous_pointer_restored_with_boto3_alone(
     stack: Stack,
 ) -> None:
     question: dict[str, Any] = {"collection": "docs", "query_embeddings": [[1.0, 2.0]], "n_results": 5}
@@ -106,7 +106,7 @@ def test_the_previous_version_of_the_pointer_restored_with_boto3_alone_is_what_t
     assert (answer["snapshot_id"], answer["ids"]) == (first, [["a"]])
 
 
-def test_snapshots_are_listed_shown_copied_and_found_whole(cli: Cli, stack: Stack, tmp_path: Path) -> None:
+def test_snapshots_are_listed_shown_pulled_and_verified(cli: Cli, stack: Stack, tmp_path: Path) -> None:
     older, newer = upsert("a", "b"), Delta("docs", (Row("a"),))
     first, second = compacted(stack, older), compacted(stack, newer)
 
@@ -133,29 +133,29 @@ def test_snapshots_are_listed_shown_copied_and_found_whole(cli: Cli, stack: Stac
     assert (full.code, full.json["records"], full.json["problems"]) == (0, 2, [])
 
 
-def test_damage_is_named_and_rolled_back_from_without_losing_anything(cli: Cli, stack: Stack, tmp_path: Path) -> None:
+def test_damage_is_named_and_a_rollback_from_it_loses_nothing(cli: Cli, stack: Stack, tmp_path: Path) -> None:
     older, newer = upsert("a"), upsert("b")
     first, second = compacted(stack, older), compacted(stack, newer)
-    victim = next(key for key in stack.keys(f"snapshot/{second}/") if key.endswith("chroma.sqlite3"))
-    flip_a_byte(stack, victim)
+    damaged_key = next(key for key in stack.keys(f"snapshot/{second}/") if key.endswith("chroma.sqlite3"))
+    flip_a_byte(stack, damaged_key)
 
     verified = cli("snapshots", "verify")
-    stack.s3.delete_object(Bucket=stack.bucket, Key=victim)
+    stack.s3.delete_object(Bucket=stack.bucket, Key=damaged_key)
     listed = cli("snapshots", "list")
     refused = cli("snapshots", "rollback", second)
     pulled = cli("snapshots", "pull", str(tmp_path / "copy"))
     done = cli("snapshots", "rollback", first, "--replay")
 
-    assert (verified.code, victim in verified.out) == (5, True)
+    assert (verified.code, damaged_key in verified.out) == (5, True)
     assert (listed.code, "missing" in listed.out) == (5, True)
-    assert (refused.code, victim in refused.err) == (5, True)
+    assert (refused.code, damaged_key in refused.err) == (5, True)
     assert (pulled.code, (tmp_path / "copy/docs").exists()) == (5, False)
     assert done.code == 0
     assert stack.compact().status == "SUCCEEDED"
     assert published(stack.s3, stack.bucket, tmp_path) == expected([older, newer])
 
 
-def test_a_pointer_that_is_gone_is_listed_as_such_and_rolled_back_over(cli: Cli, stack: Stack, tmp_path: Path) -> None:
+def test_a_missing_pointer_is_reported_and_a_rollback_replaces_it(cli: Cli, stack: Stack, tmp_path: Path) -> None:
     older, newer = upsert("a"), upsert("b")
     first = compacted(stack, older)
     compacted(stack, newer)
@@ -170,7 +170,7 @@ def test_a_pointer_that_is_gone_is_listed_as_such_and_rolled_back_over(cli: Cli,
     assert published(stack.s3, stack.bucket, tmp_path) == expected([older, newer])
 
 
-def test_while_an_execution_holds_the_lock_nothing_is_changed(cli: Cli, stack: Stack) -> None:
+def test_no_command_changes_anything_while_an_execution_holds_the_lock(cli: Cli, stack: Stack) -> None:
     snapshot_id = compacted(stack, upsert("a"))
     waiting = upsert("b")
     stack.put_objects({waiting.key: waiting.body()})
@@ -186,7 +186,7 @@ def test_while_an_execution_holds_the_lock_nothing_is_changed(cli: Cli, stack: S
     assert stack.keys("delta/") == [waiting.key]
 
 
-def test_refused_deltas_are_listed_with_the_reason_and_requeued_when_the_cause_is_mended(
+def test_quarantined_deltas_are_listed_with_the_reason_and_requeued_after_a_fix(
     cli: Cli, stack: Stack, tmp_path: Path
 ) -> None:
     good, wide = upsert("a"), Delta("docs", (Row("wide", (1.0, 2.0, 3.0)),))
@@ -195,9 +195,9 @@ def test_refused_deltas_are_listed_with_the_reason_and_requeued_when_the_cause_i
 
     listed = cli("deltas", "quarantined")
     refused = cli("deltas", "requeue", nameless.name)
-    # The cause is mended: the file now has the collection's dimension.
-    mended = Delta("docs", (Row("wide", (1.0, 2.0)),), name=wide.name)
-    stack.put_objects({f"quarantine/docs/{wide.name}.parquet": mended.body()})
+    # The fixed file has the collection's dimension.
+    fixed = Delta("docs", (Row("wide", (1.0, 2.0)),), name=wide.name)
+    stack.put_objects({f"quarantine/docs/{wide.name}.parquet": fixed.body()})
     planned = cli("deltas", "requeue", "--all", "-c", "docs", "--dry-run")
     requeued = cli("deltas", "requeue", "--all", "--json")
     unknown = cli("deltas", "requeue", "no-such-delta")
@@ -229,13 +229,13 @@ def test_why_names_the_delta_and_the_first_snapshot_of_a_record(cli: Cli, stack:
     assert (live["delta"], live["row"], live["deleted"]) == (older.name, 0, False)
     assert (live["first_snapshot"], live["place"], live["pending_deltas"]) == (first, "compacted", 1)
     assert abs(datetime.fromisoformat(live["written_at"]).timestamp() - time.time()) < 600
-    for said in ("deleted", newer.name, "row 1", second, f"compacted/docs/{newer.name}.parquet"):
-        assert said in deleted.out
+    for words in ("deleted", newer.name, "row 1", second, f"compacted/docs/{newer.name}.parquet"):
+        assert words in deleted.out
     assert (unknown.code, "deltas list" in unknown.err) == (4, True)
     assert elsewhere.code == 4
 
 
-def test_where_nothing_is_yet_the_commands_say_what_to_type(cli: Cli) -> None:
+def test_on_an_empty_stack_the_commands_name_the_next_step(cli: Cli) -> None:
     listed = cli("snapshots", "list")
     pending = cli("deltas", "list")
     ended = [cli("snapshots", "show"), cli("snapshots", "verify"), cli("why", "a", "-c", "docs")]

@@ -1,4 +1,4 @@
-"""`put` from a ChromaDB server: its own, in a process of its own."""
+"""`put` from ChromaDB's own server, which runs in another process."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def cli(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with `many` (100 records) and `few` (3, of another dimension)."""
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a directory with the collections `many` (100 records) and `few` (3, of another dimension)."""
     path = tmp_path_factory.mktemp("made") / "chroma"
     with open_directory(path) as client:
         many = client.create_collection("many", embedding_function=None)
@@ -53,20 +53,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def directory(made: Path, tmp_path: Path) -> Path:
-    """One to serve, and to write to."""
-    return shutil.copytree(made, tmp_path / "served")
+def directory(original: Path, tmp_path: Path) -> Path:
+    """Return a copy that a test may serve and change."""
+    return shutil.copytree(original, tmp_path / "served")
 
 
 @pytest.fixture(scope="module")
-def server(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
-    """One for tests that only read."""
-    with chroma_server(shutil.copytree(made, tmp_path_factory.mktemp("served") / "chroma")) as running:
+def server(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
+    """Yield a server for tests that only read."""
+    with chroma_server(shutil.copytree(original, tmp_path_factory.mktemp("served") / "chroma")) as running:
         yield running
 
 
 def test_a_servers_collections_are_put_and_compacted(
-    cli: Cli, stack: Stack, server: ChromaServer, made: Path, tmp_path: Path
+    cli: Cli, stack: Stack, server: ChromaServer, original: Path, tmp_path: Path
 ) -> None:
     done = cli("put", server.url, "--json")
     assert stack.compact().status == "SUCCEEDED"
@@ -74,11 +74,11 @@ def test_a_servers_collections_are_put_and_compacted(
     assert done.code == 0, done.err
     assert [(one["collection"], one["records"]) for one in done.json["collections"]] == [("few", 3), ("many", RECORDS)]
     content = published(stack.s3, stack.bucket, tmp_path / "pulled")
-    theirs = shutil.copytree(made, tmp_path / "read")
+    theirs = shutil.copytree(original, tmp_path / "read")
     assert content == {name: content_of(theirs, name) for name in ("few", "many")}
 
 
-def test_a_server_that_dies_in_the_middle_is_gone_on_with_once_it_is_back(
+def test_put_resumes_after_the_server_died_and_came_back(
     cli: Cli, stack: Stack, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, port = chroma_collections._page, free_port()
@@ -104,7 +104,7 @@ def test_a_server_that_dies_in_the_middle_is_gone_on_with_once_it_is_back(
     assert sorted(done.json["deltas"]) == stack.keys("delta/ours/")
 
 
-def test_records_deleted_while_a_server_is_read_are_told_of(
+def test_put_reports_records_deleted_while_the_server_is_read(
     cli: Cli, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = chroma_collections._page
@@ -122,7 +122,7 @@ def test_records_deleted_while_a_server_is_read_are_told_of(
     assert "were deleted" in ended.err
 
 
-def test_records_added_while_a_server_is_read_do_not_disturb(
+def test_put_accepts_records_added_while_the_server_is_read(
     cli: Cli, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = chroma_collections._page
@@ -139,7 +139,7 @@ def test_records_added_while_a_server_is_read_do_not_disturb(
     assert ended.json["records"] == RECORDS
 
 
-def test_what_a_server_has_not_is_told_in_one_line(cli: Cli, stack: Stack, server: ChromaServer) -> None:
+def test_put_reports_what_a_server_lacks_in_one_line(cli: Cli, stack: Stack, server: ChromaServer) -> None:
     complaints = {
         ("put", server.url, "-c", "none"): "has no collection 'none'; it has: few, many",
         ("put", server.url, "--database", "none"): "has no database default_tenant/none",
@@ -169,11 +169,11 @@ def test_a_collection_of_another_dimension_than_the_published_one_is_refused(
     assert stack.keys("delta/") == []
 
 
-def test_a_dry_run_says_what_would_be_written_and_writes_nothing(cli: Cli, stack: Stack, server: ChromaServer) -> None:
-    said = cli("put", server.url, "--dry-run")
-    told = cli("put", server.url, "--dry-run", "--json").json
+def test_a_dry_run_prints_what_it_would_write_and_writes_nothing(cli: Cli, stack: Stack, server: ChromaServer) -> None:
+    plain = cli("put", server.url, "--dry-run")
+    as_json = cli("put", server.url, "--dry-run", "--json").json
 
-    assert said.code == 0
-    assert "Would write 3 records as 1 delta to few." in said.out
-    assert (told["dry_run"], told["records"], told["deltas"]) == (True, RECORDS + 3, [])
+    assert plain.code == 0
+    assert "Would write 3 records as 1 delta to few." in plain.out
+    assert (as_json["dry_run"], as_json["records"], as_json["deltas"]) == (True, RECORDS + 3, [])
     assert stack.keys("") == []

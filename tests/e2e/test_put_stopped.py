@@ -1,4 +1,4 @@
-"""`put` from a ChromaDB directory, by a process that is really killed."""
+"""`put` from a ChromaDB directory in a process that is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
-# The command line, with small deltas, which kills itself once it has stored as many as it is told to.
+# The command line with small deltas. It kills itself after STOP_AFTER deltas.
 PROGRAM = """
 import os, signal, sys
 from chromadb_compaction.client import writer
@@ -42,7 +42,7 @@ S3ObjectStore.put = put
 run(sys.argv[1:])
 """
 
-# Runs a command and says how much memory it took, in KiB. It is small: Linux counts what a process had before its exec.
+# Runs a command and prints its peak memory in KiB. It imports little: Linux counts a process's memory before its exec.
 MEASURED = """
 import resource, subprocess, sys
 
@@ -79,7 +79,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def put(stack: Stack, tmp_path: Path) -> Put:
-    """Give a function that runs `put` in a process, to be stopped by a signal after so many deltas."""
+    """Return a function that runs `put` in a process, which a signal stops after `stop_after` deltas."""
 
     def run(*arguments: str, stop_after: int = NEVER, stop_by: str = "SIGKILL") -> subprocess.CompletedProcess[str]:
         state = {"XDG_STATE_HOME": str(tmp_path / "state"), "CHROMADB_CACHE_DIR": str(tmp_path / "cache")}
@@ -94,7 +94,7 @@ def put(stack: Stack, tmp_path: Path) -> Put:
     return run
 
 
-def test_killed_compacted_interrupted_and_finished_a_put_has_everything_once(
+def test_a_put_that_is_killed_and_interrupted_writes_every_record_once(
     stack: Stack, directory: Path, put: Put, tmp_path: Path
 ) -> None:
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""Bad deltas are set aside whole, with a reason that a person understands; the good ones beside them are merged."""
+"""Invalid deltas go to quarantine whole, with a readable reason. The valid deltas beside them are merged."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.stack import Stack
 pytestmark = pytest.mark.e2e
 
 
-def bad_deltas() -> dict[str, tuple[str, bytes, str]]:
-    """Name -> key, body, and words that its reason must contain."""
+def invalid_deltas() -> dict[str, tuple[str, bytes, str]]:
+    """Return name -> (key, body, words that its reason must contain)."""
     nan = Delta("docs", (Row("x", (float("nan"), 1.0)),))
     wide = Delta("docs", (Row("x", (1.0, 2.0, 3.0)),))
     whole = Delta("docs", (Row("x", (1.0, 2.0)),))
@@ -29,34 +29,36 @@ def bad_deltas() -> dict[str, tuple[str, bytes, str]]:
         "dimension": (wide.key, wide.body(), "dimension"),
         "truncated": (whole.key, whole.body()[:-20], "Parquet"),
         "nested": (nested.key, nested.body(), "deep"),
-        "foreign": (foreign.key, b"this is no Parquet file at all", "Parquet"),
+        "foreign": (foreign.key, b"this is not a Parquet file", "Parquet"),
     }
 
 
-def good_deltas(count: int) -> list[Delta]:
+def valid_deltas(count: int) -> list[Delta]:
     return [Delta("docs", (Row(f"id-{n}", (float(n), 1.0), f"text {n}"),)) for n in range(count)]
 
 
-def test_five_bad_deltas_go_to_quarantine_and_ninety_nine_good_ones_are_merged(stack: Stack, tmp_path: Path) -> None:
-    good, bad = good_deltas(99), bad_deltas()
-    stack.put_objects({delta.key: delta.body() for delta in good})
-    stack.put_objects({key: body for key, body, _ in bad.values()})
+def test_five_invalid_deltas_go_to_quarantine_and_ninety_nine_good_ones_are_merged(
+    stack: Stack, tmp_path: Path
+) -> None:
+    valid, invalid = valid_deltas(99), invalid_deltas()
+    stack.put_objects({delta.key: delta.body() for delta in valid})
+    stack.put_objects({key: body for key, body, _ in invalid.values()})
 
     assert stack.compact().status == "SUCCEEDED"
 
-    assert published(stack.s3, stack.bucket, tmp_path) == expected(good)
-    for name, (key, body, words) in bad.items():
+    assert published(stack.s3, stack.bucket, tmp_path) == expected(valid)
+    for name, (key, body, words) in invalid.items():
         moved = key.replace("delta/", "quarantine/")
         assert stack.get(moved) == body, name
         reason = json.loads(stack.get(moved.removesuffix(".parquet") + ".reason.json"))["reason"]
         assert words in reason, (name, reason)
     assert stack.keys("delta/") == []
-    letters = stack.dead_letters()
-    assert {letter["key"] for letter in letters} == {key for key, _, _ in bad.values()}
-    assert all(letter["reason"] for letter in letters)
+    messages = stack.dead_letters()
+    assert {message["key"] for message in messages} == {key for key, _, _ in invalid.values()}
+    assert all(message["reason"] for message in messages)
 
 
-def test_names_that_cannot_order_updates_are_refused(stack: Stack) -> None:
+def test_deltas_whose_names_cannot_order_updates_go_to_quarantine(stack: Stack) -> None:
     body = Delta("docs", (Row("x", (1.0, 2.0)),)).body()
     future = "0fffffff-ffff-7000-8000-000000000000"
     keys = [
@@ -74,8 +76,8 @@ def test_names_that_cannot_order_updates_are_refused(stack: Stack) -> None:
     assert "snapshot/CURRENT" not in stack.keys("snapshot/")
 
 
-def test_hostile_keys_are_refused_each_with_its_reason_and_stop_nobody(stack: Stack, tmp_path: Path) -> None:
-    good, body = good_deltas(1), Delta("docs", (Row("x", (1.0, 2.0)),)).body()
+def test_hostile_keys_go_to_quarantine_with_a_reason_and_stop_no_other_delta(stack: Stack, tmp_path: Path) -> None:
+    valid, body = valid_deltas(1), Delta("docs", (Row("x", (1.0, 2.0)),)).body()
     names = [
         "../../snapshot/CURRENT",
         "%2e%2e/%2e%2e/CURRENT",
@@ -84,11 +86,11 @@ def test_hostile_keys_are_refused_each_with_its_reason_and_stop_nobody(stack: St
     ]
     names += ["d" * (1024 - len("delta/")), "docs/" + "é" * 500, "docs/x.reason.json", "x" * 300 + "/x.parquet"]
     keys = [f"delta/{name}" for name in names]
-    stack.put_objects(dict.fromkeys(keys, body) | {delta.key: delta.body() for delta in good})
+    stack.put_objects(dict.fromkeys(keys, body) | {delta.key: delta.body() for delta in valid})
 
     assert stack.compact().status == "SUCCEEDED"
 
-    assert published(stack.s3, stack.bucket, tmp_path) == expected(good)
+    assert published(stack.s3, stack.bucket, tmp_path) == expected(valid)
     assert stack.keys("delta/") == []
     kept = set(stack.keys("quarantine/"))
     assert {quarantine_key(key) for key in keys} <= kept

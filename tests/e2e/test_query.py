@@ -1,4 +1,4 @@
-"""The query function and the compactor's empty event, in workers of their own, under their own roles."""
+"""The query function and the compactor's empty event, in real workers with their own roles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def put(stack: Stack, *deltas: Delta) -> None:
     stack.put_objects({delta.key: delta.body() for delta in deltas})
 
 
-def test_the_query_function_answers_from_what_is_published_and_follows_it(stack: Stack) -> None:
+def test_the_query_function_answers_from_the_newest_published_snapshot(stack: Stack) -> None:
     put(stack, Delta("docs", (Row("a", (1.0, 0.0), "first", {"n": 1}), Row("b", (0.0, 1.0), "second"))))
     assert stack.compact().status == "SUCCEEDED"
     question = {"collection": "docs", "query_embeddings": [[1, 0]], "n_results": 1}
@@ -30,7 +30,7 @@ def test_the_query_function_answers_from_what_is_published_and_follows_it(stack:
     assert (after["ids"], after["documents"], after["snapshot_id"]) == ([["c"]], [["third"]], published)
 
 
-def test_it_gets_counts_and_peeks_with_chromadbs_filters(stack: Stack) -> None:
+def test_the_query_function_gets_counts_and_peeks_with_chromadbs_filters(stack: Stack) -> None:
     rows = tuple(Row(f"id-{n}", (float(n), 1.0), f"number {n}", {"n": n}) for n in range(5))
     put(stack, Delta("docs", rows))
     assert stack.compact().status == "SUCCEEDED"
@@ -47,11 +47,11 @@ def test_it_gets_counts_and_peeks_with_chromadbs_filters(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("function", ["query", "producer"])
-def test_what_a_caller_did_wrong_is_answered_by_a_stable_name(stack: Stack, function: str) -> None:
+def test_an_invalid_request_gets_an_error_with_a_stable_name(stack: Stack, function: str) -> None:
     assert stack.invoke(function, {"collection": "docs"})["error"]["type"] == "InvalidRequest"
 
 
-def test_what_is_not_there_is_answered_by_a_stable_name(stack: Stack) -> None:
+def test_a_missing_snapshot_or_collection_gets_an_error_with_a_stable_name(stack: Stack) -> None:
     question = {"collection": "dogs", "query_embeddings": [[1, 0]]}
     before = stack.invoke("query", question)["error"]
     put(stack, Delta("docs", (Row("a", (1.0, 0.0)),)))

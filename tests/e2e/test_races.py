@@ -1,4 +1,4 @@
-"""Two executions, a stolen lock, a stopped execution, a failing task: the pointer and the lease hold."""
+"""Two executions, a deleted lock, a stopped execution and a failed task: pointer and lease stay correct."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ STALLED = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-l
 
 
 class PausedAtSwap:
-    """An object store whose compare-and-swap of the pointer waits until the test lets it go."""
+    """An object store whose compare-and-swap of the pointer waits until the test sets `proceed`."""
 
     def __init__(self, store: Any) -> None:
         self.store = store
         self.reached = threading.Event()
-        self.go = threading.Event()
+        self.proceed = threading.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -46,7 +46,7 @@ class PausedAtSwap:
     def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
         if key == pointer_key():
             self.reached.set()
-            assert self.go.wait(120)
+            assert self.proceed.wait(120)
         written: str = self.store.put_if(key, body, etag=etag)
         return written
 
@@ -55,11 +55,11 @@ def compact_in_process(services: Services, execution: str) -> None:
     """Run the states of one pass in this process, in the order of the state machine."""
     acquire_lock(AcquireLockRequest(execution=execution), services)
     listing = list_deltas(ListDeltasRequest(execution=execution, previous_pass=0), services)
-    place = {"execution": execution, "pass": listing.pass_number}
-    base = {**place, "base": listing.base}
+    common = {"execution": execution, "pass": listing.pass_number}
+    base = {**common, "base": listing.base}
     download_snapshot(DownloadSnapshotRequest.model_validate({**base, "batches": listing.batches}), services)
     runs = [
-        merge_batch(MergeBatchRequest.model_validate({**place, "batch": batch}), services) for batch in listing.batches
+        merge_batch(MergeBatchRequest.model_validate({**common, "batch": batch}), services) for batch in listing.batches
     ]
     upload_snapshot(UploadSnapshotRequest.model_validate({**base, "runs": runs}), services)
 
@@ -77,7 +77,7 @@ def test_a_stalled_execution_cannot_overwrite_what_another_published(stack: Stac
         stack.put_objects({second.key: second.body()})
         assert stack.compact().status == "SUCCEEDED"
         pointer = stack.get("snapshot/CURRENT")
-        paused.go.set()
+        paused.proceed.set()
         with pytest.raises(SnapshotConflictError, match="nothing is lost"):
             stalled.result(120)
 
@@ -85,7 +85,7 @@ def test_a_stalled_execution_cannot_overwrite_what_another_published(stack: Stac
     assert published(stack.s3, stack.bucket, tmp_path) == expected([first, second])
 
 
-def test_of_two_executions_one_works_and_the_other_names_the_holder(stack: Stack, tmp_path: Path) -> None:
+def test_of_two_executions_one_compacts_and_the_other_names_the_holder(stack: Stack, tmp_path: Path) -> None:
     deltas = [Delta("docs", tuple(Row(f"{n}-{row}", (float(n), float(row))) for row in range(50))) for n in range(60)]
     stack.put_objects({delta.key: delta.body() for delta in deltas})
 
@@ -93,14 +93,14 @@ def test_of_two_executions_one_works_and_the_other_names_the_holder(stack: Stack
     results = [stack.wait(arn) for arn in arns]
 
     assert [result.status for result in results] == ["SUCCEEDED", "SUCCEEDED"]
-    refused = [result for result in results if "held" in result.output]
+    stopped = [result for result in results if "held" in result.output]
     worked = [result for result in results if "held" not in result.output]
-    assert len(refused) == len(worked) == 1
-    assert worked[0].arn in refused[0].output["held"]["Cause"]
+    assert len(stopped) == len(worked) == 1
+    assert worked[0].arn in stopped[0].output["held"]["Cause"]
     assert published(stack.s3, stack.bucket, tmp_path) == expected(deltas)
 
 
-def test_stop_execution_releases_the_lock_through_the_status_change_rule(stack: Stack) -> None:
+def test_stopping_an_execution_releases_the_lock_through_the_status_change_rule(stack: Stack) -> None:
     deltas = [Delta("docs", tuple(Row(f"{n}-{row}", (float(n), float(row))) for row in range(50))) for n in range(60)]
     stack.put_objects({delta.key: delta.body() for delta in deltas})
     arn = stack.start_execution()
@@ -113,7 +113,7 @@ def test_stop_execution_releases_the_lock_through_the_status_change_rule(stack: 
     assert stack.keys("delta/") == []
 
 
-def test_a_raising_task_releases_the_lock_and_history_shows_its_error(stack: Stack) -> None:
+def test_a_failed_task_releases_the_lock_and_history_shows_its_error(stack: Stack) -> None:
     delta = Delta("docs", (Row("a", (1.0, 2.0)),))
     stack.put_objects({delta.key: delta.body(), "snapshot/CURRENT": b"{not json"})
 

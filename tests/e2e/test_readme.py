@@ -1,4 +1,4 @@
-"""What the README shows must work as it stands there."""
+"""The example and the links of the README work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e
 
 
-def test_the_producer_example_writes_what_it_says(
+def test_the_producer_example_writes_the_records_that_it_shows(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -1,4 +1,4 @@
-"""EventBridge starts executions by itself."""
+"""EventBridge starts executions on a schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.mark.timeout(240)
-def test_the_schedule_rule_starts_an_execution_that_merges_what_is_pending(every_minute: Stack) -> None:
+def test_the_schedule_starts_an_execution_that_merges_the_pending_delta(every_minute: Stack) -> None:
     delta = Delta("docs", (Row("a", (1.0, 2.0)),))
     every_minute.put_objects({delta.key: delta.body()})
 

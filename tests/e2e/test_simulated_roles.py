@@ -1,7 +1,6 @@
-"""The roles that AWS's own services take on, asked of the policy simulator: the local server does not enforce them.
+"""The roles that AWS's services assume, checked with the policy simulator: the local server does not enforce them.
 
-It evaluates what IAM evaluates for a role's own credentials, with two limits that shape these tests: one resource a
-call, and no values for condition keys.
+The simulator evaluates a role as IAM does, with two limits: one resource per call, and no values for condition keys.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Decide = Callable[[str, str, str], str]
 
 
 class RuleTarget(NamedTuple):
-    """What an EventBridge rule starts, and the role that it takes on for that; a function has none."""
+    """The target of an EventBridge rule, and the role with which the rule starts it. A function needs no role."""
 
     rule: str
     arn: str
@@ -40,14 +39,14 @@ class RuleTarget(NamedTuple):
 
 @pytest.fixture
 def decision(stack: Stack) -> Decide:
-    """Give a function that returns the simulator's word: allowed, implicitDeny or explicitDeny."""
+    """Return a function that returns the simulator's decision: allowed, implicitDeny or explicitDeny."""
     iam = stack.deployed.client("iam")
 
     def decide(role: str, action: str, resource: str) -> str:
         answer = iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource])
         (result,) = answer["EvaluationResults"]
-        word: str = result["EvalDecision"]
-        return word
+        decided: str = result["EvalDecision"]
+        return decided
 
     return decide
 
@@ -58,7 +57,7 @@ def machine(stack: Stack) -> Any:
 
 
 def targets(stack: Stack) -> Iterator[RuleTarget]:
-    """Yield what the stack's rules start."""
+    """Yield the targets of the stack's rules."""
     events = stack.deployed.client("events")
     for rule in events.list_rules()["Rules"]:
         if stack.deployed.name in rule["Name"].split("-"):
@@ -70,8 +69,8 @@ def function_arn(stack: Stack, function: str) -> str:
     return stack.functions.get_function(FunctionName=stack.function_name(function))["Configuration"]["FunctionArn"]
 
 
-def not_their_business(stack: Stack) -> Iterator[tuple[str, str]]:
-    """Yield what neither the state machine nor a rule may ever do."""
+def forbidden_calls(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Yield the actions and resources that neither the state machine nor a rule may ever use."""
     yield from ELSEWHERE.items()
     for key in ("delta/docs/x.parquet", "snapshot/CURRENT"):
         for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
@@ -102,20 +101,18 @@ def test_the_state_machine_may_deliver_its_log(stack: Stack, decision: Decide) -
 
 def test_the_state_machine_may_do_nothing_else(stack: Stack, decision: Decide) -> None:
     described = machine(stack)
-    forbidden = [*not_their_business(stack), ("states:StartExecution", described["stateMachineArn"])]
+    forbidden = [*forbidden_calls(stack), ("states:StartExecution", described["stateMachineArn"])]
 
     decisions = {asked: decision(described["roleArn"], *asked) for asked in forbidden}
 
     assert decisions == dict.fromkeys(forbidden, "implicitDeny")
 
 
-def test_every_rule_that_takes_on_a_role_may_start_the_workflow_and_do_nothing_else(
-    stack: Stack, decision: Decide
-) -> None:
+def test_the_role_of_a_rule_allows_it_to_start_the_workflow_and_nothing_else(stack: Stack, decision: Decide) -> None:
     workflow = machine(stack)["stateMachineArn"]
     roles = [target.role for target in targets(stack) if target.role and target.arn == workflow]
     forbidden = [
-        *not_their_business(stack),
+        *forbidden_calls(stack),
         ("states:StopExecution", workflow),
         ("lambda:InvokeFunction", function_arn(stack, "release-lock")),
     ]
@@ -127,8 +124,8 @@ def test_every_rule_that_takes_on_a_role_may_start_the_workflow_and_do_nothing_e
         assert decisions == dict.fromkeys(forbidden, "implicitDeny")
 
 
-def test_every_rule_can_reach_what_it_starts(stack: Stack, decision: Decide) -> None:
-    """By the role that it takes on, or, for a function, by that function's own policy: for this rule alone."""
+def test_every_rule_may_start_its_target(stack: Stack, decision: Decide) -> None:
+    """Check the rule's role, or for a function the function's own policy, which must allow this rule alone."""
     found = list(targets(stack))
     assert {target.arn for target in found} >= {machine(stack)["stateMachineArn"], function_arn(stack, "release-lock")}
     for target in found:
@@ -140,7 +137,7 @@ def test_every_rule_can_reach_what_it_starts(stack: Stack, decision: Decide) -> 
 
 
 def sole_source(statement: dict[str, Any]) -> str | None:
-    """Return the rule that a function's policy lets call it. One that is open to every rule names none."""
+    """Return the only rule that a function's policy allows. Return None for a policy that allows every rule."""
     assert statement["Effect"] == "Allow"
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     for operator in ("ArnLike", "ArnEquals"):

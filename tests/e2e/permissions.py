@@ -1,4 +1,4 @@
-"""What a role's policy grants, and what a function's recorded calls need of it, in the same terms."""
+"""The permissions that a role's policy grants, and those that a function's recorded calls need."""
 
 from __future__ import annotations
 
@@ -23,36 +23,38 @@ OTHERS = {
     ("sqs", "SendMessageBatch"): "sqs:SendMessage",
     ("stepfunctions", "StartExecution"): "states:StartExecution",
 }
-"""The action that each operation of the other services needs. One that is not here fails the test by its name."""
+"""The action that each operation of the other services needs. The test fails with the name of one that is missing."""
 PARTS = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
 
 
-class Right(NamedTuple):
-    """An IAM action, and the place where it is needed (a key) or granted (a pattern of keys)."""
+class Permission(NamedTuple):
+    """An IAM action and its resource: a key if it is needed, a pattern of keys if it is granted."""
 
     action: str
-    place: str
+    resource: str
 
-    def covers(self, needed: Right) -> bool:
-        """Say whether a right that is needed follows from this one."""
-        return self.action == needed.action and fnmatchcase(needed.place, self.place)
+    def covers(self, needed: Permission) -> bool:
+        """Return whether this permission grants a needed one."""
+        return self.action == needed.action and fnmatchcase(needed.resource, self.resource)
 
 
-def granted(stack: Stack, function: str) -> set[Right]:
-    """Return what the function's role may do, as IAM knows it."""
+def granted(stack: Stack, function: str) -> set[Permission]:
+    """Return the permissions that IAM lists for the function's role."""
     iam, role = stack.deployed.client("iam"), stack.function_name(function)
-    found: set[Right] = set()
+    found: set[Permission] = set()
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
         for statement in document["Statement"]:
             assert statement["Effect"] == "Allow"
-            # Batch actions are the local server's own: AWS has none.
+            # Only the local server has batch actions.
             actions = [action for action in statement["Action"] if action not in BATCH_OF.values()]
-            found.update(Right(action, place) for action in actions for place in _places(statement, stack))
+            found.update(
+                Permission(action, resource) for action in actions for resource in _resources(statement, stack)
+            )
     return found
 
 
-def _places(statement: dict[str, Any], stack: Stack) -> Iterator[str]:
+def _resources(statement: dict[str, Any], stack: Stack) -> Iterator[str]:
     conditions = [values for operator in statement.get("Condition", {}).values() for values in operator.items()]
     for key, values in conditions:
         if key == "dynamodb:LeadingKeys":
@@ -65,42 +67,42 @@ def _places(statement: dict[str, Any], stack: Stack) -> Iterator[str]:
         yield from (resource.removeprefix(f"arn:aws:s3:::{stack.bucket}/") for resource in statement["Resource"])
 
 
-def needed(calls: Iterable[Call], stack: Stack) -> set[Right]:
-    """Return every right that the calls need on AWS, be it more than the local server asks for."""
-    return {right for call in calls for right in (_of_s3(call) if call.service == "s3" else _of_others(call, stack))}
+def needed(calls: Iterable[Call], stack: Stack) -> set[Permission]:
+    """Return every permission that the calls need on AWS, even where the local server needs less."""
+    return {need for call in calls for need in (_of_s3(call) if call.service == "s3" else _of_others(call, stack))}
 
 
-def _of_s3(call: Call) -> Iterator[Right]:
+def _of_s3(call: Call) -> Iterator[Permission]:
     asked, key = call.parameters, call.parameters.get("Key", "")
     match call.operation:
         case "GetObject" | "HeadObject":
-            yield Right("s3:GetObject", key)
+            yield Permission("s3:GetObject", key)
         case "ListObjectsV2":
-            yield Right("s3:ListBucket", asked["Prefix"])
+            yield Permission("s3:ListBucket", asked["Prefix"])
         case "PutObject":
-            yield Right("s3:PutObject", key)
+            yield Permission("s3:PutObject", key)
             if "IfMatch" in asked:
-                yield Right("s3:GetObject", key)
+                yield Permission("s3:GetObject", key)
         case "CopyObject":
             source = key = asked["CopySource"]["Key"]
-            yield from (Right("s3:GetObject", source), Right("s3:PutObject", asked["Key"]))
-            # A delta may carry tags, which a copy takes along.
-            yield from (Right("s3:GetObjectTagging", source), Right("s3:PutObjectTagging", asked["Key"]))
+            yield from (Permission("s3:GetObject", source), Permission("s3:PutObject", asked["Key"]))
+            # A copy includes the tags that a delta may have.
+            yield from (Permission("s3:GetObjectTagging", source), Permission("s3:PutObjectTagging", asked["Key"]))
         case "DeleteObjects":
             for each in asked["Delete"]["Objects"]:
-                yield Right("s3:DeleteObject", each["Key"])
+                yield Permission("s3:DeleteObject", each["Key"])
                 if "ETag" in each:
-                    yield Right("s3:GetObject", each["Key"])
+                    yield Permission("s3:GetObject", each["Key"])
         case operation:
-            assert operation in PARTS, f"which action does {operation} need?"
-            yield Right("s3:PutObject", key)
+            assert operation in PARTS, f"add the action that {operation} needs"
+            yield Permission("s3:PutObject", key)
     if call.status == NOT_FOUND:
-        # Only who may list is told so: anybody else gets 403.
-        yield Right("s3:ListBucket", key)
+        # S3 answers 404 only to callers that may list. All others get 403.
+        yield Permission("s3:ListBucket", key)
 
 
-def _of_others(call: Call, stack: Stack) -> Iterator[Right]:
-    yield Right(OTHERS[call.service, call.operation], _resource(call.parameters, stack))
+def _of_others(call: Call, stack: Stack) -> Iterator[Permission]:
+    yield Permission(OTHERS[call.service, call.operation], _resource(call.parameters, stack))
 
 
 def _resource(parameters: dict[str, Any], stack: Stack) -> str:

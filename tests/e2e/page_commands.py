@@ -1,9 +1,9 @@
-"""A page of Markdown as something to be typed: its shell blocks, what stands below them, and whether that was printed.
+"""The shell commands of a Markdown page, and a comparison of their real output with the output on the page.
 
-A ```sh block is typed as it stands; its last line may say `# exits with 3`. A ```text block right after it is what it
-prints, where `...` stands for anything, a line of nothing else for any number of lines. Times, sizes and durations
-may differ. Ids may too, but each must be the same wherever it stands, and a command can only use one that was printed
-above. `<!-- rehearsal: a lock left behind -->` sets the stage, unseen by the reader.
+A ```sh block is run unchanged. Its last line may end with `# exits with 3`. A ```text block right after it is its
+output. There `...` matches any text, and a line with only `...` matches any number of lines. Times, sizes and durations
+may differ. Ids may differ too, but every occurrence of an id must have the same real id, and a command can only use an
+id that was printed above. `<!-- rehearsal: a lock left behind -->`, which readers do not see, names a setup to run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_REHEARSAL = re.compile(r"<!-- rehearsal: (.+) -->")
+_SETUP = re.compile(r"<!-- rehearsal: (.+) -->")
 _FENCE = re.compile(r"( *)```(\w*)")
 _EXIT = re.compile(r"# exits with (\d+)\s*$")
 
@@ -27,20 +27,20 @@ _VARIABLE = {
     "epoch": r"\b\d{10}\b",
     "rest": r"\.\.\.",
 }
-"""What may differ from what stands on the page, by the name of its kind."""
+"""The patterns of values that may differ from the page, by the name of their kind."""
 
 _TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _VARIABLE.items()))
 
 
-class Rehearsal(NamedTuple):
-    """What is to be done before the next block, unseen by the reader."""
+class SetupStep(NamedTuple):
+    """The name of a setup to run before the next block."""
 
     line: int
     name: str
 
 
 class Block(NamedTuple):
-    """Commands, the code that the last of them exits with, and what they print (None: the page does not say)."""
+    """Commands, their exit code, and their output (None: the page does not show it)."""
 
     line: int
     commands: str
@@ -49,20 +49,20 @@ class Block(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What stands under one heading."""
+    """The setups and blocks under one heading, in order."""
 
     heading: str
-    steps: tuple[Rehearsal | Block, ...]
+    steps: tuple[SetupStep | Block, ...]
 
 
 class Ids:
-    """Which real id stands for which id of the page, as far as they have been printed."""
+    """The real ids that were printed so far, by the ids of the page."""
 
     def __init__(self) -> None:
         self._real: dict[str, str] = {}
 
-    def typed(self, block: Block) -> str:
-        """Return the block's commands with real ids. Raises AssertionError for one that was not printed above."""
+    def with_real_ids(self, block: Block) -> str:
+        """Return the block's commands with real ids. Raises AssertionError for an id that was not printed above."""
 
         def real(match: re.Match[str]) -> str:
             assert match[0] in self._real, f"line {block.line}: nothing above has printed {match[0]}"
@@ -70,8 +70,8 @@ class Ids:
 
         return re.sub(_ID, real, block.commands)
 
-    def learn(self, block: Block, printed: str) -> None:
-        """Hold what was printed against the page, and note the ids. Raises AssertionError if it looks different."""
+    def compare(self, block: Block, printed: str) -> None:
+        """Compare the printed output with the page, and keep its ids. Raises AssertionError if they differ."""
         assert block.output is not None
         groups: dict[str, str] = {}
         pattern = "".join(self._line(line, groups) for line in _lines(block.output))
@@ -104,7 +104,7 @@ class Ids:
 
 
 def read_page(text: str) -> tuple[Section, ...]:
-    """Return the sections of a page that have something to type."""
+    """Return the sections of a page that have commands."""
     headings = [(0, ""), *((match.start(), match[1]) for match in re.finditer(r"^## (.+)$", text, re.MULTILINE))]
     ends = [*(start for start, _ in headings[1:]), len(text)]
     sections = [
@@ -114,19 +114,19 @@ def read_page(text: str) -> tuple[Section, ...]:
     return tuple(section for section in sections if section.steps)
 
 
-def _steps(text: str, first_line: int) -> Iterator[Rehearsal | Block]:
+def _steps(text: str, first_line: int) -> Iterator[SetupStep | Block]:
     block: Block | None = None
     for line, kind, content in _parts(text, first_line):
         if kind == "text":
-            assert block, f"line {line}: output that belongs to no command"
+            assert block, f"line {line}: output without a command"
             yield block._replace(output=content)
             block = None
             continue
         if block:
             yield block
         block = None
-        if kind == "rehearsal":
-            yield Rehearsal(line, content)
+        if kind == "setup":
+            yield SetupStep(line, content)
         elif kind == "sh":
             code = _EXIT.search(content)
             block = Block(line, content, int(code[1]) if code else 0, None)
@@ -135,11 +135,11 @@ def _steps(text: str, first_line: int) -> Iterator[Rehearsal | Block]:
 
 
 def _parts(text: str, first_line: int) -> Iterator[tuple[int, str, str]]:
-    """Yield line, kind and content of rehearsals, fenced blocks and (kind "") all else that is not empty."""
+    """Yield line number, kind and content of each setup, fenced block and other line (kind ""), without empty lines."""
     lines = enumerate(text.splitlines(), first_line)
     for number, line in lines:
-        if rehearsal := _REHEARSAL.fullmatch(line):
-            yield number, "rehearsal", rehearsal[1]
+        if setup := _SETUP.fullmatch(line):
+            yield number, "setup", setup[1]
         elif fence := _FENCE.fullmatch(line):
             inside = []
             for _, each in lines:

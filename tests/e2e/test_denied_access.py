@@ -1,4 +1,4 @@
-"""What a role does not allow is refused: each attempt is made with each role's own credentials, on a running stack."""
+"""Every call that a role does not allow is denied: tried with each role's credentials on a running stack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILE, MARKER = "snapshot/0000000001-aaaaaaaa/docs/chroma.sqlite3", "snapshot/000
 KEYS = (DELTA, COMPACTED, QUARANTINED, WORK, POINTER, FILE, MARKER)
 PREFIXES = ("delta/", "compacted/", "quarantine/", "work/", "snapshot/")
 
-SETTLING = (
+ARCHIVING = (
     "get delta/*",
     "get compacted/*",
     "get quarantine/*",
@@ -44,10 +44,10 @@ LISTING = (
     "queue receive",
     "dead letter",
 )
-MAY: Mapping[str, Iterable[str]] = {
+ALLOWED: Mapping[str, Iterable[str]] = {
     "acquire-lock": ("lock put_item",),
     "release-lock": ("lock delete_item", "lock get_item"),
-    "list-deltas": (*SETTLING, *LISTING, "put work/*"),
+    "list-deltas": (*ARCHIVING, *LISTING, "put work/*"),
     "merge-batch": (
         "get delta/*",
         "get work/*",
@@ -67,25 +67,25 @@ MAY: Mapping[str, Iterable[str]] = {
         "lock update_item",
         "start",
     ),
-    "clean-up": (*SETTLING, *LISTING, "get work/*", f"delete {FILE}", f"delete {MARKER}"),
+    "clean-up": (*ARCHIVING, *LISTING, "get work/*", f"delete {FILE}", f"delete {MARKER}"),
     "producer": ("put delta/*", "queue send"),
     "query": ("get snapshot/*", "list snapshot/"),
 }
-"""What each function may, of all that is attempted here. Listing stands for learning that a key is missing, too."""
+"""The attempts that each function's role allows. Permission to list also shows that a key is missing."""
 
-REFUSED = {"AccessDenied", "AccessDeniedException"}
-LET_THROUGH = {"InvalidExecutionInput"}
-"""What an execution that nobody wants is answered by Step Functions itself, once IAM has let it through."""
+DENIED = {"AccessDenied", "AccessDeniedException"}
+AUTHORISED = {"InvalidExecutionInput"}
+"""The error of Step Functions for an invalid execution, which proves that IAM has allowed the call."""
 
 SESSION = boto3.Session(region_name=server.REGION)
-"""Shared, so that the services' descriptions are read once and not for every role."""
+"""One session for all roles, so that the descriptions of the services are read only once."""
 
-Refusals = Mapping[str, Mapping[str, bool]]
-"""By function and attempt, whether IAM refused."""
+Denials = Mapping[str, Mapping[str, bool]]
+"""True for each function and attempt that IAM denied."""
 
 
 class Role:
-    """AWS as one function sees it."""
+    """AWS with the credentials of one function's role."""
 
     def __init__(self, stack: Stack, function: str) -> None:
         arn = stack.functions.get_function(FunctionName=stack.function_name(function))["Configuration"]["Role"]
@@ -102,7 +102,7 @@ class Role:
         self._stack = stack
 
     def attempts(self) -> dict[str, Callable[[], object]]:
-        """Return everything that a function could try, by name; what destroys comes last."""
+        """Return every call that a function could try, by name. Destructive calls come last."""
         s3, bucket = self._client("s3"), self._stack.bucket
         on_key = {
             "get": s3.get_object,
@@ -159,72 +159,73 @@ class Role:
         return version["VersionId"]
 
 
-def is_refused(attempt: Callable[[], object]) -> bool:
-    """Say whether IAM refused. Any other error, such as a missing object, is a mistake in the test."""
+def is_denied(attempt: Callable[[], object]) -> bool:
+    """Return whether IAM denied the call. Any other error, such as a missing object, is a mistake in the test."""
     try:
         attempt()
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code not in REFUSED | LET_THROUGH:
+        if code not in DENIED | AUTHORISED:
             raise
-        return code in REFUSED
+        return code in DENIED
     return False
 
 
 @pytest.fixture(scope="module")
-def refused(stack_pool: StackPool) -> Refusals:
-    """Make every attempt as every function, in a bucket where all that is attempted exists."""
+def denials(stack_pool: StackPool) -> Denials:
+    """Make every attempt as every function, in a bucket that has all the objects."""
     stack = stack_pool.take({}, {})
     found = {}
-    for function in MAY:
-        stack.put_objects(dict.fromkeys(KEYS, b"there"))
+    for function in ALLOWED:
+        stack.put_objects(dict.fromkeys(KEYS, b"content"))
         attempts = Role(stack, function).attempts()
-        found[function] = {name: is_refused(attempt) for name, attempt in attempts.items()}
+        found[function] = {name: is_denied(attempt) for name, attempt in attempts.items()}
     stack_pool.put_back(stack)
     return found
 
 
-def may(refused: Refusals, attempt: str) -> list[str]:
-    """Return the functions that were not refused an attempt."""
-    return [function for function, attempts in refused.items() if not attempts[attempt]]
+def functions_allowed(denials: Denials, attempt: str) -> list[str]:
+    """Return the functions whose attempt IAM allowed."""
+    return [function for function, attempts in denials.items() if not attempts[attempt]]
 
 
-@pytest.mark.parametrize("function", MAY)
-def test_all_is_refused_that_a_function_need_not_do(refused: Refusals, function: str) -> None:
-    assert refused[function] == {
-        attempt: not any(fnmatchcase(attempt, pattern) for pattern in MAY[function]) for attempt in refused[function]
+@pytest.mark.parametrize("function", ALLOWED)
+def test_a_function_may_do_only_what_it_needs(denials: Denials, function: str) -> None:
+    assert denials[function] == {
+        attempt: not any(fnmatchcase(attempt, pattern) for pattern in ALLOWED[function])
+        for attempt in denials[function]
     }
 
 
 @pytest.mark.parametrize("verb", ["get", "put", "delete"])
-def test_the_query_function_can_do_nothing_to_deltas(refused: Refusals, verb: str) -> None:
-    assert refused["query"][f"{verb} {DELTA}"]
+def test_the_query_function_cannot_read_write_or_delete_deltas(denials: Denials, verb: str) -> None:
+    assert denials["query"][f"{verb} {DELTA}"]
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_the_query_function_can_neither_write_nor_delete_anything(refused: Refusals, key: str) -> None:
-    assert refused["query"][f"put {key}"]
-    assert refused["query"][f"delete {key}"]
+def test_the_query_function_cannot_write_or_delete_anything(denials: Denials, key: str) -> None:
+    assert denials["query"][f"put {key}"]
+    assert denials["query"][f"delete {key}"]
 
 
 @pytest.mark.parametrize("attempt", [f"get {POINTER}", f"get {FILE}", "list snapshot/", "copy snapshot to delta"])
-def test_a_producer_cannot_read_snapshots_not_even_by_copying_them(refused: Refusals, attempt: str) -> None:
-    assert refused["producer"][attempt]
+def test_a_producer_cannot_read_or_copy_snapshots(denials: Denials, attempt: str) -> None:
+    assert denials["producer"][attempt]
 
 
 @pytest.mark.parametrize("verb", ["get_item", "put_item", "update_item", "delete_item", "scan"])
 @pytest.mark.parametrize("function", ["producer", "query"])
-def test_producers_and_queries_cannot_touch_the_lock(refused: Refusals, function: str, verb: str) -> None:
-    assert refused[function][f"lock {verb}"]
+def test_producers_and_queries_cannot_access_the_lock(denials: Denials, function: str, verb: str) -> None:
+    assert denials[function][f"lock {verb}"]
 
 
 @pytest.mark.parametrize("key", [POINTER, FILE])
-def test_nobody_but_the_compactor_can_write_snapshots(refused: Refusals, key: str) -> None:
-    assert may(refused, f"put {key}") == ["compactor"]
+def test_only_the_compactor_can_write_snapshots(denials: Denials, key: str) -> None:
+    assert functions_allowed(denials, f"put {key}") == ["compactor"]
 
 
-def test_nobody_can_write_deltas_but_a_producer_and_whoever_may_have_to_put_one_back(refused: Refusals) -> None:
-    assert may(refused, f"put {DELTA}") == ["list-deltas", "clean-up", "producer"]
+def test_only_producers_and_functions_that_restore_deltas_can_write_deltas(denials: Denials) -> None:
+    assert functions_allowed(denials, f"put {DELTA}") == ["list-deltas", "clean-up", "producer"]
 
 
 @pytest.mark.parametrize(
@@ -240,5 +241,5 @@ def test_nobody_can_write_deltas_but_a_producer_and_whoever_may_have_to_put_one_
         "lock scan",
     ],
 )
-def test_nobody_can_take_away_what_an_operator_may_need(refused: Refusals, attempt: str) -> None:
-    assert may(refused, attempt) == []
+def test_no_function_can_remove_what_an_operator_may_need(denials: Denials, attempt: str) -> None:
+    assert functions_allowed(denials, attempt) == []

@@ -1,4 +1,4 @@
-"""The trouble that the operations page tells how to get out of, made on a stack."""
+"""Setups that put a stack into the situations of the operations page."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ DIMENSIONS = 256
 POINTER = "snapshot/CURRENT"
 
 
-class Stage(NamedTuple):
-    """A stack, the directory where the page is typed, and what has to be undone afterwards."""
+class Sandbox(NamedTuple):
+    """A stack, the working directory of the commands, and the functions that undo the setups afterwards."""
 
     stack: Stack
     directory: Path
     undo: list[Callable[[], object]]
 
 
-Rehearse = Callable[[Stage], None]
+Setup = Callable[[Sandbox], None]
 
 
 def notes(texts: Mapping[str, str], *, collection: str = "notes") -> Delta:
@@ -36,26 +36,26 @@ def notes(texts: Mapping[str, str], *, collection: str = "notes") -> Delta:
 
 
 def vector(seed: str, length: int = DIMENSIONS) -> tuple[float, ...]:
-    """Return an embedding that is always the same for a seed."""
+    """Return the embedding of a seed, which is always the same."""
     numbers = random.Random(seed)
     return tuple(numbers.uniform(-1, 1) for _ in range(length))
 
 
-def put(stage: Stage, *deltas: Delta) -> None:
-    stage.stack.put_objects({delta.key: delta.body() for delta in deltas})
+def put(sandbox: Sandbox, *deltas: Delta) -> None:
+    sandbox.stack.put_objects({delta.key: delta.body() for delta in deltas})
 
 
-def compact(stage: Stage, *deltas: Delta) -> ExecutionResult:
-    put(stage, *deltas)
-    result = stage.stack.compact()
+def compact(sandbox: Sandbox, *deltas: Delta) -> ExecutionResult:
+    put(sandbox, *deltas)
+    result = sandbox.stack.compact()
     assert result.status == "SUCCEEDED", result.cause
     return result
 
 
-def two_snapshots(stage: Stage) -> None:
-    stage.stack.empty()
+def two_snapshots(sandbox: Sandbox) -> None:
+    sandbox.stack.empty()
     compact(
-        stage,
+        sandbox,
         notes(
             {
                 "backups": "Backups are made every night and kept for a month.",
@@ -65,57 +65,59 @@ def two_snapshots(stage: Stage) -> None:
         ),
     )
     compact(
-        stage,
+        sandbox,
         notes(
             {
                 "backups": "Backups are made every hour and kept for a year.",
-                "oncall": "Whoever is on call carries the phone.",
+                "oncall": "The engineer on call carries the phone.",
             }
         ),
     )
 
 
-def a_delta_is_pending(stage: Stage) -> None:
-    put(stage, notes({"rota": "The rota is on the wall."}))
+def a_delta_is_pending(sandbox: Sandbox) -> None:
+    put(sandbox, notes({"rota": "The rota is on the wall."}))
 
 
-def a_bad_import(stage: Stage) -> None:
-    compact(stage, notes({"backups": "lorem ipsum"}), notes({"rota": "The rota is on the wall."}))
+def a_bad_import(sandbox: Sandbox) -> None:
+    compact(sandbox, notes({"backups": "lorem ipsum"}), notes({"rota": "The rota is on the wall."}))
 
 
-def a_delta_with_one_bad_row(stage: Stage) -> None:
+def a_delta_with_one_bad_row(sandbox: Sandbox) -> None:
     rows = (Row("rota", vector("rota"), "The rota is on the wall."), Row("lunch", (float("nan"),) * DIMENSIONS))
-    compact(stage, Delta("notes", rows))
+    compact(sandbox, Delta("notes", rows))
 
 
-def the_dead_letters_alarm_rings(stage: Stage) -> None:
-    cloudwatch = stage.stack.deployed.client("cloudwatch")
-    name = f"chromadb-compaction-{stage.stack.deployed.name}-dead-letters"
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="rehearsed")
-    stage.undo.append(lambda: cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="rehearsed"))
+def the_dead_letters_alarm_rings(sandbox: Sandbox) -> None:
+    cloudwatch = sandbox.stack.deployed.client("cloudwatch")
+    name = f"chromadb-compaction-{sandbox.stack.deployed.name}-dead-letters"
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="set by a test")
+    sandbox.undo.append(
+        lambda: cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="set by a test")
+    )
 
 
-def the_metrics_have_been_written(stage: Stage) -> None:
-    # AWS takes them from the functions' logs by itself; the local server does not.
+def the_metrics_have_been_written(sandbox: Sandbox) -> None:
+    # AWS reads metrics from the functions' logs. The local server does not.
     datum = {
         "MetricName": "PendingDeltas",
-        "Dimensions": [{"Name": "stack", "Value": stage.stack.deployed.name}],
+        "Dimensions": [{"Name": "stack", "Value": sandbox.stack.deployed.name}],
         "Timestamp": time.time() - 60,
         "Value": 412,
     }
-    stage.stack.deployed.client("cloudwatch").put_metric_data(Namespace="ChromaDBCompaction", MetricData=[datum])
+    sandbox.stack.deployed.client("cloudwatch").put_metric_data(Namespace="ChromaDBCompaction", MetricData=[datum])
 
 
-def an_execution_that_failed(stage: Stage) -> None:
-    two_snapshots(stage)
-    a_delta_is_pending(stage)
-    stage.stack.put_objects({POINTER: b"no pointer"})
-    assert stage.stack.compact().status == "FAILED"
+def an_execution_that_failed(sandbox: Sandbox) -> None:
+    two_snapshots(sandbox)
+    a_delta_is_pending(sandbox)
+    sandbox.stack.put_objects({POINTER: b"no pointer"})
+    assert sandbox.stack.compact().status == "FAILED"
 
 
-def an_execution_that_hangs(stage: Stage) -> None:
+def an_execution_that_hangs(sandbox: Sandbox) -> None:
     """Run an execution that takes the lock and then waits for ten minutes."""
-    stack = stage.stack
+    stack = sandbox.stack
     machine = required(stack.settings.state_machine_arn, "STATE_MACHINE_ARN")
     definition = stack.sfn.describe_state_machine(stateMachineArn=machine)["definition"]
     acquire = {**json.loads(definition)["States"]["AcquireLock"], "Next": "Hang"}
@@ -130,19 +132,19 @@ def an_execution_that_hangs(stage: Stage) -> None:
         stack.sfn.update_state_machine(stateMachineArn=machine, definition=definition)
 
 
-def a_lock_left_behind(stage: Stage) -> None:
+def a_lock_left_behind(sandbox: Sandbox) -> None:
     """Give the lock to an execution that was aborted."""
-    stack = stage.stack
-    an_execution_that_hangs(stage)
+    stack = sandbox.stack
+    an_execution_that_hangs(sandbox)
     [execution] = stack.running_executions()
     stack.sfn.stop_execution(executionArn=execution)
     stack.eventually(lambda: stack.lease() is None, "the rule has released the lock")
-    leases = stack.services(cache_dir=stage.directory).leases
+    leases = stack.services(cache_dir=sandbox.directory).leases
     leases.acquire(stack.settings.lock_id, execution, now=time.time(), seconds=600)
 
 
-def one_object_damaged_another_deleted(stage: Stage) -> None:
-    stack = stage.stack
+def one_object_damaged_another_deleted(sandbox: Sandbox) -> None:
+    stack = sandbox.stack
     published = json.loads(stack.get(POINTER))["snapshot_id"]
     database, ledger = (f"snapshot/{published}/notes/{file}" for file in ("chroma.sqlite3", "ledger.parquet"))
     body = stack.get(database)
@@ -150,17 +152,17 @@ def one_object_damaged_another_deleted(stage: Stage) -> None:
     stack.s3.delete_object(Bucket=stack.bucket, Key=ledger)
 
 
-def a_chromadb_directory_and_a_file(stage: Stage) -> None:
-    with plain_client(stage.directory / "my-chroma") as client:
+def a_chromadb_directory_and_a_file(sandbox: Sandbox) -> None:
+    with plain_client(sandbox.directory / "my-chroma") as client:
         wiki = client.create_collection("wiki", embedding_function=None)
         wiki.add(ids=["a", "b", "c"], embeddings=np.eye(3, dtype=np.float32), documents=["A", "B", "C"])
     lines = ({"id": "one", "document": "The first note."}, {"id": "two", "document": "The second note."})
-    (stage.directory / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (sandbox.directory / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-REHEARSALS: Mapping[str, Rehearse] = {
-    act.__name__.replace("_", " "): act
-    for act in (
+SETUPS: Mapping[str, Setup] = {
+    setup.__name__.replace("_", " "): setup
+    for setup in (
         two_snapshots,
         a_delta_is_pending,
         a_bad_import,
@@ -174,4 +176,4 @@ REHEARSALS: Mapping[str, Rehearse] = {
         a_chromadb_directory_and_a_file,
     )
 }
-"""Every act by its name on the page."""
+"""Every setup by its name on the page."""

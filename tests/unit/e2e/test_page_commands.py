@@ -1,10 +1,10 @@
-"""The reading of a page that is typed, and what it takes for the same as what was printed."""
+"""The reader of a page's commands, and its comparison of real output with the page."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.e2e.pages import Block, Ids, Rehearsal, read_page
+from tests.e2e.page_commands import Block, Ids, SetupStep, read_page
 
 FIRST, SECOND = "0000000001-116b6aa3", "0000000002-0f412e76"
 REAL = "0000000001-aaaaaaaa"
@@ -15,7 +15,7 @@ PAGE = f"""# Page
 echo before any heading
 ```
 
-## Nothing to type
+## No commands
 
 ## A section
 
@@ -39,35 +39,35 @@ Words between.
 """
 
 
-def test_a_page_is_read_by_section_each_block_with_its_output_and_exit_code() -> None:
+def test_each_block_of_a_section_is_read_with_its_output_and_exit_code() -> None:
     whole, section = read_page(PAGE)
 
     assert [section.heading for section in (whole, section)] == ["", "A section"]
     assert section.steps == (
-        Rehearsal(11, "a lock left behind"),
+        SetupStep(11, "a lock left behind"),
         Block(13, "list", 0, FIRST),
         Block(25, f"show {FIRST}      # exits with 3", 3, None),
     )
 
 
-def test_output_that_follows_no_command_is_refused() -> None:
-    with pytest.raises(AssertionError, match="line 1: output that belongs to no command"):
+def test_output_without_a_command_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="line 1: output without a command"):
         read_page("```text\nwords\n```\n")
 
 
-def seen(shown: str, printed: str) -> Ids:
+def ids_from(shown: str, printed: str) -> Ids:
     ids = Ids()
-    ids.learn(Block(1, "list", 0, shown), printed)
+    ids.compare(Block(1, "list", 0, shown), printed)
     return ids
 
 
-def test_an_id_is_typed_as_it_was_printed() -> None:
-    assert seen(f"▶ {FIRST}", f"▶   {REAL}\n").typed(Block(2, f"show {FIRST}", 0, None)) == f"show {REAL}"
+def test_a_command_gets_the_real_id_that_was_printed() -> None:
+    assert ids_from(f"▶ {FIRST}", f"▶   {REAL}\n").with_real_ids(Block(2, f"show {FIRST}", 0, None)) == f"show {REAL}"
 
 
-def test_an_id_that_nothing_has_printed_cannot_be_typed() -> None:
+def test_a_command_cannot_use_an_id_that_was_not_printed() -> None:
     with pytest.raises(AssertionError, match=f"line 2: nothing above has printed {SECOND}"):
-        seen(FIRST, REAL).typed(Block(2, f"show {SECOND}", 0, None))
+        ids_from(FIRST, REAL).with_real_ids(Block(2, f"show {SECOND}", 0, None))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_an_id_that_nothing_has_printed_cannot_be_typed() -> None:
         ("the reason: ...", "the reason: any (at all) [1]"),
     ],
 )
-def test_what_may_differ_may_differ(shown: str, printed: str) -> None:
-    seen(shown, printed)
+def test_times_sizes_ids_and_dots_may_differ(shown: str, printed: str) -> None:
+    ids_from(shown, printed)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def test_what_may_differ_may_differ(shown: str, printed: str) -> None:
         (f"{FIRST} {SECOND}", f"{REAL} {REAL}"),
     ],
 )
-def test_what_may_not_differ_is_found(shown: str, printed: str) -> None:
+def test_any_other_difference_is_found(shown: str, printed: str) -> None:
     with pytest.raises(AssertionError):
-        seen(shown, printed)
+        ids_from(shown, printed)
