@@ -10,13 +10,13 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _IN_WHEEL = _PACKAGE / "_program"
 
 ROOT = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent
-"""The checkout, or the folder into which the wheel puts the three."""
+"""The folder of a wheel that holds the three, or the checkout."""
 
 PYTHONPATH = os.pathsep.join(dict.fromkeys((str(ROOT), str(_PACKAGE.parent))))
-"""The import path of the server and the functions, so that they run the code of this very package."""
+"""The import path of the server and the functions, so that they run the code of this package."""
 
 
 def make_importable() -> None:
-    """Put the root on `sys.path`: a wheel keeps `infra` and `tasks` off it, where their names could clash."""
-    if str(ROOT) not in sys.path:
+    """Put the root first on `sys.path`. A wheel keeps it off the path, because `infra` and `tasks` are common names."""
+    if sys.path[0] != str(ROOT):
         sys.path.insert(0, str(ROOT))

@@ -37,9 +37,7 @@ def valid_deltas(count: int) -> list[Delta]:
     return [Delta("docs", (Row(f"id-{n}", (float(n), 1.0), f"text {n}"),)) for n in range(count)]
 
 
-def test_five_invalid_deltas_go_to_quarantine_and_ninety_nine_good_ones_are_merged(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_five_invalid_deltas_go_to_quarantine_and_99_valid_ones_are_merged(stack: Stack, tmp_path: Path) -> None:
     valid, invalid = valid_deltas(99), invalid_deltas()
     stack.put_objects({delta.key: delta.body() for delta in valid})
     stack.put_objects({key: body for key, body, _ in invalid.values()})
