@@ -174,13 +174,13 @@ def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
         stack = bring_up(home, Deployment(), end_with_parent=not keep)
     console.print(f"The local stack runs at {stack.endpoint}. It started in {duration(time.monotonic() - began)}.")
     os.environ.update(stack.environment())
-    succeeded = False
     try:
         yield
-        succeeded = True
-    finally:
-        if not (keep and succeeded):
-            stop(home)
+    except BaseException:
+        stop(home)
+        raise
+    if not keep:
+        stop(home)
 
 
 def remove_aws_variables() -> None:

@@ -19,9 +19,8 @@ _writers: list[DeltaWriter] = []
 
 
 class WriteCount(NamedTuple):
-    """The records and deltas that one process wrote for one module."""
+    """The numbers of records and deltas that were written for one module."""
 
-    producer: int
     records: int
     deltas: int
 
@@ -41,7 +40,7 @@ def _write_module(path: Path) -> WriteCount:
     """Write one module's docstrings as one delta."""
     found = docstrings(path)
     if not found:
-        return WriteCount(os.getpid(), 0, 0)
+        return WriteCount(0, 0)
     writer = _writers[0]
     documents = [docstring.document for docstring in found]
     writer.upsert(
@@ -51,4 +50,4 @@ def _write_module(path: Path) -> WriteCount:
         documents=documents,
         metadatas=[docstring.metadata for docstring in found],
     )
-    return WriteCount(os.getpid(), len(found), len(writer.flush()))
+    return WriteCount(len(found), len(writer.flush()))

@@ -67,12 +67,8 @@ class StackHome:
         """Return whether a server is alive in this directory."""
         if not self.lock.exists():
             return False
-        with self.lock.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        with self.locked() as lock:
+            return lock is None
 
     @contextmanager
     def locked(self) -> Iterator[IO[str] | None]:

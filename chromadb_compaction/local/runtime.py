@@ -24,7 +24,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
-PREFIX = "/2018-06-01/runtime"
+PREFIX = "/2018-06-01/runtime/invocation"
 Handler = Callable[[Any, "LambdaContext"], Any]
 
 
@@ -73,26 +73,24 @@ class RuntimeApi:
 
     def next(self) -> Invocation:
         """Wait for the next event. Raises ConnectionError when this environment must end."""
-        with contextlib.closing(http.client.HTTPConnection(self._address)) as connection:
-            connection.request("GET", f"{PREFIX}/invocation/next")
-            response = connection.getresponse()
-            body = response.read()
+        response, body = self._call("GET", "next")
         if response.status != http.HTTPStatus.OK:
             raise ConnectionError(f"the Runtime API answered {response.status}")
         return Invocation(json.loads(body), response.headers)
 
     def respond(self, request_id: str, body: bytes) -> None:
         """Post a handler's result."""
-        self._post(f"invocation/{request_id}/response", body)
+        self._call("POST", f"{request_id}/response", body)
 
     def fail(self, request_id: str, error: BaseException) -> None:
         """Post a handler's exception."""
-        self._post(f"invocation/{request_id}/error", describe(error))
+        self._call("POST", f"{request_id}/error", describe(error))
 
-    def _post(self, path: str, body: bytes) -> None:
+    def _call(self, method: str, path: str, body: bytes | None = None) -> tuple[http.client.HTTPResponse, bytes]:
         with contextlib.closing(http.client.HTTPConnection(self._address)) as connection:
-            connection.request("POST", f"{PREFIX}/{path}", body, {"Content-Type": "application/json"})
-            connection.getresponse().read()
+            connection.request(method, f"{PREFIX}/{path}", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response, response.read()
 
 
 class Tee:
