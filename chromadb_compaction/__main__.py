@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from chromadb_compaction import __version__
+
 USAGE = 2
 """The exit code of a usage error. The command line's own table of codes cannot be imported without its extra."""
 
@@ -24,6 +26,9 @@ EXTRA_OF = {
 
 def main() -> None:
     """Run the command line and exit with its code. Exit with 2 when a command needs an extra that is not installed."""
+    if sys.argv[1:] == ["--version"]:  # works without the extra `cli` too
+        sys.stdout.write(f"chromadb-compaction {__version__}\n")
+        return
     try:
         from chromadb_compaction.cli.app import run
 

@@ -3,7 +3,7 @@
 A ```sh block is run unchanged. Its last line may end with `# exits with 3`. A ```text block right after it is its
 output. There `...` matches any text, and a line with only `...` matches any number of lines. Times, sizes and durations
 may differ. Ids may differ too, but every occurrence of an id must have the same real id, and a command can only use an
-id that was printed above. `<!-- rehearsal: a lock left behind -->`, which readers do not see, names a setup to run.
+id that was printed above. `<!-- setup: a lock left behind -->`, which readers do not see, names a setup to run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_SETUP = re.compile(r"<!-- rehearsal: (.+) -->")
+_SETUP = re.compile(r"<!-- setup: (.+) -->")
 _FENCE = re.compile(r"( *)```(\w*)")
 _EXIT = re.compile(r"# exits with (\d+)\s*$")
 

@@ -164,13 +164,13 @@ def test_without_pulumi_the_local_stack_names_the_extra_to_install(install: Inst
 
 
 @pytest.mark.parametrize("entry", [Environment.command, Environment.module])
-def test_the_command_line_prints_its_version(
-    everything: Environment, entry: Callable[..., subprocess.CompletedProcess[str]]
+@pytest.mark.parametrize("installed", ["core", "everything"])
+def test_the_command_line_prints_its_version_with_and_without_extras(
+    request: pytest.FixtureRequest, installed: str, entry: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    printed = entry(everything, "--version")
+    printed = entry(request.getfixturevalue(installed), "--version")
 
-    assert (printed.returncode, printed.stderr) == (0, "")
-    assert VERSION in printed.stdout
+    assert (printed.returncode, printed.stderr, printed.stdout) == (0, "", f"chromadb-compaction {VERSION}\n")
 
 
 def test_what_is_written_outside_a_checkout_is_compacted_and_found(

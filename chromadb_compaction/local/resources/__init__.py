@@ -1,1 +1,1 @@
-"""How each resource type of the Pulumi program is made through boto3: one small function per type."""
+"""The creation of each resource type of the Pulumi program through boto3: one small function per type."""

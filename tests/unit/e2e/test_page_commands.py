@@ -19,7 +19,7 @@ echo before any heading
 
 ## A section
 
-<!-- rehearsal: a lock left behind -->
+<!-- setup: a lock left behind -->
 
 ```sh
 list
