@@ -50,7 +50,7 @@ def templates() -> Iterator[dict[Space, Path]]:
         yield directories
 
 
-@settings(quiet, max_examples=300)
+@settings(quiet, max_examples=120)
 @histories
 def test_any_history_leaves_the_same_collection(templates: dict[Space, Path], history: History, loader: str) -> None:
     check(templates[history.space], history, BULK_LOADERS[loader])
