@@ -120,6 +120,37 @@ class SnapshotCorruptError(_ObjectError):
         )
 
 
+class NewerFormatError(_ObjectError):
+    """A stored object has a format that a newer version of this package writes. Upgrade; nothing is damaged.
+
+    Attributes:
+        key: The object's key.
+        format: The number of its format.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        key: str | None = None,
+        format: int | None = None,  # noqa: A002 - named as the field of the stored object
+    ) -> None:
+        super().__init__(message, next_step=next_step, key=key)
+        self.format = format
+
+    @classmethod
+    def found(cls, key: str, number: int, *, newest: int) -> Self:
+        """Return the error for the object `key`, whose format `number` is above `newest`, the last one known here."""
+        return cls(
+            f"{key} has format {number} and was written by a newer version of chromadb-compaction;"
+            f" this version reads formats up to {newest}, and leaves the object as it is",
+            next_step="upgrade chromadb-compaction, on this machine and in the functions",
+            key=key,
+            format=number,
+        )
+
+
 class SnapshotTooLargeError(CompactionError):
     """A batch or a fold cannot fit the memory or disk of its function. Raise that limit; nothing was changed."""
 

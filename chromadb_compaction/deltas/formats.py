@@ -14,12 +14,13 @@ from chromadb_compaction.deltas import jsonl, parquet
 from chromadb_compaction.deltas.columns import DeltaColumns
 from chromadb_compaction.deltas.records import check_cosine_lengths
 from chromadb_compaction.deltas.versions import parse_delta_id
-from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.messages import CollectionShape
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
+from chromadb_compaction.stored_format import parse_stored
 
 HEADER_KEY = b"chromadb_compaction"
 
@@ -83,7 +84,12 @@ def parse_header(raw: bytes | None) -> DeltaHeader:
     if raw is None:
         return DeltaHeader()
     try:
-        return DeltaHeader.model_validate_json(raw)
+        return parse_stored(DeltaHeader, raw, "its header")
+    except NewerFormatError as error:
+        # It goes to quarantine like a corrupt delta, so that it does not stop the others, and can be requeued.
+        raise CorruptDeltaError(
+            error.message, next_step="upgrade the functions, then run: chromadb-compaction deltas requeue ID"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

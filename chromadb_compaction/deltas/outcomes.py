@@ -6,7 +6,9 @@ import gzip
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from chromadb_compaction.stored_format import check_format
 
 LONGEST_REASON = 2000
 """In characters. A reason quotes the delta, and a hostile delta can make the quote megabytes long."""
@@ -57,9 +59,14 @@ def encode_outcomes(outcomes: Iterable[DeltaOutcome]) -> bytes:
     return _OUTCOMES.dump_json(list(outcomes))
 
 
-def decode_outcomes(body: bytes) -> list[DeltaOutcome]:
-    """Parse a batch's report. Raises pydantic.ValidationError if it is invalid."""
-    return _OUTCOMES.validate_json(body)
+def decode_outcomes(body: bytes, key: str = "the list of outcomes") -> list[DeltaOutcome]:
+    """Parse the report of a batch under `key`. Raises NewerFormatError, pydantic.ValidationError if it is invalid."""
+    try:
+        return _OUTCOMES.validate_json(body)
+    except ValidationError:
+        # The list has no number, so an object that has one is of a later format.
+        check_format(body, key, newest=1)
+        raise
 
 
 def pack_outcomes(outcomes: Iterable[DeltaOutcome]) -> bytes:
@@ -67,6 +74,6 @@ def pack_outcomes(outcomes: Iterable[DeltaOutcome]) -> bytes:
     return gzip.compress(encode_outcomes(outcomes), mtime=0)
 
 
-def unpack_outcomes(body: bytes) -> list[DeltaOutcome]:
-    """Parse a snapshot's list of merged deltas."""
-    return decode_outcomes(gzip.decompress(body))
+def unpack_outcomes(body: bytes, key: str = "the list of outcomes") -> list[DeltaOutcome]:
+    """Parse a snapshot's list of merged deltas, stored under `key`. Raises the errors of `decode_outcomes`."""
+    return decode_outcomes(gzip.decompress(body), key)

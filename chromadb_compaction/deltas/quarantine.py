@@ -6,6 +6,7 @@ from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.layout import quarantine_key, reason_key
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
+from chromadb_compaction.stored_format import parse_stored
 
 
 def copy_into_quarantine(key: str, source: ObjectInfo, services: Services, *, reason: str, execution: str) -> None:
@@ -25,6 +26,8 @@ def copy_into_quarantine(key: str, source: ObjectInfo, services: Services, *, re
 def read_reason(quarantined: str, services: Services) -> QuarantineReason:
     """Return the reason beside the delta under the key `quarantined`.
 
-    Raises ObjectMissingError if there is none, pydantic.ValidationError if it cannot be understood.
+    Raises ObjectMissingError if there is none, NewerFormatError if a newer version wrote it, and
+    pydantic.ValidationError if it cannot be understood.
     """
-    return QuarantineReason.model_validate_json(services.objects.get(reason_key(quarantined)).body)
+    key = reason_key(quarantined)
+    return parse_stored(QuarantineReason, services.objects.get(key).body, key)

@@ -11,7 +11,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.deltas.versions import parse_delta_id
-from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, ObjectMissingError
+from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, NewerFormatError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import DeltaLocations, locate_deltas, put_into_quarantine
 from chromadb_compaction.planning import ObjectInfo
@@ -30,7 +30,7 @@ class QuarantinedDelta(BaseModel):
         bytes: Its size.
         at: When it was quarantined.
         reason: Why. None if there is no reason beside it, or if that cannot be read.
-        execution: The ARN of the execution, or the name of the operator. None if `reason` is None.
+        execution: The ARN of the execution, or the name of the operator. None if the reason could not be read.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -172,15 +172,18 @@ def _requeue(key: str, found: ObjectInfo, services: Services) -> None:
 
 
 def _describe(delta: str, found: ObjectInfo, services: Services) -> QuarantinedDelta:
+    note, problem = None, None
     try:
         note = read_reason(found.key, services)
+    except NewerFormatError as error:
+        problem = str(error)
     except (ObjectMissingError, ValidationError):
-        note = None
+        pass
     return QuarantinedDelta(
         delta=note.delta if note else delta,
         key=found.key,
         bytes=found.bytes,
         at=note.quarantined_at if note else found.modified,
-        reason=note.reason if note else None,
+        reason=note.reason if note else problem,
         execution=note.execution if note else None,
     )

@@ -19,7 +19,12 @@ from pydantic import BaseModel, ConfigDict
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
-from chromadb_compaction.errors import InvalidRequestError, SnapshotConflictError, SnapshotCorruptError
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    NewerFormatError,
+    SnapshotConflictError,
+    SnapshotCorruptError,
+)
 from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import (
@@ -112,8 +117,8 @@ def rollback(request: RollbackRequest, services: Services) -> RolledBack:
     """Publish the snapshot again, by compare-and-swap and under the lock.
 
     Raises SnapshotCorruptError if anything of the snapshot is missing, ObjectMissingError if the replay cannot find
-    every delta, and LockHeldError while an execution works. Nothing has changed then. If it crashes, a second run
-    does the rest.
+    every delta, NewerFormatError if a newer version published, and LockHeldError while an execution works. Nothing
+    has changed then. If it crashes, a second run does the rest.
     """
     if request.dry_run:
         return _result(request, _plan(request, services))
@@ -133,6 +138,7 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
     if request.without and not request.replay:
         raise InvalidRequestError("--without names deltas not to replay", next_step="give --replay too")
     catalogue = read_catalogue(services)
+    _check_not_newer(catalogue)
     target = catalogue.find(request.snapshot_id)
     _check_complete(target, catalogue)
     undone = _undone(request.snapshot_id, catalogue)
@@ -146,6 +152,13 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
     if request.replay:
         check_possible(plan)
     return _Plan(target, catalogue, undone, wanted, without, locations, plan)
+
+
+def _check_not_newer(catalogue: Catalogue) -> None:
+    """Raise NewerFormatError if a newer version published: its pointer must not be replaced by one of an older."""
+    for error in (catalogue.current_pointer.error, catalogue.damaged.get(catalogue.current or "")):
+        if isinstance(error, NewerFormatError):
+            raise error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from chromadb_compaction import layout
 from chromadb_compaction.chroma.audit import Audit, audit
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
@@ -54,9 +54,12 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
 
     Always checks the pointer, the manifest and its conservation proofs, the list of merged deltas, and the SHA-256 of
     each object. In full, also compares every record with the ledger, and computes the proof again from the ledger.
-    Raises NoSnapshotError if there is none, SnapshotCorruptError if its manifest cannot be used.
+    Raises NoSnapshotError if there is none, SnapshotCorruptError if its manifest cannot be used,
+    NewerFormatError if a newer version wrote it or the pointer.
     """
     catalogue = read_catalogue(services)
+    if isinstance(catalogue.current_pointer.error, NewerFormatError):
+        raise catalogue.current_pointer.error
     manifest = catalogue.find(snapshot_id).manifest
     problems = [catalogue.current_pointer.problem] if catalogue.current_pointer.problem else []
     try:

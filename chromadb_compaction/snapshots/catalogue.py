@@ -11,13 +11,20 @@ from pydantic import ValidationError
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, unpack_outcomes
-from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    NewerFormatError,
+    NoSnapshotError,
+    ObjectMissingError,
+    SnapshotCorruptError,
+)
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.lineage import Parents
 from chromadb_compaction.snapshots.pointer import (
     CurrentPointer,
+    SnapshotError,
     StoredManifest,
     read_current_pointer,
     read_stored_manifest,
@@ -40,7 +47,7 @@ class Catalogue(NamedTuple):
     current_pointer: CurrentPointer
     objects: Mapping[str, ObjectInfo]
     readable: Mapping[str, StoredManifest]
-    damaged: Mapping[str, SnapshotCorruptError]
+    damaged: Mapping[str, SnapshotError]
     prefix: str
 
     @property
@@ -73,8 +80,8 @@ class Catalogue(NamedTuple):
     def find(self, snapshot_id: str | None) -> StoredManifest:
         """Return a snapshot by its id, or the published one for None.
 
-        Raises NoSnapshotError, SnapshotCorruptError if its manifest or the pointer cannot be used, and
-        InvalidRequestError for text that is not a snapshot id.
+        Raises NoSnapshotError, SnapshotCorruptError or NewerFormatError if its manifest or the pointer cannot be
+        used, and InvalidRequestError for text that is not a snapshot id.
         """
         wanted = snapshot_id or self.current
         if wanted is None:
@@ -100,7 +107,7 @@ def read_catalogue(services: Services) -> Catalogue:
     snapshots = sorted({*found, *([current.pointer.snapshot_id] if current.pointer else [])})
     read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services), snapshots), strict=True))
     readable = {each: manifest for each, manifest in read.items() if isinstance(manifest, StoredManifest)}
-    damaged = {each: error for each, error in read.items() if isinstance(error, SnapshotCorruptError)}
+    damaged = {each: error for each, error in read.items() if not isinstance(error, StoredManifest)}
     published = [each for each in readable if layout.cleaned_key(each, prefix=prefix) in objects]
     if current.pointer is None and current.error is None and published:
         newest = max(published)
@@ -111,11 +118,14 @@ def read_catalogue(services: Services) -> Catalogue:
 
 
 def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:
-    """Return the outcomes of the deltas of the pass that made a snapshot. Raises SnapshotCorruptError."""
+    """Return the outcomes of the deltas of the pass that made a snapshot.
+
+    Raises SnapshotCorruptError and NewerFormatError.
+    """
     key = layout.merged_deltas_key(snapshot_id, prefix=services.settings.snapshot_prefix)
     problem = "cannot be read"
     try:
-        return unpack_outcomes(services.objects.get(key).body)
+        return unpack_outcomes(services.objects.get(key).body, key)
     except ObjectMissingError:
         problem = "is missing"
     except (ValidationError, OSError, EOFError, zlib.error):
@@ -127,13 +137,13 @@ def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:
     )
 
 
-def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotCorruptError:
+def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotError:
     """Return the manifest, or what is wrong with it. The pointer has the SHA-256 of the published one."""
     pointer = current.pointer
     sha256 = pointer.manifest_sha256 if pointer and pointer.snapshot_id == snapshot_id else None
     try:
         stored = read_stored_manifest(services, snapshot_id, sha256=sha256)
-    except SnapshotCorruptError as error:
+    except (SnapshotCorruptError, NewerFormatError) as error:
         return error
     key = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
     manifest = stored.manifest

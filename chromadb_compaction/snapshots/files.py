@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.disk import check_disk
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files
@@ -144,7 +144,7 @@ def _ancestor_without(services: Services, manifest: Manifest, key: str) -> str |
             return None
         try:
             older = read_stored_manifest(services, ancestor).manifest
-        except SnapshotCorruptError:
+        except (SnapshotCorruptError, NewerFormatError):
             return None
         if all(file.key != key for file in older.files):
             return ancestor

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import (
+    NewerFormatError,
     ObjectMissingError,
     PreconditionFailedError,
     SnapshotConflictError,
@@ -20,9 +21,13 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.ports import Services, StoredObject
+from chromadb_compaction.stored_format import parse_stored
 
 SWAP_ATTEMPTS: Final = 5
 SWAP_PAUSE_SECONDS: Final = 0.2
+
+SnapshotError = SnapshotCorruptError | NewerFormatError
+"""Why a pointer or a manifest cannot be used: it is damaged, or of a newer format."""
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +50,7 @@ class CurrentPointer(NamedTuple):
 
     pointer: Pointer | None
     etag: str | None
-    error: SnapshotCorruptError | None
+    error: SnapshotError | None
 
     @property
     def problem(self) -> str | None:
@@ -75,12 +80,15 @@ def read_current_pointer(services: Services) -> CurrentPointer:
         return CurrentPointer(None, None, None)
     try:
         return CurrentPointer(_parse(stored, services).pointer, stored.etag, None)
-    except SnapshotCorruptError as error:
+    except (SnapshotCorruptError, NewerFormatError) as error:
         return CurrentPointer(None, stored.etag, error)
 
 
 def read_pointer(services: Services) -> PublishedPointer | None:
-    """Return the pointer, None before the first snapshot. Raises SnapshotCorruptError if it cannot be understood."""
+    """Return the pointer, None before the first snapshot.
+
+    Raises SnapshotCorruptError if it cannot be understood, NewerFormatError if a newer version wrote it.
+    """
     try:
         return _parse(services.objects.get(_key(services)), services)
     except ObjectMissingError:
@@ -90,7 +98,7 @@ def read_pointer(services: Services) -> PublishedPointer | None:
 def read_pointer_if_changed(services: Services, known: PublishedPointer) -> PublishedPointer:
     """Return the pointer. If it has not changed, that is `known`, at the cost of one request without a body.
 
-    Raises ObjectMissingError if the pointer was deleted, SnapshotCorruptError if it cannot be understood.
+    Raises ObjectMissingError if the pointer was deleted, and the errors of `read_pointer`.
     """
     changed = services.objects.get_if_changed(_key(services), known.etag)
     return known if changed is None else _parse(changed, services)
@@ -105,7 +113,7 @@ def read_stored_manifest(services: Services, snapshot_id: str, *, sha256: str | 
     """Return the manifest of a snapshot.
 
     Raises SnapshotCorruptError if it is missing, cannot be understood, or does not have the SHA-256 `sha256`, which
-    the pointer has of the published one.
+    the pointer has of the published one. Raises NewerFormatError if a newer version wrote it.
     """
     key = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
     try:
@@ -116,7 +124,7 @@ def read_stored_manifest(services: Services, snapshot_id: str, *, sha256: str | 
     if sha256 not in (None, found):
         raise SnapshotCorruptError.damaged(key, "is not what the pointer says it is (its SHA-256 differs)")
     try:
-        return StoredManifest(Manifest.model_validate_json(stored.body), found, stored.modified)
+        return StoredManifest(parse_stored(Manifest, stored.body, key), found, stored.modified)
     except ValidationError as error:
         raise _not_understood(key, error) from error
 
@@ -179,7 +187,7 @@ def _key(services: Services) -> str:
 
 def _parse(stored: StoredObject, services: Services) -> PublishedPointer:
     try:
-        return PublishedPointer(Pointer.model_validate_json(stored.body), stored.etag)
+        return PublishedPointer(parse_stored(Pointer, stored.body, _key(services)), stored.etag)
     except ValidationError as error:
         raise _not_understood(_key(services), error) from error
 

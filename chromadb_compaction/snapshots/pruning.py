@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import SnapshotCorruptError
+from chromadb_compaction.errors import NewerFormatError, SnapshotCorruptError
 from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
@@ -144,7 +144,7 @@ def _named_files(kept: Iterable[str], services: Services) -> frozenset[str] | No
     """Return every key that the manifests of the kept snapshots name, or None if one of them cannot be read."""
     try:
         manifests = in_threads(lambda each: read_stored_manifest(services, each).manifest, kept)
-    except SnapshotCorruptError as error:
+    except (SnapshotCorruptError, NewerFormatError) as error:
         log.warning("nothing is pruned, since the manifest of a kept snapshot cannot be read: %s", error)
         return None
     return frozenset(file.key for manifest in manifests for file in manifest.files)

@@ -60,7 +60,7 @@ def archive_published(
     if not confirm():
         log.warning("%s is not published: its deltas stay pending", snapshot_id)
         return None
-    outcomes = unpack_outcomes(services.objects.get(outcome).body)
+    outcomes = unpack_outcomes(services.objects.get(outcome).body, outcome)
     archived = archive(outcomes, services, confirm=confirm, still_published=still_published)
     if archived is None:
         log.warning("%s was replaced or rolled back during clean-up: its deltas stay pending", snapshot_id)

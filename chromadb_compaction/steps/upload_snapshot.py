@@ -90,7 +90,7 @@ def _read_result(snapshot_id: str, services: Services) -> PublishedSnapshot:
 
 
 def _read_outcomes(request: UploadSnapshotRequest, services: Services) -> list[DeltaOutcome]:
-    reports = in_threads(lambda run: decode_outcomes(services.objects.get(run.report).body), request.runs)
+    reports = in_threads(lambda run: decode_outcomes(services.objects.get(run.report).body, run.report), request.runs)
     return [outcome for report in reports for outcome in report]
 
 

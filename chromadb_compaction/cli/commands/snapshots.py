@@ -11,7 +11,7 @@ from chromadb_compaction.cli.common.console import warn
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
-from chromadb_compaction.errors import SnapshotCorruptError
+from chromadb_compaction.errors import SnapshotCorruptError, error_named
 
 app = typer.Typer(
     name="snapshots",
@@ -31,7 +31,8 @@ def list_snapshots(*, as_json: JsonFlag = False) -> None:
 
     Example: `chromadb-compaction snapshots list`
 
-    Exit codes: 0 shown, 4 there are none, 5 shown, and the pointer or the published snapshot is corrupt.
+    Exit codes: 0 shown, 4 there are none, 5 shown, and the pointer or the published snapshot is corrupt,
+    6 shown, and a newer version published.
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshot_text import render_list
@@ -40,7 +41,7 @@ def list_snapshots(*, as_json: JsonFlag = False) -> None:
     found = read_snapshot_list(clients.services())
     output_for(as_json=as_json).show(found, render_list)
     if found.problem:
-        raise exit_with(SnapshotCorruptError(found.problem))
+        raise exit_with(error_named(found.problem_kind or "SnapshotCorrupt", found.problem))
     if not found.snapshots:
         raise typer.Exit(ExitCode.NOTHING_FOUND)
 

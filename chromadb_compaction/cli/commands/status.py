@@ -44,7 +44,7 @@ def status(
 
     With --watch and --json: one JSON document per line.
 
-    Exit codes: 0 shown, 5 shown, and the published snapshot is corrupt.
+    Exit codes: 0 shown, 5 shown, and the published snapshot is corrupt, 6 shown, and a newer version wrote it.
 
     Example: `chromadb-compaction status --watch --every 5`
     """
@@ -61,6 +61,8 @@ def status(
     output.show(overview, render)
     if overview.snapshot_corrupt:
         raise typer.Exit(ExitCode.CORRUPT)
+    if overview.snapshot_of_newer_format:
+        raise typer.Exit(ExitCode.NEWER_FORMAT)
 
 
 def render(overview: Overview) -> Iterator[RenderableType]:
@@ -92,6 +94,8 @@ def _snapshot(overview: Overview) -> RenderableType:
     snapshot = overview.snapshot
     if overview.snapshot_corrupt:
         return Text(f"corrupt: {overview.snapshot_corrupt}", style="bold red")
+    if overview.snapshot_of_newer_format:
+        return Text(overview.snapshot_of_newer_format, style="bold red")
     if snapshot is None:
         return Text("nothing published yet", style="yellow")
     head = Text.assemble(

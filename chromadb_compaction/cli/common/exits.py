@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     BUSY = 3
     NOTHING_FOUND = 4
     CORRUPT = 5
+    NEWER_FORMAT = 6
 
 
 class NothingFoundError(errors.CompactionError):
@@ -31,6 +32,7 @@ _CODES: dict[type[errors.CompactionError], ExitCode] = {
     errors.NoSuchCollectionError: ExitCode.NOTHING_FOUND,
     errors.ObjectMissingError: ExitCode.NOTHING_FOUND,
     errors.CorruptDeltaError: ExitCode.CORRUPT,
+    errors.NewerFormatError: ExitCode.NEWER_FORMAT,
     errors.SnapshotCorruptError: ExitCode.CORRUPT,
     errors.VerificationError: ExitCode.CORRUPT,
 }

@@ -32,6 +32,11 @@ ADVICE = {
         "an object of the published snapshot is missing or damaged; restore it, or roll back to an intact snapshot",
         VERIFY,
     ),
+    "NewerFormatError": Advice(
+        f"a newer version of chromadb-compaction wrote an object; nothing is damaged; {_NOTHING_LOST}; upgrade the"
+        " functions to that version",
+        "pulumi up",
+    ),
     "SnapshotTooLargeError": Advice(
         f"the fold does not fit the compactor's memory or disk; {_NOTHING_LOST}; raise the limit and deploy",
         MORE_MEMORY,

@@ -30,7 +30,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.sources.records import Records
 from chromadb_compaction.deltas.versions import uuid7_seconds
-from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
+from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, NewerFormatError
+from chromadb_compaction.stored_format import parse_stored
 
 
 class _Line(BaseModel):
@@ -67,7 +68,8 @@ class Journal:
     def open(cls, directory: Path, put: Sequence[str], *, restart: bool = False) -> Self:
         """Open the journal of the put that the words `put` identify, or begin one. `restart` always begins.
 
-        Raises InvalidRequestError if the put is running, and ConfigurationError if the file cannot be opened.
+        Raises InvalidRequestError if the put is running, ConfigurationError if the file cannot be opened, and
+        NewerFormatError if a newer version wrote it.
         """
         path = _path(directory, put)
         try:
@@ -83,7 +85,11 @@ class Journal:
         except BlockingIOError as error:
             file.close()
             raise InvalidRequestError("this put is already running", next_step="wait until it ends") from error
-        header, written, whole = _read(file)
+        try:
+            header, written, whole = _read(file)
+        except NewerFormatError:
+            file.close()
+            raise
         if header is not None and not restart:
             file.truncate(whole)
             return cls(header, written, file)
@@ -174,7 +180,7 @@ def _read(file: IO[bytes]) -> tuple[JournalHeader | None, list[WrittenDelta], in
             break
         try:
             if header is None:
-                header = JournalHeader.model_validate_json(line)
+                header = parse_stored(JournalHeader, line, file.name)
             else:
                 written.append(WrittenDelta.model_validate_json(line))
         except ValidationError:

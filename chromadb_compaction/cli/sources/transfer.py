@@ -22,7 +22,13 @@ from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.cli.sources.journal import Journal, RowDigests
 from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import CompactionError, ConfigurationError, InvalidRequestError, SnapshotCorruptError
+from chromadb_compaction.errors import (
+    CompactionError,
+    ConfigurationError,
+    InvalidRequestError,
+    NewerFormatError,
+    SnapshotCorruptError,
+)
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
@@ -204,7 +210,7 @@ def _published_dimension(services: Services, collection: str) -> int | None:
     try:
         published = read_pointer(services)
         collections = read_manifest(services, published.pointer).collections if published else {}
-    except (ConfigurationError, SnapshotCorruptError):
+    except (ConfigurationError, NewerFormatError, SnapshotCorruptError):
         return None  # the credentials may only write deltas; MergeBatch checks in any case
     return collections[collection].dimension if collection in collections else None
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from chromadb_compaction.aws.account import Account, IdentityProbe, Probe
 from chromadb_compaction.cli.common.clients import SET_ALL
-from chromadb_compaction.errors import CompactionError, ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import CompactionError, NewerFormatError, ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, settings_problems, settings_set
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
@@ -127,6 +127,8 @@ def check_snapshot(services: Services) -> Finding:
         manifest = read_manifest(services, published.pointer)
     except (SnapshotCorruptError, ObjectMissingError) as error:
         return Finding("snapshot", "fail", str(error), "chromadb-compaction snapshots verify")
+    except NewerFormatError as error:
+        return Finding("snapshot", "fail", error.message, error.next_step)
     except CompactionError as error:
         return Finding("snapshot", "fail", str(error), GRANT)
     formats = f"pointer format {published.pointer.format}, manifest format {manifest.format}"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
 from chromadb_compaction.deltas.quarantine import read_reason
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
     execution_name,
@@ -95,11 +95,15 @@ class QueueView(_View):
 
 
 class Overview(_View):
-    """All views. One that is not configured is None. `snapshot_corrupt` says why `snapshot` is None."""
+    """All views. One that is not configured is None.
+
+    `snapshot_corrupt` or `snapshot_of_newer_format` says why there is a pointer, or was one, but `snapshot` is None.
+    """
 
     lease: LeaseView | None
     snapshot: SnapshotView | None
     snapshot_corrupt: str | None
+    snapshot_of_newer_format: str | None
     pending: PendingView
     quarantine: QuarantineView
     queue: QueueView | None
@@ -113,17 +117,20 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
     settings, now = services.settings, services.clock()
     machine = settings.state_machine_arn
     lease = services.leases.read(settings.lock_id) if settings.dynamodb_table else None
-    snapshot, corrupt = None, None
+    snapshot, corrupt, newer = None, None, None
     try:
         snapshot = _snapshot(services, now)
     except SnapshotCorruptError as error:
         # The rest of the overview matters most when the snapshot is damaged.
         corrupt = str(error)
+    except NewerFormatError as error:
+        newer = str(error)
     queues = services.queue.depths()
     return Overview(
         lease=_lease(lease, now) if lease else None,
         snapshot=snapshot,
         snapshot_corrupt=corrupt,
+        snapshot_of_newer_format=newer,
         pending=_pending(list(services.objects.list(settings.delta_prefix)), now),
         quarantine=_quarantine(services),
         queue=_queue(queues.notifications),
@@ -185,6 +192,8 @@ def _quarantined(key: str, services: Services) -> QuarantinedView:
     delta = pending_key(key, prefix=services.settings.delta_prefix)
     try:
         stored = read_reason(key, services)
+    except NewerFormatError as error:
+        return QuarantinedView(delta=delta, reason=str(error))
     except ObjectMissingError:
         return QuarantinedView(delta=delta, reason=f"no reason is stored beside {key}")
     except ValidationError:

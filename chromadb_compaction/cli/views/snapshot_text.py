@@ -11,6 +11,7 @@ from rich.text import Text
 from chromadb_compaction.cli.common.formatting import counted, duration, local_time, size, some
 from chromadb_compaction.cli.common.tables import facts, listing
 from chromadb_compaction.cli.views.snapshots import SnapshotLine, SnapshotList
+from chromadb_compaction.errors import NewerFormatError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.manifest import Manifest
 
@@ -145,10 +146,16 @@ def _damaged(problem: str) -> Text:
     return Text.assemble(("damaged: ", "bold red"), problem)
 
 
+def _problem(line: SnapshotLine) -> Text:
+    """Return what is wrong with the manifest. One of a newer format is not damaged."""
+    problem = str(line.problem)
+    return Text(problem, "yellow") if line.problem_kind == NewerFormatError.kind else _damaged(problem)
+
+
 def _cells(line: SnapshotLine) -> list[Text]:
     mark = Text("▶" if line.current else "", "green")
     if line.problem or line.created_at is None:
-        return [mark, Text(line.snapshot_id), *[Text("?")] * 5, _damaged(str(line.problem))]
+        return [mark, Text(line.snapshot_id), *[Text("?")] * 5, _problem(line)]
     cells = [
         mark,
         Text(line.snapshot_id),

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.cli.common.formatting import counted
+from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue
@@ -16,8 +17,8 @@ from chromadb_compaction.times import Moment, iso_time
 class SnapshotLine(BaseModel):
     """One snapshot in the list.
 
-    If its manifest cannot be read, `problem` says why, and the fields below it are None. `files_missing` counts the
-    files that are missing or have another size than the manifest states.
+    If its manifest cannot be read, `problem` says why, `problem_kind` is the kind of the error, and the fields below
+    them are None. `files_missing` counts the files that are missing or have another size than the manifest states.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,6 +26,7 @@ class SnapshotLine(BaseModel):
     snapshot_id: str
     current: bool
     problem: str | None = None
+    problem_kind: str | None = None
     created_at: Moment | None = None
     records: int | None = None
     bytes: int | None = None
@@ -36,7 +38,10 @@ class SnapshotLine(BaseModel):
 
 
 class SnapshotList(BaseModel):
-    """All snapshots, the newest first. `problem` says what is wrong with the pointer or the published snapshot."""
+    """All snapshots, the newest first.
+
+    `problem` says what is wrong with the pointer or the published snapshot. `problem_kind` is the kind of its error.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +50,7 @@ class SnapshotList(BaseModel):
     published_by: str | None
     published_at: Moment | None
     problem: str | None
+    problem_kind: str | None
     snapshots: list[SnapshotLine]
 
 
@@ -53,19 +59,21 @@ def read_snapshot_list(services: Services) -> SnapshotList:
     catalogue = read_catalogue(services)
     pointer = catalogue.current_pointer.pointer
     lines = [_line(each, catalogue) for each in sorted({*catalogue.readable, *catalogue.damaged}, reverse=True)]
+    error = catalogue.current_pointer.error or catalogue.damaged.get(catalogue.current or "")
     current = next((line for line in lines if line.current), None)
-    missing = None
-    if current and current.files_missing:
-        missing = (
+    if error is None and current and current.files_missing:
+        error = SnapshotCorruptError(
             f"{counted(current.files_missing, 'file')} of the published snapshot {current.snapshot_id} are missing or"
-            " have another size; see: chromadb-compaction snapshots verify"
+            " have another size",
+            next_step="see: chromadb-compaction snapshots verify",
         )
     return SnapshotList(
         current=catalogue.current,
         sequence=pointer.sequence if pointer else None,
         published_by=pointer.commit_id if pointer else None,
         published_at=pointer.published_at if pointer else None,
-        problem=catalogue.current_pointer.problem or (current and current.problem) or missing,
+        problem=str(error) if error else None,
+        problem_kind=error.kind if error else None,
         snapshots=lines,
     )
 
@@ -79,7 +87,8 @@ def snapshot_json(manifest: Manifest, *, published: bool) -> dict[str, Any]:
 def _line(snapshot_id: str, catalogue: Catalogue) -> SnapshotLine:
     current = snapshot_id == catalogue.current
     if snapshot_id in catalogue.damaged:
-        return SnapshotLine(snapshot_id=snapshot_id, current=current, problem=str(catalogue.damaged[snapshot_id]))
+        error = catalogue.damaged[snapshot_id]
+        return SnapshotLine(snapshot_id=snapshot_id, current=current, problem=str(error), problem_kind=error.kind)
     manifest = catalogue.readable[snapshot_id].manifest
     return SnapshotLine(
         snapshot_id=snapshot_id,

@@ -357,7 +357,7 @@ def test_without_a_header_the_defaults_apply() -> None:
 
 @pytest.mark.parametrize(
     ("header", "field"),
-    [({"format": 2}, "'format'"), ({"space": "L2"}, "'space'"), ({"spcae": "l2"}, "'spcae'"), (["l2"], "the header:")],
+    [({"format": 0}, "'format'"), ({"space": "L2"}, "'space'"), ({"spcae": "l2"}, "'spcae'"), (["l2"], "the header:")],
 )
 def test_an_invalid_header_is_an_error_naming_the_field(header: Any, field: str) -> None:
     reason = reason_of(a_delta({"a": [1]}, header=header))

@@ -138,8 +138,8 @@ def test_a_missing_manifest_is_corrupt(fakes: Fakes) -> None:
         read_manifest(fakes.services, a_pointer())
 
 
-def test_a_manifest_of_another_format_is_corrupt_even_with_the_pointers_sha256(fakes: Fakes) -> None:
-    body = b'{"format": 2}'
+def test_a_manifest_of_an_unknown_format_is_corrupt_even_with_the_pointers_sha256(fakes: Fakes) -> None:
+    body = b'{"format": 0}'
     fakes.objects.put(manifest_key(a_pointer().snapshot_id), body)
 
     with pytest.raises(SnapshotCorruptError, match="format"):
