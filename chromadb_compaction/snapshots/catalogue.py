@@ -22,6 +22,7 @@ from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.lineage import Parents
+from chromadb_compaction.snapshots.missing_pointer import lost_pointer
 from chromadb_compaction.snapshots.pointer import (
     CurrentPointer,
     SnapshotError,
@@ -108,12 +109,8 @@ def read_catalogue(services: Services) -> Catalogue:
     read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services), snapshots), strict=True))
     readable = {each: manifest for each, manifest in read.items() if isinstance(manifest, StoredManifest)}
     damaged = {each: error for each, error in read.items() if not isinstance(error, StoredManifest)}
-    published = [each for each in readable if layout.cleaned_key(each, prefix=prefix) in objects]
-    if current.pointer is None and current.error is None and published:
-        newest = max(published)
-        lost = f"is missing, though snapshot {newest} has been published"
-        error = SnapshotCorruptError.damaged(layout.pointer_key(prefix=prefix), lost, roll_back_to=newest)
-        current = current._replace(error=error)
+    if current.pointer is None and current.error is None:
+        current = current._replace(error=lost_pointer(objects, prefix=prefix, readable=readable.keys()))
     return Catalogue(current, objects, readable, damaged, prefix)
 
 

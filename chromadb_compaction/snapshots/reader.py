@@ -22,6 +22,7 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import (
     PublishedPointer,
     read_manifest,
@@ -139,7 +140,7 @@ class SnapshotReader:
                 self._last_refresh = refresh
                 self._set_snapshot(found, unused)
         if found is None:
-            raise NoSnapshotError.nothing_published()
+            raise missing_pointer(services)
 
     def _set_snapshot(self, found: _Snapshot | None, unused: ExitStack) -> None:
         if found is self._snapshot:

@@ -11,6 +11,7 @@ from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
 from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.steps.clean_up import archive_published
 
@@ -63,24 +64,11 @@ def _base(services: Services) -> BaseRef:
 def _check_never_published(services: Services) -> None:
     """Raise SnapshotCorruptError if a snapshot was published before: then its pointer was lost.
 
-    Starting without a base would publish a snapshot without any record merged before. A published snapshot has a
-    clean-up marker; an unfinished first upload has none.
+    Starting without a base would publish a snapshot without any record merged before.
     """
-    prefix = services.settings.snapshot_prefix
-    published = [
-        snapshot_id
-        for info in services.objects.list(prefix)
-        if (snapshot_id := layout.snapshot_of_key(info.key, prefix=prefix))
-        and info.key == layout.cleaned_key(snapshot_id, prefix=prefix)
-    ]
-    if published:
-        key = layout.pointer_key(prefix=prefix)
-        raise SnapshotCorruptError(
-            f"{key} is missing, though snapshot {max(published)} has been published",
-            next_step="restore the pointer's previous version in the bucket, or run:"
-            f" chromadb-compaction snapshots rollback {max(published)} --replay",
-            key=key,
-        )
+    error = missing_pointer(services)
+    if isinstance(error, SnapshotCorruptError):
+        raise error
 
 
 def _finish_clean_up(base: BaseRef, services: Services, heartbeat: Heartbeat) -> str | None:

@@ -10,9 +10,16 @@ from typing import Literal, NamedTuple
 
 from chromadb_compaction.aws.account import Account, IdentityProbe, Probe
 from chromadb_compaction.cli.common.clients import SET_ALL
-from chromadb_compaction.errors import CompactionError, NewerFormatError, ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import (
+    CompactionError,
+    NewerFormatError,
+    NoSnapshotError,
+    ObjectMissingError,
+    SnapshotCorruptError,
+)
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, settings_problems, settings_set
+from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -123,7 +130,10 @@ def check_snapshot(services: Services) -> Finding:
     try:
         published = read_pointer(services)
         if published is None:
-            return Finding("snapshot", "ok", "nothing is published yet")
+            error = missing_pointer(services)
+            if isinstance(error, NoSnapshotError):
+                return Finding("snapshot", "ok", "nothing is published yet")
+            return Finding("snapshot", "fail", error.message, error.next_step)
         manifest = read_manifest(services, published.pointer)
     except (SnapshotCorruptError, ObjectMissingError) as error:
         return Finding("snapshot", "fail", str(error), "chromadb-compaction snapshots verify")

@@ -21,6 +21,7 @@ from chromadb_compaction.layout import (
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
+from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
@@ -164,6 +165,9 @@ def _pending(listed: list[ObjectInfo], now: float) -> PendingView:
 def _snapshot(services: Services, now: float) -> SnapshotView | None:
     published = read_pointer(services)
     if published is None:
+        error = missing_pointer(services)
+        if isinstance(error, SnapshotCorruptError):
+            raise error
         return None
     pointer = published.pointer
     manifest = read_manifest(services, pointer)
