@@ -75,7 +75,7 @@ class LockHeldError(CompactionError):
 
 
 class LockLostError(CompactionError):
-    """The caller no longer owns the lease. Stop and publish nothing; the next execution starts again.
+    """The caller no longer owns the lease. Stop and publish nothing from now on; the next execution does the rest.
 
     Attributes:
         holder: The owner of the lease now. None if the lock is free.

@@ -135,7 +135,7 @@ def lock_lost_error(lock_id: str, owner: str, holder: str | None) -> LockLostErr
     now_held = f"it is now held by {holder}" if holder else "nobody holds it: its item was deleted"
     return LockLostError(
         f"Lock {lock_id} is no longer held by {owner}: {now_held}",
-        next_step="this execution stops without publishing; the next one starts again",
+        next_step="this execution stops, and publishes nothing from now on; the next one does the rest",
         holder=holder,
     )
 

@@ -60,7 +60,9 @@ def compact(
         raise exit_with(LockHeldError(f"nothing was done: {summary.held}"))
     if summary.status != "SUCCEEDED":
         reason = f"{summary.error}: {summary.message}" if summary.error else "no error was given"
-        raise exit_with(CompactionError(f"the execution ended {summary.status}: {reason}", next_step=f"see: {see}"))
+        published = f" after it had published snapshot {summary.snapshot_id}" if summary.snapshot_id else ""
+        message = f"the execution ended {summary.status}{published}: {reason}"
+        raise exit_with(CompactionError(message, next_step=f"see: {see}"))
 
 
 def follow_on(console: Console, client: SFNClient, arn: str) -> Timeline:

@@ -80,6 +80,8 @@ def _render_failure(report: FailureReport) -> Iterator[Text]:
     for line in _shortened(report.lines):
         yield Text(f"  {line}")
     if report.next:
+        if report.published:
+            yield Text.assemble(("published before that: ", "dim"), report.published)
         yield Text.assemble(("what it means: ", "dim"), report.meaning or "")
         yield Text.assemble(("next: ", "dim"), (report.next, "bold"))
 

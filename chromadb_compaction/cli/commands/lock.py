@@ -22,7 +22,7 @@ from chromadb_compaction.ports import Services
 app = typer.Typer(help="See who holds the compaction lock, and release one left behind.", no_args_is_help=True)
 
 RISK = (
-    "its owner will stop at its next heartbeat without publishing, and the work since its last pass is lost; what is"
+    "its owner will stop at its next heartbeat, and the work that it has not published by then is lost; what is"
     " published is safe"
 )
 """The effect of --force on an owner that runs."""

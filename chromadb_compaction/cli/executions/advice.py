@@ -24,7 +24,7 @@ ADVICE = {
     "ConfigurationError": Advice("a function has wrong settings; find and correct them, then deploy", DOCTOR),
     "LockHeldError": Advice("another execution is running; wait for it", "chromadb-compaction lock show"),
     "LockLostError": Advice(
-        "the lock expired, was deleted or was released by force; the execution stopped without publishing; run again",
+        "the lock expired, was deleted or was released by force, so the execution stopped; nothing is lost; run again",
         RUN_AGAIN,
     ),
     "SnapshotConflictError": Advice("another execution published first; nothing is lost; run again", RUN_AGAIN),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.cli.executions.advice import advise
 from chromadb_compaction.cli.executions.failure_logs import FailureLog, failure_log, message_of, text_of
+from chromadb_compaction.cli.executions.summary import last_published
 from chromadb_compaction.layout import batch_number
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class FailureReport(BaseModel):
 
     Attributes:
         batch: The key of the batch that failed.
+        published: The last snapshot that the execution published before it failed.
         meaning: The meaning of the error for the data. None if the execution recovered.
         next: The next command to type. None if the execution recovered, so that nothing is to be done.
         request: The id of the Lambda invocation that logged `lines`.
@@ -34,6 +36,7 @@ class FailureReport(BaseModel):
     batch: str | None
     error: str
     message: str
+    published: str | None
     meaning: str | None
     next: str | None
     log_group: str | None
@@ -65,6 +68,7 @@ def report_failure(execution: Execution, timeline: Timeline, log: FailureLog | N
         batch=(log.batch if log else None) or (visit.failed_batch if visit else None),
         error=error,
         message=message,
+        published=last_published(timeline),
         meaning=None if recovered else advice.meaning,
         next=None if recovered else advice.command,
         log_group=log.group if log else None,

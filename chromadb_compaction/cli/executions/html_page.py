@@ -77,6 +77,8 @@ def _failure(failure: FailureReport | None) -> str:
     ]
     if failure.next:
         meaning = failure.meaning or ""
+        if failure.published:
+            parts.append(f"<p>Published before that: {escape(failure.published)}</p>")
         parts.append(f"<p>{escape(meaning[:1].upper() + meaning[1:])}.</p>")
         parts.append(f'<p class="next">Next: <code>{escape(failure.next)}</code></p>')
     if failure.lines:

@@ -34,7 +34,6 @@ def summarise(timeline: Timeline) -> Summary:
     passes = _results(timeline, "MergeBatches", "runs")
     runs = [MergedBatch.model_validate(run) for runs_of_pass in passes for run in runs_of_pass]
     uploads = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
-    published = [upload.snapshot_id for upload in uploads if upload.published]
     held = _lock_held(timeline)
     return Summary(
         status=timeline.ended or "RUNNING",
@@ -42,13 +41,19 @@ def summarise(timeline: Timeline) -> Summary:
         batches=len(runs),
         merged=sum(run.merged for run in runs),
         quarantined=sum(run.quarantined for run in runs),
-        snapshot_id=published[-1] if published else None,
+        snapshot_id=last_published(timeline),
         collections=_totals(count for upload in uploads for count in upload.collections),
         bytes_uploaded=sum(upload.bytes_uploaded for upload in uploads),
         held=held.message if held else None,
         error=timeline.failure.error if timeline.failure else None,
         message=timeline.failure.message if timeline.failure else None,
     )
+
+
+def last_published(timeline: Timeline) -> str | None:
+    """Return the last snapshot that the execution published, however the execution ended."""
+    uploads = _results(timeline, "UploadSnapshot", "snapshot")
+    return next((each["snapshot_id"] for each in reversed(uploads) if each.get("published")), None)
 
 
 def _results(timeline: Timeline, state: str, field: str) -> list[Any]:

@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
+from chromadb_compaction.cli.commands.history import render
+from chromadb_compaction.cli.executions.advice import ADVICE, advise
+from chromadb_compaction.cli.executions.client import Execution
+from chromadb_compaction.cli.executions.failure_report import report_failure
 from chromadb_compaction.cli.executions.summary import summarise
 from chromadb_compaction.cli.executions.timeline import StateVisit, Timeline, read_timeline
 
@@ -219,6 +225,29 @@ def test_a_pass_that_failed_to_publish_is_not_counted() -> None:
     history.task("UploadSnapshot", output={**upload(1, added=5, records=5), "failure": {"Error": "X", "Cause": ""}})
 
     assert summarise(history.read()).passes == 1
+
+
+def test_an_execution_that_stopped_in_clean_up_names_the_snapshot_that_it_had_published() -> None:
+    history = History(linked=False)
+    history.task("UploadSnapshot", output=upload(1, added=5, records=5))
+    history.add("TaskStateEntered", name="CleanUp")
+    history.add("ExecutionAborted")
+    timeline = history.read()
+    started = timeline.visits[0].entered
+    execution = Execution(arn="arn:a", name="a", status="ABORTED", started=started, stopped=started)
+
+    report = report_failure(execution, timeline, None)
+
+    assert report is not None
+    assert report.published == summarise(timeline).snapshot_id == "0000000001-00000000"
+    text = "".join(str(part) for part in render(execution, timeline, report))
+    assert "published before that: 0000000001-00000000" in text
+
+
+@pytest.mark.parametrize("error", sorted(ADVICE))
+def test_no_advice_claims_that_nothing_was_published(error: str) -> None:
+    assert "without publishing" not in advise(error).meaning
+    assert "nothing was published" not in advise(error).meaning
 
 
 def test_a_summary_names_the_holder_of_the_lock() -> None:
