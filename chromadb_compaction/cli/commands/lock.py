@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from chromadb_compaction.cli.common.console import warn
-from chromadb_compaction.cli.common.formatting import local_time, when
+from chromadb_compaction.cli.common.formatting import local_time, until, when
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import facts
@@ -122,7 +122,7 @@ def _render(lock_id: str, held: HeldLock | None, now: float) -> Iterator[Rendera
         ("Owner", held.owner),
         ("Since", when(held.acquired_at, now)),
         ("Renewed", when(held.heartbeat_at, now)),
-        ("Until", when(held.expires_at, now)),
+        ("Until", until(held.expires_at, now)),
     ]
     if held.console:
         rows.append(("Console", held.console))

@@ -50,7 +50,7 @@ def _render(found: Provenance, now: float) -> Iterator[RenderableType]:
     )
     rows: list[tuple[str, RenderableType]] = [
         ("Delta", Text(f"{found.delta}, row {found.row} (the first is 0)")),
-        ("Written", when(found.written_at, now)),
+        ("Written", _written(found, now)),
         ("Now at", Text(f"{found.key} ({found.place})" if found.key else "nowhere: it has expired")),
         ("Snapshot", _first_snapshot(found, now)),
     ]
@@ -58,6 +58,12 @@ def _render(found: Provenance, now: float) -> Iterator[RenderableType]:
         pending = counted(found.pending_deltas, "delta")
         rows.append(("Pending", f"{pending} of this collection, which may bring a newer version"))
     yield facts(*rows)
+
+
+def _written(found: Provenance, now: float) -> str:
+    if found.written_at - now <= 1:
+        return when(found.written_at, now)
+    return f"{when(found.written_at, now)}: its producer's clock was ahead, and it wins over every update named earlier"
 
 
 def _first_snapshot(found: Provenance, now: float) -> str:

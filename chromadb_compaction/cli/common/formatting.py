@@ -41,7 +41,16 @@ def clock_time(seconds: float) -> str:
 
 
 def when(seconds: float, now: float) -> str:
-    """Return e.g. "2026-11-28 14:27:21+01:00 (12.1 s ago)", for a time in the future "(12.1 s left)"."""
+    """Return when something happened, e.g. "2026-11-28 14:27:21+01:00 (12.1 s ago)".
+
+    For a time more than a second in the future, from a clock that is ahead: "(12.1 s ahead of this machine's clock)".
+    """
+    ahead = f"{duration(seconds - now)} ahead of this machine's clock"
+    return f"{local_time(seconds)} ({ahead if seconds - now > 1 else ago(now - seconds)})"
+
+
+def until(seconds: float, now: float) -> str:
+    """Return when something ends, e.g. "2026-11-28 14:27:21+01:00 (12.1 s left)", or how long ago it ended."""
     return f"{local_time(seconds)} ({f'{duration(seconds - now)} left' if seconds > now else ago(now - seconds)})"
 
 
