@@ -9,6 +9,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+MAX_KEYS = 5_000
+"""The most keys that a schema lists. More cost about 10 KB of memory each whenever ChromaDB opens the collection.
+
+A key that is not listed has the schema's defaults, as every key that is listed has: filters find it just the same.
+"""
+
 Schema = dict[str, Any]
 Kinds = Mapping[str, set[str]]
 """The kinds of value that each metadata key holds: string, int, float, bool. A list has the kind of its elements."""
@@ -36,9 +42,11 @@ def with_threshold(schema: Schema, operations: int) -> Schema:
 
 
 def with_keys(schema: Schema, kinds: Kinds) -> Schema:
-    """Return the schema with these kinds of value added."""
+    """Return the schema with these kinds of value added, until it lists MAX_KEYS keys."""
     changed = copy.deepcopy(schema)
     for key, held in kinds.items():
+        if key not in changed["keys"] and len(changed["keys"]) >= MAX_KEYS:
+            continue
         known = changed["keys"].setdefault(key, {})
         for kind in held - known.keys():
             known[kind] = copy.deepcopy(changed["defaults"][kind])

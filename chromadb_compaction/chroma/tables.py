@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from chromadb_compaction.chroma.client import SQLITE_FILE, reclaim_pages
 from chromadb_compaction.chroma.loader import Progress, ids_of, texts_of
-from chromadb_compaction.chroma.schema import Schema, kind_of
+from chromadb_compaction.chroma.schema import MAX_KEYS, Schema, kind_of
 from chromadb_compaction.errors import VerificationError
 
 MAX_LATER_TEXTS = 0.10
@@ -184,7 +184,10 @@ class Tables:
     def insert(
         self, state: CollectionState, parts: Iterable[pa.Table], sequences: Iterable[int], *, progress: Progress
     ) -> dict[str, set[str]]:
-        """Add records under new numbers, in the given order, and return the kinds of value of their metadata keys."""
+        """Add records under new numbers, in the given order.
+
+        Returns the kinds of value of their metadata keys, of at most MAX_KEYS keys.
+        """
         kinds: dict[str, set[str]] = {}
         numbers = iter(range(self._next_number(), 2**63))
         sequence = iter(sequences)
@@ -217,7 +220,8 @@ class Tables:
         listed: list[Cells] = []
         for number, text in zip(numbers, metadatas, strict=True):
             for key, value in orjson.loads(text).items() if text is not None else ():
-                kinds.setdefault(key, set()).add(kind_of(value))
+                if key in kinds or len(kinds) < MAX_KEYS:
+                    kinds.setdefault(key, set()).add(kind_of(value))
                 if isinstance(value, list):
                     listed.extend(_cells(number, key, item) for item in value)
                 else:

@@ -15,9 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from chromadb_compaction.aws import clients
-from chromadb_compaction.deltas.columns import DeltaColumns
+from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
 from chromadb_compaction.deltas.formats import DeltaHeader, write_delta
-from chromadb_compaction.deltas.records import check_cosine_lengths
 from chromadb_compaction.deltas.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key
@@ -151,8 +150,7 @@ class DeltaWriter:
         try:
             check_collection_name(collection)
             rows = check()
-            if self._header.space == "cosine":
-                check_cosine_lengths(rows.vectors, rows.ids)
+            check_row_bytes(rows)
             buffer = self._buffers.setdefault(collection, RowBuffer(self._dimension))
             buffer.extend(rows)
         except CorruptDeltaError as error:

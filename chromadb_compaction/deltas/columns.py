@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.deltas.records import Vector
+from chromadb_compaction.deltas.limits import MAX_ROW_BYTES
+from chromadb_compaction.deltas.records import Vector, row_error
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.rows.runs import embedding_type
 
 NO_VECTORS: Vector = np.empty((0, 0), dtype=np.float32)
+ROW_OVERHEAD = 16
+"""The bytes of a row beside its texts and vector."""
 NO_EMBEDDING = "an upsert needs an embedding, and this row has none"
 
 
@@ -33,6 +37,18 @@ class DeltaColumns(NamedTuple):
         """The length of every vector. None without upserts."""
         return self.vectors.shape[1] if len(self.vectors) else None
 
+    @property
+    def texts(self) -> tuple[Sequence[str | None], ...]:
+        """All columns of texts."""
+        return self.ids, self.documents, self.metadatas
+
+    def row_bytes(self) -> NDArray[np.int64]:
+        """Return the uncompressed size of each row."""
+        texts = [sum(len(text.encode()) for text in row if text) for row in zip(*self.texts, strict=True)]
+        sizes = ROW_OVERHEAD + np.array(texts, dtype=np.int64)
+        sizes[~self.deleted] += 4 * (self.dimension or 0)
+        return sizes
+
     def embedding_array(self) -> pa.Array[Any]:
         """Return the embedding column, one entry a row, null for deletes."""
         kind = embedding_type(self.dimension)
@@ -48,6 +64,22 @@ class DeltaColumns(NamedTuple):
 def _fixed_size_lists(matrix: Vector, kind: pa.DataType, mask: pa.BooleanArray | None = None) -> pa.Array[Any]:
     values = cast("Any", pa.array(matrix.reshape(-1)))
     return pa.FixedSizeListArray.from_arrays(values, type=cast("Any", kind), mask=mask)
+
+
+def check_row_bytes(columns: DeltaColumns) -> None:
+    """Raise CorruptDeltaError, naming the row, if one has more than MAX_ROW_BYTES."""
+    longest = sum(max((len(text) for text in texts if text), default=0) for texts in columns.texts)
+    if 4 * (longest + (columns.dimension or 0)) + ROW_OVERHEAD <= MAX_ROW_BYTES:  # UTF-8 has at most 4 a character
+        return
+    sizes = columns.row_bytes()
+    row = int(sizes.argmax())
+    if sizes[row] > MAX_ROW_BYTES:
+        raise row_error(
+            row,
+            columns.ids[row],
+            f"it has {sizes[row]:,} bytes, more than the limit of {MAX_ROW_BYTES:,}",
+            next_step="split its document into several records",
+        )
 
 
 def value_in_delete(column: str) -> str:

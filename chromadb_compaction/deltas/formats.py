@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.deltas import jsonl, parquet
-from chromadb_compaction.deltas.columns import DeltaColumns
-from chromadb_compaction.deltas.records import check_cosine_lengths
+from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
@@ -71,6 +69,7 @@ def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str
         columns, header = parquet.read(body, header_key=HEADER_KEY, max_bytes=max_bytes)
     else:
         columns, header = jsonl.read(body, max_bytes=max_bytes), None
+    check_row_bytes(columns)
     return Delta(name.collection, _as_run(columns, delta_id), columns.dimension, parse_header(header))
 
 
@@ -134,8 +133,3 @@ def check_shape(delta: Delta, shape: CollectionShape) -> None:
             f" {shape.dimension}",
             next_step="embed with the model of the collection, or write to another collection",
         )
-    if shape.space == "cosine":
-        live = delta.table.filter(pc.invert(delta.table["deleted"]))
-        values = cast("Any", live["embedding"].combine_chunks()).flatten().to_numpy()
-        ids, rows = (cast("list[Any]", column.to_pylist()) for column in (delta.table["id"], live["row"]))
-        check_cosine_lengths(values.reshape(-1, delta.dimension), ids, rows)

@@ -15,6 +15,12 @@ import orjson
 from numpy.typing import NDArray
 
 from chromadb_compaction.deltas import strict_json
+from chromadb_compaction.deltas.limits import (
+    MAX_DIMENSION,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_VALUES,
+    MAX_SQUARED_LENGTH,
+)
 from chromadb_compaction.errors import CorruptDeltaError
 
 Vector = NDArray[np.float32]
@@ -28,7 +34,6 @@ ROW_BYTES = 64
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _NUMBERS = (int, float, np.integer, np.floating)
-_LONGEST_SQUARED = float(np.finfo(np.float32).max) * 0.999  # ChromaDB sums the squares in float32
 _SHOWN = 60
 _JSON_TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -87,9 +92,16 @@ def check_metadata(value: object) -> str | None:
         return None
     if not isinstance(value, Mapping):
         raise CorruptDeltaError(f"metadata is {_kind(value)}, not an object of keys and values")
+    if len(value) > MAX_METADATA_KEYS:
+        raise CorruptDeltaError(f"metadata has {len(value)} keys, more than the limit of {MAX_METADATA_KEYS}")
     checked = {_key(key): item for key, item in value.items()}
     kept = {key: _value(key, item) for key, item in checked.items() if item is not None}
-    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode() if kept else None
+    if not kept:
+        return None
+    text = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+    if len(text) > MAX_METADATA_VALUES:  # only then can there be so many
+        _check_value_count(kept)
+    return text.decode()
 
 
 def check_metadata_text(text: str | None) -> str | None:
@@ -109,6 +121,8 @@ def check_embedding(value: object) -> Vector:
         raise CorruptDeltaError(f"embedding is {_kind(value)}, not a list of numbers")
     if not value:
         raise CorruptDeltaError("embedding is empty")
+    if len(value) > MAX_DIMENSION:
+        raise _too_many_dimensions(len(value))
     if not all(issubclass(kind, _NUMBERS) and kind is not bool for kind in set(map(type, value))):
         strange = next(item for item in value if not isinstance(item, _NUMBERS) or isinstance(item, bool))
         raise CorruptDeltaError(f"embedding holds {_kind(strange)}, not only numbers")
@@ -120,11 +134,25 @@ def check_embedding(value: object) -> Vector:
 
 
 def narrow(wide: Matrix) -> Vector:
-    """Return numbers of any width as float32. Every number must be finite in float32."""
+    """Return numbers of any width as float32: one vector, or a matrix with a vector in each row.
+
+    Every number must be finite in float32, and no vector may be longer than the limits allow.
+    """
+    dimension = wide.shape[-1]
+    if dimension > MAX_DIMENSION:
+        raise _too_many_dimensions(dimension)
     with np.errstate(over="ignore"):
         vectors: Vector = np.ascontiguousarray(wide, dtype="<f4")
-    if not np.isfinite(vectors).all():
+    largest = max(float(vectors.max(initial=0)), -float(vectors.min(initial=0)))  # NaN if any number is
+    if largest * largest * dimension <= MAX_SQUARED_LENGTH:
+        return vectors
+    if not math.isfinite(largest):
         raise CorruptDeltaError(_not_finite(wide))
+    if (np.einsum("...j,...j->...", vectors, vectors, dtype=np.float64) > MAX_SQUARED_LENGTH).any():
+        raise CorruptDeltaError(
+            "embedding is too long: its distances would overflow float32",
+            next_step=f"scale the vectors down, to a length of at most {math.sqrt(MAX_SQUARED_LENGTH):.3g}",
+        )
     return vectors
 
 
@@ -132,24 +160,14 @@ def narrow_rows(wide: Matrix, ids: Sequence[str], rows: Sequence[int] | None = N
     """Return a matrix of numbers as float32. Errors name the row and its id. Vector i is row rows[i], by default i."""
     try:
         return narrow(wide)
-    except CorruptDeltaError as error:
-        with np.errstate(over="ignore"):
-            at = int(np.flatnonzero(~np.isfinite(wide.astype(np.float32)).all(axis=1))[0])
-        row = at if rows is None else rows[at]
-        raise row_error(row, ids[row], _not_finite(wide[at])) from error
-
-
-def check_cosine_lengths(vectors: Vector, ids: Sequence[str], rows: Sequence[int] | None = None) -> None:
-    """Raise CorruptDeltaError for a vector whose squared length overflows float32: its cosine distance would be NaN.
-
-    Vector i is row rows[i], by default row i.
-    """
-    too_long = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) > _LONGEST_SQUARED)
-    if len(too_long):
-        row = int(too_long[0]) if rows is None else rows[int(too_long[0])]
-        raise row_error(
-            row, ids[row], "embedding is too long for cosine distance in float32", next_step="scale the vector down"
-        )
+    except CorruptDeltaError:
+        for at, vector in enumerate(wide):
+            try:
+                narrow(vector)
+            except CorruptDeltaError as error:
+                row = at if rows is None else rows[at]
+                raise row_error(row, ids[row], error.message, next_step=error.next_step) from error
+        raise
 
 
 def check_each(check: Callable[[Any], Checked], values: Iterable[object], ids: Sequence[object]) -> list[Checked]:
@@ -161,6 +179,19 @@ def check_each(check: Callable[[Any], Checked], values: Iterable[object], ids: S
         except CorruptDeltaError as error:
             raise row_error(row, ids[row], error.message, next_step=error.next_step) from error
     return checked
+
+
+def _too_many_dimensions(found: int) -> CorruptDeltaError:
+    return CorruptDeltaError(f"embedding has {found} dimensions, more than the limit of {MAX_DIMENSION}")
+
+
+def _check_value_count(metadata: Mapping[str, object]) -> None:
+    count = sum(len(value) if isinstance(value, list) else 1 for value in metadata.values())
+    if count > MAX_METADATA_VALUES:
+        raise CorruptDeltaError(
+            f"metadata has {count} values, those in lists included, more than the limit of {MAX_METADATA_VALUES}",
+            next_step="store long lists as JSON strings, or elsewhere",
+        )
 
 
 def _not_finite(wide: Matrix) -> str:
@@ -198,7 +229,7 @@ def _scalar(key: str, value: object, *, within: str = "") -> object:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _encodable(str(value), "the value of metadata key", key)
+        return _encodable(value, "the value of metadata key", key)
     if isinstance(value, int):
         if not _INT64_MIN <= value <= _INT64_MAX:
             raise _key_error(key, f"holds {within}an integer beyond 64 bits", "store it as a string")
@@ -215,7 +246,9 @@ def _key_error(key: str, problem: str, next_step: str | None = None) -> CorruptD
     return CorruptDeltaError(f"metadata key {shown(key)} {problem}", next_step=next_step)
 
 
-def _encodable(text: str, what: str, key: str | None = None) -> str:
+def _encodable(value: str, what: str, key: str | None = None) -> str:
+    """Return the string. An instance of a subclass, such as an enumeration's, becomes the plain string it holds."""
+    text = value if type(value) is str else str.__str__(value)
     if text.isascii():  # a flag of the string: no scan
         return text
     try:

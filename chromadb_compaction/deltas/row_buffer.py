@@ -23,8 +23,6 @@ from chromadb_compaction.deltas.records import (
 )
 from chromadb_compaction.errors import CorruptDeltaError
 
-_ROW_OVERHEAD = 16
-
 
 class RowBuffer:
     """The rows of one collection that are not written yet, in the order in which they were added.
@@ -48,7 +46,7 @@ class RowBuffer:
                 f"embeddings have {rows.dimension} dimensions, but {self._dimension_owner} {self._dimension}"
             )
         self._parts.append(rows)
-        self._bytes += int(_row_bytes(rows).sum())
+        self._bytes += int(rows.row_bytes().sum())
 
     def cut(self, size: int, most: int, *, everything: bool) -> list[DeltaColumns]:
         """Remove and return the oldest rows in pieces of at most `size` bytes, until at most `most` bytes are left.
@@ -59,12 +57,12 @@ class RowBuffer:
         if self._bytes <= most and not everything:
             return []
         rows = _join(self._parts)
-        edges = _edges(np.cumsum(_row_bytes(rows)), size, most)
+        edges = _edges(np.cumsum(rows.row_bytes()), size, most)
         if everything and edges[-1] < len(rows.ids):
             edges.append(len(rows.ids))
         rest = _slice(rows, edges[-1], len(rows.ids))
         self._parts = [rest] if rest.ids else []
-        self._bytes = int(_row_bytes(rest).sum())
+        self._bytes = int(rest.row_bytes().sum())
         return [_slice(rows, start, end) for start, end in pairwise(edges)]
 
 
@@ -146,14 +144,6 @@ def _numeric(array: NDArray[Any]) -> NDArray[Any]:
     if array.shape[-1] == 0:
         raise CorruptDeltaError("embedding is empty")
     return array
-
-
-def _row_bytes(rows: DeltaColumns) -> NDArray[np.int64]:
-    """Return the uncompressed size of each row."""
-    texts = zip(rows.ids, rows.documents, rows.metadatas, strict=True)
-    sizes = np.array([_ROW_OVERHEAD + sum(len(text.encode()) for text in row if text) for row in texts], dtype=np.int64)
-    sizes[~rows.deleted] += 4 * (rows.dimension or 0)
-    return sizes
 
 
 def _edges(ends: NDArray[np.int64], size: int, most: int) -> list[int]:

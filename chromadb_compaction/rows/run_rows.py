@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -22,6 +23,9 @@ from chromadb_compaction.rows.runs import common_dimension, open_run, run_dimens
 
 LEDGER_SCHEMA = pa.schema([run_schema(None).field(name) for name in ("id", "delta", "row", "deleted", "fingerprint")])
 """The columns of a run that a ledger keeps: the id, its version, and whether it is deleted."""
+
+PART_METADATA_BYTES = 256 * 1024
+"""The most metadata in one part, as JSON. A value of two bytes takes up to 1 KB while ChromaDB writes or reads it."""
 
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
@@ -62,7 +66,10 @@ class SelectedRows:
         return cast("list[str]", self._ids.to_pylist())
 
     def parts(self, most: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield these columns of all rows, at most `most` rows at a time. At most one piece is in memory."""
+        """Yield these columns of all rows, at most `most` rows and PART_METADATA_BYTES at a time.
+
+        At most one piece is in memory. A row with more metadata is a part of its own.
+        """
         ends = accumulate(piece.rows for piece in self._pieces)
         for piece, end in zip(self._pieces, ends, strict=True):
             first = end - piece.rows
@@ -72,8 +79,7 @@ class SelectedRows:
             table = piece.read(columns)
             if stop - start < piece.rows:
                 table = table.take(self._at[start:stop] - first)
-            for row in range(0, table.num_rows, most):
-                yield table.slice(row, most)
+            yield from _parts(table, most)
 
 
 class RunRows:
@@ -110,6 +116,18 @@ def stored_rows(paths: Sequence[Path]) -> RunRows:
         at = np.sort(winners(keys).to_numpy()).astype(np.int64)
         keys = keys.take(at)
     return RunRows(pieces, keys, at, common_dimension(dimensions))
+
+
+def _parts(table: pa.Table, most: int) -> Iterator[pa.Table]:
+    ends = np.zeros(table.num_rows, dtype=np.int64)
+    if "metadata" in table.column_names:
+        ends = np.cumsum(cast("Any", pc).binary_length(table["metadata"]).fill_null(0).to_numpy(), dtype=np.int64)
+    start = taken = 0
+    while start < table.num_rows:
+        full = int(np.searchsorted(ends, taken + PART_METADATA_BYTES, side="right"))
+        end = max(start + 1, min(full, start + most))
+        yield table.slice(start, end - start)
+        start, taken = end, int(ends[end - 1])
 
 
 def _pieces(path: Path, footer: pq.FileMetaData) -> Iterator[Piece]:

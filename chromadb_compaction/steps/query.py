@@ -10,8 +10,8 @@ import numpy as np
 
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.chroma.query import Filters, matching, nearest
-from chromadb_compaction.deltas.records import Vector
-from chromadb_compaction.errors import InvalidRequestError
+from chromadb_compaction.deltas.records import Vector, check_embedding
+from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
 from chromadb_compaction.steps.query_messages import (
@@ -137,7 +137,7 @@ def _question_vectors(request: QueryRequest, readable: ReadableCollection) -> Ve
         rows = list(embed(request.query_texts, function))
         question = f"a text's embedding by {function!r}"
     else:
-        rows = [np.asarray(vector, dtype=np.float32) for vector in request.query_embeddings or []]
+        rows = [_narrow(vector) for vector in request.query_embeddings or []]
         question = "a query embedding"
     for row in rows:
         if len(row) != dimension:
@@ -145,3 +145,11 @@ def _question_vectors(request: QueryRequest, readable: ReadableCollection) -> Ve
                 f"{question} has {len(row)} dimensions, but the collection {request.collection!r} has {dimension}"
             )
     return np.stack(rows)
+
+
+def _narrow(vector: list[float]) -> Vector:
+    """Return the question by the rule for records, so that every distance is a finite number."""
+    try:
+        return check_embedding(vector)
+    except CorruptDeltaError as error:
+        raise InvalidRequestError(f"a query {error.message}", next_step=error.next_step) from error

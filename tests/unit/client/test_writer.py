@@ -12,6 +12,7 @@ import uuid_utils
 
 from chromadb_compaction.client.writer import MOST_BYTES, DeltaWriter
 from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta
+from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_ROW_BYTES
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
 from chromadb_compaction.ports import DeltaQueue
@@ -256,9 +257,25 @@ def test_a_collection_keeps_its_dimension_across_calls_and_files(objects: InMemo
             writer.upsert("docs", ["b"], [[1, 2, 3]])
 
 
-def test_a_vector_too_long_for_cosine_is_an_error_with_cosine(objects: InMemoryObjectStore) -> None:
-    with a_writer(objects, space="cosine") as writer, pytest.raises(InvalidRequestError, match="cosine"):
-        writer.upsert("docs", ["a"], [[1e30, 0]])
+@pytest.mark.parametrize(
+    ("embedding", "document", "reason"),
+    [
+        ([1e30, 0], None, "embedding is too long"),
+        ([1, 2], "x" * MAX_ROW_BYTES, r"it has 16,777,2\d\d bytes, more than the limit"),
+        ([1, 2], "é" * (MAX_ROW_BYTES // 2), r"it has 16,777,2\d\d bytes, more than the limit"),
+        ([1] * (MAX_DIMENSION + 1), None, "embedding has 16385 dimensions"),
+    ],
+)
+def test_a_row_beyond_the_limits_is_refused_when_it_is_given(
+    objects: InMemoryObjectStore, embedding: list[float], document: str | None, reason: str
+) -> None:
+    with a_writer(objects) as writer:
+        with pytest.raises(InvalidRequestError, match=rf"^row 0 \(id 'row-7'\): {reason}"):
+            writer.upsert("docs", ["row-7"], [embedding], documents=[document])
+        with pytest.raises(InvalidRequestError, match=r"^row 1 "):
+            writer.delete("docs", ["a", "x" * MAX_ROW_BYTES])
+
+    assert objects.objects == {}
 
 
 def test_an_unknown_space_is_an_error(objects: InMemoryObjectStore) -> None:

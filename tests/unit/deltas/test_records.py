@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_METADATA_KEYS, MAX_METADATA_VALUES
 from chromadb_compaction.deltas.records import (
-    check_cosine_lengths,
     check_document,
     check_each,
     check_embedding,
@@ -177,15 +178,88 @@ def test_the_error_about_a_matrix_names_the_row() -> None:
         narrow_rows(np.array([[1.0, 2.0], [math.inf, 1.0]]), "abcdefgh", [3, 7])
 
 
-def test_a_vector_whose_square_overflows_float32_is_an_error_for_cosine() -> None:
-    vectors = np.array([[1, 1], [3e19, 0]], dtype=np.float32)
+@pytest.mark.parametrize("vector", [[1e19, 0], [3e38, -3e38], [9e16] * MAX_DIMENSION])
+def test_a_vector_whose_distances_overflow_float32_is_an_error(vector: list[float]) -> None:
+    with pytest.raises(CorruptDeltaError, match="embedding is too long"):
+        check_embedding(vector)
+    with pytest.raises(CorruptDeltaError, match=r"^row 1 \(id 'b'\): embedding is too long"):
+        narrow_rows(np.array([[0] * len(vector), vector]), ["a", "b"])
 
-    with pytest.raises(CorruptDeltaError, match=r"^row 1 \(id 'b'\): .*cosine"):
-        check_cosine_lengths(vectors, ["a", "b"])
+
+@given(
+    st.integers(1, 40).flatmap(
+        lambda size: st.tuples(*[st.lists(st.floats(-1e19, 1e19), min_size=size, max_size=size)] * 2)
+    )
+)
+def test_accepted_vectors_have_finite_distances(pair: tuple[list[float], list[float]]) -> None:
+    try:
+        a, b = map(check_embedding, pair)
+    except CorruptDeltaError:
+        return
+    distances = [((a - b) ** 2).sum(dtype=np.float32), (a * b).sum(dtype=np.float32), (a * a).sum(dtype=np.float32)]
+
+    assert np.isfinite(distances).all()
 
 
-def test_ordinary_vectors_are_valid_for_cosine() -> None:
-    check_cosine_lengths(np.array([[1, 1], [0, 0], [1e19, 0]], dtype=np.float32), ["a", "b", "c"])
+@pytest.mark.parametrize("vector", [[1, 1], [0, 0], [9e18, 0]])
+def test_ordinary_vectors_are_accepted(vector: list[float]) -> None:
+    assert check_embedding(vector).tolist() == np.array(vector, dtype=np.float32).tolist()
+
+
+def test_a_vector_of_too_many_dimensions_is_an_error() -> None:
+    assert len(check_embedding([1] * MAX_DIMENSION)) == MAX_DIMENSION
+    with pytest.raises(CorruptDeltaError, match="16385 dimensions, more than the limit"):
+        check_embedding([1] * (MAX_DIMENSION + 1))
+    with pytest.raises(CorruptDeltaError, match=r"^row 0 \(id 'a'\): .* more than the limit"):
+        narrow_rows(np.ones((1, MAX_DIMENSION + 1)), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({f"k{key}": 1 for key in range(MAX_METADATA_KEYS + 1)}, "1001 keys, more than the limit"),
+        ({"a": [1] * (MAX_METADATA_VALUES + 1)}, "10001 values, those in lists included"),
+        ({"a": [1] * (MAX_METADATA_VALUES // 2), "b": [2] * (MAX_METADATA_VALUES // 2), "c": 3}, "10001 values"),
+    ],
+)
+def test_too_much_metadata_is_an_error(metadata: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CorruptDeltaError, match=reason):
+        check_metadata(metadata)
+
+
+def test_metadata_within_the_limits_is_accepted() -> None:
+    assert check_metadata({f"k{key}": 1 for key in range(MAX_METADATA_KEYS)})
+    assert check_metadata({"a": [1] * MAX_METADATA_VALUES})
+    assert check_metadata({"a": "x" * MAX_METADATA_VALUES * 2})
+
+
+class Kind(str, enum.Enum):  # noqa: UP042 - it must be one whose str() is not its value
+    """An enumeration of strings."""
+
+    NOTE = "note"
+
+
+class Level(enum.IntEnum):
+    """An enumeration of integers."""
+
+    HIGH = 2
+
+
+@pytest.mark.parametrize("text", [Kind.NOTE, np.str_("note")])
+def test_an_instance_of_a_subclass_of_str_is_the_string_it_holds(text: str) -> None:
+    assert (check_id(text), type(check_id(text))) == ("note", str)
+    assert (check_document(text), type(check_document(text))) == ("note", str)
+    assert check_metadata({text: text, "list": [text, "b"]}) == '{"list":["note","b"],"note":"note"}'
+
+
+def test_numbers_of_subclasses_keep_their_value() -> None:
+    assert check_metadata({"a": Level.HIGH, "b": np.float64(0.5), "c": [Level.HIGH]}) == '{"a":2,"b":0.5,"c":[2]}'
+
+
+@pytest.mark.parametrize("number", [np.int64(1), np.float32(1), np.True_])
+def test_numbers_of_numpy_that_chromadb_refuses_are_an_error(number: object) -> None:
+    with pytest.raises(CorruptDeltaError, match="metadata key 'a' holds a"):
+        check_metadata({"a": number})
 
 
 def test_the_error_about_a_column_names_row_and_id() -> None:

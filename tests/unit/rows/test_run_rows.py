@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.rows import runs
+from chromadb_compaction.rows import run_rows, runs
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, RunRows, stored_rows
 from tests.runs import a_run, encode_run
@@ -84,3 +84,15 @@ def test_runs_of_two_dimensions_are_an_error(tmp_path: Path) -> None:
 def test_a_run_of_deletes_does_not_affect_the_dimension(tmp_path: Path) -> None:
     rows = stored(tmp_path, [a_run(deletes={"a"}), a_run({"b": [1, 0]})])
     assert rows.dimension == 2
+
+
+def test_a_part_has_little_metadata_unless_a_single_row_has_more(tmp_path: Path) -> None:
+    sizes = {"0": 30, "1": 30, "2": 30, "3": 120, "4": 5, "5": 70, "6": 10}
+    metadatas = {name: {"a": "x" * size} for name, size in sizes.items()}
+    table = a_run({name: [1.0, 2.0] for name in sizes}, metadatas=metadatas)
+    rows = stored(tmp_path, [table])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_rows, "PART_METADATA_BYTES", 100)
+        parts = list(rows.select(np.ones(len(sizes), dtype=np.bool_)).parts(10, ALL))
+    assert [part["id"].to_pylist() for part in parts] == [["0", "1"], ["2"], ["3"], ["4", "5"], ["6"]]

@@ -20,6 +20,7 @@ from chromadb_compaction.layout import (
     run_key,
     shapes_key,
 )
+from chromadb_compaction.manifest import Space
 from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
@@ -194,15 +195,27 @@ def test_the_reason_is_short_even_if_it_quotes_long_values(services: Services) -
     assert all(0 < len(outcome.reason or "") <= LONGEST_REASON for outcome in outcomes(services))
 
 
-def test_a_vector_that_cosine_would_turn_into_nan_is_quarantined(services: Services) -> None:
+@pytest.mark.parametrize("space", ["l2", "cosine", "ip"])
+def test_a_vector_whose_distances_would_overflow_is_quarantined(services: Services, space: Space) -> None:
     far = a_delta({"a": [1, 1], "b": [1e30, 1]}, {"c"})
 
-    assert merge(services, far, space="cosine").quarantined == 1
-    assert reason_for(services, far).startswith("row 1 (id 'b'): embedding is too long for cosine")
+    assert merge(services, far, space=space).quarantined == 1
+    assert reason_for(services, far).startswith("row 1 (id 'b'): embedding is too long")
 
 
-def test_the_same_vector_is_merged_for_other_distances(services: Services) -> None:
-    assert merge(services, a_delta({"a": [1e30, 1]}), space="ip").merged == 1
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"embedding": [1] * 20_000}, "embedding has 20000 dimensions"),
+        ({"embedding": [1, 2], "metadata": {"a": [1] * 20_000}}, "metadata has 20000 values"),
+        ({"embedding": [1, 2], "document": "x" * (17 << 20)}, "it has 17,825,817 bytes"),
+    ],
+)
+def test_a_row_beyond_the_limits_is_quarantined(services: Services, row: dict[str, object], reason: str) -> None:
+    large = a_jsonl_delta([{"id": "a", **row}])
+
+    assert merge(services, large, a_delta({"b": [1, 2]})).quarantined == 1
+    assert reason_for(services, large).startswith(f"row 0 (id 'a'): {reason}")
 
 
 def test_a_file_over_the_limit_is_quarantined_unread(services: Services) -> None:
