@@ -21,6 +21,7 @@ from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.lineage import lineage_of
+from chromadb_compaction.snapshots.pruning import noticing_pruning
 from chromadb_compaction.times import Moment
 
 DeltaState = Literal["pending", "compacted", "quarantined", "expired"]
@@ -104,7 +105,8 @@ def find_provenance(services: Services, collection: str, record_id: str) -> Prov
 def _read_version(services: Services, manifest: Manifest, collection: str, record_id: str) -> _Version | None:
     files = {layout.LEDGER_FILE: manifest.collection(collection).files[layout.LEDGER_FILE]}
     with tempfile.TemporaryDirectory(prefix="chromadb-compaction-") as scratch:
-        download(services, manifest, [Wanted(collection, files, Path(scratch))])
+        with noticing_pruning(manifest.snapshot_id, services):
+            download(services, manifest, [Wanted(collection, files, Path(scratch))])
         ledger = decode_ledger((Path(scratch) / layout.LEDGER_FILE).read_bytes())
     rows = ledger.filter(pc.equal(ledger["id"], pa.scalar(record_id))).to_pylist()
     return _Version(UUID(bytes=rows[0]["delta"]), rows[0]["row"], rows[0]["deleted"]) if rows else None

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction.errors import InvalidRequestError
+from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pruning import noticing_pruning
+
+ATTEMPTS = 3
+"""Snapshots that are tried one after the other if each is pruned while it is copied."""
 
 
 class PulledCollection(BaseModel):
@@ -58,16 +62,25 @@ def pull_snapshot(
         only: The collections to copy. Empty for all.
         dry_run: Copy nothing.
 
-    Raises SnapshotCorruptError, NoSnapshotError, NoSuchCollectionError for a name in `only`, InvalidRequestError for
-    a directory that is not empty.
+    If the published snapshot is pruned meanwhile, begin again with the one that is published by then. Raises
+    SnapshotCorruptError, NoSnapshotError (also for a snapshot that is pruned meanwhile), NoSuchCollectionError for a
+    name in `only`, InvalidRequestError for a directory that is not empty.
     """
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InvalidRequestError(f"{into} is not empty", next_step="give a directory that is, or that does not exist")
     into = into.resolve()
-    manifest = read_catalogue(services).find(snapshot_id).manifest
-    chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections)
-    if not dry_run:
-        _copy(services, manifest, chosen, into)
+    for attempt in range(1, ATTEMPTS + 1):
+        manifest = read_catalogue(services).find(snapshot_id).manifest
+        chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections)
+        if dry_run:
+            break
+        try:
+            with noticing_pruning(manifest.snapshot_id, services):
+                _copy(services, manifest, chosen, into)
+            break
+        except NoSnapshotError:
+            if snapshot_id is not None or attempt == ATTEMPTS:
+                raise
     collections = [_pulled(name, each, into) for name, each in sorted(chosen.items())]
     return Pulled(
         snapshot_id=manifest.snapshot_id,

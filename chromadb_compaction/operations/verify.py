@@ -20,6 +20,7 @@ from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pruning import pruned_meanwhile
 
 NOWHERE = Path(os.devnull)
 """The target of an object that is only hashed."""
@@ -54,8 +55,8 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
 
     Always checks the pointer, the manifest and its conservation proofs, the list of merged deltas, and the SHA-256 of
     each object. In full, also compares every record with the ledger, and computes the proof again from the ledger.
-    Raises NoSnapshotError if there is none, SnapshotCorruptError if its manifest cannot be used,
-    NewerFormatError if a newer version wrote it or the pointer.
+    Raises NoSnapshotError if there is none or it is pruned meanwhile, SnapshotCorruptError if its manifest cannot be
+    used, NewerFormatError if a newer version wrote it or the pointer.
     """
     catalogue = read_catalogue(services)
     if isinstance(catalogue.current_pointer.error, NewerFormatError):
@@ -74,6 +75,9 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     unique = list({each.file.key: each for each in labelled}.values())
     found = in_threads(lambda each: _check(each, services), unique)
     damaged = [problem for problem in found if problem]
+    pruned = pruned_meanwhile(manifest.snapshot_id, services) if damaged else None
+    if pruned is not None:
+        raise pruned
     audits = _audit_all(manifest, services) if full and not damaged else []
     return Verified(
         snapshot_id=manifest.snapshot_id,

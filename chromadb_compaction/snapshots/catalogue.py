@@ -31,6 +31,9 @@ from chromadb_compaction.snapshots.pointer import (
     read_stored_manifest,
 )
 
+ATTEMPTS = 3
+"""Readings of the catalogue, each overtaken by a new pointer, before one is returned in any case."""
+
 SEE_LIST = "for the snapshots that exist, run: chromadb-compaction snapshots list"
 
 
@@ -91,7 +94,9 @@ class Catalogue(NamedTuple):
             raise self.damaged[wanted]
         if wanted not in self.readable:
             _check_id(wanted)
-            raise NoSnapshotError(f"there is no snapshot {wanted}", next_step=SEE_LIST)
+            raise NoSnapshotError(
+                f"there is no snapshot {wanted}, or none any more: it may have been pruned", next_step=SEE_LIST
+            )
         return self.readable[wanted]
 
     def _is_cleaned(self, snapshot_id: str) -> bool:
@@ -99,7 +104,18 @@ class Catalogue(NamedTuple):
 
 
 def read_catalogue(services: Services) -> Catalogue:
-    """List everything under the snapshot prefix, and read every manifest."""
+    """List everything under the snapshot prefix, and read every manifest.
+
+    If the published snapshot is damaged because another was published and this one pruned meanwhile, begin again.
+    """
+    for _ in range(ATTEMPTS):
+        found = _read_catalogue(services)
+        if found.current not in found.damaged or read_current_pointer(services).etag == found.current_pointer.etag:
+            break
+    return found
+
+
+def _read_catalogue(services: Services) -> Catalogue:
     prefix = services.settings.snapshot_prefix
     current = read_current_pointer(services)
     objects = {info.key: info for info in services.objects.list(prefix)}
@@ -108,7 +124,7 @@ def read_catalogue(services: Services) -> Catalogue:
     snapshots = sorted({*found, *([current.pointer.snapshot_id] if current.pointer else [])})
     read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services), snapshots), strict=True))
     readable = {each: manifest for each, manifest in read.items() if isinstance(manifest, StoredManifest)}
-    damaged = {each: error for each, error in read.items() if not isinstance(error, StoredManifest)}
+    damaged = {each: error for each, error in read.items() if error and not isinstance(error, StoredManifest)}
     if current.pointer is None and current.error is None:
         current = current._replace(error=lost_pointer(objects, prefix=prefix, readable=readable.keys()))
     return Catalogue(current, objects, readable, damaged, prefix)
@@ -134,14 +150,17 @@ def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:
     )
 
 
-def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotError:
-    """Return the manifest, or what is wrong with it. The pointer has the SHA-256 of the published one."""
+def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotError | None:
+    """Return the manifest, or what is wrong with it. None if a clean-up has pruned it since the listing.
+
+    The pointer has the SHA-256 of the published one.
+    """
     pointer = current.pointer
     sha256 = pointer.manifest_sha256 if pointer and pointer.snapshot_id == snapshot_id else None
     try:
         stored = read_stored_manifest(services, snapshot_id, sha256=sha256)
     except (SnapshotCorruptError, NewerFormatError) as error:
-        return error
+        return None if sha256 is None and isinstance(error.__cause__, ObjectMissingError) else error
     key = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
     manifest = stored.manifest
     if manifest.snapshot_id != snapshot_id:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import NewerFormatError, SnapshotCorruptError
+from chromadb_compaction.errors import NewerFormatError, NoSnapshotError, SnapshotCorruptError
 from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
@@ -66,6 +67,34 @@ def prune(current: str, services: Services) -> Pruned:
 def is_being_pruned(snapshot_id: str, services: Services) -> bool:
     """Return whether a clean-up may be deleting the snapshot."""
     return _is_marked(layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix), services)
+
+
+def pruned_meanwhile(snapshot_id: str, services: Services) -> NoSnapshotError | None:
+    """Return the error for a snapshot that a clean-up deleted, or is deleting, while it was read.
+
+    None if it is still there, or still published: then what is missing from it is damage.
+    """
+    if _still_published(snapshot_id, services):
+        return None
+    manifest = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
+    if services.objects.head(manifest) is not None and not is_being_pruned(snapshot_id, services):
+        return None
+    return NoSnapshotError(
+        f"snapshot {snapshot_id} was pruned while it was read: it is past its retention",
+        next_step="run the command again; for the snapshots that exist: chromadb-compaction snapshots list",
+    )
+
+
+@contextmanager
+def noticing_pruning(snapshot_id: str, services: Services) -> Iterator[None]:
+    """Raise `pruned_meanwhile` in place of a SnapshotCorruptError in the block, if that is the cause."""
+    try:
+        yield
+    except SnapshotCorruptError as error:
+        pruned = pruned_meanwhile(snapshot_id, services)
+        if pruned is None:
+            raise
+        raise pruned from error
 
 
 def is_claimed(snapshots: Iterable[str], services: Services) -> bool:

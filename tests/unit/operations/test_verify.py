@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, NoS
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.operations.verify import Verified, verify_snapshot
+from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import NOW, a_delta
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
@@ -156,3 +158,59 @@ def test_a_directory_that_is_not_empty_is_refused(fakes: Fakes, tmp_path: Path) 
 def test_an_unknown_collection_is_an_error_that_lists_the_known_ones(fakes: Fakes, tmp_path: Path) -> None:
     with pytest.raises(NoSuchCollectionError, match="docs, gone"):
         pull_snapshot(fakes.services, None, tmp_path / "copy", only=["dcos"])
+
+
+def prune_published(fakes: Fakes) -> None:
+    """Publish another snapshot, and prune the one before it with the file of `docs` that both had."""
+    before = manifest_of(fakes)
+    compact(fakes, a_delta(upserts={"a": [0, 1]}, at=NOW + 2))
+    kept = {file.key for file in manifest_of(fakes).files}
+    fakes.objects.delete([layout.manifest_key(before.snapshot_id), *{f.key for f in before.files} - kept])
+
+
+def test_a_copy_begins_again_if_its_snapshot_is_pruned_meanwhile(fakes: Fakes, tmp_path: Path) -> None:
+    fakes.objects.run_before_next("download", lambda _: prune_published(fakes))
+
+    pulled = pull_snapshot(fakes.services, None, tmp_path / "copy")
+
+    assert pulled.snapshot_id == manifest_of(fakes).snapshot_id
+    assert (tmp_path / "copy" / "docs").is_dir()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda fakes, snapshot_id, into: pull_snapshot(fakes.services, snapshot_id, into),
+        lambda fakes, snapshot_id, _into: verified(fakes, snapshot_id, full=False),
+    ],
+)
+def test_a_snapshot_that_is_pruned_while_it_is_read_is_not_called_damaged(
+    fakes: Fakes, tmp_path: Path, command: Callable[[Fakes, str, Path], object]
+) -> None:
+    snapshot_id = manifest_of(fakes).snapshot_id
+    fakes.objects.run_before_next("download", lambda _: prune_published(fakes))
+
+    with pytest.raises(NoSnapshotError, match="was pruned while it was read") as raised:
+        command(fakes, snapshot_id, tmp_path / "copy")
+
+    assert "rollback" not in str(raised.value)
+
+
+def test_a_published_manifest_that_is_deleted_is_damage_and_not_pruning(fakes: Fakes, tmp_path: Path) -> None:
+    fakes.objects.delete([layout.manifest_key(manifest_of(fakes).snapshot_id)])
+
+    with pytest.raises(SnapshotCorruptError, match=r"manifest\.json is missing"):
+        pull_snapshot(fakes.services, None, tmp_path / "copy")
+
+
+def test_a_catalogue_whose_published_manifest_is_pruned_while_it_is_read_is_read_again(fakes: Fakes) -> None:
+    key = layout.manifest_key(manifest_of(fakes).snapshot_id)
+
+    def before_reading(call: str, found: str) -> None:
+        if (call, found) == ("get", key):
+            fakes.objects.before = lambda _call, _key: None
+            prune_published(fakes)
+
+    fakes.objects.before = before_reading
+
+    assert read_catalogue(fakes.services).find(None).manifest == manifest_of(fakes)
