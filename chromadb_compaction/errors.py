@@ -50,6 +50,10 @@ class ConfigurationError(CompactionError):
     """A setting is missing, misspelt or out of range. Correct the environment and start again."""
 
 
+class MalformedLockError(ConfigurationError):
+    """The lock item is not a lease, so its holder is unknown. Release it by force once nothing runs."""
+
+
 class LockHeldError(CompactionError):
     """Another execution or command holds the lease. Wait for it, or read its history.
 

@@ -86,7 +86,10 @@ class LeaseStore(Protocol):
         """Release the lease. Return False, and change nothing, if `owner` does not own it."""
 
     def read(self, lock_id: str) -> Lease | None:
-        """Return the lease, expired or not. None if there is none."""
+        """Return the lease, expired or not. None if there is none. Raises MalformedLockError for anything else."""
+
+    def delete_malformed(self, lock_id: str) -> bool:
+        """Delete an item that is not a lease, if it is still what was read. Return whether it was deleted."""
 
 
 class DeltaNotification(NamedTuple):

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from chromadb_compaction.aws.errors import translated
-from chromadb_compaction.errors import ConfigurationError, LockHeldError, LockLostError
+from chromadb_compaction.errors import LockHeldError, LockLostError, MalformedLockError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.settings import required
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CAN_ACQUIRE = "attribute_not_exists(PK) OR expires_at < :now OR #owner = :me"
 IS_OWNER = "#owner = :me"
 TIMES = ("acquired_at", "heartbeat_at", "expires_at")
+LEASE_ATTRIBUTES = frozenset({"owner", *TIMES})
 OWNER = {"#owner": "owner"}  # owner and ttl are reserved words in DynamoDB
 
 
@@ -95,10 +96,44 @@ class DynamoDBLeaseStore:
         return True
 
     def read(self, lock_id: str) -> Lease | None:
-        """Return the lease as the last write left it. Raises ConfigurationError for an item that is not a lease."""
+        """Return the lease as the last write left it. Raises MalformedLockError for an item that is not a lease."""
+        item = self._read_item(lock_id)
+        return self._parse(lock_id, item) if item else None
+
+    def delete_malformed(self, lock_id: str) -> bool:
+        item = self._read_item(lock_id)
+        if not item:
+            return False
+        try:
+            self._parse(lock_id, item)
+        except MalformedLockError:
+            return self._delete_unchanged(lock_id, item)
+        return False
+
+    def _read_item(self, lock_id: str) -> Item | None:
         with translated(f"reading lock {lock_id} in table {self._table}"):
             response = self._client.get_item(TableName=self._table_name(), Key=_key(lock_id), ConsistentRead=True)
-        return self._parse(lock_id, response["Item"]) if "Item" in response else None
+        return response.get("Item")
+
+    def _delete_unchanged(self, lock_id: str, item: Item) -> bool:
+        """Delete the item if it still has every attribute of `item`, and no attribute of a lease beside them."""
+        names = {f"#n{number}": name for number, name in enumerate((*item, *LEASE_ATTRIBUTES - item.keys()))}
+        conditions = [
+            f"{alias} = :{alias[1:]}" if name in item else f"attribute_not_exists({alias})"
+            for alias, name in names.items()
+        ]
+        with translated(f"deleting lock {lock_id} in table {self._table}"):
+            try:
+                self._client.delete_item(
+                    TableName=self._table_name(),
+                    Key=_key(lock_id),
+                    ConditionExpression=" AND ".join(conditions),
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues={f":{a[1:]}": item[n] for a, n in names.items() if n in item},
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
 
     def _table_name(self) -> str:
         return required(self._table, "DYNAMODB_TABLE")
@@ -109,10 +144,10 @@ class DynamoDBLeaseStore:
             return Lease.model_validate({"lock_id": lock_id, "owner": _owner(item), **times})
         except ValidationError as error:
             wrong = ", ".join(str(problem["loc"][0]) for problem in error.errors())
-            raise ConfigurationError(
+            raise MalformedLockError(
                 f"The holder of lock {lock_id} is unknown: the item LOCK#{lock_id} of table {self._table} is not a"
                 f" lease ({wrong} missing or malformed)",
-                next_step="make sure that no execution is running, then delete the item",
+                next_step="make sure that no execution is running, then type: chromadb-compaction lock release --force",
             ) from error
 
 

@@ -15,6 +15,7 @@ from chromadb_compaction.errors import (
     ConfigurationError,
     LockHeldError,
     LockLostError,
+    MalformedLockError,
     TransientStorageError,
 )
 from chromadb_compaction.lease import Lease
@@ -172,6 +173,13 @@ class LeaseStoreContract:
 
         assert [store.release(LOCK, ALICE), store.release(LOCK, ALICE)] == [True, False]
 
+    def test_a_lease_is_never_deleted_as_malformed(self, store: LeaseStore) -> None:
+        assert not store.delete_malformed(LOCK)
+        lease = store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
+
+        assert not store.delete_malformed(LOCK)
+        assert store.read(LOCK) == lease
+
     def test_locks_with_different_names_are_independent(self, store: LeaseStore) -> None:
         store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
 
@@ -254,10 +262,34 @@ class DynamoDBLeaseStoreContract(LeaseStoreContract):
         key = {"S": f"LOCK#{LOCK}"}
         dynamodb.put_item(TableName=table, Item={"PK": key, "SK": key, **attributes})
 
-        with pytest.raises(ConfigurationError, match=rf"is not a lease \({wrong} missing or malformed\)"):
+        with pytest.raises(MalformedLockError, match=rf"is not a lease \({wrong} missing or malformed\)"):
             store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER)
-        with pytest.raises(ConfigurationError, match=rf"is not a lease \({wrong} missing or malformed\)"):
+        with pytest.raises(MalformedLockError, match=rf"is not a lease \({wrong} missing or malformed\)"):
             store.read(LOCK)
+
+    def test_an_item_that_is_not_a_lease_is_deleted(
+        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore
+    ) -> None:
+        key = {"S": f"LOCK#{LOCK}"}
+        dynamodb.put_item(TableName=table, Item={"PK": key, "SK": key, "owner": {"N": "7"}, "size": {"N": "1"}})
+
+        assert store.delete_malformed(LOCK)
+        assert store.acquire(LOCK, ALICE, now=NOON, seconds=QUARTER).owner == ALICE
+
+    def test_an_item_that_changes_after_it_was_read_is_not_deleted(
+        self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = {"S": f"LOCK#{LOCK}"}
+        read = {"PK": key, "SK": key, "note": {"S": "before"}}
+        monkeypatch.setattr(store, "_read_item", lambda _: read)
+
+        for changed in ({"note": {"S": "after"}}, {"note": {"S": "before"}, "owner": {"S": BOB}}, None):
+            if changed is None:
+                dynamodb.delete_item(TableName=table, Key={"PK": key, "SK": key})
+            else:
+                dynamodb.put_item(TableName=table, Item={"PK": key, "SK": key, **changed})
+            assert not store.delete_malformed(LOCK)
+        assert dynamodb.scan(TableName=table)["Items"] == []
 
     def test_an_additional_attribute_is_ignored(
         self, dynamodb: DynamoDBClient, table: str, store: DynamoDBLeaseStore

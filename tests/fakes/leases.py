@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from chromadb_compaction.aws.lease_store import lock_held_error, lock_lost_error
+from chromadb_compaction.errors import MalformedLockError
 from chromadb_compaction.lease import Lease
 
 Hook = Callable[[str], None]
@@ -17,10 +18,14 @@ def _nothing(_call: str) -> None:
 
 
 class InMemoryLeaseStore:
-    """Leases in a dict. `calls` lists the methods called. An error raised by `after` simulates a lost response."""
+    """Leases in a dict. The items of `malformed` locks are not leases.
+
+    `calls` lists the methods called. An error raised by `after` simulates a lost response.
+    """
 
     def __init__(self) -> None:
         self.leases: dict[str, Lease] = {}
+        self.malformed: set[str] = set()
         self.calls: list[str] = []
         self.before: Hook = _nothing
         self.after: Hook = _nothing
@@ -29,6 +34,7 @@ class InMemoryLeaseStore:
     def acquire(self, lock_id: str, owner: str, *, now: float, seconds: int) -> Lease:
         """Acquire the lease if it is free, expired or already `owner`'s. Raises LockHeldError."""
         self._begin("acquire")
+        self._check(lock_id)
         with self._lock:
             present = self.leases.get(lock_id)
             if present and present.owner != owner and not present.is_expired(now):
@@ -63,7 +69,19 @@ class InMemoryLeaseStore:
     def read(self, lock_id: str) -> Lease | None:
         """Return the lease, expired or not."""
         self._begin("read")
+        self._check(lock_id)
         return self.leases.get(lock_id)
+
+    def delete_malformed(self, lock_id: str) -> bool:
+        """Delete what is not a lease."""
+        self._begin("delete_malformed")
+        found = lock_id in self.malformed
+        self.malformed.discard(lock_id)
+        return found
+
+    def _check(self, lock_id: str) -> None:
+        if lock_id in self.malformed:
+            raise MalformedLockError(f"The holder of lock {lock_id} is unknown")
 
     def _begin(self, call: str) -> None:
         self.calls.append(call)

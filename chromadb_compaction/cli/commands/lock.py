@@ -15,7 +15,7 @@ from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import facts
 from chromadb_compaction.cli.views.lock import HeldLock, read_lock
-from chromadb_compaction.errors import LockHeldError
+from chromadb_compaction.errors import LockHeldError, MalformedLockError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.ports import Services
 
@@ -54,6 +54,8 @@ def release(
 ) -> None:
     """Release the lock that an execution left behind. A lock whose execution runs is kept.
 
+    With --force, also delete a lock item that is not a lease, if it is still what was read.
+
     Exit codes: 0 released (or free already), 3 its execution runs, or the lock has another owner by now.
 
     Example: `chromadb-compaction lock release --dry-run`
@@ -62,7 +64,16 @@ def release(
     from chromadb_compaction.cli.common import clients
 
     services = clients.services()
-    lock_id, held = services.settings.lock_id, read_lock(services, workflow.step_functions())
+    lock_id = services.settings.lock_id
+    try:
+        held = read_lock(services, workflow.step_functions())
+    except MalformedLockError as error:
+        if not force:
+            raise
+        deleted = not dry_run and services.leases.delete_malformed(lock_id)
+        value = {"released": deleted, "dry_run": dry_run, "held": None, "malformed": error.message}
+        output_for(as_json=as_json).show(value, lambda _: _render_malformed(lock_id, deleted=deleted, dry_run=dry_run))
+        return
     if held is not None and held.is_running and not force:
         raise LockHeldError(
             f"lock {lock_id} is held by {held.owner_and_status}",
@@ -101,6 +112,13 @@ def _release(services: Services, held: HeldLock) -> bool:
         since=now.acquired_at,
         until=now.expires_at,
     )
+
+
+def _render_malformed(lock_id: str, *, deleted: bool, dry_run: bool) -> Iterator[Text]:
+    if deleted or dry_run:
+        yield Text(f"{'Would delete' if dry_run else 'Deleted'} the item LOCK#{lock_id}, which is not a lease.")
+    else:
+        yield Text(f"The item LOCK#{lock_id} was changed or deleted meanwhile, so it was not deleted.")
 
 
 def _render_release(lock_id: str, held: HeldLock | None, *, released: bool, dry_run: bool) -> Iterator[Text]:

@@ -18,7 +18,6 @@ from chromadb_compaction.cli.common.tables import facts
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.overview import (
-        LeaseView,
         Overview,
         PendingView,
         QuarantineView,
@@ -68,7 +67,7 @@ def status(
 def render(overview: Overview) -> Iterator[RenderableType]:
     """Render the overview for a person."""
     yield facts(
-        ("Lock", _lease(overview.lease)),
+        ("Lock", _lease(overview)),
         ("Snapshot", _snapshot(overview)),
         ("Pending", _pending(overview.pending)),
         ("Quarantine", _quarantine(overview.quarantine)),
@@ -78,7 +77,10 @@ def render(overview: Overview) -> Iterator[RenderableType]:
     )
 
 
-def _lease(lease: LeaseView | None) -> Text:
+def _lease(overview: Overview) -> Text:
+    lease = overview.lease
+    if overview.lease_malformed:
+        return Text(f"malformed: {overview.lease_malformed}", style="bold red")
     if lease is None:
         return Text("free", style="green")
     if lease.expired:

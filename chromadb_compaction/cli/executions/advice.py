@@ -22,6 +22,10 @@ _MAY_NOT_INVOKE = Advice("the workflow's role may not invoke a function; find th
 
 ADVICE = {
     "ConfigurationError": Advice("a function has wrong settings; find and correct them, then deploy", DOCTOR),
+    "MalformedLockError": Advice(
+        "the lock item is not a lease, so nobody can take it; make sure that no execution runs, then delete it",
+        "chromadb-compaction lock release --force",
+    ),
     "LockHeldError": Advice("another execution is running; wait for it", "chromadb-compaction lock show"),
     "LockLostError": Advice(
         "the lock expired, was deleted or was released by force, so the execution stopped; nothing is lost; run again",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
 from chromadb_compaction.deltas.quarantine import read_reason
-from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import MalformedLockError, NewerFormatError, ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
     execution_name,
@@ -98,10 +98,12 @@ class QueueView(_View):
 class Overview(_View):
     """All views. One that is not configured is None.
 
-    `snapshot_corrupt` or `snapshot_of_newer_format` says why there is a pointer, or was one, but `snapshot` is None.
+    `lease_malformed` says why `lease` is None although there is a lock item. `snapshot_corrupt` or
+    `snapshot_of_newer_format` says why `snapshot` is None although there is a pointer, or was one.
     """
 
     lease: LeaseView | None
+    lease_malformed: str | None
     snapshot: SnapshotView | None
     snapshot_corrupt: str | None
     snapshot_of_newer_format: str | None
@@ -117,7 +119,11 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
     """Read the state of everything that is configured."""
     settings, now = services.settings, services.clock()
     machine = settings.state_machine_arn
-    lease = services.leases.read(settings.lock_id) if settings.dynamodb_table else None
+    lease, malformed = None, None
+    try:
+        lease = services.leases.read(settings.lock_id) if settings.dynamodb_table else None
+    except MalformedLockError as error:
+        malformed = str(error)
     snapshot, corrupt, newer = None, None, None
     try:
         snapshot = _snapshot(services, now)
@@ -129,6 +135,7 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
     queues = services.queue.depths()
     return Overview(
         lease=_lease(lease, now) if lease else None,
+        lease_malformed=malformed,
         snapshot=snapshot,
         snapshot_corrupt=corrupt,
         snapshot_of_newer_format=newer,

@@ -224,7 +224,7 @@ def test_times_are_printed_in_local_time_with_their_offset(monkeypatch: pytest.M
         assert local_time(1_764_336_441.7) == "2025-11-28 18:57:21+05:30"
         assert clock_time(1_764_336_441.7) == "18:57:21+05:30"
         assert when(1_764_336_441, now=1_764_336_501) == "2025-11-28 18:57:21+05:30 (1 min 0 s ago)"
-        assert when(1_764_336_441, now=1_764_336_431) == "2025-11-28 18:57:21+05:30 (10.0 s left)"
+        assert until(1_764_336_441, now=1_764_336_431) == "2025-11-28 18:57:21+05:30 (10.0 s left)"
     finally:
         monkeypatch.undo()
         time.tzset()

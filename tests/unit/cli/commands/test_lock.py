@@ -12,7 +12,7 @@ from chromadb_compaction.aws import workflow
 from chromadb_compaction.cli.commands import lock as command
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.cli.views.lock import console_link, read_lock
-from chromadb_compaction.errors import LockHeldError
+from chromadb_compaction.errors import LockHeldError, MalformedLockError
 from tests.fakes.services import EXECUTION, START, Fakes, new_fakes
 
 LATER = EXECUTION.replace("first", "second")
@@ -166,3 +166,17 @@ def test_releasing_a_free_lock_is_not_an_error(given: Given, capsys: pytest.Capt
     command.release(as_json=True)
 
     assert json.loads(capsys.readouterr().out) == {"released": False, "dry_run": False, "held": None}
+
+
+def test_an_item_that_is_not_a_lease_is_deleted_only_by_force(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    fakes = given(None)
+    fakes.leases.malformed.add(fakes.settings.lock_id)
+
+    with pytest.raises(MalformedLockError):
+        command.release(force=False, dry_run=False, as_json=False)
+    command.release(force=True, dry_run=True, as_json=False)
+    assert fakes.leases.malformed
+    command.release(force=True, dry_run=False, as_json=False)
+
+    assert not fakes.leases.malformed
+    assert "Deleted the item LOCK#" in capsys.readouterr().out

@@ -53,6 +53,16 @@ def test_an_expired_lock_is_called_expired() -> None:
     assert "expired: first did not release it" in text_of(overview_of(fakes))
 
 
+def test_a_lock_item_that_is_not_a_lease_is_shown_beside_everything_else() -> None:
+    fakes = new_fakes(dynamodb_table="table")
+    fakes.leases.malformed.add(fakes.settings.lock_id)
+
+    overview = overview_of(fakes)
+
+    assert "malformed: The holder of lock" in text_of(overview)
+    assert "nothing published yet" in text_of(overview)
+
+
 def test_pending_deltas_are_counted_without_folder_markers() -> None:
     fakes = new_fakes()
     fakes.objects.put("delta/docs/", b"")
