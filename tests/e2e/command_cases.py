@@ -221,6 +221,20 @@ CASES: Mapping[Words, CommandCases] = {
             NO_SETTINGS._replace(arguments="--all --reason no"),
         ),
     ),
+    ("deltas", "discard"): CommandCases(
+        (
+            Succeeds("<quarantined> --yes", "Discarded 1 object"),
+            Succeeds("<quarantined> --dry-run", "Would discard 1 object"),
+        ),
+        "discarded",
+        (
+            Fails("no-such-delta --yes", 4, "deltas quarantined"),
+            Fails("<pending> -y", 2, "is pending"),
+            Fails("<quarantined>", 2, "--yes"),
+            Fails("<quarantined> --yes", 3, HELD, the_lock_is_held),
+            NO_SETTINGS._replace(arguments="<quarantined> --yes"),
+        ),
+    ),
     ("lock", "show"): CommandCases(
         (Succeeds("", "is free"), Succeeds("", "(RUNNING)", an_execution_that_hangs)),
         "held",

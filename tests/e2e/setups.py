@@ -83,6 +83,10 @@ def a_bad_import(sandbox: Sandbox) -> None:
     compact(sandbox, notes({"backups": "lorem ipsum"}), notes({"rota": "The rota is on the wall."}))
 
 
+def a_stray_file_under_delta(sandbox: Sandbox) -> None:
+    sandbox.stack.put_objects({"delta/notes/stray.txt": b"not a delta"})
+
+
 def a_delta_with_one_bad_row(sandbox: Sandbox) -> None:
     rows = (Row("rota", vector("rota"), "The rota is on the wall."), Row("lunch", (float("nan"),) * DIMENSIONS))
     compact(sandbox, Delta("notes", rows))
@@ -167,6 +171,7 @@ SETUPS: Mapping[str, Setup] = {
         a_delta_is_pending,
         a_bad_import,
         a_delta_with_one_bad_row,
+        a_stray_file_under_delta,
         the_dead_letters_alarm_rings,
         the_metrics_have_been_written,
         an_execution_that_failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +16,11 @@ from chromadb_compaction.cli.common.formatting import counted, duration, local_t
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import listing
+from chromadb_compaction.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.deltas import PendingDelta
+    from chromadb_compaction.operations.discard import Discarded
     from chromadb_compaction.operations.quarantine import Moved, QuarantinedDelta
 
 app = typer.Typer(
@@ -113,6 +116,45 @@ def quarantine(
     operator = clients.operator_name()
     moved = operations.quarantine(clients.services(), selection, reason=reason, operator=operator, dry_run=dry_run)
     _show_moved(moved, "in quarantine", as_json=as_json)
+
+
+@app.command()
+def discard(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UUIDs or whole keys.", show_default=False)],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    dry_run: DryRun = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete quarantined deltas with their reasons, and objects under delta/ that are not deltas.
+
+    The bucket keeps their versions until those expire. A delta that is pending is never discarded.
+
+    Example: `chromadb-compaction deltas discard 0190e5c0-... --dry-run`
+
+    Exit codes: 0 done, 2 that delta is pending, 3 an execution holds the lock, 4 there is no such object.
+    """
+    from chromadb_compaction.cli.common import clients
+    from chromadb_compaction.operations import discard as operations
+
+    services, operator = clients.services(), clients.operator_name()
+    if not yes and not dry_run:
+        planned = operations.discard(services, ids, operator=operator, dry_run=True)
+        if not sys.stdin.isatty():
+            raise InvalidRequestError(
+                f"this deletes {counted(len(planned.discarded), 'object')}", next_step="to do it, add --yes"
+            )
+        typer.confirm("\n".join([*planned.discarded, "Delete?"]), abort=True, err=True)
+    done = operations.discard(services, ids, operator=operator, dry_run=dry_run)
+    output_for(as_json=as_json).show(done, _render_discarded)
+    for key in done.written_again:
+        warn(f"not discarded: {key} was written again meanwhile")
+
+
+def _render_discarded(done: Discarded) -> Iterator[RenderableType]:
+    verb = "Would discard" if done.dry_run else "Discarded"
+    yield f"{verb} {counted(len(done.discarded), 'object')}; the bucket keeps the versions."
+    yield from map(Text, some(done.discarded))
 
 
 def _show_moved(moved: Moved, state: str, *, as_json: bool) -> None:

@@ -28,6 +28,7 @@ from chromadb_compaction.cli.common.formatting import (
     one_line,
     size,
     some,
+    until,
     when,
 )
 
