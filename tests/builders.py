@@ -84,10 +84,10 @@ def a_jsonl_delta(
     return BuiltDelta(delta_key(collection, str(name or a_uuid7(at)), ".jsonl.gz"), gzip.compress(text.encode()))
 
 
-def parquet(table: pa.Table) -> bytes:
-    """Return `table` in Parquet, with pyarrow's defaults."""
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    """Return `table` in Parquet, with these options or pyarrow's defaults."""
     sink = io.BytesIO()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, **options)
     return sink.getvalue()
 
 

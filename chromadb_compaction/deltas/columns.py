@@ -82,11 +82,6 @@ def check_row_bytes(columns: DeltaColumns) -> None:
         )
 
 
-def value_in_delete(column: str) -> str:
-    """Return the reason against a delete that has a value in `column`."""
-    return f"a delete carries nothing but its id, and this row has a value in {column}"
-
-
 def other_dimension(found: int, first: int, first_row: int) -> str:
     """Return the reason against a vector that differs in length from the first one of the file."""
     return f"embedding has {found} dimensions, but that of row {first_row} has {first}"

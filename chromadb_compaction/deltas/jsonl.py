@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +17,11 @@ from chromadb_compaction.deltas.columns import (
     damaged,
     other_dimension,
     too_large,
-    value_in_delete,
 )
 from chromadb_compaction.deltas.records import (
-    COLUMNS,
     ROW_BYTES,
     Vector,
+    check_delete,
     check_document,
     check_embedding,
     check_id,
@@ -35,7 +33,6 @@ from chromadb_compaction.deltas.records import (
 )
 from chromadb_compaction.errors import CorruptDeltaError
 
-_BLANK = b" \t\r\n"
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -57,7 +54,7 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
     vectors: list[Vector] = []
     first_row = 0
     text = decompress(body, max_bytes=max_bytes)
-    for number, line in _lines(text):
+    for number, (_, line) in enumerate(strict_json.lines_of(io.BytesIO(text))):
         if len(text) + number * ROW_BYTES > max_bytes:
             raise too_large(max_bytes)
         row = _parse_row(number, line)
@@ -100,11 +97,6 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
-    lines = (line.removesuffix(b"\n") for line in io.BytesIO(text))
-    return enumerate(line for line in lines if line.strip(_BLANK))
-
-
 def _parse_row(number: int, line: bytes) -> _Row:
     try:
         value = strict_json.parse(line)
@@ -122,9 +114,7 @@ def _check_row(value: dict[str, object]) -> _Row:
     check_names(value, "name")
     row_id = check_id(value.get("id"))
     if check_op(value.get("op")):
-        extra = next((name for name in COLUMNS[2:] if value.get(name) is not None), None)
-        if extra:
-            raise CorruptDeltaError(value_in_delete(extra))
+        check_delete(value)
         return _Row(row_id, None, None, None)
     embedding = value.get("embedding")
     if embedding is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,9 +18,9 @@ from chromadb_compaction.deltas.columns import (
     damaged,
     other_dimension,
     too_large,
-    value_in_delete,
 )
-from chromadb_compaction.deltas.parquet_sizes import unpacked_bytes
+from chromadb_compaction.deltas.parquet_schema import TEXT_COLUMNS, is_text, read_footer, record_columns
+from chromadb_compaction.deltas.parquet_sizes import delta_string_columns, unpacked_bytes
 from chromadb_compaction.deltas.records import (
     DELETE,
     UPSERT,
@@ -27,14 +28,12 @@ from chromadb_compaction.deltas.records import (
     check_each,
     check_id,
     check_metadata_text,
-    check_names,
     check_op,
     narrow_rows,
     row_error,
+    value_in_delete,
 )
-from chromadb_compaction.errors import CorruptDeltaError
 
-_TEXT_COLUMNS = ("id", "op", "document", "metadata")
 _FEW_ROWS = 30
 _DAMAGE_ERRORS = (
     pa.ArrowInvalid,
@@ -75,8 +74,8 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
     pq.write_table(
         table,
         sink,
-        compression=cast("Any", dict.fromkeys(_TEXT_COLUMNS, "zstd")),
-        compression_level=dict.fromkeys(_TEXT_COLUMNS, 1),
+        compression=cast("Any", dict.fromkeys(TEXT_COLUMNS, "zstd")),
+        compression_level=dict.fromkeys(TEXT_COLUMNS, 1),
         use_dictionary=cast("Any", ["op"]),
         write_statistics=False,
         write_page_checksum=True,
@@ -89,46 +88,31 @@ def _load(body: bytes, header_key: bytes, max_bytes: int) -> tuple[pa.Table, byt
     if unpacked_bytes(body, enough=max_bytes) > max_bytes:
         raise too_large(max_bytes)
     source = pa.BufferReader(body)
-    shape = pq.read_metadata(source)
-    schema = shape.schema.to_arrow_schema()
-    _check_columns(schema)
-    leaves = {shape.schema.column(number).path for number in range(shape.num_columns)}
+    footer = read_footer(source)
+    names = record_columns(footer.schema.to_arrow_schema())
+    leaves = {footer.schema.column(number).path for number in range(footer.num_columns)}
     # `read` turns damage into exceptions. Reading the metadata of one damaged column aborts the process.
-    file = pq.ParquetFile(
-        source,
-        metadata=shape,
-        read_dictionary=[name for name in _TEXT_COLUMNS if name in leaves],
-        page_checksum_verification=True,
-    )
-    table = file.read(use_threads=False)
+    open_file = partial(pq.ParquetFile, source, metadata=footer, page_checksum_verification=True)
+    texts = [str(name) for name in TEXT_COLUMNS if name in leaves]
+    try:
+        table = open_file(read_dictionary=texts).read(names, use_threads=False)
+    except OSError:
+        plain = {footer.schema.column(number).path for number in delta_string_columns(body)}
+        if not plain:
+            raise
+        # pyarrow makes no dictionaries of strings in a delta encoding. Their plain size is within `max_bytes`.
+        table = open_file(read_dictionary=[name for name in texts if name not in plain]).read(names, use_threads=False)
     table.validate(full=True)  # kernels may crash on invalid UTF-8 or dictionary indices
     table = table.combine_chunks()
     most = table.nbytes * (1 + table.num_rows)  # each row may repeat everything that the table holds
     if most > max_bytes and sum(_expanded_bytes(_whole(table, name)) for name in table.column_names) > max_bytes:
         raise too_large(max_bytes)
-    return table, (shape.metadata or {}).get(header_key)
-
-
-def _check_columns(schema: pa.Schema) -> None:
-    """Check the columns before they are read: repeated text in a column of another type would be expanded."""
-    check_names(schema.names, "column")
-    repeated = next((name for name in schema.names if schema.names.count(name) > 1), None)
-    if repeated is not None:
-        raise CorruptDeltaError(f"the column {repeated!r} exists twice")
-    if "id" not in schema.names:
-        raise CorruptDeltaError("the column 'id' is missing")
-    for field in cast("Any", schema):
-        if field.name in _TEXT_COLUMNS:
-            kind = _text_type(field.type)
-            if not (_is_text(kind) or pa.types.is_null(kind)):
-                raise CorruptDeltaError(f"the column {field.name!r} is of type {kind}; it must be a string")
-        elif not pa.types.is_null(field.type):
-            _check_embedding_type(field.type)
+    return table, (footer.metadata or {}).get(header_key)
 
 
 def _expanded_bytes(column: Any) -> int:  # noqa: ANN401 - any kind of array
     """Return the column's size in plain form. A dictionary holds a repeated value only once."""
-    if not (pa.types.is_dictionary(column.type) and _is_text(column.type.value_type)):
+    if not (pa.types.is_dictionary(column.type) and is_text(column.type.value_type)):
         return int(column.nbytes)
     lengths = cast("Any", pc).binary_length(column.dictionary).cast(pa.int64())
     return cast("Any", pc).sum(lengths.take(column.indices)).as_py() or 0
@@ -151,12 +135,12 @@ def _check(table: pa.Table) -> DeltaColumns:
 def _check_deletes(table: pa.Table, ids: list[str], deleted: NDArray[np.bool_]) -> None:
     if not deleted.any():
         return
-    for name in ("embedding", "document", "metadata"):
-        if name in table.column_names:
-            with_value = np.flatnonzero(deleted & ~_is_null(_whole(table, name)))
-            if len(with_value):
-                row = int(with_value[0])
-                raise row_error(row, ids[row], value_in_delete(name))
+    for name in table.column_names:
+        with_value = np.flatnonzero(deleted & ~_is_null(_whole(table, name)))
+        if name not in ("id", "op") and len(with_value):
+            row = int(with_value[0])
+            error = value_in_delete(name)
+            raise row_error(row, ids[row], error.message, next_step=error.next_step)
 
 
 def _vectors(table: pa.Table, ids: list[str], upserts: NDArray[np.int64]) -> Vector:
@@ -199,12 +183,6 @@ def _one_length(lengths: NDArray[np.int64], ids: list[str], rows: list[int]) -> 
     return first
 
 
-def _check_embedding_type(kind: Any) -> None:  # noqa: ANN401 - the stubs lack value_type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise CorruptDeltaError(f"the column 'embedding' is of type {kind}; it must be a list of float32")
-
-
 def _texts(table: pa.Table, name: str) -> list[str | None]:
     """Return a text column. If the file lacks it, every value is None."""
     if name not in table.column_names:
@@ -214,14 +192,6 @@ def _texts(table: pa.Table, name: str) -> list[str | None]:
     plain = column if len(column) < _FEW_ROWS else column.cast(pa.large_string())
     texts: list[str | None] = plain.to_pylist()
     return texts
-
-
-def _text_type(kind: Any) -> pa.DataType:  # noqa: ANN401 - the stubs lack value_type
-    return cast("pa.DataType", kind.value_type if pa.types.is_dictionary(kind) else kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _is_null(column: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any kind of array

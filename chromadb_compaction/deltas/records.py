@@ -63,6 +63,21 @@ def check_op(op: object) -> bool:
     return op == DELETE
 
 
+def check_delete(row: Mapping[str, object]) -> None:
+    """Raise CorruptDeltaError for a delete that has a value beside its id: it may have been meant as an upsert."""
+    for name in COLUMNS:
+        if name not in ("id", "op") and row.get(name) is not None:
+            raise value_in_delete(name)
+
+
+def value_in_delete(column: str) -> CorruptDeltaError:
+    """Return the error for a delete that has a value in `column`."""
+    return CorruptDeltaError(
+        f"a delete carries nothing but its id, and this row has a value in {column}",
+        next_step=f"leave {column} out, or write the row as an upsert",
+    )
+
+
 def check_id(value: object) -> str:
     """Return the id, a non-empty string that UTF-8 can encode."""
     if value is None:

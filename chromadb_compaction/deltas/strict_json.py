@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import orjson
 
+_BLANK = b" \t\r\n"
+
 _LARGE_EXPONENT = re.compile(rb"e\+?\d\d")
+
+
+def lines_of(file: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield each line of a file that is not blank, with its number from 1, and without its end.
+
+    A byte order mark before the first line is skipped: editors and spreadsheets write it.
+    """
+    for number, line in enumerate(file, 1):
+        text = (line.removeprefix(BOM_UTF8) if number == 1 else line).removesuffix(b"\n")
+        if text.strip(_BLANK):
+            yield number, text
 
 
 def parse(raw: bytes) -> object:

@@ -25,12 +25,14 @@ def some_rows(chance: Random, count: int) -> list[dict[str, Any]]:
 def a_parquet(chance: Random) -> bytes:
     """Return a Parquet delta with random encodings, compression, pages and row groups."""
     rows = some_rows(chance, chance.choice((1, 3, 20, 60)))
+    encoding = chance.choice((None, None, "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"))
     sink = io.BytesIO()
     pq.write_table(
         _table(chance, rows),
         sink,
         compression=chance.choice(COMPRESSIONS),
-        use_dictionary=chance.random() < 0.5,
+        use_dictionary=encoding is None and chance.random() < 0.5,
+        column_encoding=encoding and cast("Any", dict.fromkeys(("id", "document", "metadata"), encoding)),
         data_page_version=chance.choice(("1.0", "2.0")),
         write_statistics=chance.random() < 0.5,
         write_page_checksum=chance.random() < 0.3,

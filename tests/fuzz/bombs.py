@@ -44,6 +44,14 @@ def one_text_in_every_row(chance: Random) -> bytes:
     return parquet_of(columns, compression="zstd", dictionary_pagesize_limit=2**20)
 
 
+def one_text_that_every_row_repeats(chance: Random) -> bytes:
+    """Return a long text that the file holds once, and every other row repeats as its beginning."""
+    rows, size = chance.choice(((100, 500_000), (5_000, 10_000)))
+    columns = {"id": pa.array(["a"] * rows), "embedding": _vectors(rows), "document": pa.array(["x" * size] * rows)}
+    encodings = {"document": "DELTA_BYTE_ARRAY"}
+    return parquet_of(columns, compression=_compression(chance), use_dictionary=False, column_encoding=encodings)
+
+
 def one_text_in_every_item_of_a_list(chance: Random) -> bytes:
     """A repeated text in a column that should contain vectors."""
     column = pa.array([["x" * 900] * 50_000])
@@ -115,6 +123,7 @@ PARQUET: tuple[Bomb, ...] = (
     one_document,
     one_vector,
     one_text_in_every_row,
+    one_text_that_every_row_repeats,
     one_text_in_every_item_of_a_list,
     many_rows,
     many_groups,

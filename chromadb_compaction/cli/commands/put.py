@@ -30,7 +30,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE...",
-        help="JSON Lines (.jsonl, .jsonl.gz), Parquet (.parquet), a ChromaDB directory, or the URL of its server.",
+        help="JSON Lines (.jsonl, .jsonl.gz), Parquet (.parquet), a folder of such files, a ChromaDB directory, or"
+        " the URL of its server.",
         show_default=False,
     ),
 ]
@@ -119,9 +120,10 @@ def _sources(
     locations: Sequence[str], collections: Sequence[str], new_name: str | None, opener: _ChromaOpener
 ) -> list[RecordSource]:
     """Return the sources in their order. Adjacent files are one source."""
-    from chromadb_compaction.cli.sources.files import RecordFiles
+    from chromadb_compaction.cli.sources.files import RecordFiles, files_of
 
     found: list[RecordSource] = []
+    locations = [str(file) for location in locations for file in files_of(Path(location)) or (location,)]
     for is_chroma, group in groupby(locations, key=lambda location: _is_url(location) or Path(location).is_dir()):
         if is_chroma:
             for location in group:

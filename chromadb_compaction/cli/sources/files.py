@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.deltas import strict_json
-from chromadb_compaction.deltas.records import check_names, check_op
+from chromadb_compaction.deltas.records import check_delete, check_names, check_op
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1000
 """Records in one piece."""
+
+_SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_PARQUET_START, _GZIP_START = b"PAR1", b"\x1f\x8b"
 
 
 class RecordFiles(RecordSource):
@@ -41,20 +44,43 @@ class RecordFiles(RecordSource):
             yield from read(path)
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of records in a folder, as Spark and others write one, sorted. Empty for any other path."""
+    if not folder.is_dir():
+        return []
+    from chromadb_compaction.chroma.client import SQLITE_FILE  # late: it loads ChromaDB
+
+    if (folder / SQLITE_FILE).exists():
+        return []
+    files = sorted(folder.iterdir())
+    return [file for file in files if file.name.endswith(_SUFFIXES) and not file.name.startswith(("_", "."))]
+
+
 def _reader(path: Path) -> Callable[[Path], Iterator[Records]]:
+    """Return the reader for the file's content, whatever its name, or else for its name."""
     if not path.is_file():
         raise InvalidRequestError(f"there is no file {path}")
+    start = _start(path)
+    if start == _PARQUET_START:
+        return _read_parquet
+    if start.startswith(_GZIP_START):
+        return _read_json_lines
     if path.name.endswith(".parquet"):
         return _read_parquet
-    if path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
+    if path.name.endswith(_SUFFIXES):
         return _read_json_lines
     raise InvalidRequestError(f"{path} is neither .jsonl, .jsonl.gz, .parquet nor a ChromaDB directory or URL")
 
 
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_PARQUET_START))
+
+
 def _read_json_lines(path: Path) -> Iterator[Records]:
-    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else nullcontext(raw) as text:
-        lines: Iterable[bytes] = text
-        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    packed = path.suffix == ".gz" or _start(path).startswith(_GZIP_START)
+    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as text:
+        numbered = strict_json.lines_of(cast("Iterable[bytes]", text))
         before = 0
         try:
             while chunk := list(islice(numbered, CHUNK)):
@@ -72,7 +98,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{where}: the line {error}") from error
     if not isinstance(record, dict):
         raise InvalidRequestError(f"{where}: the line is not a JSON object")
-    _check_names(record, where)
+    with _errors_about(where):
+        check_names(record, "name")
     return record
 
 
@@ -81,11 +108,15 @@ def _read_parquet(path: Path) -> Iterator[Records]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from chromadb_compaction.deltas.parquet_schema import read_footer, record_columns
+
     try:
-        with pq.ParquetFile(path) as file:
-            _check_names(file.schema_arrow.names, str(path))
-            bytes_per_row = path.stat().st_size / max(file.metadata.num_rows, 1)
-            for batch in file.iter_batches(CHUNK):
+        with pa.OSFile(str(path), "rb") as source:
+            footer = read_footer(source)
+            with _errors_about(str(path)):
+                names = record_columns(footer.schema.to_arrow_schema())
+            bytes_per_row = path.stat().st_size / max(footer.num_rows, 1)
+            for batch in pq.ParquetFile(source, metadata=footer).iter_batches(CHUNK, columns=names):
                 yield _batch(batch, size=int(bytes_per_row * len(batch)))
     except (pa.ArrowException, OSError) as error:
         raise InvalidRequestError(f"{path} cannot be read as Parquet: {error}") from error
@@ -113,10 +144,11 @@ def _columns(records: Sequence[dict[str, Any]], *, size: int) -> Records:
 
 
 def _is_delete(record: dict[str, Any]) -> bool:
-    try:
-        return check_op(record.get("op"))
-    except CorruptDeltaError as error:
-        raise InvalidRequestError(f"the record {record.get('id')!r}: {error}") from error
+    with _errors_about(f"the record {record.get('id')!r}"):
+        deleted = check_op(record.get("op"))
+        if deleted:
+            check_delete(record)
+    return deleted
 
 
 def _metadata(record: dict[str, Any]) -> dict[str, Any] | None:
@@ -133,8 +165,10 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any] | None:
     return parsed
 
 
-def _check_names(names: Collection[str], where: str) -> None:
+@contextmanager
+def _errors_about(what: str) -> Iterator[None]:
+    """Turn the reason against a delta into an error of the command, about `what`."""
     try:
-        check_names(names, "name")
+        yield
     except CorruptDeltaError as error:
-        raise InvalidRequestError(f"{where}: {error.message}", next_step=error.next_step) from error
+        raise InvalidRequestError(f"{what}: {error.message}", next_step=error.next_step) from error

@@ -50,6 +50,45 @@ def test_no_file_takes_more_memory_than_predicted(compression: Any, version: Any
     assert table.nbytes <= unpacked_bytes(sink.getvalue().to_pybytes(), enough=UNLIMITED) < 10 * table.nbytes
 
 
+@pytest.mark.parametrize("compression", ["NONE", "SNAPPY", "GZIP", "ZSTD", "BROTLI", "LZ4"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("encoding", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+def test_strings_in_a_delta_encoding_take_no_more_than_predicted(compression: Any, version: Any, encoding: str) -> None:
+    documents = [None if n % 7 == 0 else "a common beginning of many texts " * (n % 5) + str(n) for n in range(1000)]
+    table = pa.table({"id": [f"{n:06d}" for n in range(1000)], "document": documents, "metadata": [None] * 1000})
+    body = parquet(
+        table,
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(("id", "document"), encoding),
+        compression=compression,
+        data_page_version=version,
+        row_group_size=300,
+        data_page_size=2000,
+    )
+
+    assert table.nbytes <= unpacked_bytes(body, enough=UNLIMITED) < 10 * table.nbytes
+
+
+def test_a_text_that_every_row_repeats_is_counted_for_every_row() -> None:
+    table = pa.table({"id": ["a"] * 500, "document": ["x" * 100_000] * 500})
+    body = parquet(table, use_dictionary=False, column_encoding={"document": "DELTA_BYTE_ARRAY"})
+
+    assert len(body) < 20_000
+    assert unpacked_bytes(body, enough=UNLIMITED) >= 50_000_000
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+def test_a_page_that_announces_more_strings_than_it_has_values_is_an_error(encoding: str) -> None:
+    table = pa.table({"id": ["abcd", "efgh"]}, schema=pa.schema([pa.field("id", pa.string(), nullable=False)]))
+    body = parquet(table, use_dictionary=False, column_encoding={"id": encoding}, compression="none")
+    numbers = b"\x80\x01\x04\x02"  # blocks of 128 in 4 parts, 2 numbers
+    assert numbers in body
+    hostile = body.replace(numbers, b"\x80\x01\x04\x7f")
+
+    with pytest.raises(CorruptDeltaError, match="a page of 2 values announces 127 strings"):
+        unpacked_bytes(hostile, enough=UNLIMITED)
+
+
 def test_a_page_header_with_a_larger_size_than_the_footer_counts() -> None:
     body = a_file(document=["x" * 5000])
     shape = pq.read_metadata(pa.BufferReader(body))
