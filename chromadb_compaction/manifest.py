@@ -1,16 +1,18 @@
-"""The manifest of a snapshot, and the pointer that publishes it. Both are stored formats (JSON, format 1)."""
+"""The stored formats: the manifest of a snapshot, the pointer that publishes it, and the rule for newer numbers."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from chromadb_compaction.errors import CorruptDeltaError, NoSuchCollectionError
+from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError, NoSuchCollectionError
 from chromadb_compaction.layout import LEDGER_FILE, LONGEST_KEY, check_collection_name
 
+Model = TypeVar("Model", bound=BaseModel)
 Space = Literal["l2", "cosine", "ip"]
 
 Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -187,3 +189,26 @@ class Pointer(_Stored):
 def commit_id(execution: str, pass_number: int) -> str:
     """Return the identity of one pass's commit."""
     return f"{execution}/{pass_number}"
+
+
+def parse_stored(model: type[Model], body: bytes, key: str) -> Model:
+    """Parse the JSON of the object `key` as `model`, whose field `format` is a Literal of the known numbers.
+
+    Raises NewerFormatError, and pydantic.ValidationError for any other fault.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError:
+        check_format(body, key, newest=max(get_args(model.model_fields["format"].annotation)))
+        raise
+
+
+def check_format(body: bytes, key: str, *, newest: int) -> None:
+    """Raise NewerFormatError if `body` is a JSON object with a `format` above `newest`."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return
+    number = found.get("format") if isinstance(found, dict) else None
+    if isinstance(number, int) and number > newest:
+        raise NewerFormatError.found(key, number, newest=newest)

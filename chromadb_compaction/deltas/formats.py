@@ -14,11 +14,10 @@ from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.manifest import Space, parse_stored
 from chromadb_compaction.messages import CollectionShape
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
-from chromadb_compaction.stored_format import parse_stored
 
 HEADER_KEY = b"chromadb_compaction"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from chromadb_compaction.stored_format import check_format
+from chromadb_compaction.manifest import check_format
 
 LONGEST_REASON = 2000
 """In characters. A reason quotes the delta, and a hostile delta can make the quote megabytes long."""

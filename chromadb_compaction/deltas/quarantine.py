@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.layout import quarantine_key, reason_key
+from chromadb_compaction.manifest import parse_stored
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.stored_format import parse_stored
 
 
 def copy_into_quarantine(key: str, source: ObjectInfo, services: Services, *, reason: str, execution: str) -> None:

@@ -19,9 +19,8 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
     TransientStorageError,
 )
-from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.manifest import Manifest, Pointer, parse_stored
 from chromadb_compaction.ports import Services, StoredObject
-from chromadb_compaction.stored_format import parse_stored
 
 SWAP_ATTEMPTS: Final = 5
 SWAP_PAUSE_SECONDS: Final = 0.2

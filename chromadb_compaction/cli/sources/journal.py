@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from chromadb_compaction.cli.sources.records import Records
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, NewerFormatError
-from chromadb_compaction.stored_format import parse_stored
+from chromadb_compaction.manifest import parse_stored
 
 
 class _Line(BaseModel):

@@ -311,12 +311,12 @@ def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: 
     assert private_copies(fakes) == []
 
 
-def test_a_query_without_a_pointer_fails(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_after_the_pointer_was_lost_says_so(fakes: Fakes, reader: SnapshotReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     ask(fakes, reader)
     fakes.objects.delete([pointer_key()])
 
-    with pytest.raises(NoSnapshotError):
+    with pytest.raises(SnapshotCorruptError, match="is missing, though snapshot"):
         ask(fakes, reader)
     assert private_copies(fakes) == []
 

@@ -17,13 +17,12 @@ from chromadb_compaction.cli.views.snapshots import read_snapshot_list
 from chromadb_compaction.deltas.formats import DeltaHeader, parse_header
 from chromadb_compaction.deltas.outcomes import QuarantineReason, unpack_outcomes
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
-from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.manifest import Manifest, Pointer, parse_stored
 from chromadb_compaction.operations.quarantine import list_quarantined
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.operations.verify import verify_snapshot
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from chromadb_compaction.snapshots.pruning import NOTHING, prune
-from chromadb_compaction.stored_format import parse_stored
 from tests.fakes.published import a_snapshot_id, point_to, put_snapshot
 from tests.fakes.services import Fakes, new_fakes
 
