@@ -43,19 +43,21 @@ def a_uuid7(at: float = NOW, number: int | None = None) -> UUID:
     return UUID(int=int(at * 1000) << 80 | 7 << 76 | 2 << 62 | low)
 
 
-def a_delta(
+def a_delta(  # noqa: PLR0913 - each is a column or a part of the key, passed by name
     upserts: Mapping[str, Embedding] | None = None,
     deletes: Collection[str] = (),
     *,
     collection: str = "docs",
     documents: Mapping[str, str] | None = None,
     metadatas: Mapping[str, Mapping[str, Any]] | None = None,
+    uris: Mapping[str, str] | None = None,
     header: Mapping[str, Any] | None = None,
     name: UUID | str | None = None,
     at: float = NOW,
 ) -> BuiltDelta:
     """Return a Parquet delta: the upserts in order, then the sorted deletes."""
     rows = list(_rows(upserts or {}, deletes, documents or {}, metadatas or {}))
+    links = [(uris or {}).get(row["id"]) for row in rows]
     table = pa.table(
         {
             "id": pa.array([row["id"] for row in rows], pa.string()),
@@ -67,6 +69,8 @@ def a_delta(
             ),
         }
     )
+    if uris is not None:
+        table = table.append_column("uri", pa.array(links, pa.string()))
     if header is not None:
         table = table.replace_schema_metadata({"chromadb_compaction": json.dumps(header)})
     return BuiltDelta(delta_key(collection, str(name or a_uuid7(at))), parquet(table))

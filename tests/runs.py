@@ -23,12 +23,15 @@ def a_run(
     *,
     documents: Mapping[str, str] | None = None,
     metadatas: Mapping[str, Mapping[str, Any]] | None = None,
+    uris: Mapping[str, str] | None = None,
     delta: int = 1,
 ) -> pa.Table:
     """Return the run of one delta: its rows sorted by id and numbered in that order. `delta` replaces its UUIDv7."""
     live = upserts or {}
     rows = [
-        _live_row(row_id, live[row_id], (documents or {}).get(row_id), (metadatas or {}).get(row_id))
+        _live_row(
+            row_id, live[row_id], (documents or {}).get(row_id), (metadatas or {}).get(row_id), (uris or {}).get(row_id)
+        )
         if row_id in live
         else {"id": row_id, "deleted": True, "fingerprint": DELETED}
         for row_id in sorted({*live, *deletes}, key=str.encode)
@@ -60,15 +63,16 @@ def planned(ledger: pa.Table | None, run: pa.Table, *, base: str | None = None) 
 
 
 def _live_row(
-    row_id: str, vector: Sequence[float], document: str | None, metadata: Mapping[str, Any] | None
+    row_id: str, vector: Sequence[float], document: str | None, metadata: Mapping[str, Any] | None, uri: str | None
 ) -> dict[str, Any]:
     stored = np.asarray(vector, dtype="<f4")
     text = check_metadata(metadata)
     return {
         "id": row_id,
         "deleted": False,
-        "fingerprint": fingerprint(stored.tobytes(), document, text),
+        "fingerprint": fingerprint(stored.tobytes(), document, text, uri),
         "embedding": stored,
         "document": document,
         "metadata": text,
+        "uri": uri,
     }

@@ -50,6 +50,7 @@ class _Row(NamedTuple):
     vector: Any
     document: str | None
     metadata: Mapping[str, Any] | None
+    uri: str | None
 
 
 def audit(directory: Path, name: str, ledger: pa.Table, *, dimension: int, space: Space) -> Audit:
@@ -71,7 +72,7 @@ def audit(directory: Path, name: str, ledger: pa.Table, *, dimension: int, space
             if same_vector is False:
                 problems.append(f"{name}: id {row.row_id!r} has a different vector than was merged")
             if same_texts is False:
-                problems.append(f"{name}: id {row.row_id!r} has a different document or metadata than was merged")
+                problems.append(f"{name}: id {row.row_id!r} has a different document, metadata or URI than was merged")
     return Audit(len(expected), vectors, texts, tuple(problems[:SHOWN]))
 
 
@@ -86,8 +87,8 @@ def _compare_ids(name: str, ids: list[str], expected: Mapping[str, bytes], *, co
 
 def _read_rows(collection: Collection, ids: list[str], dimension: int) -> Iterator[_Row]:
     for part in batches(ids, rows_per_read(dimension)):
-        found: Any = collection.get(ids=list(part), include=["embeddings", "documents", "metadatas"])
-        columns = (found["ids"], found["embeddings"], found["documents"], found["metadatas"])
+        found: Any = collection.get(ids=list(part), include=["embeddings", "documents", "metadatas", "uris"])
+        columns = (found[name] for name in ("ids", "embeddings", "documents", "metadatas", "uris"))
         yield from map(_Row._make, zip(*columns, strict=True))
 
 
@@ -102,12 +103,12 @@ def _same_vector(vector: object, expected: bytes, dimension: int, space: Space) 
 
 
 def _same_texts(row: _Row, expected: bytes) -> bool | None:
-    """Return whether document and metadata have the expected fingerprint. None: too many floats in the metadata."""
+    """Return whether the document, metadata and URI have this fingerprint. None: too many floats in the metadata."""
     try:
         canonical = check_metadata(row.metadata)
     except CorruptDeltaError:
         return False
-    if _texts_fingerprint(row.document, canonical) == expected:
+    if _texts_fingerprint(row.document, canonical, row.uri) == expected:
         return True
     if canonical is None:
         return False
@@ -118,13 +119,13 @@ def _same_texts(row: _Row, expected: bytes) -> bool | None:
     for guess in itertools.product(*(_neighbours(container[key]) for container, key in floats)):
         for (container, key), value in zip(floats, guess, strict=True):
             container[key] = value
-        if _texts_fingerprint(row.document, check_metadata(metadata)) == expected:
+        if _texts_fingerprint(row.document, check_metadata(metadata), row.uri) == expected:
             return True
     return False
 
 
-def _texts_fingerprint(document: str | None, metadata: str | None) -> bytes:
-    return fingerprint(b"", document, metadata)[VECTOR_BYTES:]
+def _texts_fingerprint(document: str | None, metadata: str | None, uri: str | None) -> bytes:
+    return fingerprint(b"", document, metadata, uri)[VECTOR_BYTES:]
 
 
 def _find_floats(container: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:

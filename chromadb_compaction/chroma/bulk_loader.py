@@ -123,7 +123,7 @@ def _write_records(
     """Apply the plan to everything but the vectors, and reclaim the space of removed records."""
     with scratch_tables(directory) as tables:
         tables.remove(state, plan.removed)
-        texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata"))
+        texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata", "uri"))
         kinds = tables.insert(state, texts, _sequences(state, plan, queued), progress=progress)
         schema = with_threshold(with_keys(state.schema, kinds), DEFAULT_SYNC_THRESHOLD)
         tables.write_state(state._replace(schema=schema))

@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 Progress = Callable[[], object]
 """Called between batches. An exception from it stops the fold."""
 
-RECORD = ("id", "embedding", "document", "metadata")
+RECORD = ("id", "embedding", "document", "metadata", "uri")
 """The columns of a run that make up a record."""
 
 PartSeconds = dict[str, float]
@@ -91,6 +91,7 @@ def _add(collection: Collection, rows: pa.Table) -> None:
         # ChromaDB accepts None for a record without a document or metadata, although its types do not say so.
         documents=cast("list[str]", texts_of(rows, "document")),
         metadatas=cast("list[Metadata]", metadatas),
+        uris=cast("list[str]", texts_of(rows, "uri")),
     )
 
 
@@ -100,7 +101,7 @@ def ids_of(rows: pa.Table) -> list[str]:
 
 
 def texts_of(rows: pa.Table, name: str) -> list[str | None]:
-    """Return the documents of run-shaped rows, or their metadata as canonical JSON."""
+    """Return the documents or URIs of run-shaped rows, or their metadata as canonical JSON."""
     return rows[name].to_pylist()
 
 

@@ -64,6 +64,7 @@ _LAST_SEQUENCE = """
     SELECT coalesce(max(seq_id), 0) FROM (SELECT seq_id FROM max_seq_id UNION SELECT seq_id FROM embeddings_queue)
 """
 _INSERT_DOCUMENT = "INSERT INTO embedding_metadata (id, key, string_value) VALUES (?, 'chroma:document', ?)"
+_INSERT_URI = "INSERT INTO embedding_metadata (id, key, string_value) VALUES (?, 'chroma:uri', ?)"
 _INSERT_VALUE = """
     INSERT INTO embedding_metadata (id, key, string_value, int_value, float_value, bool_value)
     VALUES (?, ?, ?, ?, ?, ?)
@@ -203,6 +204,7 @@ class Tables:
                 ],
             )
             self._insert_documents(numbered, texts_of(part, "document"))
+            self._database.executemany(_INSERT_URI, _numbered_texts(numbered, texts_of(part, "uri")))
             self._insert_metadata(numbered, texts_of(part, "metadata"), kinds)
         return kinds
 
@@ -211,7 +213,7 @@ class Tables:
         return int(self._database.execute("SELECT coalesce(max(id), 0) + 1 FROM embeddings").fetchone()[0])
 
     def _insert_documents(self, numbers: list[int], documents: list[str | None]) -> None:
-        held = [(number, text) for number, text in zip(numbers, documents, strict=True) if text is not None]
+        held = _numbered_texts(numbers, documents)
         self._database.executemany(_INSERT_DOCUMENT, held)
         self._database.executemany("INSERT INTO embedding_fulltext_search (rowid, string_value) VALUES (?, ?)", held)
 
@@ -265,6 +267,10 @@ class Tables:
         """Return the last operation that a segment has seen."""
         found = self._database.execute("SELECT seq_id FROM max_seq_id WHERE segment_id = ?", (segment,)).fetchone()
         return found and int(found[0])
+
+
+def _numbered_texts(numbers: list[int], texts: list[str | None]) -> list[tuple[int, str]]:
+    return [(number, text) for number, text in zip(numbers, texts, strict=True) if text is not None]
 
 
 def _cells(number: int, key: str, value: Scalar) -> Cells:

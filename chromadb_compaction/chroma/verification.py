@@ -68,21 +68,24 @@ def verify(directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: P
 
 def _check_rows(collection: Collection, rows: pa.Table, space: Space) -> None:
     ids = ids_of(rows)
-    found = collection.get(ids=ids, include=["embeddings", "documents", "metadatas"])
+    found = collection.get(ids=ids, include=["embeddings", "documents", "metadatas", "uris"])
     position = {row_id: at for at, row_id in enumerate(found["ids"])}
     order = [position.get(row_id, -1) for row_id in ids]
-    documents, metadatas, embeddings = found["documents"], found["metadatas"], found["embeddings"]
-    if -1 in order or documents is None or metadatas is None or embeddings is None:
+    documents, metadatas, embeddings, uris = (found[name] for name in ("documents", "metadatas", "embeddings", "uris"))
+    if -1 in order or documents is None or metadatas is None or embeddings is None or uris is None:
         raise VerificationError(f"{collection.name}: id {ids[order.index(-1)]!r} is missing")
     wrong_vectors = differing(np.asarray(embeddings, dtype=np.float32)[order], vectors_of(rows), space)
-    expected = zip(ids, texts_of(rows, "document"), texts_of(rows, "metadata"), order, strict=True)
-    for (row_id, document, metadata, at), wrong_vector in zip(expected, wrong_vectors.tolist(), strict=True):
+    texts = (texts_of(rows, name) for name in ("document", "metadata", "uri"))
+    expected = zip(ids, *texts, order, strict=True)
+    for (row_id, document, metadata, uri, at), wrong_vector in zip(expected, wrong_vectors.tolist(), strict=True):
         if wrong_vector:
             raise _difference(collection, row_id, "embedding")
         if documents[at] != document:
             raise _difference(collection, row_id, "document")
         if not same_metadata(metadatas[at], metadata):
             raise _difference(collection, row_id, "metadata")
+        if uris[at] != uri:
+            raise _difference(collection, row_id, "URI")
 
 
 def differing(found: NDArray[np.float32], written: NDArray[np.float32], space: Space) -> NDArray[np.bool_]:

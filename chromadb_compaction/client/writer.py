@@ -112,8 +112,10 @@ class DeltaWriter:
         embeddings: Any,  # noqa: ANN401 - anything that numpy can make a matrix of
         documents: Sequence[str | None] | None = None,
         metadatas: Sequence[dict[str, Any] | None] | None = None,
+        *,
+        uris: Sequence[str | None] | None = None,
     ) -> None:
-        """Insert or replace whole records. A document or metadata key that is not given is removed.
+        """Insert or replace whole records. A document, metadata key or URI that is not given is removed.
 
         Args:
             collection: The name of the collection.
@@ -121,12 +123,13 @@ class DeltaWriter:
             embeddings: A numpy array of shape (rows, dimension), or a list of lists of numbers.
             documents: One text or None for each id. None: no documents.
             metadatas: One dictionary or None for each id. None: no metadata.
+            uris: One URI or None for each id, such as that of an image. None: no URIs.
 
         Raises:
             InvalidRequestError: A row is invalid; the message names it. Nothing of this call is buffered.
             TransientStorageError: A file could not be written. It stays buffered: call `flush`.
         """
-        self._add(collection, lambda: upserts_of(ids, embeddings, documents, metadatas))
+        self._add(collection, lambda: upserts_of(ids, embeddings, documents, metadatas, uris))
 
     def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Delete records. An id that does not exist is remembered as deleted, so that an older upsert stays out.

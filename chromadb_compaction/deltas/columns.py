@@ -21,7 +21,7 @@ NO_EMBEDDING = "an upsert needs an embedding, and this row has none"
 
 
 class DeltaColumns(NamedTuple):
-    """Valid rows, one entry a row in each column. A delete has no document, metadata or vector.
+    """Valid rows, one entry a row in each column. A delete has no document, metadata, URI or vector.
 
     `vectors` (float32) is the exception: it has one row for each upsert, in order. `metadatas` is canonical JSON.
     """
@@ -31,6 +31,7 @@ class DeltaColumns(NamedTuple):
     vectors: Vector
     documents: list[str | None]
     metadatas: list[str | None]
+    uris: list[str | None]
 
     @property
     def dimension(self) -> int | None:
@@ -40,7 +41,7 @@ class DeltaColumns(NamedTuple):
     @property
     def texts(self) -> tuple[Sequence[str | None], ...]:
         """All columns of texts."""
-        return self.ids, self.documents, self.metadatas
+        return self.ids, self.documents, self.metadatas, self.uris
 
     def row_bytes(self) -> NDArray[np.int64]:
         """Return the uncompressed size of each row."""

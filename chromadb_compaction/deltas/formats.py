@@ -110,6 +110,7 @@ def _as_run(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
             columns.embedding_array(),
             pa.array(columns.documents, pa.string()),
             pa.array(columns.metadatas, pa.string()),
+            pa.array(columns.uris, pa.string()),
         ],
         schema=run_schema(columns.dimension),
     )
@@ -118,7 +119,8 @@ def _as_run(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
 def _fingerprints(columns: DeltaColumns) -> list[bytes]:
     result = [DELETED] * len(columns.ids)
     for vector, row in zip(columns.vectors, np.flatnonzero(~columns.deleted).tolist(), strict=True):
-        result[row] = fingerprint(vector.tobytes(), columns.documents[row], columns.metadatas[row])
+        texts = columns.documents[row], columns.metadatas[row], columns.uris[row]
+        result[row] = fingerprint(vector.tobytes(), *texts)
     return result
 
 

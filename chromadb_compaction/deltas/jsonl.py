@@ -29,6 +29,7 @@ from chromadb_compaction.deltas.records import (
     check_metadata_text,
     check_names,
     check_op,
+    check_uri,
     row_error,
 )
 from chromadb_compaction.errors import CorruptDeltaError
@@ -41,6 +42,7 @@ class _Row(NamedTuple):
     vector: Vector | None
     document: str | None
     metadata: str | None
+    uri: str | None
 
 
 def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
@@ -49,7 +51,7 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
     Blank lines are skipped and not counted. An empty file is an empty delta. Metadata may be an object, or, as in
     Parquet, a string that holds one.
     """
-    ids, documents, metadatas = [], [], []  # columns, not row objects: a file may hold a million rows
+    ids, documents, metadatas, uris = [], [], [], []  # columns, not row objects: a file may hold a million rows
     deleted = bytearray()
     vectors: list[Vector] = []
     first_row = 0
@@ -68,12 +70,14 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
         deleted.append(row.vector is None)
         documents.append(row.document)
         metadatas.append(row.metadata)
+        uris.append(row.uri)
     return DeltaColumns(
         ids=ids,
         deleted=np.frombuffer(deleted, dtype=np.bool_),
         vectors=np.stack(vectors) if vectors else NO_VECTORS,
         documents=documents,
         metadatas=metadatas,
+        uris=uris,
     )
 
 
@@ -115,10 +119,11 @@ def _check_row(value: dict[str, object]) -> _Row:
     row_id = check_id(value.get("id"))
     if check_op(value.get("op")):
         check_delete(value)
-        return _Row(row_id, None, None, None)
+        return _Row(row_id, None, None, None, None)
     embedding = value.get("embedding")
     if embedding is None:
         raise CorruptDeltaError(NO_EMBEDDING)
     metadata = value.get("metadata")
     checked = check_metadata_text(metadata) if isinstance(metadata, str) else check_metadata(metadata)
-    return _Row(row_id, check_embedding(embedding), check_document(value.get("document")), checked)
+    document, uri = check_document(value.get("document")), check_uri(value.get("uri"))
+    return _Row(row_id, check_embedding(embedding), document, checked, uri)

@@ -17,7 +17,7 @@ MAX_METADATA_VALUES: Final = 10_000
 """The most metadata values of one row, the items of lists included. Each takes up to 1 KB while it is folded."""
 
 MAX_ROW_BYTES: Final = 16 * 1024 * 1024
-"""The most bytes of one row: id, document and metadata in UTF-8, and four for each number of the vector."""
+"""The most bytes of one row: id, document, metadata and URI in UTF-8, and four for each number of the vector."""
 
 MAX_SQUARED_LENGTH: Final = 3.4e38 / 4
 """The longest vector's length, squared: no distance between two vectors overflows float32.

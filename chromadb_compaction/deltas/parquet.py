@@ -68,14 +68,17 @@ def write(columns: DeltaColumns, file_metadata: dict[bytes, bytes]) -> bytes:
         "document": pa.array(columns.documents, pa.string()),
         "metadata": pa.array(columns.metadatas, pa.string()),
     }
+    if any(uri is not None for uri in columns.uris):  # earlier versions refuse the column
+        fields["uri"] = pa.array(columns.uris, pa.string())
+    texts = [name for name in TEXT_COLUMNS if name in fields]
     table = pa.table(cast("Any", fields)).replace_schema_metadata(file_metadata)
     sink = pa.BufferOutputStream()
     # Vectors do not compress.
     pq.write_table(
         table,
         sink,
-        compression=cast("Any", dict.fromkeys(TEXT_COLUMNS, "zstd")),
-        compression_level=dict.fromkeys(TEXT_COLUMNS, 1),
+        compression=cast("Any", dict.fromkeys(texts, "zstd")),
+        compression_level=dict.fromkeys(texts, 1),
         use_dictionary=cast("Any", ["op"]),
         write_statistics=False,
         write_page_checksum=True,
@@ -129,6 +132,7 @@ def _check(table: pa.Table) -> DeltaColumns:
         vectors=_vectors(table, ids, np.flatnonzero(~deleted)),
         documents=_texts(table, "document"),
         metadatas=check_each(check_metadata_text, _texts(table, "metadata"), ids),
+        uris=_texts(table, "uri"),
     )
 
 

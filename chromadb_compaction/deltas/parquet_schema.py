@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from chromadb_compaction.deltas.records import check_names
 from chromadb_compaction.errors import CorruptDeltaError
 
-TEXT_COLUMNS: Final = ("id", "op", "document", "metadata")
+TEXT_COLUMNS: Final = ("id", "op", "document", "metadata", "uri")
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 """The column in which pandas writes an index without a name."""

@@ -27,7 +27,7 @@ Vector = NDArray[np.float32]
 Matrix = NDArray[Any]
 Checked = TypeVar("Checked")
 
-COLUMNS = ("id", "op", "embedding", "document", "metadata")
+COLUMNS = ("id", "op", "embedding", "document", "metadata", "uri")
 UPSERT, DELETE = "upsert", "delete"
 ROW_BYTES = 64
 """The memory that an empty row takes."""
@@ -96,6 +96,15 @@ def check_document(value: object) -> str | None:
     if not isinstance(value, str):
         raise CorruptDeltaError(f"document is {_kind(value)}, not a string")
     return _encodable(value, "document")
+
+
+def check_uri(value: object) -> str | None:
+    """Return the URI: any string, as in ChromaDB. None is no URI."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise CorruptDeltaError(f"uri is {_kind(value)}, not a string")
+    return _encodable(value, "uri")
 
 
 def check_metadata(value: object) -> str | None:

@@ -17,6 +17,7 @@ from chromadb_compaction.deltas.records import (
     check_embedding,
     check_id,
     check_metadata,
+    check_uri,
     narrow,
     narrow_rows,
     row_error,
@@ -71,18 +72,21 @@ def upserts_of(
     embeddings: Any,  # noqa: ANN401 - anything that numpy can make a matrix of
     documents: Sequence[str | None] | None,
     metadatas: Sequence[dict[str, Any] | None] | None,
+    uris: Sequence[str | None] | None = None,
 ) -> DeltaColumns:
     """Return valid rows that share no memory with the arguments. Raises CorruptDeltaError naming the invalid row."""
     names = _checked_ids(ids)
     count = len(names)
     texts = _column("documents", documents, count)
     objects = _column("metadatas", metadatas, count)
+    links = _column("uris", uris, count)
     return DeltaColumns(
         ids=names,
         deleted=np.zeros(count, dtype=np.bool_),
         vectors=_matrix(embeddings, names),
         documents=check_each(check_document, texts, names),
         metadatas=check_each(check_metadata, objects, names),
+        uris=check_each(check_uri, links, names),
     )
 
 
@@ -90,7 +94,7 @@ def deletes_of(ids: Sequence[str]) -> DeltaColumns:
     """Return valid deletes."""
     names = _checked_ids(ids)
     no_texts: list[str | None] = [None] * len(names)
-    return DeltaColumns(names, np.ones(len(names), dtype=np.bool_), NO_VECTORS, no_texts, no_texts)
+    return DeltaColumns(names, np.ones(len(names), dtype=np.bool_), NO_VECTORS, no_texts, no_texts, no_texts)
 
 
 def _checked_ids(ids: Sequence[str]) -> list[str]:
@@ -165,6 +169,7 @@ def _join(parts: list[DeltaColumns]) -> DeltaColumns:
         vectors=np.concatenate(vectors) if vectors else NO_VECTORS,
         documents=[document for part in parts for document in part.documents],
         metadatas=[metadata for part in parts for metadata in part.metadatas],
+        uris=[uri for part in parts for uri in part.uris],
     )
 
 
@@ -176,4 +181,5 @@ def _slice(rows: DeltaColumns, start: int, end: int) -> DeltaColumns:
         vectors=rows.vectors[first:last],
         documents=rows.documents[start:end],
         metadatas=rows.metadatas[start:end],
+        uris=rows.uris[start:end],
     )

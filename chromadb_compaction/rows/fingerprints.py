@@ -13,19 +13,23 @@ import orjson
 
 FINGERPRINT_BYTES = 32
 VECTOR_BYTES = 16
-"""The first bytes of a fingerprint depend on the vector only, the others on document and metadata."""
+"""The first bytes of a fingerprint depend on the vector only, the others on document, metadata and URI."""
 DELETED = bytes(FINGERPRINT_BYTES)
 """The fingerprint of a delete. It is smaller than any other, so a delete loses a tie (rows.merging)."""
 
 _MODULUS = 2**128
 
 
-def fingerprint(vector: bytes, document: str | None, metadata: str | None) -> bytes:
+def fingerprint(vector: bytes, document: str | None, metadata: str | None, uri: str | None = None) -> bytes:
     """Return the fingerprint of a live row.
 
     `vector` is float32 values in little-endian order, `metadata` canonical JSON (deltas.records.check_metadata).
+    Without a URI, the fingerprint is what it was before there were URIs.
     """
-    texts = b"[" + orjson.dumps(document) + b"," + (b"null" if metadata is None else metadata.encode()) + b"]"
+    parts = [orjson.dumps(document), b"null" if metadata is None else metadata.encode()]
+    if uri is not None:
+        parts.append(orjson.dumps(uri))
+    texts = b"[" + b",".join(parts) + b"]"
     return vector_fingerprint(vector) + blake2b(texts, digest_size=FINGERPRINT_BYTES - VECTOR_BYTES).digest()
 
 

@@ -53,7 +53,7 @@ class FoldPlan(NamedTuple):
     """The changes that a loader makes to the ChromaDB directory, and the ledger afterwards.
 
     `inserts`, `replacements` and `edits` are rows of the runs, `deletes` are ids that are live in the base. No id is in
-    two of them. `edits` keep the vector of the live record, and replace only document or metadata.
+    two of them. `edits` keep the vector of the live record, and replace only document, metadata or URI.
     """
 
     inserts: SelectedRows

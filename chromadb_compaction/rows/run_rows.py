@@ -138,4 +138,8 @@ def _pieces(path: Path, footer: pq.FileMetaData) -> Iterator[Piece]:
 
 def _read(path: Path, footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> pa.Table:
     with open_run(path, footer=footer) as run:
-        return run.read_row_group(group, columns=list(columns))
+        table = run.read_row_group(group, columns=list(columns))
+    # A run that the version before URIs has written, during an update, has no such column.
+    if "uri" in columns and "uri" not in table.column_names:
+        table = table.append_column("uri", pa.nulls(table.num_rows, pa.string()))
+    return table

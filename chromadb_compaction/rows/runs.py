@@ -35,7 +35,7 @@ def run_schema(dimension: int | None) -> pa.Schema:
     """Return the columns of a run: the id, its version (delta, row, fingerprint), whether it is deleted, the record.
 
     `delta` is the 16 bytes of the delta's UUIDv7, `row` the row number in that delta, `metadata` canonical JSON.
-    embedding, document and metadata are null for deletes.
+    embedding, document, metadata and uri are null for deletes.
     """
     columns: dict[str, pa.DataType] = {
         "id": pa.string(),
@@ -46,6 +46,7 @@ def run_schema(dimension: int | None) -> pa.Schema:
         "embedding": embedding_type(dimension),
         "document": pa.string(),
         "metadata": pa.string(),
+        "uri": pa.string(),
     }
     return pa.schema(columns)
 
@@ -82,7 +83,7 @@ class RunWriter:
     def __init__(self, sink: Path | BinaryIO, dimension: int | None) -> None:
         self._pending = run_schema(dimension).empty_table()
         # Fingerprints and vectors do not compress.
-        compressed = ("id", "delta", "row", "deleted", "document", "metadata")
+        compressed = ("id", "delta", "row", "deleted", "document", "metadata", "uri")
         self._writer = pq.ParquetWriter(
             sink,
             self._pending.schema,
@@ -137,7 +138,7 @@ def cut(table: pa.Table, *, max_bytes: int, max_rows: int) -> list[pa.Table]:
 def _row_bytes(table: pa.Table) -> NDArray[np.int64]:
     """Return the memory that each row takes."""
     sizes = np.full(table.num_rows, _ROW_BYTES + 4 * (run_dimension(table) or 0), dtype=np.int64)
-    for name in ("id", "document", "metadata"):
+    for name in ("id", "document", "metadata", "uri"):
         lengths = cast("Any", pc).binary_length(table[name])
         sizes += lengths.fill_null(0).to_numpy()
     return sizes

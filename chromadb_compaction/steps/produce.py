@@ -27,12 +27,14 @@ class ProduceRecord(Message):
         embedding: One finite float32 number per dimension. None: the document is embedded.
         document: The text. Required without an embedding.
         metadata: Keys with the values that ChromaDB accepts.
+        uri: The URI of what the record is about, such as an image.
     """
 
     id: str
     embedding: list[Number] | None = None
     document: str | None = None
     metadata: dict[str, JsonValue] | None = None
+    uri: str | None = None
 
 
 class ProduceRequest(Message):
@@ -147,6 +149,7 @@ def _fill_writer(collection: str, embedded: list[_EmbeddedRequest], services: Se
             vectors,
             [record.document for record in request.records],
             [record.metadata for record in request.records],
+            uris=[record.uri for record in request.records],
         )
         writer.delete(collection, request.deletes)
     return writer

@@ -106,7 +106,7 @@ def _answer_fields(
     """Return the fields that both answers have. Embeddings become lists of numbers."""
     embeddings = found.get("embeddings")
     return {
-        **{name: found.get(name) for name in ("ids", "documents", "metadatas")},
+        **{name: found.get(name) for name in ("ids", "documents", "metadatas", "uris")},
         "snapshot_id": readable.snapshot_id,
         "embeddings": None if embeddings is None else [np.asarray(each).tolist() for each in embeddings],
         "included": include,

@@ -15,8 +15,8 @@ from chromadb_compaction.messages import Message
 FiniteNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Ids = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 Filter = dict[str, JsonValue]
-GetField = Literal["documents", "metadatas", "embeddings"]
-QueryField = Literal["documents", "metadatas", "distances", "embeddings"]
+GetField = Literal["documents", "metadatas", "embeddings", "uris"]
+QueryField = Literal["documents", "metadatas", "distances", "embeddings", "uris"]
 
 
 class QueryRequest(Message):
@@ -128,11 +128,12 @@ class QueryAnswer(SnapshotAnswer):
     """The fields of ChromaDB's QueryResult. Each has one inner list per question, nearest record first.
 
     An inner list has at most `n_results` items, in the same order in every field. A field is None if the request did
-    not include it; `uris` and `data` always are.
+    not include it; `data` always is.
 
     Attributes:
         embeddings: Vectors of the collection's dimension.
         documents: Texts, None for a record without one.
+        uris: URIs, None for a record without one.
         metadatas: Metadata, None for a record without any.
         distances: Distances to the question, by the collection's distance function.
         included: The request's `include`.
@@ -141,7 +142,7 @@ class QueryAnswer(SnapshotAnswer):
     ids: list[list[str]]
     embeddings: list[list[list[float]]] | None
     documents: list[list[str | None]] | None
-    uris: None = None
+    uris: list[list[str | None]] | None = None
     data: None = None
     metadatas: list[list[dict[str, Any] | None]] | None
     distances: list[list[float]] | None
@@ -154,7 +155,7 @@ class GetAnswer(SnapshotAnswer):
     ids: list[str]
     embeddings: list[list[float]] | None
     documents: list[str | None] | None
-    uris: None = None
+    uris: list[str | None] | None = None
     data: None = None
     metadatas: list[dict[str, Any] | None] | None
     included: list[GetField]

@@ -90,6 +90,21 @@ class LoaderContract:
             assert collection.get(where_document={"$contains": "gone"})["ids"] == []
             assert collection.query(query_embeddings=[[0, 5]], n_results=1)["distances"] == [[0.0]]
 
+    def test_a_replacement_replaces_the_uri_too(self, tmp_path: Path) -> None:
+        old = a_run(
+            {"a": [1, 0], "b": [2, 0], "c": [3, 0], "d": [4, 0]},
+            uris={"a": "s3://a", "b": "s3://b", "c": "", "d": "s3://d"},
+            metadatas={"b": {"n": 1}},
+            delta=1,
+        )
+        new = a_run({"a": [1, 0], "b": [5, 0], "d": [4, 0]}, uris={"a": "s3://new"}, delta=2)
+        plan = self.fold(tmp_path, old, new)
+        assert (plan.edits.num_rows, plan.replacements.num_rows) == (2, 1)
+        with closing(plain_client(tmp_path)) as client:
+            found = client.get_collection(NAME).get(include=["uris", "metadatas"])
+        assert dict(zip(found["ids"], found["uris"], strict=True)) == {"a": "s3://new", "b": None, "c": "", "d": None}
+        assert not any(found["metadatas"])
+
     def test_inserts_replacements_and_deletes_apply_together(self, tmp_path: Path) -> None:
         base = a_run({"a": [1, 0], "b": [2, 0], "c": [3, 0]}, delta=1)
         self.fold(tmp_path, base, a_run({"b": [2, 2], "d": [4, 0]}, deletes={"c", "unknown"}, delta=2))

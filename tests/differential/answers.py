@@ -80,9 +80,10 @@ def assert_equal_answers(expected: Any, found: Any, history: History) -> None:
 
 def assert_equal_records(expected: Any, found: Any, space: Space) -> None:
     """Compare every record, and the order of the records."""
-    want, got = (each.get(include=["embeddings", "documents", "metadatas"]) for each in (expected, found))
+    want, got = (each.get(include=["embeddings", "documents", "metadatas", "uris"]) for each in (expected, found))
     assert got["ids"] == want["ids"]
     assert got["documents"] == want["documents"]
+    assert got["uris"] == want["uris"]
     for one, other in zip(got["metadatas"], want["metadatas"], strict=True):
         assert same_metadata(one, orjson.dumps(other, option=orjson.OPT_SORT_KEYS).decode() if other else None)
     if want["ids"]:

@@ -44,18 +44,22 @@ METADATA = st.one_of(
 )
 
 
+_URIS = st.sampled_from((None, None, "", "s3://pictures/a.png", "file:///tmp/ü 日本"))
+
+
 class Upsert(NamedTuple):
     """One record. Vectors are numbered, so that a record is often rewritten with the same vector. Number 0 is zero."""
 
     vector: int
     document: str | None
     metadata: dict[str, Any] | None
+    uri: str | None
 
 
 Fold = dict[str, Upsert | None]
 """One fold's upsert of each id. None: delete the id."""
 
-_UPSERTS = st.builds(Upsert, st.integers(0, 9), st.one_of(st.none(), st.sampled_from(DOCUMENTS)), METADATA)
+_UPSERTS = st.builds(Upsert, st.integers(0, 9), st.one_of(st.none(), st.sampled_from(DOCUMENTS)), METADATA, _URIS)
 _FOLDS = st.dictionaries(st.sampled_from(IDS), st.one_of(_UPSERTS, _UPSERTS, st.none()), min_size=1, max_size=8)
 
 
@@ -79,6 +83,7 @@ class History(NamedTuple):
             deletes=self.folds[at].keys() - upserts.keys(),
             documents={row_id: each.document for row_id, each in upserts.items() if each.document is not None},
             metadatas={row_id: each.metadata for row_id, each in upserts.items() if each.metadata is not None},
+            uris={row_id: each.uri for row_id, each in upserts.items() if each.uri is not None},
             delta=at + 1,
         )
 

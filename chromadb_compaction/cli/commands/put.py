@@ -66,7 +66,7 @@ def put(  # noqa: PLR0913 - typer makes an option of each
 ) -> None:
     """Write records as deltas. The next compaction merges them.
 
-    A file's record has an `id`, an `embedding` or a `document` (or both), and may have `metadata`; with
+    A file's record has an `id`, an `embedding` or a `document` (or both), and may have `metadata` and a `uri`; with
     `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and the message
     names it. Fix that record and give the same command again to continue.
 

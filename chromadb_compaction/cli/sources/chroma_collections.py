@@ -19,7 +19,7 @@ PAGE_ROWS = 500
 PAGE_VALUES = 100_000
 """Vector components in one page: ChromaDB makes Python floats of them, 32 bytes each."""
 
-_NO_RECORDS = Records([], [], [], [], [])
+_NO_RECORDS = Records([], [], [], [], [], [])
 
 
 class ChromaCollection(RecordSource):
@@ -94,7 +94,7 @@ def _page_rows(collection: Collection) -> int:
 
 
 def _page(collection: Collection, limit: int, offset: int) -> Records:
-    found: Any = collection.get(limit=limit, offset=offset, include=["embeddings", "documents", "metadatas"])
+    found: Any = collection.get(limit=limit, offset=offset, include=["embeddings", "documents", "metadatas", "uris"])
     count = len(found["ids"])
     return Records(
         ids=found["ids"],
@@ -102,6 +102,7 @@ def _page(collection: Collection, limit: int, offset: int) -> Records:
         embeddings=np.asarray(found["embeddings"], dtype=np.float32),
         documents=found["documents"],
         metadatas=found["metadatas"],
+        uris=found["uris"],
         size=count,
     )
 

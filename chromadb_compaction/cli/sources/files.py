@@ -139,6 +139,7 @@ def _columns(records: Sequence[dict[str, Any]], *, size: int) -> Records:
         embeddings=[record.get("embedding") for record in records],
         documents=[record.get("document") for record in records],
         metadatas=[_metadata(record) for record in records],
+        uris=[record.get("uri") for record in records],
         size=size,
     )
 

@@ -20,6 +20,7 @@ class Records(NamedTuple):
     embeddings: Any
     documents: Sequence[str | None]
     metadatas: Sequence[dict[str, Any] | None]
+    uris: Sequence[str | None]
     size: int = 0
 
     def part(self, start: int, end: int | None = None) -> Self:
@@ -31,6 +32,7 @@ class Records(NamedTuple):
             embeddings=self.embeddings[some],
             documents=self.documents[some],
             metadatas=self.metadatas[some],
+            uris=self.uris[some],
         )
 
 

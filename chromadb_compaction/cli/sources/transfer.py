@@ -187,7 +187,7 @@ class Transfer:
                 if part.deleted[0]:
                     writer.delete(collection, part.ids)
                 else:
-                    writer.upsert(collection, part.ids, embeddings, documents=part.documents, metadatas=part.metadatas)
+                    writer.upsert(collection, part.ids, embeddings, part.documents, part.metadatas, uris=part.uris)
             except InvalidRequestError as error:
                 raise self._about_record(error) from error
             self.records += len(part.ids)

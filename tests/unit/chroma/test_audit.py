@@ -42,6 +42,7 @@ def damage_and_audit(
         deletes={"c"},
         documents={"a": "text"},
         metadatas={"a": metadata or {"k": 1, "x": TENTH}},
+        uris={"a": "s3://a"},
         header={"space": space},
     )
     compact(fakes, delta)
@@ -65,9 +66,10 @@ def test_a_published_collection_passes_the_audit(fakes: Fakes, tmp_path: Path) -
         (lambda c: c.add(ids=["c"], embeddings=[[1, 1]]), "id 'c' is in the collection but not in the ledger"),
         (lambda c: c.update(ids=["b"], embeddings=[[3, 4.5]]), "id 'b' has a different vector"),
         (lambda c: c.update(ids=["a"], documents=["texT"], embeddings=[[0.3, 0.7]]), "id 'a' has a different document"),
-        (lambda c: c.update(ids=["a"], metadatas=[{"k": 1.0}]), "id 'a' has a different document or metadata"),
-        (lambda c: c.update(ids=["a"], metadatas=[{"x": 0.2}]), "id 'a' has a different document or metadata"),
-        (lambda c: c.update(ids=["b"], metadatas=[{"extra": 1}]), "id 'b' has a different document or metadata"),
+        (lambda c: c.update(ids=["a"], metadatas=[{"k": 1.0}]), "id 'a' has a different document, metadata or URI"),
+        (lambda c: c.update(ids=["a"], metadatas=[{"x": 0.2}]), "id 'a' has a different document, metadata or URI"),
+        (lambda c: c.update(ids=["a"], uris=["s3://b"]), "id 'a' has a different document, metadata or URI"),
+        (lambda c: c.update(ids=["b"], metadatas=[{"extra": 1}]), "id 'b' has a different document, metadata or URI"),
     ],
 )
 def test_a_difference_is_found_and_named(
@@ -106,4 +108,4 @@ def test_the_texts_of_a_cosine_record_are_proven_though_its_vector_is_not(fakes:
     found = damage_and_audit(fakes, tmp_path, lambda c: c.update(ids=["a"], metadatas=[{"k": 2}]), space="cosine")
 
     assert found.unproven_vectors <= 2
-    assert found.problems == ("docs: id 'a' has a different document or metadata than was merged",)
+    assert found.problems == ("docs: id 'a' has a different document, metadata or URI than was merged",)

@@ -45,11 +45,12 @@ def test_rows_are_written_in_the_order_of_the_calls(objects: InMemoryObjectStore
     with a_writer(objects) as writer:
         writer.upsert("docs", ["a", "b"], [[1, 2], [3, 4]], documents=["x", None], metadatas=[None, {"n": 1}])
         writer.delete("docs", ["a"])
-        writer.upsert("docs", ["c"], np.array([[5, 6]]))
+        writer.upsert("docs", ["c"], np.array([[5, 6]]), uris=["s3://c"])
 
     (delta,) = written(objects)
     assert writer.written == list(objects.objects)
     assert delta.table["id"].to_pylist() == ["a", "b", "a", "c"]
+    assert delta.table["uri"].to_pylist() == [None, None, None, "s3://c"]
     assert delta.table["deleted"].to_pylist() == [False, False, True, False]
     assert delta.table["embedding"].to_pylist() == [[1, 2], [3, 4], None, [5, 6]]
     assert delta.table["document"].to_pylist() == ["x", None, None, None]

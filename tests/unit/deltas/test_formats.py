@@ -69,6 +69,7 @@ def test_a_parquet_delta_is_read_as_rows_with_versions() -> None:
             "embedding": [1.0, 2.0],
             "document": "text",
             "metadata": '{"b":true,"z":1}',
+            "uri": None,
         },
         {
             "id": "b",
@@ -79,8 +80,15 @@ def test_a_parquet_delta_is_read_as_rows_with_versions() -> None:
             "embedding": None,
             "document": None,
             "metadata": None,
+            "uri": None,
         },
     ]
+
+
+def test_a_file_without_uris_has_no_column_for_them() -> None:
+    rows = DeltaColumns(["a"], np.array([False]), np.array([[1.5]], dtype=np.float32), ["x"], [None], [None])
+
+    assert "uri" not in pq.read_schema(pa.BufferReader(write_delta(rows, DeltaHeader()))).names
 
 
 def test_json_lines_and_parquet_give_equal_rows() -> None:
@@ -89,7 +97,14 @@ def test_json_lines_and_parquet_give_equal_rows() -> None:
         [
             {"id": "a", "embedding": [1, 2.5], "document": "text", "metadata": {"z": 1, "b": True}},
             {"id": "b", "op": "delete"},
-            {"id": "c", "op": "upsert", "embedding": [0, 0], "document": None, "metadata": '{"n": [1, 2]}'},
+            {
+                "id": "c",
+                "op": "upsert",
+                "embedding": [0, 0],
+                "document": None,
+                "metadata": '{"n": [1, 2]}',
+                "uri": "s3://c",
+            },
         ],
         name=name,
     )
@@ -98,6 +113,7 @@ def test_json_lines_and_parquet_give_equal_rows() -> None:
         embedding=pa.array([[1, 2.5], None, [0, 0]]),
         document=pa.array(["text", None, None]),
         metadata=pa.array(['{"z": 1, "b": true}', None, '{"n": [1, 2]}']),
+        uri=pa.array([None, None, "s3://c"]),
     )
 
     assert read(lines).table.equals(read(table._replace(key=a_delta(name=name).key)).table)
@@ -180,6 +196,7 @@ def test_an_empty_delta_is_valid(delta: BuiltDelta) -> None:
         ({"embedding": pa.array([[1.0], [1e39], [1.0]])}, "row 1 (id 'b'): embedding holds 1e+39, beyond the range of"),
         ({"embedding": pa.array([["x"], ["y"], ["z"]])}, "the column 'embedding' is of type list<"),
         ({"embedding": pa.array([1.0, 2.0, 3.0])}, "the column 'embedding' is of type double"),
+        ({"uri": pa.array([1, 2, 3])}, "the column 'uri' is of type int64"),
         ({"document": pa.array([1, 2, 3])}, "the column 'document' is of type int64"),
         ({"metadata": pa.array([None, '{"a":{"b":1}}', None])}, "row 1 (id 'b'): metadata key 'a' holds an object"),
         ({"metadata": pa.array([{"a": 1}] * 3)}, "the column 'metadata' is of type struct"),
@@ -278,7 +295,7 @@ def test_damage_never_raises_an_unexpected_error(at: int, bits: bytes) -> None:
 
 
 def test_a_changed_byte_in_a_written_vector_is_found() -> None:
-    rows = DeltaColumns(["a"], np.array([False]), np.array([[1.5, 2.5]], dtype=np.float32), [None], [None])
+    rows = DeltaColumns(["a"], np.array([False]), np.array([[1.5, 2.5]], dtype=np.float32), [None], [None], [None])
     body = write_delta(rows, DeltaHeader())
     at = body.index(np.float32(2.5).tobytes())
 
@@ -380,6 +397,7 @@ def test_written_rows_are_read_back(rows: list[tuple[str, bool, str | None]]) ->
         vectors=np.arange(3 * count, dtype=np.float32).reshape(count, 3) if count else np.empty((0, 0), np.float32),
         documents=[None if is_delete else document for _, is_delete, document in rows],
         metadatas=[None if is_delete else json.dumps({"n": n}) for n, (_, is_delete, _) in enumerate(rows)],
+        uris=[None if is_delete else document for _, is_delete, document in rows],
     )
     header = DeltaHeader(space="ip", producer="test")
 
@@ -389,5 +407,6 @@ def test_written_rows_are_read_back(rows: list[tuple[str, bool, str | None]]) ->
     assert found.table["id"].to_pylist() == columns.ids
     assert found.table["deleted"].to_pylist() == deleted.tolist()
     assert found.table["document"].to_pylist() == columns.documents
+    assert found.table["uri"].to_pylist() == columns.uris
     vectors = found.table["embedding"].drop_null().to_pylist()
     assert vectors == columns.vectors.tolist()

@@ -13,6 +13,7 @@ from chromadb_compaction.rows.fingerprints import DELETED, FINGERPRINT_BYTES, fi
 
 VECTOR = np.array([1, 2], dtype="<f4").tobytes()
 STORED = "42f796cded228dc080ef1964ee5d73c31373d97b1be51e5bcb111b73737087e3"
+STORED_WITH_URI = "42f796cded228dc080ef1964ee5d73c3e6c8d5e329246abf47449156b1b7a843"
 
 rows = st.lists(st.tuples(st.text(min_size=1, max_size=5), st.binary(min_size=32, max_size=32)), max_size=10)
 
@@ -25,17 +26,21 @@ rows = st.lists(st.tuples(st.text(min_size=1, max_size=5), st.binary(min_size=32
         ((VECTOR, None, '{"a":1}'), (VECTOR, None, '{"a":1.0}')),
         ((VECTOR, None, '{"a":1}'), (VECTOR, None, None)),
         ((VECTOR, '"],["', None), (VECTOR, None, None)),
+        ((VECTOR, None, None, ""), (VECTOR, None, None)),
+        ((VECTOR, None, None, "a"), (VECTOR, "a", None)),
+        ((VECTOR, None, None, "a"), (VECTOR, None, None, "b")),
         ((VECTOR, None, None), (VECTOR[:4], None, None)),
     ],
 )
 def test_different_contents_have_different_fingerprints(
-    one: tuple[bytes, str | None, str | None], other: tuple[bytes, str | None, str | None]
+    one: tuple[bytes, str | None, str | None, str | None], other: tuple[bytes, str | None, str | None, str | None]
 ) -> None:
     assert fingerprint(*one) != fingerprint(*other)
 
 
 def test_a_fingerprint_is_a_stored_format_and_must_not_change() -> None:
     assert fingerprint(VECTOR, "text", '{"a":1}').hex() == STORED
+    assert fingerprint(VECTOR, "text", '{"a":1}', "s3://a").hex() == STORED_WITH_URI
 
 
 def test_the_fingerprint_of_a_delete_is_below_every_other() -> None:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, RunRows, stored_rows
 from tests.runs import a_run, encode_run
 
-ALL = ("id", "embedding", "document", "metadata")
+ALL = ("id", "embedding", "document", "metadata", "uri")
 RUNS = st.lists(
     st.dictionaries(st.sampled_from("abcdefg"), st.none() | st.integers(0, 3), max_size=7), min_size=1, max_size=4
 )
@@ -84,6 +85,16 @@ def test_runs_of_two_dimensions_are_an_error(tmp_path: Path) -> None:
 def test_a_run_of_deletes_does_not_affect_the_dimension(tmp_path: Path) -> None:
     rows = stored(tmp_path, [a_run(deletes={"a"}), a_run({"b": [1, 0]})])
     assert rows.dimension == 2
+
+
+def test_a_run_of_the_version_before_uris_is_read_without_them(tmp_path: Path) -> None:
+    old = a_run({"a": [1.0, 2.0]}).drop_columns(["uri"])
+    pq.write_table(old, tmp_path / "old.parquet")
+    rows = stored_rows([tmp_path / "old.parquet"])
+
+    (part,) = rows.select(np.ones(1, dtype=np.bool_)).parts(10, ("id", "uri"))
+
+    assert part.to_pylist() == [{"id": "a", "uri": None}]
 
 
 def test_a_part_has_little_metadata_unless_a_single_row_has_more(tmp_path: Path) -> None:

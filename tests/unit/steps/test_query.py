@@ -58,19 +58,25 @@ def private_copies(fakes: Fakes) -> list[Path]:
 def test_the_nearest_records_come_first_with_all_included_fields(fakes: Fakes, reader: SnapshotReader) -> None:
     published = compact(
         fakes,
-        a_delta({"far": [0, 2], "near": [1, 0]}, documents={"near": "text"}, metadatas={"near": {"n": 1}}),
+        a_delta(
+            {"far": [0, 2], "near": [1, 0]},
+            documents={"near": "text"},
+            metadatas={"near": {"n": 1}},
+            uris={"near": "s3://near"},
+        ),
     )
 
-    found = ask(fakes, reader, include=["documents", "metadatas", "distances", "embeddings"])
+    found = ask(fakes, reader, include=["documents", "metadatas", "distances", "embeddings", "uris"])
 
     assert found == QueryAnswer(
         snapshot_id=str(published.snapshot_id),
         ids=[["near", "far"]],
         documents=[["text", None]],
+        uris=[["s3://near", None]],
         metadatas=[[{"n": 1}, None]],
         distances=[[0.0, 5.0]],
         embeddings=[[[1.0, 0.0], [0.0, 2.0]]],
-        included=["documents", "metadatas", "distances", "embeddings"],
+        included=["documents", "metadatas", "distances", "embeddings", "uris"],
     )
 
 

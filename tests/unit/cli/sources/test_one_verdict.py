@@ -37,6 +37,7 @@ ACCEPTED = {
     "tensor": a_file(embedding=pa.FixedShapeTensorArray.from_numpy_ndarray(np.array(VECTORS, np.float32))),
     "list view": a_file(embedding=pa.array(VECTORS, pa.list_view(pa.float32()))),
     "large list view": a_file(embedding=pa.array(VECTORS, pa.large_list_view(pa.float64()))),
+    "uris": a_file(uri=["s3://a", None]),
     "half floats": a_file(embedding=pa.array(np.array(VECTORS, np.float16).tolist(), pa.list_(pa.float16()))),
     "index of pandas": a_file(__index_level_0__=[7, 8]),
     "two indices of pandas": a_file(__index_level_0__=[7, 8], __index_level_1__=["x", "y"]),
@@ -61,7 +62,9 @@ def put(path: Path) -> list[str]:
     objects = InMemoryObjectStore()
     with DeltaWriter(bucket="a-bucket", objects=objects) as writer:
         for records in RecordFiles([path], "docs").read():
-            writer.upsert("docs", records.ids, records.embeddings, records.documents, records.metadatas)
+            writer.upsert(
+                "docs", records.ids, records.embeddings, records.documents, records.metadatas, uris=records.uris
+            )
     (body,) = objects.objects.values()
     return ids_of(body.body)
 
