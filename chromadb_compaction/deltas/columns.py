@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.deltas.limits import MAX_ROW_BYTES
-from chromadb_compaction.deltas.records import Vector, row_error
+from chromadb_compaction.deltas.limits import MAX_ROW_BYTES, VALUE_BYTES
+from chromadb_compaction.deltas.records import Vector, count_values, row_error
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.rows.runs import embedding_type
 
@@ -44,10 +45,13 @@ class DeltaColumns(NamedTuple):
         return self.ids, self.documents, self.metadatas, self.uris
 
     def row_bytes(self) -> NDArray[np.int64]:
-        """Return the uncompressed size of each row."""
+        """Return the uncompressed size of each row, and at least VALUE_BYTES for each of its metadata values."""
         texts = [sum(len(text.encode()) for text in row if text) for row in zip(*self.texts, strict=True)]
         sizes = ROW_OVERHEAD + np.array(texts, dtype=np.int64)
         sizes[~self.deleted] += 4 * (self.dimension or 0)
+        for row, metadata in enumerate(self.metadatas):
+            if metadata is not None and VALUE_BYTES * _most_values(metadata) > sizes[row]:
+                sizes[row] = max(sizes[row], VALUE_BYTES * count_values(orjson.loads(metadata)))
         return sizes
 
     def embedding_array(self) -> pa.Array[Any]:
@@ -65,6 +69,23 @@ class DeltaColumns(NamedTuple):
 def _fixed_size_lists(matrix: Vector, kind: pa.DataType, mask: pa.BooleanArray | None = None) -> pa.Array[Any]:
     values = cast("Any", pa.array(matrix.reshape(-1)))
     return pa.FixedSizeListArray.from_arrays(values, type=cast("Any", kind), mask=mask)
+
+
+def check_values(columns: DeltaColumns, *, max_bytes: int) -> None:
+    """Raise CorruptDeltaError if all metadata values together take more than `max_bytes`."""
+    held = [metadata for metadata in columns.metadatas if metadata is not None]
+    if VALUE_BYTES * sum(map(_most_values, held)) <= max_bytes:
+        return
+    values = sum(count_values(orjson.loads(metadata)) for metadata in held)
+    if VALUE_BYTES * values > max_bytes:
+        raise CorruptDeltaError(
+            f"its rows have {values:,} metadata values, more than the limit of {max_bytes // VALUE_BYTES:,} in a delta",
+            next_step="write smaller deltas (1-5 MB)",
+        )
+
+
+def _most_values(metadata: str) -> int:
+    return metadata.count(",") + 1
 
 
 def check_row_bytes(columns: DeltaColumns) -> None:

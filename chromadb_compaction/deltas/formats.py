@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.deltas import jsonl, parquet
-from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
+from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes, check_values
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
@@ -69,6 +69,7 @@ def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str
     else:
         columns, header = jsonl.read(body, max_bytes=max_bytes), None
     check_row_bytes(columns)
+    check_values(columns, max_bytes=max_bytes)
     return Delta(name.collection, _as_run(columns, delta_id), columns.dimension, parse_header(header))
 
 

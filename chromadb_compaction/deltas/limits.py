@@ -16,6 +16,9 @@ MAX_METADATA_KEYS: Final = 1_000
 MAX_METADATA_VALUES: Final = 10_000
 """The most metadata values of one row, the items of lists included. Each takes up to 1 KB while it is folded."""
 
+VALUE_BYTES: Final = 64
+"""The least to count for one metadata value in the size of a delta: ChromaDB stores each as a row of a table."""
+
 MAX_ROW_BYTES: Final = 16 * 1024 * 1024
 """The most bytes of one row: id, document, metadata and URI in UTF-8, and four for each number of the vector."""
 

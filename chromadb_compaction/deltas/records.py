@@ -209,8 +209,13 @@ def _too_many_dimensions(found: int) -> CorruptDeltaError:
     return CorruptDeltaError(f"embedding has {found} dimensions, more than the limit of {MAX_DIMENSION}")
 
 
+def count_values(metadata: Mapping[str, object]) -> int:
+    """Return the number of values, those in lists included."""
+    return sum(len(value) if isinstance(value, list) else 1 for value in metadata.values())
+
+
 def _check_value_count(metadata: Mapping[str, object]) -> None:
-    count = sum(len(value) if isinstance(value, list) else 1 for value in metadata.values())
+    count = count_values(metadata)
     if count > MAX_METADATA_VALUES:
         raise CorruptDeltaError(
             f"metadata has {count} values, those in lists included, more than the limit of {MAX_METADATA_VALUES}",

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from chromadb_compaction.chroma import compatibility, index_build
+from chromadb_compaction.chroma import compatibility, index_build, schema
 from chromadb_compaction.chroma.bulk_loader import BulkLoader, choose_loader
 from chromadb_compaction.chroma.client import (
     Collection,
@@ -230,6 +230,26 @@ def test_an_index_that_lacks_a_record_is_not_rebuilt(tmp_path: Path, base: FoldP
     plan = planned(base.ledger, a_run({"row-new": [0, 0]}, delta=2))
     with pytest.raises(VerificationError, match="docs: the index holds 19 kept vectors, the ledger 20"):
         BulkLoader(rebuilds=lambda _: True).apply(tmp_path, SPEC, plan, progress=no_progress)
+
+
+def test_keys_beyond_those_that_a_schema_lists_are_found_by_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "MAX_KEYS", 4)
+    metadatas = {f"r{row}": {f"key {row}": row, f"list {row}": ["x", "y"]} for row in range(9)}
+    run = a_run({row_id: [float(len(row_id)), 1.0] for row_id in metadatas}, metadatas=metadatas)
+    spec = CollectionSpec("docs", 2, "l2")
+    create_directory(tmp_path, spec)
+    plan = planned(None, run)
+
+    BulkLoader().apply(tmp_path, spec, plan, progress=no_progress)
+
+    verify(tmp_path, spec, plan, progress=no_progress)
+    with open_collection(tmp_path, "docs") as opened:
+        collection: Any = opened
+        for row in range(9):
+            assert collection.get(where={f"key {row}": {"$gte": row}})["ids"] == [f"r{row}"]
+            assert collection.get(where={f"list {row}": {"$contains": "y"}})["ids"] == [f"r{row}"]
 
 
 def test_removing_a_record_that_does_not_exist_fails(tmp_path: Path, base: FoldPlan) -> None:

@@ -279,6 +279,14 @@ def test_a_row_beyond_the_limits_is_refused_when_it_is_given(
     assert objects.objects == {}
 
 
+def test_rows_of_many_metadata_values_are_cut_into_files_that_a_merge_accepts(objects: InMemoryObjectStore) -> None:
+    many = {"list": [1] * 5_000}
+    with a_writer(objects) as writer:
+        writer.upsert("docs", [str(row) for row in range(40)], np.ones((40, 2)), metadatas=[many] * 40)
+
+    assert [delta.table.num_rows for delta in written(objects)] == [11, 11, 11, 7]
+
+
 def test_an_unknown_space_is_an_error(objects: InMemoryObjectStore) -> None:
     with pytest.raises(InvalidRequestError, match="space: "):
         a_writer(objects, space="euclid")

@@ -85,6 +85,15 @@ def test_a_parquet_delta_is_read_as_rows_with_versions() -> None:
     ]
 
 
+def test_a_delta_with_very_many_metadata_values_is_an_error() -> None:
+    rows = [{"id": str(row), "embedding": [1], "metadata": {"a": [1] * 50, "b": "x, y"}} for row in range(400)]
+
+    assert reason_of(a_jsonl_delta(rows)).startswith(
+        "its rows have 20,400 metadata values, more than the limit of 15,625"
+    )
+    read(a_jsonl_delta(rows[:300]))
+
+
 def test_a_file_without_uris_has_no_column_for_them() -> None:
     rows = DeltaColumns(["a"], np.array([False]), np.array([[1.5]], dtype=np.float32), ["x"], [None], [None])
 
