@@ -90,21 +90,13 @@ def check_id(value: object) -> str:
 
 
 def check_document(value: object) -> str | None:
-    """Return the document: any string, even an empty one, or None without a document."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise CorruptDeltaError(f"document is {_kind(value)}, not a string")
-    return _encodable(value, "document")
+    """Return the document: any string, even an empty one. None is no document."""
+    return _check_text(value, "document")
 
 
 def check_uri(value: object) -> str | None:
     """Return the URI: any string, as in ChromaDB. None is no URI."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise CorruptDeltaError(f"uri is {_kind(value)}, not a string")
-    return _encodable(value, "uri")
+    return _check_text(value, "uri")
 
 
 def check_metadata(value: object) -> str | None:
@@ -203,6 +195,12 @@ def check_each(check: Callable[[Any], Checked], values: Iterable[object], ids: S
         except CorruptDeltaError as error:
             raise row_error(row, ids[row], error.message, next_step=error.next_step) from error
     return checked
+
+
+def _check_text(value: object, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise CorruptDeltaError(f"{name} is {_kind(value)}, not a string")
+    return None if value is None else _encodable(value, name)
 
 
 def _too_many_dimensions(found: int) -> CorruptDeltaError:

@@ -28,8 +28,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("directory") / "chroma"
     with open_directory(path) as client:
         cosine: Any = {"hnsw": {"space": "cosine"}}
-        one = client.create_collection("one", embedding_function=None, configuration=cosine)
-        one.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32), metadatas=[{"n": 1}, {"n": 2}])
+        one: Any = client.create_collection("one", embedding_function=None, configuration=cosine)
+        vectors = np.eye(2, dtype=np.float32)
+        one.add(ids=["a", "b"], embeddings=vectors, metadatas=[{"n": 1}, {"n": 2}], uris=["s3://a", None])
         two = client.create_collection("two")
         vectors = np.arange(75, dtype=np.float32).reshape(25, 3)
         two.add(ids=IDS, embeddings=vectors, documents=[f"text {name}" for name in IDS])
@@ -54,6 +55,7 @@ def test_a_directory_is_read_completely_and_not_changed(directory: Path, tmp_pat
     (records,) = records_of(directory, tmp_path, "one")
 
     assert dict(zip(records.ids, records.metadatas, strict=True)) == {"a": {"n": 1}, "b": {"n": 2}}
+    assert dict(zip(records.ids, records.uris, strict=True)) == {"a": "s3://a", "b": None}
     assert records.embeddings.tolist() == [[1, 0], [0, 1]]
     after = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in directory.rglob("*") if file.is_file()}
     assert after == before
