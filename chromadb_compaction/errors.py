@@ -188,6 +188,14 @@ class ObjectMissingError(_ObjectError):
     """There is no object under that key."""
 
 
+class UnreadableObjectError(_ObjectError):
+    """One object cannot be read or copied, though others can: its key, its storage class or its permission. Fix it."""
+
+
+class DeltaFailedError(_ObjectError):
+    """Reading one delta failed with an unforeseen error. It stays pending, and is set aside if that happens again."""
+
+
 class TransientStorageError(CompactionError):
     """S3, DynamoDB or SQS failed temporarily: throttling, a 5xx, a broken connection. Retry."""
 

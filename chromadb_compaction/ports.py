@@ -29,7 +29,10 @@ class StoredObject(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """One bucket. Every method raises TransientStorageError if a retry may succeed."""
+    """One bucket. Every method raises TransientStorageError if a retry may succeed.
+
+    Whatever reads or copies an object raises UnreadableObjectError if this object alone cannot be read.
+    """
 
     def get(self, key: str) -> StoredObject:
         """Return the object. Raises ObjectMissingError."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from itertools import islice
@@ -16,7 +17,15 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.aws.ranged_download import MEBIBYTE, FirstPart, ObjectParts, RangedDownloads
 from chromadb_compaction.aws.signed_gets import SignedGets
-from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, TransientStorageError
+from chromadb_compaction.aws.unreadable import unreadable_errors
+from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.errors import (
+    CompactionError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    TransientStorageError,
+    UnreadableObjectError,
+)
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import StoredObject
 
@@ -27,8 +36,13 @@ if TYPE_CHECKING:
 
 DELETE_LIMIT: Final = 1000
 """Keys that one DeleteObjects request accepts."""
+NEIGHBOUR: Final = ".neighbour"
+"""The name of an object that does not exist. Reading it shows if a role may read that folder at all."""
 PARTS: Final = TransferConfig(multipart_threshold=16 * MEBIBYTE, multipart_chunksize=8 * MEBIBYTE, max_concurrency=16)
+NOT_IN_XML: Final = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold, or whose answer may hold another one. DeleteObjects cannot name such a key."""
 NOT_MODIFIED: Final = 304
+NOT_FOUND: Final = 404
 NOT_SATISFIABLE: Final = 416
 """S3's status for a range of an empty object."""
 OBJECT_ERRORS: Final = {
@@ -63,7 +77,7 @@ class S3ObjectStore:
 
     @retry_broken_reads
     def get(self, key: str) -> StoredObject:
-        with self._translated("reading", key):
+        with self._reading("reading", key):
             found = self._gets.get(key)
             if found is not None:
                 return found
@@ -72,7 +86,7 @@ class S3ObjectStore:
 
     @retry_broken_reads
     def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
-        with self._translated("reading", key):
+        with self._reading("reading", key):
             try:
                 return _stored(self._client.get_object(Bucket=self._bucket, Key=key, IfNoneMatch=etag))
             except ClientError as error:
@@ -82,7 +96,7 @@ class S3ObjectStore:
 
     def head(self, key: str) -> ObjectInfo | None:
         try:
-            with self._translated("describing", key):
+            with self._reading("describing", key):
                 found = self._client.head_object(Bucket=self._bucket, Key=key)
         except ObjectMissingError:
             return None
@@ -119,7 +133,7 @@ class S3ObjectStore:
         return response["ETag"]
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
-        with self._translated("copying", source):
+        with self._copying(source):
             self._client.copy_object(
                 Bucket=self._bucket,
                 Key=target,
@@ -128,12 +142,12 @@ class S3ObjectStore:
             )
 
     def delete(self, keys: Iterable[str]) -> None:
-        for failed in self._delete_in_bulk({"Key": key} for key in keys):
+        for failed in self._delete_each({"Key": key} for key in keys):
             self._raise_for(failed)
 
     def delete_if(self, etags: Mapping[str, str]) -> frozenset[str]:
         rewritten: set[str] = set()
-        for failed in self._delete_in_bulk({"Key": key, "ETag": etag} for key, etag in etags.items()):
+        for failed in self._delete_each({"Key": key, "ETag": etag} for key, etag in etags.items()):
             try:
                 self._raise_for(failed)
             except PreconditionFailedError:
@@ -145,7 +159,7 @@ class S3ObjectStore:
     @retry_broken_reads
     def download(self, key: str, target: Path) -> str:
         parts = ObjectParts(partial(self._request_first_part, key), partial(self._read_part, key))
-        with self._translated("downloading", key):
+        with self._reading("downloading", key):
             return self._downloads.download(parts, target)
 
     def upload(self, source: Path, key: str) -> None:
@@ -173,6 +187,13 @@ class S3ObjectStore:
             part = f"bytes={start}-{end - 1}"
             return self._client.get_object(Bucket=self._bucket, Key=key, Range=part, IfMatch=etag)["Body"].read()
 
+    def _delete_each(self, objects: Iterable[ObjectIdentifierTypeDef]) -> Iterator[ErrorTypeDef]:
+        """Delete the objects, in bulk where possible. Yield the errors of single keys."""
+        items = list(objects)
+        yield from self._delete_in_bulk(item for item in items if not NOT_IN_XML.search(item["Key"]))
+        singly = in_threads(self._delete_one, [item for item in items if NOT_IN_XML.search(item["Key"])])
+        yield from (failed for failed in singly if failed is not None)
+
     def _delete_in_bulk(self, objects: Iterable[ObjectIdentifierTypeDef]) -> Iterator[ErrorTypeDef]:
         rest = iter(objects)
         while chunk := tuple(islice(rest, DELETE_LIMIT)):
@@ -181,14 +202,57 @@ class S3ObjectStore:
             # The request succeeds even if single keys fail.
             yield from response.get("Errors", [])
 
+    def _delete_one(self, item: ObjectIdentifierTypeDef) -> ErrorTypeDef | None:
+        """Delete a key that DeleteObjects cannot name. Return its error as DeleteObjects does, or None."""
+        key = item["Key"]
+        try:
+            with self._translated("deleting", key):
+                if "ETag" in item:
+                    self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=item["ETag"])
+                else:
+                    self._client.delete_object(Bucket=self._bucket, Key=key)
+        except PreconditionFailedError:
+            return {"Key": key, "Code": "PreconditionFailed"}
+        except ObjectMissingError:
+            pass
+        return None
+
     def _raise_for(self, failed: ErrorTypeDef) -> None:
         with self._translated("deleting", failed.get("Key", "")):
             code, message = failed.get("Code", ""), failed.get("Message", "")
             raise ClientError({"Error": {"Code": code, "Message": message}}, "DeleteObjects")
 
-    def _translated(self, verb: str, key: str) -> AbstractContextManager[None]:
-        named = {code: partial(kind, key=key) for code, kind in OBJECT_ERRORS.items()}
-        return translated(f"{verb} s3://{self._bucket}/{key}", named)
+    def _translated(
+        self, verb: str, key: str, named: Mapping[str, Callable[[str], CompactionError]] | None = None
+    ) -> AbstractContextManager[None]:
+        common = {code: partial(kind, key=key) for code, kind in OBJECT_ERRORS.items()}
+        return translated(f"{verb} s3://{self._bucket}/{key}", {**common, **(named or {})})
+
+    def _reading(self, verb: str, key: str) -> AbstractContextManager[None]:
+        return self._translated(verb, key, unreadable_errors(key, lambda: self._denies_only(key)))
+
+    def _copying(self, key: str) -> AbstractContextManager[None]:
+        # The copy itself may be forbidden. The source is at fault only if it alone cannot be read.
+        return self._translated("copying", key, unreadable_errors(key, lambda: self._is_unreadable(key)))
+
+    def _denies_only(self, key: str) -> bool:
+        """Return whether access to this object is denied, but not to its neighbours.
+
+        A role without permission is denied a neighbour that does not exist, too. A role with permission gets a 404.
+        """
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=f"{key.partition('/')[0]}/{NEIGHBOUR}")
+        except ClientError as error:
+            return error.response["ResponseMetadata"]["HTTPStatusCode"] == NOT_FOUND
+        return True
+
+    def _is_unreadable(self, key: str) -> bool:
+        try:
+            with self._reading("reading", key):
+                self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+        except CompactionError as error:
+            return isinstance(error, UnreadableObjectError)
+        return False
 
 
 def _stored(response: GetObjectOutputTypeDef) -> StoredObject:

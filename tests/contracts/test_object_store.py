@@ -22,6 +22,7 @@ from chromadb_compaction.errors import (
     ObjectMissingError,
     PreconditionFailedError,
     TransientStorageError,
+    UnreadableObjectError,
 )
 from chromadb_compaction.ports import ObjectStore
 from tests.contracts.conftest import client_to_stub
@@ -33,7 +34,10 @@ WRONG_ETAG = '"00000000000000000000000000000000"'
 
 
 class ObjectStoreContract:
-    """Tests of any object store. A subclass provides the fixture `store`, an empty one."""
+    """Tests of any object store.
+
+    A subclass provides the fixture `store`, an empty one, and `put_unreadable`, which writes an unreadable object.
+    """
 
     def test_get_returns_the_body_and_the_etag_of_the_last_put(self, store: ObjectStore) -> None:
         etag = store.put("a/b.json", b"{}")
@@ -191,6 +195,39 @@ class ObjectStoreContract:
 
         assert list(store.list("many/")) == []
 
+    @pytest.mark.parametrize("key", ["a/\x01.parquet", "a/\ufffe", "a/\x0b<&>'\"", "a/new\nline", "a/return\r\ttab"])
+    def test_a_key_that_xml_cannot_hold_is_deleted_like_any_other(self, store: ObjectStore, key: str) -> None:
+        read = {name: store.put(name, b"read") for name in (key, "a/other")}
+        store.put(key, b"written again")
+
+        assert store.delete_if(read) == {key}
+        assert [info.key for info in store.list("")] == [key]
+        assert store.delete_if({key: store.get(key).etag, "a/\x02gone": WRONG_ETAG}) == frozenset()
+        assert list(store.list("")) == []
+        store.put(key, b"")
+        store.delete([key, "a/\x02gone", "a/gone"])
+        assert list(store.list("")) == []
+
+    def test_an_unreadable_object_is_named_and_can_be_described_and_deleted(
+        self, store: ObjectStore, put_unreadable: Callable[[str], None], tmp_path: Path
+    ) -> None:
+        put_unreadable("a/archived")
+
+        (listed,) = store.list("")
+        reads: list[Callable[[], object]] = [
+            lambda: store.get("a/archived"),
+            lambda: store.get_if_changed("a/archived", WRONG_ETAG),
+            lambda: store.download("a/archived", tmp_path / "target"),
+        ]
+        for read in reads:
+            with pytest.raises(UnreadableObjectError, match="a/archived") as caught:
+                read()
+            assert caught.value.key == "a/archived"
+            assert caught.value.next_step
+        assert store.head("a/archived") is not None
+        assert store.delete_if({listed.key: listed.etag}) == frozenset()
+        assert list(store.list("")) == []
+
     def test_a_conditional_delete_keeps_rewritten_objects(self, store: ObjectStore) -> None:
         read = {key: store.put(key, b"one") for key in ("same", "rewritten")}
         store.put("rewritten", b"two")
@@ -242,6 +279,14 @@ class TestInMemoryObjectStore(ObjectStoreContract):
     def store(self) -> InMemoryObjectStore:
         return InMemoryObjectStore()
 
+    @pytest.fixture
+    def put_unreadable(self, store: InMemoryObjectStore) -> Callable[[str], None]:
+        def put(key: str) -> None:
+            store.put(key, b"archived")
+            store.unreadable.add(key)
+
+        return put
+
     def test_a_lost_response_leaves_the_write_done(self, store: InMemoryObjectStore) -> None:
         def lose_the_response(call: str, key: str) -> None:
             raise TransientStorageError(f"{call} {key}")
@@ -280,6 +325,13 @@ class BrokenBody:
         raise ReadTimeoutError(endpoint_url="https://s3")
 
 
+def archiver(s3: S3Client, store: S3ObjectStore) -> Callable[[str], None]:
+    """Return a function that writes an object to Glacier."""
+    return lambda key: cast(
+        "None", s3.put_object(Bucket=store._bucket, Key=key, Body=b"archived", StorageClass="GLACIER")
+    )
+
+
 class TestS3ObjectStore(ObjectStoreContract):
     @pytest.fixture
     def store(self, s3: S3Client) -> Iterator[S3ObjectStore]:
@@ -294,6 +346,27 @@ class TestS3ObjectStore(ObjectStoreContract):
         while contents := s3.list_objects_v2(Bucket=bucket).get("Contents"):
             s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in contents]})
         s3.delete_bucket(Bucket=bucket)
+
+    @pytest.fixture
+    def put_unreadable(self, s3: S3Client, store: S3ObjectStore) -> Callable[[str], None]:
+        return archiver(s3, store)
+
+    def test_an_object_with_a_customers_key_is_unreadable(
+        self, s3: S3Client, store: S3ObjectStore, tmp_path: Path
+    ) -> None:
+        s3.put_object(
+            Bucket=store._bucket, Key="own", Body=b"x", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32
+        )
+        (listed,) = store.list("")
+
+        for read in (
+            lambda: store.get("own"),
+            lambda: store.head("own"),
+            lambda: store.copy("own", "b", etag=listed.etag),
+            lambda: store.download("own", tmp_path / "target"),
+        ):
+            with pytest.raises(UnreadableObjectError, match="SSE-C"):
+                read()
 
     @pytest.fixture
     def in_three_parts(self, store: S3ObjectStore) -> bytes:
@@ -372,10 +445,18 @@ class TestS3ObjectStore(ObjectStoreContract):
 
 class TestS3InProcess(ObjectStoreContract):
     @pytest.fixture
-    def store(self) -> S3ObjectStore:
-        s3 = InProcessAws().session().client("s3", config=client_config())
-        s3.create_bucket(Bucket="bucket")
-        return S3ObjectStore(s3, "bucket")
+    def client(self) -> S3Client:
+        client: S3Client = InProcessAws().session().client("s3", config=client_config())
+        return client
+
+    @pytest.fixture
+    def store(self, client: S3Client) -> S3ObjectStore:
+        client.create_bucket(Bucket="bucket")
+        return S3ObjectStore(client, "bucket")
+
+    @pytest.fixture
+    def put_unreadable(self, client: S3Client, store: S3ObjectStore) -> Callable[[str], None]:
+        return archiver(client, store)
 
     def test_the_error_for_a_missing_bucket_names_its_setting(self) -> None:
         s3 = InProcessAws().session().client("s3", config=client_config())
@@ -414,6 +495,52 @@ class TestErrorsOfS3:
                 S3ObjectStore(client, "bucket").put_if("CURRENT", b"", etag=WRONG_ETAG)
 
         assert caught.value.__cause__ is not None
+
+    @pytest.mark.parametrize(
+        ("code", "neighbour", "expected"),
+        [
+            ("AccessDenied", 404, UnreadableObjectError),
+            ("AccessDenied", 403, ConfigurationError),
+            ("KMS.DisabledException", None, UnreadableObjectError),
+        ],
+    )
+    def test_a_denied_object_is_unreadable_only_if_its_neighbours_are_not_denied(
+        self, client: S3Client, code: str, neighbour: int | None, expected: type[Exception]
+    ) -> None:
+        with Stubber(client) as stub:
+            stub.add_client_error("get_object", code, http_status_code=403)
+            if neighbour is not None:
+                stub.add_client_error("head_object", str(neighbour), http_status_code=neighbour)
+            with pytest.raises(expected, match="s3://bucket/delta/a") as caught:
+                S3ObjectStore(client, "bucket").get("delta/a")
+
+        assert caught.type is expected
+
+    def test_a_copy_that_is_too_large_is_the_objects_fault(self, client: S3Client) -> None:
+        with Stubber(client) as stub:
+            message = "The specified copy source is larger than the maximum allowable size"
+            stub.add_client_error("copy_object", "InvalidRequest", message, http_status_code=400)
+            with pytest.raises(UnreadableObjectError, match="larger than 5 GB"):
+                S3ObjectStore(client, "bucket").copy("delta/a", "quarantine/a", etag=WRONG_ETAG)
+
+    @pytest.mark.parametrize(
+        ("read_status", "neighbour", "expected"),
+        [(200, None, ConfigurationError), (403, 403, ConfigurationError), (403, 404, UnreadableObjectError)],
+    )
+    def test_a_denied_copy_is_the_objects_fault_only_if_it_alone_cannot_be_read(
+        self, client: S3Client, read_status: int, neighbour: int | None, expected: type[Exception]
+    ) -> None:
+        with Stubber(client) as stub:
+            stub.add_client_error("copy_object", "AccessDenied", http_status_code=403)
+            if read_status == 200:
+                stub.add_response("get_object", {"ETag": WRONG_ETAG, "ContentRange": "bytes 0-0/9"})
+            else:
+                stub.add_client_error("get_object", "AccessDenied", http_status_code=read_status)
+                stub.add_client_error("head_object", str(neighbour), http_status_code=cast("int", neighbour))
+            with pytest.raises(expected) as caught:
+                S3ObjectStore(client, "bucket").copy("delta/a", "quarantine/a", etag=WRONG_ETAG)
+
+        assert caught.type is expected
 
     @pytest.mark.parametrize(
         "broken",

@@ -82,6 +82,7 @@ def test_hostile_keys_go_to_quarantine_with_a_reason_and_stop_no_other_delta(sta
         "docs/./x.parquet",
         "d\N{CYRILLIC SMALL LETTER O}cs/x.parquet",
     ]
+    names += ["docs/\x01.parquet", "\x1fdocs/x.parquet", "docs/\ufffe", "docs/return\r.parquet"]
     names += ["d" * (1024 - len("delta/")), "docs/" + "é" * 500, "docs/x.reason.json", "x" * 300 + "/x.parquet"]
     keys = [f"delta/{name}" for name in names]
     stack.put_objects(dict.fromkeys(keys, body) | {delta.key: delta.body() for delta in valid})

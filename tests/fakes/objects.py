@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, UnreadableObjectError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Clock, StoredObject
 
@@ -26,6 +26,7 @@ class InMemoryObjectStore:
     """Objects in a dict. `calls` lists (method, key). The hooks `before` and `after` inject errors.
 
     An error raised by `after` simulates a lost response: the write has happened, but its caller does not know.
+    Keys in `unreadable` can be listed, described and deleted, and neither read nor copied, as archived objects in S3.
 
     Args:
         clock: The time of every write, in Unix seconds.
@@ -33,6 +34,7 @@ class InMemoryObjectStore:
 
     def __init__(self, clock: Clock = time.time) -> None:
         self.objects: dict[str, StoredObject] = {}
+        self.unreadable: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.before: Hook = _nothing
         self.after: Hook = _nothing
@@ -137,6 +139,8 @@ class InMemoryObjectStore:
         self.before(call, key)
 
     def _find(self, key: str) -> StoredObject:
+        if key in self.unreadable and key in self.objects:
+            raise UnreadableObjectError(f"{key} is archived", next_step="restore it", key=key)
         try:
             return self.objects[key]
         except KeyError as error:

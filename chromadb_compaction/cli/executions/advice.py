@@ -14,6 +14,7 @@ class Advice(NamedTuple):
 
 RUN_AGAIN = "chromadb-compaction compact --wait"
 DOCTOR = "chromadb-compaction doctor"
+STATUS = "chromadb-compaction status"
 VERIFY = "chromadb-compaction snapshots verify"
 MORE_MEMORY = "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up"
 
@@ -51,9 +52,15 @@ ADVICE = {
     ),
     "CorruptDeltaError": Advice("a delta is corrupt; see the reason", "chromadb-compaction deltas quarantined"),
     "NoSnapshotError": Advice("nothing has been published yet; run a compaction", RUN_AGAIN),
-    "NoSuchCollectionError": Advice("the published snapshot has no such collection", "chromadb-compaction status"),
+    "NoSuchCollectionError": Advice("the published snapshot has no such collection", STATUS),
     "InvalidRequestError": Advice("state machine and functions have different versions; deploy both", "pulumi up"),
     "ObjectMissingError": Advice("an object is missing from the bucket; see if the snapshot is intact", VERIFY),
+    "UnreadableObjectError": Advice("an object cannot be read; the message says what to change", STATUS),
+    "DeltaFailedError": Advice(
+        f"reading one delta failed with an unforeseen error; {_NOTHING_LOST}; report it. The delta is set aside"
+        " after a few executions, and the others are merged without it",
+        STATUS,
+    ),
     "TransientStorageError": Advice(
         f"S3, DynamoDB or SQS failed in every retry; {_NOTHING_LOST}; run again when the service works", RUN_AGAIN
     ),

@@ -29,6 +29,7 @@ class StoredBytes(NamedTuple):
     body: bytes
     etag: str
     modified: float
+    archived: bool = False
 
 
 @dataclass
@@ -87,6 +88,7 @@ class S3:
             "CopyObject": self._copy,
             "CreateMultipartUpload": self._begin,
             "DeleteBucket": self._delete_bucket,
+            "DeleteObject": self._delete_one,
             "DeleteObjects": self._delete,
             "GetObject": self._get,
             "HeadObject": self._get,
@@ -105,6 +107,7 @@ class S3:
             raise Refusal(412, "PreconditionFailed")
         if call.request.method == "HEAD":
             return Answer(200, {**headers, "content-length": str(len(found.body))}, b"")
+        _refuse_archived(found)
         wanted = _RANGE.fullmatch(text_header(call.request, "range"))
         if wanted is None:
             return Answer(200, headers, found.body)
@@ -123,7 +126,8 @@ class S3:
             text_header(call.request, "if-none-match") and present
         ):
             raise Refusal(412, "PreconditionFailed")
-        return Answer(200, {"etag": self._write(at, call.body)}, b"")
+        archived = text_header(call.request, "x-amz-storage-class") == "GLACIER"
+        return Answer(200, {"etag": self._write(at, call.body, archived=archived)}, b"")
 
     def _copy(self, at: Address, call: Call) -> Answer:
         bucket, _, key = unquote(text_header(call.request, "x-amz-copy-source")).removeprefix("/").partition("/")
@@ -131,6 +135,7 @@ class S3:
         wanted = text_header(call.request, "x-amz-copy-source-if-match")
         if wanted and wanted != source.etag:
             raise Refusal(412, "PreconditionFailed")
+        _refuse_archived(source)
         etag = self._write(at, source.body)
         modified = _iso(self._clock())
         return answer_xml(
@@ -140,7 +145,11 @@ class S3:
     def _delete(self, at: Address, call: Call) -> Answer:
         held = self.buckets.objects[at.bucket]
         errors: list[bytes] = []
-        for key, etag in keys_to_delete(call).items():
+        try:
+            items = keys_to_delete(call)
+        except ET.ParseError as error:
+            raise Refusal(400, "MalformedXML") from error
+        for key, etag in items.items():
             if etag is not None and key not in held:
                 errors.append(refused_key(key, "NoSuchKey"))
             elif etag is not None and held[key].etag != etag:
@@ -148,6 +157,13 @@ class S3:
             else:
                 held.pop(key, None)
         return answer_xml(f"<DeleteResult>{b''.join(errors).decode()}</DeleteResult>")
+
+    def _delete_one(self, at: Address, call: Call) -> Answer:
+        held, etag = self.buckets.objects[at.bucket], text_header(call.request, "if-match")
+        if etag and self._find(at.bucket, at.key).etag != etag:
+            raise Refusal(412, "PreconditionFailed")
+        held.pop(at.key, None)
+        return Answer(204, {}, b"")
 
     def _list(self, at: Address, call: Call) -> Answer:
         prefix, after = at.query.get("prefix", ""), at.query.get("continuation-token", "")
@@ -203,10 +219,15 @@ class S3:
             raise Refusal(404, "NoSuchUpload")
         return parts
 
-    def _write(self, at: Address, body: bytes) -> str:
-        stored = StoredBytes(body, _etag(body), self._clock())
+    def _write(self, at: Address, body: bytes, *, archived: bool = False) -> str:
+        stored = StoredBytes(body, _etag(body), self._clock(), archived)
         self.buckets.objects[at.bucket][at.key] = stored
         return stored.etag
+
+
+def _refuse_archived(stored: StoredBytes) -> None:
+    if stored.archived:
+        raise Refusal(403, "InvalidObjectState")
 
 
 def _etag(body: bytes) -> str:
