@@ -85,6 +85,7 @@ class DeltaListing(Message):
         pending: The number of all pending deltas.
         oldest_seconds: The age of the oldest of them. None if there are none.
         finished_clean_up_of: The snapshot whose clean-up an earlier execution left unfinished, if there was one.
+        queue_error: The error of a queue that this clean-up could not use. None if there was none.
     """
 
     pass_number: PassNumber
@@ -95,6 +96,7 @@ class DeltaListing(Message):
     pending: int
     oldest_seconds: float | None
     finished_clean_up_of: str | None
+    queue_error: str | None = None
 
 
 class DownloadSnapshotRequest(Message):
@@ -259,6 +261,7 @@ class CleanedUp(Message):
         snapshots_pruned: The number of snapshots deleted.
         objects_pruned: The number of their objects deleted.
         skipped: Why nothing was done. None if it was.
+        queue_error: The error of a queue that could not be used. None if both could.
     """
 
     archived: int
@@ -267,6 +270,7 @@ class CleanedUp(Message):
     snapshots_pruned: int
     objects_pruned: int
     skipped: str | None = None
+    queue_error: str | None = None
 
 
 class ReleaseLockRequest(Message):

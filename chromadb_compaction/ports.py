@@ -144,15 +144,8 @@ class QueueDepth(NamedTuple):
     in_flight: int
 
 
-class QueueDepths(NamedTuple):
-    """The depths of both queues. A queue that is not configured is None."""
-
-    notifications: QueueDepth | None
-    dead_letters: QueueDepth | None
-
-
 class DeltaQueue(Protocol):
-    """The notification queue and its dead-letter queue."""
+    """The notification queue and its dead-letter queue. Every method raises CompactionError if its queue fails."""
 
     def notify(self, notices: Sequence[DeltaNotification]) -> None:
         """Send notifications, in batches of ten."""
@@ -166,8 +159,11 @@ class DeltaQueue(Protocol):
     def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
         """Send messages to the dead-letter queue."""
 
-    def depths(self) -> QueueDepths:
-        """Return the approximate depths of both queues."""
+    def depth(self) -> QueueDepth | None:
+        """Return the approximate depth of the notification queue. None if it is not configured."""
+
+    def dead_letter_depth(self) -> QueueDepth | None:
+        """Return the approximate depth of the dead-letter queue. None if it is not configured."""
 
 
 class Services(NamedTuple):

@@ -143,8 +143,9 @@ def answer_questions(summary: Summary) -> None:
 def check_nothing_is_left(overview: Overview, *, records: int) -> None:
     """Raise DemoFailedError if a delta is pending or quarantined, a message is queued, or the lock is held."""
     expect(overview.lease is None, "the lock is still held")
-    expect(overview.pending.deltas == 0, f"{overview.pending.deltas} deltas are still pending")
-    expect(overview.quarantine.deltas == 0, f"{overview.quarantine.deltas} deltas are in quarantine")
+    pending, quarantine = overview.pending, overview.quarantine
+    expect(pending is not None and pending.deltas == 0, f"deltas are still pending: {pending}")
+    expect(quarantine is not None and quarantine.deltas == 0, f"deltas are in quarantine: {quarantine}")
     expect(overview.queue is not None and overview.queue.messages == 0, "the queue still holds messages")
     expect(
         overview.dead_letters is not None and overview.dead_letters.messages == 0,

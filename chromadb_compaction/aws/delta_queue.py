@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.aws.errors import translated
-from chromadb_compaction.errors import TransientStorageError
+from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.ports import (
     DeadLetterMessage,
     DeltaNotification,
     QueueDepth,
-    QueueDepths,
     ReceivedNotification,
 )
 from chromadb_compaction.settings import required
@@ -67,7 +68,7 @@ class SqsDeltaQueue:
         url = required(self._queue_url, "DELTA_QUEUE_URL")
         left = limit
         while left > 0:
-            with translated(f"receiving from {url}"):
+            with _translated(f"receiving from {url}"):
                 response = self._client.receive_message(
                     QueueUrl=url, MaxNumberOfMessages=min(left, ENTRIES_PER_CALL), WaitTimeSeconds=0
                 )
@@ -83,7 +84,7 @@ class SqsDeltaQueue:
         url = required(self._queue_url, "DELTA_QUEUE_URL")
         for start in range(0, len(receipts), ENTRIES_PER_CALL):
             part = receipts[start : start + ENTRIES_PER_CALL]
-            with translated(f"deleting from {url}"):
+            with _translated(f"deleting from {url}"):
                 response = self._client.delete_message_batch(
                     QueueUrl=url,
                     Entries=[{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(part)],
@@ -95,14 +96,18 @@ class SqsDeltaQueue:
         """Send one message each. Raises TransientStorageError if SQS rejects one; others may have been sent."""
         self._send(required(self._dlq_url, "DELTA_DLQ_URL"), map(dead_letter_body, messages))
 
-    def depths(self) -> QueueDepths:
-        """Return the approximate depths of both queues, with one request per queue."""
-        return QueueDepths(self._depth(self._queue_url), self._depth(self._dlq_url))
+    def depth(self) -> QueueDepth | None:
+        """Return the approximate depth of the notification queue. None if it is not configured."""
+        return self._depth(self._queue_url)
+
+    def dead_letter_depth(self) -> QueueDepth | None:
+        """Return the approximate depth of the dead-letter queue. None if it is not configured."""
+        return self._depth(self._dlq_url)
 
     def _depth(self, url: str | None) -> QueueDepth | None:
         if url is None:
             return None
-        with translated(f"reading the depth of {url}"):
+        with _translated(f"reading the depth of {url}"):
             found = self._client.get_queue_attributes(
                 QueueUrl=url,
                 AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
@@ -114,11 +119,21 @@ class SqsDeltaQueue:
 
     def _send(self, url: str, bodies: Iterable[str]) -> None:
         for part in _split_into_calls(bodies):
-            with translated(f"sending to {url}"):
+            with _translated(f"sending to {url}"):
                 response = self._client.send_message_batch(
                     QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": body} for n, body in enumerate(part)]
                 )
             _raise_for_failed(response.get("Failed", []), len(part), f"sending to {url}")
+
+
+@contextmanager
+def _translated(action: str) -> Iterator[None]:
+    """Raise a CompactionError in place of every AWS error, also of one whose code is unknown."""
+    try:
+        with translated(action):
+            yield
+    except ClientError as error:
+        raise CompactionError(f"{action}: {error}", next_step="see the queue in SQS: its quota, its KMS key") from error
 
 
 def notification_key(body: str) -> str | None:

@@ -11,19 +11,15 @@ checked once more after the deletes, and deltas that should have stayed are rest
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
-from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, Services
-
-EXTRA_NOTIFICATIONS = 1000
-"""Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
-NOTIFICATIONS_AT_ONCE = 100
+from chromadb_compaction.ports import Services
+from chromadb_compaction.steps.notifications import Notifications
 
 Item = TypeVar("Item")
 
@@ -31,11 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class ArchivedDeltas(NamedTuple):
-    """The number of deltas that left delta/, by where they are now, and of notifications deleted."""
+    """The number of deltas that left delta/, by where they are now, and of notifications deleted.
+
+    `queue_error` is the error of a queue that could not be used. None if both could.
+    """
 
     archived: int
     quarantined: int
     messages_deleted: int
+    queue_error: str | None = None
 
 
 def archive(
@@ -54,7 +54,8 @@ def archive(
     quarantined = _with_quarantine_copy([o for o in outcomes if o.status == "quarantined"], services)
     if not confirm():
         return None
-    _send_dead_letters(quarantined, services)
+    notifications = Notifications(services)
+    notifications.send_dead_letters(quarantined)
     rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *quarantined)})
     for key in sorted(rewritten):
         _log_rewritten(key)
@@ -62,10 +63,12 @@ def archive(
         _restore_to_pending([o for o in archived if o.key not in rewritten], services)
         return None
     moved = {o.key for o in (*archived, *quarantined)} - rewritten
+    deleted = notifications.delete_notifications(moved, len(outcomes))
     return ArchivedDeltas(
         archived=sum(o.key in moved for o in archived),
         quarantined=sum(o.key in moved for o in quarantined),
-        messages_deleted=_delete_notifications(moved, len(outcomes) + EXTRA_NOTIFICATIONS, services),
+        messages_deleted=deleted,
+        queue_error=notifications.error,
     )
 
 
@@ -116,52 +119,6 @@ def _with_quarantine_copy(quarantined: Sequence[DeltaOutcome], services: Service
     return _filter_in_threads(has_copy, quarantined)
 
 
-def _send_dead_letters(quarantined: Sequence[DeltaOutcome], services: Services) -> None:
-    """Send one dead-letter message per quarantined delta that is still pending. A crash right after repeats them."""
-    pending = _filter_in_threads(lambda delta: services.objects.head(delta.key) is not None, quarantined)
-    if pending:
-        reason = "quarantined without a reason"
-        services.queue.dead_letter([DeadLetterMessage(delta.key, delta.reason or reason) for delta in pending])
-
-
-def _delete_notifications(moved: set[str], limit: int, services: Services) -> int:
-    """Delete notifications of deltas that left delta/. Move messages that are not notifications to the DLQ."""
-    deleted = 0
-    for messages in _in_groups(services.queue.receive(limit), NOTIFICATIONS_AT_ONCE):
-        notifications = [message for message in messages if _names_a_delta(message, services)]
-        foreign = [message for message in messages if not _names_a_delta(message, services)]
-        if foreign:
-            services.queue.dead_letter(
-                [DeadLetterMessage(None, "the message is not a delta notification", each.body) for each in foreign]
-            )
-        done = [*foreign, *_without_pending_delta(notifications, moved, services)]
-        if done:
-            services.queue.delete([message.receipt for message in done])
-        deleted += len(done)
-    return deleted
-
-
-def _names_a_delta(message: ReceivedNotification, services: Services) -> bool:
-    return message.key is not None and message.key.startswith(services.settings.delta_prefix)
-
-
-def _without_pending_delta(
-    notifications: Sequence[ReceivedNotification], moved: set[str], services: Services
-) -> list[ReceivedNotification]:
-    """Return the notifications whose delta is not in delta/. Ask S3 about deltas that this pass did not move."""
-
-    def is_gone(notification: ReceivedNotification) -> bool:
-        return notification.key in moved or services.objects.head(str(notification.key)) is None
-
-    return _filter_in_threads(is_gone, notifications)
-
-
 def _filter_in_threads(keep: Callable[[Item], bool], items: Sequence[Item]) -> list[Item]:
     """Return the items for which `keep` returns True, in order."""
     return [item for item, kept in zip(items, in_threads(keep, items), strict=True) if kept]
-
-
-def _in_groups(messages: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:
-    remaining = iter(messages)
-    while group := list(islice(remaining, size)):
-        yield group

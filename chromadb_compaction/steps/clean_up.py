@@ -65,9 +65,10 @@ def archive_published(
     if archived is None:
         log.warning("%s was replaced or rolled back during clean-up: its deltas stay pending", snapshot_id)
         return None
-    log.info("archived %d deltas, quarantined %d, deleted %d messages", *archived)
+    log.info("archived %d deltas, quarantined %d, deleted %d messages", *archived[:3])
     prefix = services.settings.snapshot_prefix
     if snapshot_id and outcome == layout.merged_deltas_key(snapshot_id, prefix=prefix):
-        marker = {"format": 1, "cleaned_at": services.clock(), **archived._asdict()}
+        counts = {name: value for name, value in archived._asdict().items() if name != "queue_error"}
+        marker = {"format": 1, "cleaned_at": services.clock(), **counts}
         services.objects.put(layout.cleaned_key(snapshot_id, prefix=prefix), json.dumps(marker).encode())
     return archived

@@ -13,6 +13,7 @@ from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, pla
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import read_pointer
+from chromadb_compaction.steps.archiving import ArchivedDeltas
 from chromadb_compaction.steps.clean_up import archive_published
 
 NOTHING_PUBLISHED = BaseRef(snapshot_id=None, etag=None, sequence=0)
@@ -49,7 +50,8 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         base=base,
         pending=len(pending),
         oldest_seconds=_oldest_age(pending, services.clock()),
-        finished_clean_up_of=finished,
+        finished_clean_up_of=base.snapshot_id if finished else None,
+        queue_error=finished.queue_error if finished else None,
     )
 
 
@@ -71,19 +73,18 @@ def _check_never_published(services: Services) -> None:
         raise error
 
 
-def _finish_clean_up(base: BaseRef, services: Services, heartbeat: Heartbeat) -> str | None:
-    """Archive the deltas of the published snapshot if no run has yet. Return its id if this call did it."""
+def _finish_clean_up(base: BaseRef, services: Services, heartbeat: Heartbeat) -> ArchivedDeltas | None:
+    """Archive the deltas of the published snapshot if no run has yet. Return None if this call did not do it."""
     prefix = services.settings.snapshot_prefix
     if base.snapshot_id is None or services.objects.head(layout.cleaned_key(base.snapshot_id, prefix=prefix)):
         return None
     merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
     try:
-        archived = archive_published(base.snapshot_id, merged, services, check_lease=heartbeat.check)
+        return archive_published(base.snapshot_id, merged, services, check_lease=heartbeat.check)
     except ObjectMissingError as error:
         # The next pass merges the pending deltas again, which changes nothing, and archives them.
         log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)
         return None
-    return base.snapshot_id if archived else None
 
 
 def _write_manifests(execution: str, number: int, plan: PassPlan, services: Services) -> list[BatchRef]:

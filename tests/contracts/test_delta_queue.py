@@ -17,7 +17,6 @@ from chromadb_compaction.ports import (
     DeltaNotification,
     DeltaQueue,
     QueueDepth,
-    QueueDepths,
     ReceivedNotification,
 )
 from tests.contracts.conftest import client_to_stub
@@ -86,7 +85,8 @@ class DeltaQueueContract:
         queue.dead_letter([DeadLetterMessage(None, "why")])
         list(queue.receive(1))
 
-        assert queue.depths() == QueueDepths(QueueDepth(messages=2, in_flight=1), QueueDepth(1, 0))
+        assert queue.depth() == QueueDepth(messages=2, in_flight=1)
+        assert queue.dead_letter_depth() == QueueDepth(1, 0)
 
     def test_deleting_nothing_is_not_an_error(self, queue: DeltaQueue) -> None:
         queue.delete([])
@@ -225,7 +225,8 @@ class SqsDeltaQueueContract(DeltaQueueContract):
 
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL is not set"):
             queue.notify([a_notification()])
-        assert queue.depths() == QueueDepths(None, None)
+        assert queue.depth() is None
+        assert queue.dead_letter_depth() is None
         with pytest.raises(ConfigurationError, match="DELTA_DLQ_URL is not set"):
             queue.dead_letter([DeadLetterMessage(None, "why")])
 

@@ -21,6 +21,7 @@ from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, listed_deltas, merge_batch, publication, upload_snapshot
+from chromadb_compaction.steps.notifications import Notifications
 from tests.crash.faults import FaultKind
 from tests.fakes.aws.protocol import Call
 
@@ -166,7 +167,7 @@ def _snapshots_share_one_id() -> AbstractContextManager[object]:
 
 
 def _quarantine_is_not_reported() -> AbstractContextManager[object]:
-    return patch.object(archiving, "_send_dead_letters", lambda _quarantined, _services: None)
+    return patch.object(Notifications, "send_dead_letters", lambda _self, _quarantined: None)
 
 
 def _overtaken(_state: str, call: Call, kind: FaultKind) -> bool:

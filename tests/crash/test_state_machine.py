@@ -18,6 +18,7 @@ RESULTS: dict[str, Any] = {
         "pending": 2,
         "oldest_seconds": 0,
         "finished_clean_up_of": None,
+        "queue_error": None,
     },
     "DownloadSnapshot": {"collections": [], "bytes": 0, "seconds": 0, "cached": True},
     "MergeBatch": {"rows": 1},
@@ -36,7 +37,7 @@ RESULTS: dict[str, Any] = {
         )
     ),
     "CleanUp": dict.fromkeys(
-        ("archived", "quarantined", "messages_deleted", "snapshots_pruned", "objects_pruned", "skipped")
+        ("archived", "quarantined", "messages_deleted", "snapshots_pruned", "objects_pruned", "skipped", "queue_error")
     ),
     "ReleaseLock": {"released": True, "holder": None},
 }

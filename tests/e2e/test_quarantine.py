@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chromadb_compaction.layout import quarantine_key, reason_key
+from tests.e2e.conftest import DeployStack
 from tests.e2e.model import Delta, Row, expected, published
 from tests.stack import Stack
 
@@ -94,6 +95,22 @@ def test_hostile_keys_go_to_quarantine_with_a_reason_and_stop_no_other_delta(sta
     kept = set(stack.keys("quarantine/"))
     assert {quarantine_key(key) for key in keys} <= kept
     assert {json.loads(stack.get(reason_key(quarantine_key(key))))["delta"] for key in keys} == set(keys)
+
+
+def test_deltas_are_merged_and_refused_ones_moved_without_any_queue(deploy: DeployStack, tmp_path: Path) -> None:
+    gone = dict.fromkeys(("DELTA_QUEUE_URL", "DELTA_DLQ_URL"), "http://127.0.0.1/000000000000/deleted")
+    stack = deploy(environment=gone)
+    good, bad = good_deltas(2), bad_deltas()["nan"]
+    for delta in good:
+        stack.put_objects({delta.key: delta.body(), bad[0]: bad[1]})
+
+        result = stack.compact()
+
+        assert result.status == "SUCCEEDED"
+        assert result.output["clean_up"]["queue_error"]
+        assert stack.keys("delta/") == []
+    assert published(stack.s3, stack.bucket, tmp_path) == expected(good)
+    assert bad[0].replace("delta/", "quarantine/") in stack.keys("quarantine/")
 
 
 def test_deltas_written_with_pyarrow_and_boto3_alone_are_merged(stack: Stack, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from chromadb_compaction.ports import (
     DeadLetterMessage,
     DeltaNotification,
     QueueDepth,
-    QueueDepths,
     ReceivedNotification,
 )
 
@@ -61,11 +60,16 @@ class InMemoryDeltaQueue:
         self.dead_letters.extend(dead_letter_body(message) for message in messages)
         self.after("dead_letter")
 
-    def depths(self) -> QueueDepths:
-        """Return the depths of both queues."""
+    def depth(self) -> QueueDepth | None:
+        """Return the depth of the notification queue."""
+        self._begin("depth")
         in_flight = len(self._in_flight & self.messages.keys())
-        waiting = len(self.messages) - in_flight
-        return QueueDepths(QueueDepth(waiting, in_flight), QueueDepth(len(self.dead_letters), 0))
+        return QueueDepth(len(self.messages) - in_flight, in_flight)
+
+    def dead_letter_depth(self) -> QueueDepth | None:
+        """Return the depth of the dead-letter queue."""
+        self._begin("dead_letter_depth")
+        return QueueDepth(len(self.dead_letters), 0)
 
     def send(self, body: str) -> None:
         """Send a message with any body, as other programs might."""

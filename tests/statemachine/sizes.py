@@ -72,6 +72,7 @@ def _listing(batches: int, passes: int, collection: str) -> DeltaListing:
         pending=LARGE,
         oldest_seconds=1234567.1234567,
         finished_clean_up_of=SNAPSHOT_ID,
+        queue_error="q" * 500,
     )
 
 
@@ -122,6 +123,7 @@ def _clean_up() -> CleanedUp:
         snapshots_pruned=LARGE,
         objects_pruned=LARGE,
         skipped="s" * 300,
+        queue_error="q" * 500,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +43,10 @@ def status(
 
     With --watch and --json: one JSON document per line.
 
-    Exit codes: 0 shown, 5 shown, and the published snapshot is corrupt, 6 shown, and a newer version wrote it.
+    A part that cannot be read shows its error, and the others are shown.
+
+    Exit codes: 0 shown, 1 a part could not be read, 5 shown, and the published snapshot is corrupt, 6 shown, and a
+    newer version wrote it.
 
     Example: `chromadb-compaction status --watch --every 5`
     """
@@ -62,18 +65,24 @@ def status(
         raise typer.Exit(ExitCode.CORRUPT)
     if overview.snapshot_of_newer_format:
         raise typer.Exit(ExitCode.NEWER_FORMAT)
+    if overview.errors:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def render(overview: Overview) -> Iterator[RenderableType]:
     """Render the overview for a person."""
+
+    def shown(name: str, drawn: Callable[[], RenderableType]) -> RenderableType:
+        return Text(f"error: {overview.errors[name]}", style="bold red") if name in overview.errors else drawn()
+
     yield facts(
-        ("Lock", _lease(overview)),
-        ("Snapshot", _snapshot(overview)),
-        ("Pending", _pending(overview.pending)),
-        ("Quarantine", _quarantine(overview.quarantine)),
-        ("Queue", _queue(overview.queue)),
-        ("Dead letters", _queue(overview.dead_letters)),
-        ("Executions", _executions(overview)),
+        ("Lock", shown("lease", lambda: _lease(overview))),
+        ("Snapshot", shown("snapshot", lambda: _snapshot(overview))),
+        ("Pending", shown("pending", lambda: _pending(overview.pending))),
+        ("Quarantine", shown("quarantine", lambda: _quarantine(overview.quarantine))),
+        ("Queue", shown("queue", lambda: _queue(overview.queue))),
+        ("Dead letters", shown("dead_letters", lambda: _queue(overview.dead_letters))),
+        ("Executions", shown("executions", lambda: _executions(overview))),
     )
 
 
@@ -115,16 +124,16 @@ def _snapshot(overview: Overview) -> RenderableType:
     return Group(head, *lines)
 
 
-def _pending(pending: PendingView) -> Text:
-    if not pending.deltas or pending.oldest_seconds is None:
+def _pending(pending: PendingView | None) -> Text:
+    if pending is None or not pending.deltas or pending.oldest_seconds is None:
         return Text("none", style="green")
     return Text(
         f"{counted(pending.deltas, 'delta')}, {size(pending.bytes)}, the oldest written {ago(pending.oldest_seconds)}"
     )
 
 
-def _quarantine(quarantine: QuarantineView) -> RenderableType:
-    if not quarantine.deltas:
+def _quarantine(quarantine: QuarantineView | None) -> RenderableType:
+    if quarantine is None or not quarantine.deltas:
         return Text("empty", style="green")
     head = Text(counted(quarantine.deltas, "delta"), style="yellow")
     return Group(head, *(Text(f"  {each.delta}: {one_line(each.reason, 300)}") for each in quarantine.latest))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
 from chromadb_compaction.deltas.quarantine import read_reason
-from chromadb_compaction.errors import MalformedLockError, NewerFormatError, ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import (
+    CompactionError,
+    MalformedLockError,
+    NewerFormatError,
+    ObjectMissingError,
+    SnapshotCorruptError,
+)
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
     execution_name,
@@ -18,14 +25,14 @@ from chromadb_compaction.layout import (
     pending_key,
     reason_key,
 )
-from chromadb_compaction.lease import Lease
-from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
+
+Part = TypeVar("Part")
 
 SHOWN = 5
 """Executions and reasons that are shown."""
@@ -96,10 +103,11 @@ class QueueView(_View):
 
 
 class Overview(_View):
-    """All views. One that is not configured is None.
+    """All views. One that is not configured is None, and so is one that could not be read.
 
     `lease_malformed` says why `lease` is None although there is a lock item. `snapshot_corrupt` or
-    `snapshot_of_newer_format` says why `snapshot` is None although there is a pointer, or was one.
+    `snapshot_of_newer_format` says why `snapshot` is None although there is a pointer, or was one. `errors` says why
+    other views are None, by the name of their field.
     """
 
     lease: LeaseView | None
@@ -107,48 +115,74 @@ class Overview(_View):
     snapshot: SnapshotView | None
     snapshot_corrupt: str | None
     snapshot_of_newer_format: str | None
-    pending: PendingView
-    quarantine: QuarantineView
+    pending: PendingView | None
+    quarantine: QuarantineView | None
     queue: QueueView | None
     dead_letters: QueueView | None
     state_machine: str | None
     executions: list[Execution]
+    errors: dict[str, str] = {}
+
+
+class _Parts:
+    """Reads the parts of the overview one by one. A part that cannot be read does not hide the others."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, CompactionError] = {}
+        self._succeeded = False
+
+    def read(self, name: str, read: Callable[[], Part]) -> Part | None:
+        """Return what `read` returns, or None if it raises a CompactionError."""
+        try:
+            part = read()
+        except CompactionError as error:
+            self.errors[name] = error
+            return None
+        self._succeeded = True
+        return part
+
+    def take_error(self, name: str, kind: type[CompactionError]) -> str | None:
+        """Remove and return the error of that kind, which has a field of its own. None if there is none."""
+        return str(self.errors.pop(name)) if isinstance(self.errors.get(name), kind) else None
+
+    def check(self) -> None:
+        """Raise the first error if no part could be read: then the settings or the credentials are wrong."""
+        if self.errors and not self._succeeded:
+            raise next(iter(self.errors.values()))
 
 
 def read_overview(services: Services, step_functions: SFNClient) -> Overview:
-    """Read the state of everything that is configured."""
+    """Read the state of everything that is configured. Raises CompactionError if nothing can be read."""
     settings, now = services.settings, services.clock()
-    machine = settings.state_machine_arn
-    lease, malformed = None, None
-    try:
-        lease = services.leases.read(settings.lock_id) if settings.dynamodb_table else None
-    except MalformedLockError as error:
-        malformed = str(error)
-    snapshot, corrupt, newer = None, None, None
-    try:
-        snapshot = _snapshot(services, now)
-    except SnapshotCorruptError as error:
-        # The rest of the overview matters most when the snapshot is damaged.
-        corrupt = str(error)
-    except NewerFormatError as error:
-        newer = str(error)
-    queues = services.queue.depths()
+    machine, parts = settings.state_machine_arn, _Parts()
+    snapshot = parts.read("snapshot", lambda: _snapshot(services, now))
+    lease = parts.read("lease", lambda: _lease(services, now)) if settings.dynamodb_table else None
+    pending = parts.read("pending", lambda: _pending(services, now))
+    quarantine = parts.read("quarantine", lambda: _quarantine(services))
+    queue = parts.read("queue", lambda: _queue(services.queue.depth()))
+    dead_letters = parts.read("dead_letters", lambda: _queue(services.queue.dead_letter_depth()))
+    executions = parts.read("executions", lambda: latest(step_functions, machine, SHOWN)) if machine else []
+    parts.check()
     return Overview(
-        lease=_lease(lease, now) if lease else None,
-        lease_malformed=malformed,
+        lease=lease,
+        lease_malformed=parts.take_error("lease", MalformedLockError),
         snapshot=snapshot,
-        snapshot_corrupt=corrupt,
-        snapshot_of_newer_format=newer,
-        pending=_pending(list(services.objects.list(settings.delta_prefix)), now),
-        quarantine=_quarantine(services),
-        queue=_queue(queues.notifications),
-        dead_letters=_queue(queues.dead_letters),
+        snapshot_corrupt=parts.take_error("snapshot", SnapshotCorruptError),
+        snapshot_of_newer_format=parts.take_error("snapshot", NewerFormatError),
+        pending=pending,
+        quarantine=quarantine,
+        queue=queue,
+        dead_letters=dead_letters,
         state_machine=machine,
-        executions=latest(step_functions, machine, SHOWN) if machine else [],
+        executions=executions or [],
+        errors={name: str(error) for name, error in parts.errors.items()},
     )
 
 
-def _lease(lease: Lease, now: float) -> LeaseView:
+def _lease(services: Services, now: float) -> LeaseView | None:
+    lease = services.leases.read(services.settings.lock_id)
+    if lease is None:
+        return None
     return LeaseView(
         owner=lease.owner,
         execution=execution_name(lease.owner),
@@ -159,8 +193,8 @@ def _lease(lease: Lease, now: float) -> LeaseView:
     )
 
 
-def _pending(listed: list[ObjectInfo], now: float) -> PendingView:
-    deltas = [each for each in listed if not is_folder_marker(each.key)]
+def _pending(services: Services, now: float) -> PendingView:
+    deltas = [each for each in services.objects.list(services.settings.delta_prefix) if not is_folder_marker(each.key)]
     oldest = min((each.modified for each in deltas), default=None)
     return PendingView(
         deltas=len(deltas),

@@ -1,6 +1,7 @@
 """CleanUp: a delta leaves delta/ only while its snapshot is published, unchanged, and after it was copied."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,12 @@ from hypothesis import strategies as st
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
-from chromadb_compaction.errors import TransientStorageError
+from chromadb_compaction.errors import (
+    CompactionError,
+    ConfigurationError,
+    TransientStorageError,
+    UnreadableObjectError,
+)
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
 from chromadb_compaction.ports import DeltaNotification
 from chromadb_compaction.steps.clean_up import clean_up
@@ -261,6 +267,64 @@ class TestNotifications:
         first = run(fakes, publish(fakes, 1, merge(fakes)))
 
         assert first.messages_deleted == 1000 + MERGED
+
+
+class TestQueuesThatFail:
+    @pytest.mark.parametrize("failing", ["receive", "delete", "dead_letter"])
+    def test_a_queue_that_is_gone_or_refuses_stops_nothing_and_is_reported(self, failing: str) -> None:
+        fakes = new_fakes()
+        outcomes = [*merge(fakes), put_quarantined(fakes, 99)]
+        notify(fakes, *(o.key for o in outcomes))
+        fakes.queue.send("foreign")
+        fakes.queue.before = failing_with(failing, ConfigurationError("the queue does not exist"))
+        snapshot_id = publish(fakes, 1, outcomes)
+
+        cleaned = run(fakes, snapshot_id)
+
+        assert (cleaned.archived, cleaned.quarantined) == (MERGED, 1)
+        assert cleaned.queue_error == "the queue does not exist"
+        assert fakes.objects.keys("delta/") == set()
+        assert fakes.objects.keys(layout.cleaned_key(snapshot_id))
+
+    def test_a_foreign_message_stays_while_the_dead_letter_queue_fails(self) -> None:
+        fakes = new_fakes()
+        fakes.queue.send("foreign")
+        fakes.queue.before = failing_with("dead_letter", CompactionError("OverLimit"))
+
+        run(fakes, publish(fakes, 1, merge(fakes)))
+
+        assert list(fakes.queue.messages.values()) == ["foreign"]
+
+    def test_a_temporary_failure_is_raised_so_that_a_retry_sends_what_is_missing(self) -> None:
+        fakes = new_fakes()
+        fakes.queue.before = failing_with("dead_letter", TransientStorageError("throttled"))
+        snapshot_id = publish(fakes, 1, [put_quarantined(fakes, 99)])
+
+        with pytest.raises(TransientStorageError):
+            run(fakes, snapshot_id)
+
+        assert not fakes.objects.keys(layout.cleaned_key(snapshot_id))
+
+    def test_the_notification_of_an_unreadable_delta_stays(self) -> None:
+        fakes = new_fakes()
+        key = put_delta(fakes, 50)
+        notify(fakes, key)
+
+        def refuse(call: str, asked: str) -> None:
+            if (call, asked) == ("head", key):
+                raise UnreadableObjectError("encrypted", key=key)
+
+        fakes.objects.before = refuse
+
+        assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 0
+
+
+def failing_with(failing: str, error: CompactionError) -> Callable[[str], None]:
+    def fail(call: str) -> None:
+        if call == failing:
+            raise error
+
+    return fail
 
 
 class TestCrashes:

@@ -51,6 +51,7 @@ def test_the_first_pass_starts_without_a_base_and_takes_the_pending_deltas() -> 
         "pending": 3,
         "oldest_seconds": 60.0,
         "finished_clean_up_of": None,
+        "queue_error": None,
     }
     assert [delta.key for delta in listed(fakes, listing)] == keys
 

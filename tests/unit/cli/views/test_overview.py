@@ -9,8 +9,9 @@ from rich.console import Console
 from chromadb_compaction.cli.commands.status import render
 from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.deltas.outcomes import QuarantineReason
+from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.layout import quarantine_key, reason_key
-from chromadb_compaction.ports import DeltaNotification, QueueDepths
+from chromadb_compaction.ports import DeltaNotification
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def test_pending_deltas_are_counted_without_folder_markers() -> None:
 
     pending = overview_of(fakes).pending
 
+    assert pending is not None
     assert (pending.deltas, pending.bytes, pending.oldest_seconds) == (1, 5, 120)
 
 
@@ -85,6 +87,7 @@ def test_a_quarantined_delta_is_shown_with_its_reason_under_the_name_it_had() ->
 
     overview = overview_of(fakes)
 
+    assert overview.quarantine is not None
     assert overview.quarantine.deltas == 1
     assert f"{DELTA}: row 3: NaN in [embedding]" in text_of(overview)
 
@@ -97,7 +100,10 @@ def test_a_quarantined_delta_that_had_to_be_renamed_is_shown_under_the_name_it_h
     fakes.objects.put(kept, b"content")
     fakes.objects.put(reason_key(kept), reason.model_dump_json().encode())
 
-    assert overview_of(fakes).quarantine.latest[0].delta == named
+    quarantine = overview_of(fakes).quarantine
+
+    assert quarantine is not None
+    assert quarantine.latest[0].delta == named
 
 
 def test_a_quarantined_delta_without_a_reason_is_shown_too() -> None:
@@ -115,6 +121,7 @@ def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
     overview = overview_of(fakes)
 
     assert overview.snapshot_corrupt is not None
+    assert overview.pending is not None
     assert overview.pending.deltas == 1
     assert "corrupt: " in text_of(overview)
 
@@ -129,10 +136,37 @@ def test_queue_depths_are_shown_with_the_messages_in_flight() -> None:
 
 def test_a_queue_that_is_not_configured_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = new_fakes()
-    monkeypatch.setattr(fakes.queue, "depths", lambda: QueueDepths(None, None))
+    monkeypatch.setattr(fakes.queue, "depth", lambda: None)
+    monkeypatch.setattr(fakes.queue, "dead_letter_depth", lambda: None)
 
     text = text_of(overview_of(fakes))
 
     assert [line.split()[-2:] for line in text.splitlines() if line.startswith(("Queue", "Dead"))] == [
         ["not", "configured"]
     ] * 2
+
+
+def test_a_part_that_cannot_be_read_shows_its_error_beside_the_others() -> None:
+    fakes = new_fakes()
+    fakes.objects.put(DELTA, b"12345")
+    fakes.queue.before = refuse_queues
+
+    overview = overview_of(fakes)
+
+    lines = text_of(overview).splitlines()
+    assert set(overview.errors) == {"queue", "dead_letters"}
+    assert "error: there is no queue" in next(line for line in lines if line.startswith("Queue"))
+    assert "1 delta" in next(line for line in lines if line.startswith("Pending"))
+
+
+def test_if_no_part_can_be_read_the_first_error_is_raised() -> None:
+    fakes = new_fakes()
+    fakes.queue.before = refuse_queues
+    fakes.objects.before = lambda *_: refuse_queues("")
+
+    with pytest.raises(ConfigurationError):
+        overview_of(fakes)
+
+
+def refuse_queues(_call: str) -> None:
+    raise ConfigurationError("there is no queue")

@@ -1,0 +1,124 @@
+"""The messages about archived deltas: dead letters for quarantined ones, and notifications that are answered.
+
+The queues only notify: a delta and its reason are in the bucket. So a queue that is deleted, forbidden or full is
+logged and reported, and the clean-up goes on. A temporary failure is raised, because a retry sends what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.outcomes import DeltaOutcome
+from chromadb_compaction.errors import CompactionError, TransientStorageError, UnreadableObjectError
+from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, Services
+
+EXTRA_NOTIFICATIONS = 1000
+"""Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
+NOTIFICATIONS_AT_ONCE = 100
+
+log = logging.getLogger(__name__)
+
+
+class Notifications:
+    """The queues during one clean-up. `error` is the first error that a queue raised, None if there was none.
+
+    Args:
+        services: The queues, and the bucket, which decides whether a delta is still pending.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.error: str | None = None
+        self._services = services
+
+    def send_dead_letters(self, quarantined: Sequence[DeltaOutcome]) -> None:
+        """Send one dead-letter message per quarantined delta that is pending. A crash right after repeats them."""
+        pending = in_threads(lambda delta: _is_pending(delta.key, self._services), quarantined)
+        reason = "quarantined without a reason"
+        self._dead_letter(
+            [
+                DeadLetterMessage(delta.key, delta.reason or reason)
+                for delta, is_pending in zip(quarantined, pending, strict=True)
+                if is_pending
+            ]
+        )
+
+    def delete_notifications(self, moved: set[str], outcomes: int) -> int:
+        """Delete notifications of deltas that left delta/. Move messages that are not notifications to the DLQ.
+
+        Args:
+            moved: The keys that this clean-up moved. S3 knows about the others.
+            outcomes: The number of deltas of the pass.
+
+        Returns:
+            The number of messages deleted.
+        """
+        deleted = 0
+        for messages in _in_groups(self._receive(outcomes + EXTRA_NOTIFICATIONS), NOTIFICATIONS_AT_ONCE):
+            notifications = [message for message in messages if self._names_a_delta(message)]
+            foreign = [message for message in messages if not self._names_a_delta(message)]
+            moved_away = self._dead_letter(
+                [DeadLetterMessage(None, "the message is not a delta notification", each.body) for each in foreign]
+            )
+            done = [*(foreign if moved_away else []), *self._without_pending_delta(notifications, moved)]
+            deleted += self._delete(done)
+        return deleted
+
+    def _names_a_delta(self, message: ReceivedNotification) -> bool:
+        return message.key is not None and message.key.startswith(self._services.settings.delta_prefix)
+
+    def _without_pending_delta(
+        self, notifications: Sequence[ReceivedNotification], moved: set[str]
+    ) -> list[ReceivedNotification]:
+        def is_gone(notification: ReceivedNotification) -> bool:
+            return notification.key in moved or not _is_pending(str(notification.key), self._services)
+
+        gone = in_threads(is_gone, notifications)
+        return [each for each, is_done in zip(notifications, gone, strict=True) if is_done]
+
+    def _receive(self, limit: int) -> Iterator[ReceivedNotification]:
+        with self._noting_errors():
+            yield from self._services.queue.receive(limit)
+
+    def _delete(self, done: Sequence[ReceivedNotification]) -> int:
+        if not done:
+            return 0
+        with self._noting_errors():
+            self._services.queue.delete([message.receipt for message in done])
+            return len(done)
+        return 0
+
+    def _dead_letter(self, messages: Sequence[DeadLetterMessage]) -> bool:
+        """Send the messages. Return whether the dead-letter queue has them."""
+        if not messages:
+            return True
+        with self._noting_errors():
+            self._services.queue.dead_letter(messages)
+            return True
+        return False
+
+    @contextmanager
+    def _noting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except TransientStorageError:
+            raise
+        except CompactionError as error:
+            self.error = self.error or str(error)
+            log.warning("the clean-up goes on without a queue: %s", error)
+
+
+def _is_pending(key: str, services: Services) -> bool:
+    try:
+        return services.objects.head(key) is not None
+    except UnreadableObjectError:
+        return True
+
+
+def _in_groups(messages: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:
+    remaining = iter(messages)
+    while group := list(islice(remaining, size)):
+        yield group
