@@ -12,6 +12,7 @@ DELTA_PREFIX = "delta/"
 COMPACTED_PREFIX = "compacted/"
 QUARANTINE_PREFIX = "quarantine/"
 WORK_PREFIX = "work/"
+ATTEMPTS_PREFIX = f"{WORK_PREFIX}attempts/"
 SNAPSHOT_PREFIX = "snapshot/"
 FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
@@ -192,6 +193,21 @@ def shapes_key(execution: str, pass_number: int) -> str:
 def outcome_key(execution: str, pass_number: int) -> str:
     """Return the key of the delta outcomes of a pass that had nothing to publish."""
     return f"{work_prefix(execution, pass_number)}deltas.json.gz"
+
+
+def attempts_prefix(key: str, etag: str) -> str:
+    """Return the folder of the marks about one delta that could not be merged. Other content has another folder."""
+    return f"{ATTEMPTS_PREFIX}{hashlib.sha256(f'{key} {etag}'.encode()).hexdigest()[:32]}/"
+
+
+def unreadable_key(key: str, etag: str) -> str:
+    """Return the key of the mark that a delta cannot be read. Each execution writes it again."""
+    return f"{attempts_prefix(key, etag)}unreadable.json"
+
+
+def failure_key(key: str, etag: str, execution: str) -> str:
+    """Return the key of the mark that a delta made `execution` fail."""
+    return f"{attempts_prefix(key, etag)}{execution_name(execution)}.failed.json"
 
 
 def new_snapshot_id(sequence: int, token: str) -> str:

@@ -86,6 +86,7 @@ class DeltaListing(Message):
         oldest_seconds: The age of the oldest of them. None if there are none.
         finished_clean_up_of: The snapshot whose clean-up an earlier execution left unfinished, if there was one.
         queue_error: The error of a queue that this clean-up could not use. None if there was none.
+        set_aside: The number of pending deltas that cannot be read, or that have failed too often.
     """
 
     pass_number: PassNumber
@@ -97,6 +98,7 @@ class DeltaListing(Message):
     oldest_seconds: float | None
     finished_clean_up_of: str | None
     queue_error: str | None = None
+    set_aside: int = 0
 
 
 class DownloadSnapshotRequest(Message):
@@ -166,6 +168,8 @@ class MergedBatch(Message):
         missing: The number of deltas that have gone or changed since they were listed.
         rows: The number of rows in the run.
         bytes: The size of the run.
+        unreadable: The number of deltas whose object cannot be read. They stay pending.
+        left: The number of deltas for which the disk had no space. They stay pending, for the next execution.
     """
 
     collection: str
@@ -176,6 +180,8 @@ class MergedBatch(Message):
     missing: int
     rows: int
     bytes: int
+    unreadable: int = 0
+    left: int = 0
 
 
 class UploadSnapshotRequest(Message):
@@ -223,6 +229,8 @@ class PublishedSnapshot(Message):
         bytes: The size of the whole published snapshot.
         bytes_uploaded: The bytes that the pass uploaded.
         seconds: The seconds of each phase.
+        deltas_unreadable: The number of deltas of the pass whose object cannot be read.
+        deltas_left: The number of deltas that the next execution merges, because the disk had no space for them.
     """
 
     published: bool
@@ -235,6 +243,8 @@ class PublishedSnapshot(Message):
     bytes: int
     bytes_uploaded: int
     seconds: dict[str, float]
+    deltas_unreadable: int = 0
+    deltas_left: int = 0
 
 
 class CleanUpRequest(Message):

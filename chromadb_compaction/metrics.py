@@ -24,6 +24,7 @@ class Measure(Enum):
     LOCK_CONTENTION = "LockContention", "Count"
     PENDING_DELTAS = "PendingDeltas", "Count"
     OLDEST_DELTA_AGE = "OldestDeltaAge", "Seconds"
+    DELTAS_SET_ASIDE = "DeltasSetAside", "Count"
     DELTAS_MERGED = "DeltasMerged", "Count"
     DELTAS_QUARANTINED = "DeltasQuarantined", "Count"
     RECORDS_ADDED = "RecordsAdded", "Count"
@@ -81,6 +82,7 @@ def _of_listing(listing: DeltaListing) -> tuple[DataPoint, ...]:
     found = (
         DataPoint(Measure.PENDING_DELTAS, listing.pending),
         DataPoint(Measure.OLDEST_DELTA_AGE, listing.oldest_seconds or 0),
+        DataPoint(Measure.DELTAS_SET_ASIDE, listing.set_aside),
     )
     # An execution that finds no deltas has succeeded. Otherwise an hour without deltas would look like a failure.
     return found if listing.deltas else (*found, DataPoint(Measure.COMPACTION_SUCCEEDED, 1))

@@ -45,6 +45,7 @@ class Settings(BaseModel):
         max_passes: The largest number of passes in an execution.
         max_pass_bytes: The largest size of the deltas of a pass.
         max_delta_bytes: The largest size of a delta. Larger ones are quarantined.
+        max_delta_failures: A delta that made so many executions fail is set aside, and the others go on without it.
         chromadb_cache_dir: The directory of downloaded snapshots.
         state_machine_arn: The state machine.
         chromadb_query_function: The name of the query function.
@@ -74,6 +75,7 @@ class Settings(BaseModel):
     max_passes: Annotated[int, Field(ge=1, le=25)] = 25
     max_pass_bytes: Annotated[int, Field(ge=1)] = 512 * MEBIBYTE
     max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
+    max_delta_failures: Annotated[int, Field(ge=1)] = 3
     chromadb_cache_dir: str = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
     state_machine_arn: str | None = None
     chromadb_query_function: str | None = None

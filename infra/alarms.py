@@ -74,6 +74,7 @@ def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec,
         _backlog_age(names, config),
         _dead_letters(names),
         _quarantine(names),
+        _set_aside(names),
         _failed(names),
         _near_limit(names, config),
         _stalled(names, config),
@@ -145,6 +146,16 @@ def _quarantine(names: StackNames) -> AlarmSpec:
         " and the reason.",
         {"quarantined": of_tasks(names, Measure.DELTAS_QUARANTINED, "Sum")},
         "IF(quarantined > 0, 1, 0)",
+    )
+
+
+def _set_aside(names: StackNames) -> AlarmSpec:
+    return AlarmSpec(
+        "set-aside",
+        "A delta cannot be read, or made several executions fail. It stays pending, and the others are merged."
+        " `chromadb-compaction status` names it, with the reason and what to do.",
+        {"set_aside": of_tasks(names, Measure.DELTAS_SET_ASIDE, "Maximum")},
+        "IF(set_aside > 0, 1, 0)",
     )
 
 

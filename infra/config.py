@@ -81,6 +81,7 @@ class CompactionConfig(BaseModel):
     max_pass_bytes: int = _as_in_functions("max_pass_bytes")
     max_passes: int = _as_in_functions("max_passes")
     max_delta_bytes: int = _as_in_functions("max_delta_bytes")
+    max_delta_failures: int = _as_in_functions("max_delta_failures")
     embedding_function: Annotated[str, Field(min_length=1)] = function_default("chromadb_embedding_function")
 
     # Storage: encryption, replication and retention.

@@ -85,7 +85,7 @@ def _pace(names: StackNames, config: CompactionConfig) -> list[Widget]:
             "Pending",
             [
                 _line(of_tasks(names, Measure.PENDING_DELTAS, "Maximum"), "pending deltas"),
-                _line(of_queue(names.queue, "ApproximateNumberOfMessagesVisible"), "notifications"),
+                _line(of_tasks(names, Measure.DELTAS_SET_ASIDE, "Maximum"), "deltas set aside"),
                 _line(of_tasks(names, Measure.OLDEST_DELTA_AGE, "Maximum"), "age of the oldest, seconds", right=True),
             ],
         ),

@@ -53,6 +53,7 @@ def settings(config: CompactionConfig) -> dict[str, str]:
         "MAX_PASS_BYTES": config.max_pass_bytes,
         "MAX_PASSES": config.max_passes,
         "MAX_DELTA_BYTES": config.max_delta_bytes,
+        "MAX_DELTA_FAILURES": config.max_delta_failures,
         "CHROMADB_EMBEDDING_FUNCTION": config.embedding_function,
     }
     return {name: str(value) for name, value in values.items()}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chromadb_compaction.layout import (
+    ATTEMPTS_PREFIX,
     COMPACTED_PREFIX,
     DELTA_PREFIX,
     QUARANTINE_PREFIX,
@@ -65,7 +66,7 @@ def release_lock(on: Resources) -> list[Statement]:
 def list_deltas(on: Resources) -> list[Statement]:
     """Finish the clean-up that an earlier execution left undone, then list pending deltas and plan batches."""
     return [
-        _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
+        _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX, ATTEMPTS_PREFIX),
         *_archive(on),
         _objects(on, ["PutObject"], f"{WORK_PREFIX}*"),
     ]

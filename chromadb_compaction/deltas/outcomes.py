@@ -13,7 +13,9 @@ from chromadb_compaction.manifest import check_format
 LONGEST_REASON = 2000
 """In characters. A reason quotes the delta, and a hostile delta can make the quote megabytes long."""
 
-DeltaStatus = Literal["merged", "quarantined", "missing"]
+DeltaStatus = Literal["merged", "quarantined", "missing", "unreadable", "left"]
+STAYS_PENDING: tuple[DeltaStatus, ...] = ("unreadable", "left")
+"""The snapshot's own list does not have these: nothing of them was used, and nothing is to be done with them."""
 
 
 class DeltaOutcome(BaseModel):
@@ -23,9 +25,10 @@ class DeltaOutcome(BaseModel):
         key: The key under `delta/`.
         etag: The ETag in the listing: it identifies the content.
         bytes: The size in the listing.
-        status: `missing` means that it was gone or had changed since the listing; nothing of it was used.
+        status: `missing` means that it was gone or had changed since the listing, `unreadable` that its object cannot
+            be read, `left` that the disk had no space for it. Nothing of these was used.
         rows: The rows of a merged delta.
-        reason: The error of a quarantined delta, as one line.
+        reason: The error of a quarantined or unreadable delta, as one line.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

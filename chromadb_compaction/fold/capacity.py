@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from chromadb_compaction.disk import MORE_MERGE_DISK, check_disk
 from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.settings import MEBIBYTE, Settings
@@ -22,20 +20,16 @@ FOLD_FACTOR: Final = 2.2
 """The memory of a fold beside FOLD_BYTES, as a multiple of the bytes of all the collection's vectors."""
 
 
-def check_merge(deltas: Sequence[ObjectInfo], directory: Path, settings: Settings) -> None:
-    """Raise SnapshotTooLargeError unless memory can hold the largest delta, and the disk can hold all of them twice.
-
-    Deltas over `max_delta_bytes` do not count: they are quarantined unread.
-    """
-    sizes = [delta.bytes for delta in deltas if delta.bytes <= settings.max_delta_bytes]
+def check_merge(delta: ObjectInfo, settings: Settings) -> None:
+    """Raise SnapshotTooLargeError unless memory can hold the delta. One over `max_delta_bytes` is never read."""
     memory = settings.function_memory_bytes
-    needed = MERGE_BYTES + MERGE_FACTOR * max(sizes, default=0)
-    if memory is not None and memory < needed:
+    needed = MERGE_BYTES + MERGE_FACTOR * delta.bytes
+    if memory is not None and memory < needed and delta.bytes <= settings.max_delta_bytes:
         raise SnapshotTooLargeError(
-            f"reading a delta of {max(sizes):,} bytes may take {needed:,} bytes of memory, the function has {memory:,}",
+            f"{delta.key}: reading a delta of {delta.bytes:,} bytes may take {needed:,} bytes of memory, the function"
+            f" has {memory:,}",
             next_step="raise merge-batch's memory, or lower MAX_DELTA_BYTES and write smaller deltas",
         )
-    check_disk(directory, 2 * sum(sizes), "merging the batch", next_step=MORE_MERGE_DISK)
 
 
 class FoldSize(NamedTuple):

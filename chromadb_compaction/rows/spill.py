@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,6 +40,11 @@ class SpillingMerge:
         self._dimension: int | None = None
         self._spills: list[Path] = []
         self._spilled_bytes = 0
+
+    def has_space_for(self, table: pa.Table) -> bool:
+        """Return whether the disk can hold `table` too, once in a spill and once in the run."""
+        needed = self._spilled_bytes + 2 * (self._size + table.nbytes)
+        return shutil.disk_usage(self._directory).free >= needed
 
     def add(self, table: pa.Table) -> None:
         """Add a table with the columns of a run. Raises ValueError if tables with upserts differ in dimension."""

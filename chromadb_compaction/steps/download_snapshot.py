@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.formats import Delta, check_shape
-from chromadb_compaction.errors import CorruptDeltaError
+from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.messages import (
@@ -21,7 +21,7 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
-from chromadb_compaction.steps.listed_deltas import fetch_delta, parse_delta
+from chromadb_compaction.steps.listed_deltas import attributed, fetch_delta, parse_delta
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,19 @@ def _shapes_of_deltas(name: str, request: DownloadSnapshotRequest, services: Ser
     The oldest decides the collection's shape, so that it does not depend on batching.
     """
     for listed in _pending(name, request, services):
+        shape = None
         try:
             delta = parse_delta(listed, fetch_delta(listed, services), services.settings)
             if delta is not None and delta.dimension is not None:
                 shape = _shape_of_delta(name, delta)
-                check_shape(delta, shape)
-                yield shape
-        except CorruptDeltaError as error:
-            log.info("%s is corrupt and does not decide its collection's shape: %s", listed.key, error)
+                with attributed(listed.key):
+                    check_shape(delta, shape)
+        except (CorruptDeltaError, DeltaFailedError, UnreadableObjectError) as error:
+            # MergeBatch handles it.
+            log.info("%s does not decide its collection's shape: %s", listed.key, error)
+            continue
+        if shape is not None:
+            yield shape
 
 
 def _shape_of_delta(name: str, delta: Delta) -> CollectionShape:

@@ -6,6 +6,7 @@ import logging
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.attempts import next_turn, read_attempts
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
@@ -33,9 +34,10 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         base = _base(services)
         finished = _finish_clean_up(base, services, heartbeat)
         pending = [d for d in services.objects.list(settings.delta_prefix) if not layout.is_folder_marker(d.key)]
+        turn = next_turn(pending, read_attempts(services.objects), max_failures=settings.max_delta_failures)
         plan = plan_batches(
-            pending,
-            size=settings.compaction_batch_size,
+            turn.deltas,
+            size=1 if turn.alone else settings.compaction_batch_size,
             max_batches=settings.max_batches_per_pass,
             max_bytes=settings.max_pass_bytes,
             max_batch_bytes=settings.max_batch_bytes,
@@ -46,10 +48,11 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         pass_number=number,
         batches=batches,
         deltas=sum(batch.deltas for batch in batches),
-        more=plan.more and number < settings.max_passes,
+        more=(turn.later or plan.more) and number < settings.max_passes,
         base=base,
         pending=len(pending),
         oldest_seconds=_oldest_age(pending, services.clock()),
+        set_aside=len(turn.set_aside),
         finished_clean_up_of=base.snapshot_id if finished else None,
         queue_error=finished.queue_error if finished else None,
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from chromadb_compaction.concurrency import ahead, in_threads
+from chromadb_compaction.deltas.attempts import mark
 from chromadb_compaction.deltas.formats import check_shape
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
@@ -19,7 +20,16 @@ from chromadb_compaction.deltas.outcomes import (
     encode_outcomes,
 )
 from chromadb_compaction.deltas.quarantine import copy_into_quarantine
-from chromadb_compaction.errors import CorruptDeltaError, ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.disk import MORE_MERGE_DISK
+from chromadb_compaction.errors import (
+    CompactionError,
+    CorruptDeltaError,
+    DeltaFailedError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    SnapshotTooLargeError,
+    UnreadableObjectError,
+)
 from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.layout import report_key, run_key, shapes_key
@@ -30,7 +40,7 @@ from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.steps.listed_deltas import fetch_delta, parse_delta
+from chromadb_compaction.steps.listed_deltas import attributed, parse_delta, try_fetch
 
 READERS = 16
 """Deltas fetched at once. Only one is parsed at a time: parsing needs CPU and memory, fetching only waits."""
@@ -41,11 +51,11 @@ log = logging.getLogger(__name__)
 
 
 class _ReadDelta(NamedTuple):
-    """A delta with its rows, or without rows: to quarantine if it has a `reason`, else missing."""
+    """A delta with its rows, or with the `error` that keeps it out of the run. Without either it is missing."""
 
     delta: ObjectInfo
     table: pa.Table | None = None
-    reason: str | None = None
+    error: CompactionError | None = None
 
 
 class _MergeResult(NamedTuple):
@@ -57,9 +67,10 @@ class _MergeResult(NamedTuple):
 def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     """Quarantine the batch's corrupt deltas. Write the newest version of each row as a run, and a report.
 
-    A second run over the same deltas writes the same objects. Only CorruptDeltaError quarantines a delta; any other
-    error fails the task and leaves every delta pending. Raises SnapshotTooLargeError if the batch does not fit the
-    function's memory or disk.
+    A second run over the same deltas writes the same objects. Only CorruptDeltaError quarantines a delta. One that
+    cannot be read stays pending, and the others are merged. So do those for which the disk has no space. Any other
+    error fails the task and leaves every delta pending. If one delta caused it, the error names it and a mark is
+    written: DeltaFailedError, or SnapshotTooLargeError if it alone does not fit the function's memory or disk.
     """
     use_system_memory_pool()
     with heartbeat_for(services, request.execution) as heartbeat, cache_of(services).scratch() as scratch:
@@ -76,32 +87,44 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
             missing=count["missing"],
             rows=merged.rows,
             bytes=merged.bytes,
+            unreadable=count["unreadable"],
+            left=count["left"],
         )
 
 
 def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _MergeResult:
     """Write the run, unless it has no rows, and return the outcome of each delta."""
     listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
-    check_merge(listed, scratch, services.settings)
     shape = _shape_of(request.batch.collection, request, services.objects)
     merge = SpillingMerge(scratch)
-    outcomes: list[DeltaOutcome | None] = []
-    corrupt: list[_ReadDelta] = []
+    outcomes: dict[str, DeltaOutcome] = {}
+    rejected: list[_ReadDelta] = []
     for read in _read_all(listed, shape, services):
         heartbeat.check()
-        if read.table is not None:
+        if read.table is not None and not merge.has_space_for(read.table):
+            if any(outcome.status == "merged" for outcome in outcomes.values()):
+                break  # the next execution merges the rest
+            rejected.append(_ReadDelta(read.delta, error=_no_space(read.delta, read.table)))
+        elif read.table is not None:
             merge.add(read.table)
-            outcomes.append(_outcome(read.delta, "merged", rows=read.table.num_rows))
-        elif read.reason is not None:
-            corrupt.append(read)
-            outcomes.append(None)
+            outcomes[read.delta.key] = _outcome(read.delta, "merged", rows=read.table.num_rows)
+        elif read.error is not None:
+            rejected.append(read)
         else:
-            outcomes.append(_outcome(read.delta, "missing"))
+            outcomes[read.delta.key] = _outcome(read.delta, "missing")
         del read  # frees its rows before the next delta is parsed
     heartbeat.check()
-    quarantined = iter(in_threads(lambda each: _quarantine(each, services, request.execution), corrupt))
-    complete = [outcome or next(quarantined) for outcome in outcomes]
+    for outcome in _reject_all(rejected, services, request.execution):
+        outcomes[outcome.key] = outcome
+    complete = [outcomes.get(delta.key) or _outcome(delta, "left") for delta in listed]
     return _MergeResult(complete, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
+
+
+def _no_space(delta: ObjectInfo, table: pa.Table) -> SnapshotTooLargeError:
+    return SnapshotTooLargeError(
+        f"{delta.key}: merging it may need {2 * table.nbytes:,} bytes of disk, which are not free",
+        next_step=MORE_MERGE_DISK,
+    )
 
 
 def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStore) -> tuple[int, int]:
@@ -116,7 +139,7 @@ def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStor
 def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services: Services) -> Iterator[_ReadDelta]:
     """Yield the deltas in order. Parse each one when the caller asks for it, while later ones are fetched."""
     fetched = ahead(
-        lambda delta: fetch_delta(delta, services),
+        lambda delta: try_fetch(delta, services),
         listed,
         weigh=lambda delta: delta.bytes,
         most=FETCHED_BYTES,
@@ -127,21 +150,28 @@ def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services:
 
 
 def _check(
-    delta: ObjectInfo, stored: StoredObject | None, shape: CollectionShape | None, settings: Settings
+    delta: ObjectInfo,
+    stored: StoredObject | UnreadableObjectError | None,
+    shape: CollectionShape | None,
+    settings: Settings,
 ) -> _ReadDelta:
     """Parse one delta and check it against its collection's shape.
 
     A delta that was deleted or written again since the listing is missing, and what is there now stays pending. So is
     a delta with upserts if the collection has no dimension yet: the pass was planned without it.
     """
+    if isinstance(stored, UnreadableObjectError):
+        return _ReadDelta(delta, error=stored)
     try:
+        check_merge(delta, settings)
         parsed = parse_delta(delta, stored, settings)
         if parsed is None or (parsed.dimension is not None and (shape is None or shape.dimension is None)):
             return _ReadDelta(delta)
         if shape is not None:
-            check_shape(parsed, shape)
-    except CorruptDeltaError as error:
-        return _ReadDelta(delta, reason=str(error)[:LONGEST_REASON])
+            with attributed(delta.key):
+                check_shape(parsed, shape)
+    except (CorruptDeltaError, DeltaFailedError, SnapshotTooLargeError) as error:
+        return _ReadDelta(delta, error=error)
     return _ReadDelta(delta, parsed.table)
 
 
@@ -151,12 +181,37 @@ def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore)
     return next((shape for shape in shapes if shape.collection == collection), None)
 
 
-def _quarantine(bad: _ReadDelta, services: Services, execution: str) -> DeltaOutcome:
+def _reject_all(rejected: list[_ReadDelta], services: Services, execution: str) -> list[DeltaOutcome]:
+    """Quarantine the corrupt deltas, and mark the others. Raises the first error that must fail the execution.
+
+    All are marked before, so that one execution finds every delta of the batch that fails.
+    """
+    outcomes = in_threads(lambda each: _reject(each, services, execution), rejected)
+    for each in rejected:
+        if isinstance(each.error, DeltaFailedError | SnapshotTooLargeError):
+            raise each.error
+    return outcomes
+
+
+def _reject(rejected: _ReadDelta, services: Services, execution: str) -> DeltaOutcome:
+    delta, error = rejected.delta, rejected.error
+    try:
+        if isinstance(error, CorruptDeltaError):
+            return _quarantine(delta, str(error)[:LONGEST_REASON], services, execution)
+    except UnreadableObjectError as unreadable:  # too large to fetch, and it cannot be copied either
+        error = unreadable
+    if error is None:
+        return _outcome(delta, "missing")
+    log.error("%s stays pending: %s", delta.key, error)
+    mark(delta, error, execution, services.objects)
+    return _outcome(delta, "unreadable", reason=str(error)[:LONGEST_REASON])
+
+
+def _quarantine(delta: ObjectInfo, reason: str, services: Services, execution: str) -> DeltaOutcome:
     """Copy a bad delta byte for byte and put the reason beside it. CleanUp deletes the original.
 
     The original stays, so that a second run of this task sees the same input.
     """
-    delta, reason = bad.delta, bad.reason or ""
     try:
         copy_into_quarantine(delta.key, delta, services, reason=reason, execution=execution)
     except (ObjectMissingError, PreconditionFailedError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.outcomes import DeltaOutcome, decode_outcomes, pack_outcomes
+from chromadb_compaction.deltas.outcomes import STAYS_PENDING, DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection, fold_pass
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
@@ -67,6 +67,7 @@ def _fold_and_publish(
             bytes=manifest.bytes,
             bytes_uploaded=uploaded,
             seconds=phases.seconds,
+            **_pending_counts(request),
         )
         pointer = write_objects(services, manifest, outcomes, result)
     with phases("publish"):
@@ -91,7 +92,7 @@ def _read_result(snapshot_id: str, services: Services) -> PublishedSnapshot:
 
 def _read_outcomes(request: UploadSnapshotRequest, services: Services) -> list[DeltaOutcome]:
     reports = in_threads(lambda run: decode_outcomes(services.objects.get(run.report).body, run.report), request.runs)
-    return [outcome for report in reports for outcome in report]
+    return [outcome for report in reports for outcome in report if outcome.status not in STAYS_PENDING]
 
 
 def _keep_base(
@@ -120,7 +121,15 @@ def _keep_base(
         bytes=base.bytes if base else 0,
         bytes_uploaded=0,
         seconds=phases.seconds,
+        **_pending_counts(request),
     )
+
+
+def _pending_counts(request: UploadSnapshotRequest) -> dict[str, int]:
+    return {
+        "deltas_unreadable": sum(run.unreadable for run in request.runs),
+        "deltas_left": sum(run.left for run in request.runs),
+    }
 
 
 def _cache_copies(

@@ -123,7 +123,7 @@ def _files_are_pruned_by_age_alone() -> Iterator[None]:
 
 @contextmanager
 def _a_failed_delta_counts_as_merged() -> Iterator[None]:
-    fetch, outcome = listed_deltas.fetch_delta, merge_batch._outcome
+    fetch, outcome = listed_deltas.try_fetch, merge_batch._outcome
 
     def wrong(*arguments: Any) -> Any:
         try:
@@ -134,13 +134,13 @@ def _a_failed_delta_counts_as_merged() -> Iterator[None]:
     def done(delta: Any, _status: Any, **options: Any) -> DeltaOutcome:
         return outcome(delta, "merged", **options)
 
-    with patch.object(merge_batch, "fetch_delta", wrong), patch.object(merge_batch, "_outcome", done):
+    with patch.object(merge_batch, "try_fetch", wrong), patch.object(merge_batch, "_outcome", done):
         yield
 
 
 def _a_bad_delta_is_dropped() -> AbstractContextManager[object]:
     return patch.object(
-        merge_batch, "_quarantine", lambda bad, *_: merge_batch._outcome(bad.delta, "merged", reason=bad.reason)
+        merge_batch, "_quarantine", lambda delta, reason, *_: merge_batch._outcome(delta, "merged", reason=reason)
     )
 
 

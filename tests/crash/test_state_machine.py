@@ -19,6 +19,7 @@ RESULTS: dict[str, Any] = {
         "oldest_seconds": 0,
         "finished_clean_up_of": None,
         "queue_error": None,
+        "set_aside": 0,
     },
     "DownloadSnapshot": {"collections": [], "bytes": 0, "seconds": 0, "cached": True},
     "MergeBatch": {"rows": 1},
@@ -34,6 +35,8 @@ RESULTS: dict[str, Any] = {
             "bytes",
             "bytes_uploaded",
             "seconds",
+            "deltas_unreadable",
+            "deltas_left",
         )
     ),
     "CleanUp": dict.fromkeys(

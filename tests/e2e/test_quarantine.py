@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chromadb_compaction.cli.views.overview import read_overview
 from chromadb_compaction.layout import quarantine_key, reason_key
 from tests.e2e.conftest import DeployStack
 from tests.e2e.model import Delta, Row, expected, published
@@ -97,10 +98,36 @@ def test_hostile_keys_go_to_quarantine_with_a_reason_and_stop_no_other_delta(sta
     assert {json.loads(stack.get(reason_key(quarantine_key(key))))["delta"] for key in keys} == set(keys)
 
 
+def test_an_unreadable_object_stays_pending_is_named_and_merged_once_it_is_readable(
+    stack: Stack, tmp_path: Path
+) -> None:
+    odd, *good = valid_deltas(3)
+    stack.s3.put_object(Bucket=stack.bucket, Key=odd.key, Body=odd.body(), StorageClass="GLACIER")
+    for delta in good:
+        stack.put_objects({delta.key: delta.body()})
+
+        result = stack.compact()
+
+        assert result.status == "SUCCEEDED"
+        assert stack.keys("delta/") == [odd.key]
+    assert result.output["snapshot"]["deltas_unreadable"] == 1
+    assert result.output["work"]["set_aside"] == 1
+    assert published(stack.s3, stack.bucket, tmp_path / "without") == expected(good)
+    pending = read_overview(stack.services(cache_dir=tmp_path), stack.sfn).pending
+    assert pending is not None
+    assert [(each.delta, "restore" in each.reason) for each in pending.latest] == [(odd.key, True)]
+
+    stack.put_objects({odd.key: odd.body()})
+    stack.compact()
+
+    assert published(stack.s3, stack.bucket, tmp_path / "with") == expected([odd, *good])
+    assert stack.keys("delta/") == []
+
+
 def test_deltas_are_merged_and_refused_ones_moved_without_any_queue(deploy: DeployStack, tmp_path: Path) -> None:
     gone = dict.fromkeys(("DELTA_QUEUE_URL", "DELTA_DLQ_URL"), "http://127.0.0.1/000000000000/deleted")
     stack = deploy(environment=gone)
-    good, bad = good_deltas(2), bad_deltas()["nan"]
+    good, bad = valid_deltas(2), invalid_deltas()["nan"]
     for delta in good:
         stack.put_objects({delta.key: delta.body(), bad[0]: bad[1]})
 

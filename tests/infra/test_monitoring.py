@@ -19,6 +19,7 @@ FOR_OPERATORS = [
     "backlog-age",
     "dead-letters",
     "quarantine",
+    "set-aside",
     "executions-failed",
     "time-near-limit",
     "stalled",

@@ -33,6 +33,7 @@ CONFIGURED = {
     "maxPassBytes": ("MAX_PASS_BYTES", "1000000"),
     "maxPasses": ("MAX_PASSES", "2"),
     "maxDeltaBytes": ("MAX_DELTA_BYTES", "2000000"),
+    "maxDeltaFailures": ("MAX_DELTA_FAILURES", "5"),
     "embeddingFunction": ("CHROMADB_EMBEDDING_FUNCTION", "default"),
 }
 

@@ -32,7 +32,11 @@ ARCHIVING = {
 ALLOWED: dict[str, dict[str, list[str]]] = {
     "acquire-lock": {"dynamodb:PutItem": ["the lock"]},
     "release-lock": {"dynamodb:DeleteItem": ["the lock"], "dynamodb:GetItem": ["the lock"]},
-    "list-deltas": {**ARCHIVING, "s3:PutObject": [*ARCHIVING["s3:PutObject"], "work/*"]},
+    "list-deltas": {
+        **ARCHIVING,
+        "s3:ListBucket": [*ARCHIVING["s3:ListBucket"], "work/attempts/*"],
+        "s3:PutObject": [*ARCHIVING["s3:PutObject"], "work/*"],
+    },
     "merge-batch": {
         "dynamodb:UpdateItem": ["the lock"],
         "s3:ListBucket": ["delta/*"],

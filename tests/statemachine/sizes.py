@@ -73,6 +73,7 @@ def _listing(batches: int, passes: int, collection: str) -> DeltaListing:
         oldest_seconds=1234567.1234567,
         finished_clean_up_of=SNAPSHOT_ID,
         queue_error="q" * 500,
+        set_aside=LARGE,
     )
 
 
@@ -94,6 +95,8 @@ def _run(number: int, passes: int, collection: str) -> MergedBatch:
         missing=1000,
         rows=LARGE,
         bytes=LARGE,
+        unreadable=1000,
+        left=1000,
     )
 
 
@@ -112,6 +115,8 @@ def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
         bytes=LARGE,
         bytes_uploaded=LARGE,
         seconds={f"fold.phase-{number:02d}": 899.123456789 for number in range(20)},
+        deltas_unreadable=LARGE,
+        deltas_left=LARGE,
     )
 
 

@@ -76,13 +76,18 @@ def test_an_acquired_lock_counts_as_none_so_that_the_mean_is_a_share() -> None:
 
 
 def test_a_listing_with_deltas_reports_the_backlog_and_no_success() -> None:
-    assert values(a_listing(deltas=3, pending=8, oldest=61.5)) == {"PendingDeltas": 8, "OldestDeltaAge": 61.5}
+    assert values(a_listing(deltas=3, pending=8, oldest=61.5)) == {
+        "PendingDeltas": 8,
+        "OldestDeltaAge": 61.5,
+        "DeltasSetAside": 0,
+    }
 
 
 def test_an_empty_listing_has_no_age_and_is_a_success() -> None:
     assert values(a_listing(deltas=0, pending=0, oldest=None)) == {
         "PendingDeltas": 0,
         "OldestDeltaAge": 0,
+        "DeltasSetAside": 0,
         "CompactionSucceeded": 1,
     }
 

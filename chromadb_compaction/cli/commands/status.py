@@ -124,12 +124,16 @@ def _snapshot(overview: Overview) -> RenderableType:
     return Group(head, *lines)
 
 
-def _pending(pending: PendingView | None) -> Text:
+def _pending(pending: PendingView | None) -> RenderableType:
     if pending is None or not pending.deltas or pending.oldest_seconds is None:
         return Text("none", style="green")
-    return Text(
+    head = Text(
         f"{counted(pending.deltas, 'delta')}, {size(pending.bytes)}, the oldest written {ago(pending.oldest_seconds)}"
     )
+    if not pending.troubled:
+        return head
+    title = Text(f"{counted(pending.troubled, 'delta')} could not be merged so far:", style="bold red")
+    return Group(head, title, *(Text(f"  {each.delta}: {one_line(each.reason, 500)}") for each in pending.latest))
 
 
 def _quarantine(quarantine: QuarantineView | None) -> RenderableType:

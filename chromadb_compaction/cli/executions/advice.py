@@ -15,8 +15,14 @@ class Advice(NamedTuple):
 RUN_AGAIN = "chromadb-compaction compact --wait"
 DOCTOR = "chromadb-compaction doctor"
 STATUS = "chromadb-compaction status"
+MORE = "pulumi config set --path chromadb:{limit}.{function} {megabytes} && pulumi up"
+"""A template that `advise` fills."""
 VERIFY = "chromadb-compaction snapshots verify"
-MORE_MEMORY = "pulumi config set --path chromadb:memory.compactor 10240 && pulumi up"
+LIMITS = {
+    "memory": {"compactor": 10240, "merge-batch": 6144},
+    "ephemeralStorage": {"compactor": 10240, "merge-batch": 10240},
+}
+"""The value to try in MB, by setting and function."""
 
 _NOTHING_LOST = "nothing is lost: every delta that was not published is still pending"
 _MAY_NOT_INVOKE = Advice("the workflow's role may not invoke a function; find the missing permission", DOCTOR)
@@ -43,8 +49,8 @@ ADVICE = {
         "pulumi up",
     ),
     "SnapshotTooLargeError": Advice(
-        f"the fold does not fit the compactor's memory or disk; {_NOTHING_LOST}; raise the limit and deploy",
-        MORE_MEMORY,
+        f"the work does not fit the function's memory or disk; {_NOTHING_LOST}; raise the limit and deploy",
+        MORE,
     ),
     "VerificationError": Advice(
         f"the folded snapshot has wrong records; {_NOTHING_LOST}; run again, and report it if it happens again",
@@ -75,10 +81,10 @@ ADVICE = {
         f"a function exceeded its timeout; {_NOTHING_LOST}; use smaller passes, which take less time",
         "pulumi config set chromadb:maxPassBytes 134217728 && pulumi up",
     ),
-    "Runtime.OutOfMemory": Advice(f"a function ran out of memory; {_NOTHING_LOST}; give it more", MORE_MEMORY),
+    "Runtime.OutOfMemory": Advice(f"a function ran out of memory; {_NOTHING_LOST}; give it more", MORE),
     "Runtime.ExitError": Advice(
         f"a function's process was killed, usually because it ran out of memory; {_NOTHING_LOST}; give it more",
-        MORE_MEMORY,
+        MORE,
     ),
     "Lambda.ResourceNotFoundException": Advice("a function of the workflow does not exist; deploy it", "pulumi up"),
     "Lambda.AccessDeniedException": _MAY_NOT_INVOKE,
@@ -99,9 +105,19 @@ _UNKNOWN_ERROR = Advice(
 )
 
 
-def advise(error: str | None, status: str = "FAILED") -> Advice:
-    """Return the advice for an execution that ended with `error`, or without an error in `status`."""
+def advise(error: str | None, status: str = "FAILED", *, function: str = "compactor", message: str = "") -> Advice:
+    """Return the advice for an execution that ended with `error`, or without an error in `status`.
+
+    Args:
+        error: The error's name.
+        status: The execution's status.
+        function: The function that failed, such as merge-batch.
+        message: The error's message. It decides if more disk or more memory is needed.
+    """
     if error is None or error == "unnamed":
         return _BY_STATUS.get(status, _UNKNOWN_ERROR)
     by_prefix = next((advice for prefix, advice in _BY_PREFIX.items() if error.startswith(prefix)), _UNKNOWN_ERROR)
-    return ADVICE.get(error, by_prefix)
+    advice = ADVICE.get(error, by_prefix)
+    limit = "ephemeralStorage" if "of disk" in message else "memory"
+    megabytes = LIMITS[limit].get(function, 3008)
+    return Advice(advice.meaning, advice.command.format(limit=limit, function=function, megabytes=megabytes))

@@ -14,7 +14,7 @@ from chromadb_compaction.cli.executions.timeline import StateVisit
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
-_FUNCTIONS = {
+FUNCTIONS = {
     "AcquireLock": "acquire-lock",
     "ListDeltas": "list-deltas",
     "DownloadSnapshot": "compactor",
@@ -149,4 +149,4 @@ def _function(visit: StateVisit, execution: str) -> str:
     if visit.function:
         return visit.function
     stack = execution.split(":")[6].removeprefix("chromadb-compaction-")
-    return f"chromadb-{_FUNCTIONS.get(visit.name, visit.name)}-{stack}"
+    return f"chromadb-{FUNCTIONS.get(visit.name, visit.name)}-{stack}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.cli.executions.advice import advise
-from chromadb_compaction.cli.executions.failure_logs import FailureLog, failure_log, message_of, text_of
+from chromadb_compaction.cli.executions.failure_logs import FUNCTIONS, FailureLog, failure_log, message_of, text_of
 from chromadb_compaction.cli.executions.summary import last_published
 from chromadb_compaction.layout import batch_number
 
@@ -60,11 +60,13 @@ def report_failure(execution: Execution, timeline: Timeline, log: FailureLog | N
     last = visit.failures[-1] if visit else None
     error = (None if not_failed else execution.error) or (last.error if last else execution.status)
     message = (None if not_failed else execution.message) or (last.message if last else "")
-    advice = advise(None if error == execution.status else error, execution.status)
-    recovered = not_failed and error != "LockHeldError"
     last_state = timeline.visits[-1].name if timeline.visits else None
+    state = (visit.inside or visit.name) if visit else last_state
+    function = FUNCTIONS.get(state or "", "compactor")
+    advice = advise(None if error == execution.status else error, execution.status, function=function, message=message)
+    recovered = not_failed and error != "LockHeldError"
     return FailureReport(
-        state=(visit.inside or visit.name) if visit else last_state,
+        state=state,
         batch=(log.batch if log else None) or (visit.failed_batch if visit else None),
         error=error,
         message=message,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
+from chromadb_compaction.deltas.attempts import AttemptMark, Attempts, attempts_of, read_attempts
 from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.errors import (
     CompactionError,
@@ -25,6 +26,7 @@ from chromadb_compaction.layout import (
     pending_key,
     reason_key,
 )
+from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
@@ -73,12 +75,27 @@ class SnapshotView(_View):
     collections: list[CollectionView]
 
 
+class SetAsideView(_View):
+    """A pending delta that cannot be read, or that made executions fail."""
+
+    delta: str
+    reason: str
+    failures: int
+
+
 class PendingView(_View):
-    """The pending deltas. `oldest_seconds` is the age of the oldest, or None if nothing is pending."""
+    """The pending deltas. `oldest_seconds` is the age of the oldest, or None if nothing is pending.
+
+    Attributes:
+        troubled: The number of deltas that cannot be read, or that made executions fail.
+        latest: Some of these, with their reasons.
+    """
 
     deltas: int
     bytes: int
     oldest_seconds: float | None
+    troubled: int = 0
+    latest: list[SetAsideView] = []
 
 
 class QuarantinedView(_View):
@@ -196,11 +213,28 @@ def _lease(services: Services, now: float) -> LeaseView | None:
 def _pending(services: Services, now: float) -> PendingView:
     deltas = [each for each in services.objects.list(services.settings.delta_prefix) if not is_folder_marker(each.key)]
     oldest = min((each.modified for each in deltas), default=None)
+    marked = _marked(deltas, services) if deltas else []
     return PendingView(
         deltas=len(deltas),
         bytes=sum(each.bytes for each in deltas),
         oldest_seconds=None if oldest is None else max(now - oldest, 0),
+        troubled=len(marked),
+        latest=[_set_aside(delta.key, attempts, services) for delta, attempts in marked[:SHOWN]],
     )
+
+
+def _marked(deltas: list[ObjectInfo], services: Services) -> list[tuple[ObjectInfo, Attempts]]:
+    marks = read_attempts(services.objects)
+    found = ((delta, attempts_of(delta, marks)) for delta in deltas)
+    return [(delta, attempts) for delta, attempts in found if attempts.latest is not None]
+
+
+def _set_aside(delta: str, attempts: Attempts, services: Services) -> SetAsideView:
+    try:
+        reason = AttemptMark.model_validate_json(services.objects.get(str(attempts.latest)).body).reason
+    except (ObjectMissingError, ValidationError):
+        reason = "no reason is stored"
+    return SetAsideView(delta=delta, reason=reason, failures=attempts.failures)
 
 
 def _snapshot(services: Services, now: float) -> SnapshotView | None:

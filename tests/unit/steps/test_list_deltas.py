@@ -52,6 +52,7 @@ def test_the_first_pass_starts_without_a_base_and_takes_the_pending_deltas() -> 
         "oldest_seconds": 60.0,
         "finished_clean_up_of": None,
         "queue_error": None,
+        "set_aside": 0,
     }
     assert [delta.key for delta in listed(fakes, listing)] == keys
 

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from chromadb_compaction.deltas.attempts import Attempts, attempts_of, read_attempts
+from chromadb_compaction.deltas.formats import read_delta
 from chromadb_compaction.deltas.outcomes import LONGEST_REASON, DeltaOutcome, decode_outcomes
-from chromadb_compaction.errors import LockLostError, ObjectMissingError, SnapshotTooLargeError
+from chromadb_compaction.errors import DeltaFailedError, LockLostError, ObjectMissingError, SnapshotTooLargeError
 from chromadb_compaction.layout import (
     batch_key,
     quarantine_key,
@@ -26,6 +28,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
+from chromadb_compaction.steps import listed_deltas
 from chromadb_compaction.steps.merge_batch import merge_batch
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7
 from tests.fakes.leases import InMemoryLeaseStore
@@ -226,24 +229,94 @@ def test_a_file_over_the_limit_is_quarantined_unread(services: Services) -> None
     assert f"the file has {len(large.body)} bytes, more than 100" in reason_for(services, large)
 
 
-def test_a_batch_larger_than_the_disk_fails_before_any_delta_is_read(
+def test_deltas_for_which_the_disk_has_no_space_are_left_pending_and_the_others_merged(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = request_for(services, listed(services, [a_delta({"a": [1, 1]})]))
+    request = request_for(services, listed(services, [a_delta({name: [1, 1]}) for name in "abc"]))
+    space = iter([10**9, 100])
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=next(space)))
+
+    merged = merge_batch(request, services)
+
+    assert (merged.merged, merged.left, merged.rows) == (1, 2, 1)
+    statuses = [outcome.status for outcome in decode_outcomes(services.objects.get(merged.report).body)]
+    assert statuses == ["merged", "left", "left"]
+
+
+def test_a_delta_that_alone_does_not_fit_the_disk_fails_the_task_and_is_marked(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delta = a_delta({"a": [1, 1]})
+    request = request_for(services, listed(services, [delta]))
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Disk(free=100))
 
-    with pytest.raises(SnapshotTooLargeError, match=r"100 are free; raise merge-batch's ephemeral storage"):
+    with pytest.raises(SnapshotTooLargeError, match=rf"{delta.key}.*raise merge-batch's ephemeral storage"):
         merge_batch(request, services)
-    assert ("get", request.batch.key) in calls(services)
-    assert not any(key.startswith("delta/") for call, key in calls(services) if call == "get")
+
+    assert attempts_for(services, delta).failures == 1
 
 
-def test_a_delta_larger_than_the_memory_fails_the_task_before_it_is_read(services: Services) -> None:
+def test_a_delta_larger_than_the_memory_fails_the_task_and_is_marked(services: Services) -> None:
     small = with_settings(services, aws_lambda_function_memory_size=350)
-    request = request_for(small, listed(small, [a_delta({"a": [1, 1]})]))
+    delta = a_delta({"a": [1, 1]})
+    request = request_for(small, listed(small, [delta]))
 
-    with pytest.raises(SnapshotTooLargeError, match=r"raise merge-batch's memory, or lower MAX_DELTA_BYTES"):
-        merge_batch(request, small)
+    for _retry in range(2):
+        with pytest.raises(SnapshotTooLargeError, match=r"raise merge-batch's memory, or lower MAX_DELTA_BYTES"):
+            merge_batch(request, small)
+
+    assert attempts_for(services, delta).failures == 1
+
+
+def test_an_unreadable_delta_stays_pending_is_marked_and_the_others_are_merged(services: Services) -> None:
+    odd, good = a_delta({"a": [1, 1]}), a_delta({"b": [1, 1]})
+    fake_objects(services).unreadable.add(odd.key)
+
+    merged = merge(services, odd, good)
+
+    assert (merged.merged, merged.unreadable, merged.rows) == (1, 1, 1)
+    assert attempts_for(services, odd) == Attempts(unreadable=True, latest=attempts_for(services, odd).latest)
+    (outcome, _) = decode_outcomes(services.objects.get(merged.report).body)
+    assert (outcome.status, outcome.reason) == ("unreadable", f"{odd.key} is archived; restore it")
+
+
+def test_a_bad_delta_that_cannot_be_copied_into_quarantine_is_unreadable(services: Services) -> None:
+    limited = with_settings(services, max_delta_bytes=100)
+    large = a_delta({"a": [1, 1]})
+    fake_objects(services).unreadable.add(large.key)
+
+    assert merge(limited, large).unreadable == 1
+
+
+def test_an_unforeseen_error_fails_the_task_and_names_and_marks_every_delta_that_causes_it(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good, worse = (a_delta({name: [1, 1]}) for name in "abc")
+    request = request_for(services, listed(services, [bad, good, worse]))
+
+    def read(key: str, *arguments: Any, **options: Any) -> Any:
+        if key != good.key:
+            raise KeyError("a case that nobody thought of")
+        return read_delta(key, *arguments, **options)
+
+    monkeypatch.setattr(listed_deltas, "read_delta", read)
+
+    with pytest.raises(DeltaFailedError, match=f"{bad.key} failed: KeyError") as caught:
+        merge_batch(request, services)
+
+    assert caught.value.key == bad.key
+    assert [attempts_for(services, each).failures for each in (bad, good, worse)] == [1, 0, 1]
+
+
+def fake_objects(services: Services) -> InMemoryObjectStore:
+    assert isinstance(services.objects, InMemoryObjectStore)
+    return services.objects
+
+
+def attempts_for(services: Services, delta: Any) -> Attempts:
+    found = services.objects.head(delta.key)
+    assert found is not None
+    return attempts_of(found, read_attempts(services.objects))
 
 
 def test_a_delta_that_is_quarantined_unread_needs_no_memory(services: Services) -> None:
@@ -332,7 +405,7 @@ def test_an_unexpected_error_fails_the_task_and_quarantines_nothing(
     request = request_for(services, listed(services, [delta]))
     monkeypatch.setattr("chromadb_compaction.steps.listed_deltas.read_delta", broken)
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(DeltaFailedError, match="MemoryError"):
         merge_batch(request, services)
     assert quarantine_key(delta.key) not in stored(services)
 

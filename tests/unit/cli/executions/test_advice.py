@@ -27,6 +27,18 @@ def test_advice_has_a_meaning_and_a_command(name: str | None) -> None:
     assert advice.command.startswith(("chromadb-compaction ", "pulumi "))
 
 
+@pytest.mark.parametrize(
+    ("function", "message", "setting"),
+    [
+        ("merge-batch", "may need 9 bytes of disk, 1 are free", "ephemeralStorage.merge-batch"),
+        ("merge-batch", "may take 9 bytes of memory", "memory.merge-batch"),
+        ("compactor", "may need 9 bytes of disk, 1 are free", "ephemeralStorage.compactor"),
+    ],
+)
+def test_the_advice_names_the_limit_of_the_function_that_failed(function: str, message: str, setting: str) -> None:
+    assert f"chromadb:{setting} " in advise("SnapshotTooLargeError", function=function, message=message).command
+
+
 def test_the_advice_without_an_error_depends_on_the_status() -> None:
     assert "stopped" in advise(None, "ABORTED").meaning
     assert advise("unnamed", "TIMED_OUT") == advise("States.Timeout")

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from chromadb_compaction.cli.commands.status import render
 from chromadb_compaction.cli.views.overview import Overview, read_overview
+from chromadb_compaction.deltas.attempts import mark
 from chromadb_compaction.deltas.outcomes import QuarantineReason
-from chromadb_compaction.errors import ConfigurationError
+from chromadb_compaction.errors import ConfigurationError, UnreadableObjectError
 from chromadb_compaction.layout import quarantine_key, reason_key
 from chromadb_compaction.ports import DeltaNotification
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
@@ -157,6 +158,19 @@ def test_a_part_that_cannot_be_read_shows_its_error_beside_the_others() -> None:
     assert set(overview.errors) == {"queue", "dead_letters"}
     assert "error: there is no queue" in next(line for line in lines if line.startswith("Queue"))
     assert "1 delta" in next(line for line in lines if line.startswith("Pending"))
+
+
+def test_a_pending_delta_that_could_not_be_merged_is_named_with_its_reason() -> None:
+    fakes = new_fakes()
+    fakes.objects.put(DELTA, b"12345")
+    (listed,) = fakes.objects.list("delta/")
+    error = UnreadableObjectError(f"{DELTA} is archived", next_step="restore it", key=DELTA)
+    mark(listed, error, EXECUTION, fakes.objects)
+
+    assert f"{DELTA}: {DELTA} is archived; restore it" in text_of(overview_of(fakes))
+
+    fakes.objects.put(DELTA, b"written again")
+    assert "restore it" not in text_of(overview_of(fakes))
 
 
 def test_if_no_part_can_be_read_the_first_error_is_raised() -> None:
