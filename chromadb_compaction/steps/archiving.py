@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
-from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
+from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, UnreadableObjectError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.notifications import Notifications
 
@@ -83,6 +83,9 @@ def _copy_to_compacted(merged: Sequence[DeltaOutcome], services: Services) -> li
             return True  # an earlier run of this clean-up moved it
         except PreconditionFailedError:
             _log_rewritten(delta.key)
+            return False
+        except UnreadableObjectError as error:
+            log.warning("%s stays pending: %s", delta.key, error)
             return False
         return True
 

@@ -269,6 +269,16 @@ class TestNotifications:
         assert first.messages_deleted == 1000 + MERGED
 
 
+class TestUnreadableObjects:
+    def test_a_merged_delta_that_was_archived_since_stays_pending_and_stops_nothing(self) -> None:
+        fakes = new_fakes()
+        outcomes = merge(fakes)
+        fakes.objects.unreadable.add(outcomes[0].key)
+
+        assert run(fakes, publish(fakes, 1, outcomes)).archived == MERGED - 1
+        assert fakes.objects.keys("delta/") == {outcomes[0].key}
+
+
 class TestQueuesThatFail:
     @pytest.mark.parametrize("failing", ["receive", "delete", "dead_letter"])
     def test_a_queue_that_is_gone_or_refuses_stops_nothing_and_is_reported(self, failing: str) -> None:
