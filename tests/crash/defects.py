@@ -15,12 +15,12 @@ from chromadb_compaction.aws import lease_store
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
-from chromadb_compaction.errors import TransientStorageError
+from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.fold import fold
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import archiving, listed_deltas, merge_batch, publication, upload_snapshot
+from chromadb_compaction.steps import archiving, clean_up, listed_deltas, merge_batch, publication, upload_snapshot
 from chromadb_compaction.steps.notifications import Notifications
 from tests.crash.faults import FaultKind
 from tests.fakes.aws.protocol import Call
@@ -170,6 +170,21 @@ def _quarantine_is_not_reported() -> AbstractContextManager[object]:
     return patch.object(Notifications, "send_dead_letters", lambda _self, _quarantined: None)
 
 
+@contextmanager
+def _a_queue_error_counts_as_cleaned() -> Iterator[None]:
+    right = archiving.archive
+
+    def wrong(outcomes: Any, services: Any, **checks: Any) -> Any:
+        try:
+            services.queue.depth()
+        except CompactionError:
+            return archiving.ArchivedDeltas(archived=len(outcomes), quarantined=0, messages_deleted=0)
+        return right(outcomes, services, **checks)
+
+    with patch.object(clean_up, "archive", wrong):
+        yield
+
+
 def _overtaken(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken" and call.target == layout.pointer_key() and call.writes
 
@@ -230,5 +245,8 @@ DEFECTS = (
         "compacted/",
     ),
     Defect("all snapshots have the same id", _snapshots_share_one_id, FIRST, _dies_after_the_manifest, "written twice"),
+    Defect(
+        "a queue error counts as cleaned", _a_queue_error_counts_as_cleaned, "a deleted queue", _none, "left behind"
+    ),
     Defect("a quarantine is not reported", _quarantine_is_not_reported, "a quarantined delta", _none, "unreported"),
 )

@@ -194,6 +194,12 @@ def _unfinished(world: World) -> Truth:
     return Truth(deltas)
 
 
+def _without_the_queue(world: World) -> Truth:
+    truth = _first_snapshot(world)
+    world.aws.sqs.queues.messages.pop("queue")
+    return truth
+
+
 def _rollback(world: World) -> Truth:
     deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2, 3)]
     for delta in deltas:
@@ -223,6 +229,7 @@ SCENARIOS = (
     Scenario("nothing new", _nothing_new),
     Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),
     Scenario("an unfinished clean-up", _unfinished),
+    Scenario("a deleted queue", _without_the_queue),
     Scenario("rollback with replay", _rollback, RollbackProcedure(), fixed_later=OVERTAKING),
     Scenario(
         "rollback with replay, repeated",
