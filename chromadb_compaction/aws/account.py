@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -144,6 +144,15 @@ class Account:
             return None if state in {"Active", "Inactive"} else f"it is {state}: {reason}"
 
         return probe(call)
+
+    def function_environment(self, name: str) -> Mapping[str, str] | None:
+        """Return the environment variables of a function, None if the caller may not read them."""
+        try:
+            found = self._client("lambda").get_function_configuration(FunctionName=name)
+        except (ClientError, BotoCoreError):
+            return None
+        variables: Mapping[str, str] | None = found.get("Environment", {}).get("Variables")
+        return variables
 
     def probe_logs(self, function: str) -> Probe:
         """Read one line of the function's log."""

@@ -57,6 +57,10 @@ def run_checks() -> Iterator[Finding]:
         return
     settings = load_settings()
     yield from checks.check_permissions(account, settings)
+    function = settings.chromadb_compactor_function
+    deployed = account.function_environment(function) if function else None
+    if function and deployed is not None:
+        yield from checks.check_deployed(deployed, settings, function)
     yield checks.check_snapshot(connect(settings))
 
 

@@ -30,6 +30,9 @@ GRANT = "grant it to the identity above, or use an identity that has it"
 MAX_SKEW_WITHOUT_WARNING, MAX_SKEW = 60, 300
 """Seconds between this machine's clock and AWS's. AWS rejects signatures that are five minutes off."""
 
+SHARED = ("CHROMADB_BUCKET", "DELTA_PREFIX", "SNAPSHOT_PREFIX", "DYNAMODB_TABLE", "LOCK_ID", "DELTA_QUEUE_URL")
+"""Settings that must be the same for the commands and the functions, or each works on other objects."""
+
 _FIXES = {"denied": GRANT, "unreachable": "check the endpoint and the network", "failed": DEPLOY}
 
 
@@ -107,7 +110,9 @@ def check_identity(identity: IdentityProbe, now: float) -> Iterator[Finding]:
 def check_permissions(account: Account, settings: Settings) -> Iterator[Finding]:
     """Probe each resource that the commands use."""
     bucket, table, machine = settings.chromadb_bucket, settings.dynamodb_table, settings.state_machine_arn
-    yield found("bucket", bucket, account.probe_bucket(bucket, settings.delta_prefix))
+    bucket_finding = found("bucket", bucket, account.probe_bucket(bucket, settings.delta_prefix))
+    versioning = f"aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled"
+    yield bucket_finding._replace(fix=versioning) if bucket_finding.verdict == "warn" else bucket_finding
     if table is None:
         yield _not_set("lock table", "DYNAMODB_TABLE")
     else:
@@ -123,6 +128,16 @@ def check_permissions(account: Account, settings: Settings) -> Iterator[Finding]
     )
     for about, variable, name, probe in probes:
         yield _not_set(about, variable) if name is None else found(about, name, probe(name))
+
+
+def check_deployed(deployed: Mapping[str, str], settings: Settings, function: str) -> Iterator[Finding]:
+    """Compare the settings that this machine and the functions must share with a function's environment."""
+    for variable in SHARED:
+        field = variable.lower()
+        here, there = getattr(settings, field), deployed.get(variable) or Settings.model_fields[field].get_default()
+        if here is not None and str(here) != str(there):
+            text = f"{variable} is {here} here, but {there or 'not set'} in {function}: commands see other objects"
+            yield Finding("settings", "fail", text, "set it as the functions have it: pulumi stack output --shell")
 
 
 def check_snapshot(services: Services) -> Finding:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import boto3
 import pytest
 
-from chromadb_compaction.aws.account import IdentityProbe, Probe
+from chromadb_compaction.aws.account import Account, IdentityProbe, Probe
 from chromadb_compaction.cli.views import checks
 from chromadb_compaction.cli.views.checks import (
+    check_deployed,
     check_identity,
+    check_permissions,
     check_settings,
     check_snapshot,
     check_versions,
@@ -115,3 +120,43 @@ def test_an_unreadable_snapshot_is_a_failure_and_no_snapshot_is_not() -> None:
 
     assert (before.verdict, after.verdict) == ("ok", "fail")
     assert after.fix == "chromadb-compaction snapshots verify"
+
+
+def deployed(**changes: str) -> dict[str, str]:
+    return {"CHROMADB_BUCKET": "bucket", "DYNAMODB_TABLE": "table", "DELTA_PREFIX": "delta/", **changes}
+
+
+@pytest.mark.parametrize(
+    "variable", ["CHROMADB_BUCKET", "DELTA_PREFIX", "SNAPSHOT_PREFIX", "DYNAMODB_TABLE", "LOCK_ID"]
+)
+def test_a_setting_that_differs_from_the_functions_is_named_with_both_values(variable: str) -> None:
+    settings = new_fakes(dynamodb_table="table").settings
+
+    (finding,) = check_deployed(deployed(**{variable: "other/"}), settings, "compactor-dev")
+
+    assert finding.verdict == "fail"
+    assert finding.found.startswith(f"{variable} is ")
+    assert "other/ in compactor-dev" in finding.found
+
+
+def test_settings_as_deployed_give_no_finding() -> None:
+    settings = new_fakes(dynamodb_table="table").settings
+
+    assert list(check_deployed(deployed(), settings, "compactor-dev")) == []
+
+
+def test_a_setting_that_is_not_set_here_is_not_compared() -> None:
+    settings = new_fakes().settings
+
+    assert list(check_deployed(deployed(), settings, "compactor-dev")) == []
+
+
+def test_versioning_that_is_suspended_is_a_warning_with_the_command_that_enables_it() -> None:
+    class Suspended:
+        def __getattr__(self, _probe: str) -> Callable[..., Probe]:
+            return lambda *_: Probe("limited", "versioning is Suspended: overwritten objects are lost")
+
+    bucket, *_ = check_permissions(cast("Account", Suspended()), new_fakes().settings)
+
+    assert (bucket.about, bucket.verdict) == ("bucket", "warn")
+    assert str(bucket.fix).endswith("--bucket bucket --versioning-configuration Status=Enabled")
