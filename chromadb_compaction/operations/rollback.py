@@ -146,7 +146,8 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
         _check_known(undone)
     locations = locate_deltas(services)
     lists = _read_lists(catalogue, set(undone.snapshots) if request.replay else set(), services)
-    wanted = _merged_since(target, undone, lists, locations)
+    known = catalogue.current is None or catalogue.current in catalogue.readable
+    wanted = _merged_since(target, undone, lists, locations, lineage_known=known)
     without = _keys_of(request.without, wanted)
     plan = plan_replay(wanted, locations, without=without)
     if request.replay:
@@ -219,7 +220,12 @@ def _check_known(undone: Lineage) -> None:
 
 
 def _merged_since(
-    target: StoredManifest, undone: Lineage, lists: Mapping[str, list[DeltaOutcome]], locations: DeltaLocations
+    target: StoredManifest,
+    undone: Lineage,
+    lists: Mapping[str, list[DeltaOutcome]],
+    locations: DeltaLocations,
+    *,
+    lineage_known: bool,
 ) -> Sizes:
     """Return the deltas that were merged since the target.
 
@@ -227,7 +233,7 @@ def _merged_since(
     come from passes that changed nothing, because newer rows existed. Without the newer rows they may count.
     """
     merged = {o.key: o.bytes for each in undone.snapshots for o in lists.get(each, []) if o.status == "merged"}
-    if not undone.snapshots:
+    if not undone.snapshots and lineage_known:
         return merged
     listed = {outcome.key for outcomes in lists.values() for outcome in outcomes}
     since = min(target.written, target.manifest.created_at)

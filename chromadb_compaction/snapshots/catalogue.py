@@ -73,9 +73,13 @@ class Catalogue(NamedTuple):
 
     @property
     def ever_published(self) -> set[str]:
-        """The snapshots that may have been published. An upload that never was has no list or no clean-up marker."""
+        """The snapshots that may have been published. An upload that never was has no list or no clean-up marker.
+
+        A snapshot that the pointer names, but of which there is no object, is left out: nothing is known of it.
+        """
+        known = {layout.snapshot_of_key(key, prefix=self.prefix) for key in self.objects}
         cleaned = {each for each in (*self.readable, *self.damaged) if self._is_cleaned(each)}
-        return {*self.listed, *cleaned, *([self.current] if self.current else [])}
+        return {*self.listed, *cleaned, *([self.current] if self.current and self.current in known else [])}
 
     def absent(self, manifest: Manifest) -> list[StoredFile]:
         """Return the files of the manifest that do not exist, or that have another size."""

@@ -121,7 +121,8 @@ def _snapshot(overview: Overview) -> RenderableType:
         )
         for each in snapshot.collections
     ]
-    return Group(head, *lines)
+    hint = [Text(f"  {snapshot.hint}", style="yellow")] if snapshot.hint else []
+    return Group(head, *hint, *lines)
 
 
 def _pending(pending: PendingView | None) -> RenderableType:

@@ -28,7 +28,7 @@ from chromadb_compaction.layout import (
 )
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
-from chromadb_compaction.snapshots.missing_pointer import missing_pointer
+from chromadb_compaction.snapshots.missing_pointer import missing_pointer, restored_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ class CollectionView(_View):
 
 
 class SnapshotView(_View):
-    """The published snapshot."""
+    """The published snapshot. `hint` says what is wrong with the pointer if an older one was restored by hand."""
 
     snapshot_id: str
+    hint: str | None
     age_seconds: float
     records: int
     bytes: int
@@ -254,6 +255,7 @@ def _snapshot(services: Services, now: float) -> SnapshotView | None:
     ]
     return SnapshotView(
         snapshot_id=pointer.snapshot_id,
+        hint=restored_pointer(pointer, services),
         age_seconds=max(now - pointer.published_at, 0),
         records=manifest.records,
         bytes=manifest.bytes,

@@ -16,6 +16,7 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
+from chromadb_compaction.snapshots.missing_pointer import restored_pointer
 from tests.fakes.published import a_snapshot_id, point_to, put_delta, put_snapshot
 from tests.fakes.services import EXECUTION
 from tests.merged_history import OPERATOR, MergedHistory
@@ -352,3 +353,39 @@ def test_a_delta_archived_meanwhile_by_a_clean_up_without_the_lease_is_replayed_
     history.roll_back(2, replay=True)
 
     assert history.pending == {history.merged[3], history.merged[4]}
+
+
+def test_a_pointer_that_names_an_unknown_snapshot_is_rolled_back_with_replay(history: MergedHistory) -> None:
+    point_to(history.fakes, 9)
+
+    done = history.roll_back(4, replay=True)
+
+    assert (done.previous, done.swapped, done.lineage_known) == (a_snapshot_id(9), True, False)
+    assert history.pointer.snapshot_id == a_snapshot_id(4)
+
+
+def test_the_deltas_that_an_unknown_snapshot_merged_are_replayed(history: MergedHistory) -> None:
+    history.publish(5)
+    objects = history.fakes.objects
+    objects.delete(objects.keys(f"snapshot/{a_snapshot_id(5)}/"))
+
+    history.roll_back(4, replay=True)
+
+    assert history.merged[5] in history.pending
+
+
+def test_after_an_older_pointer_was_restored_a_replay_finds_the_deltas_merged_since(history: MergedHistory) -> None:
+    point_to(history.fakes, 2)
+    hint = restored_pointer(history.pointer, history.fakes.services)
+    assert f"rollback {a_snapshot_id(2)} --replay" in str(hint)
+
+    history.roll_back(2, replay=True)
+
+    assert history.pending >= {history.merged[3], history.merged[4]}
+
+
+def test_after_a_rollback_the_pointer_is_not_called_an_older_one(history: MergedHistory) -> None:
+    assert restored_pointer(history.pointer, history.fakes.services) is None
+    history.roll_back(2)
+
+    assert restored_pointer(history.pointer, history.fakes.services) is None
