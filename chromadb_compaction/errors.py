@@ -159,6 +159,10 @@ class SnapshotTooLargeError(CompactionError):
     """A batch or a fold cannot fit the memory or disk of its function. Raise that limit; nothing was changed."""
 
 
+class DiskFullError(SnapshotTooLargeError):
+    """The disk of a function is too small for its work. Raise its ephemeral storage; nothing was changed."""
+
+
 class VerificationError(CompactionError):
     """The folded collection does not hold what the ledger says. Nothing was published."""
 

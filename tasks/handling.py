@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from aws_lambda_powertools import Logger
 from pydantic import BaseModel, ValidationError
 
 from chromadb_compaction.aws.clients import services
+from chromadb_compaction.disk import reporting_full_disk
 from chromadb_compaction.errors import CompactionError, InvalidRequestError, LockHeldError
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.metrics import metrics_of
@@ -71,7 +73,8 @@ def _run_measured(step: Callable[[Request, Services], BaseModel], request: Reque
     """Run the step, and emit the metrics of its result or its error."""
     connected = services()
     try:
-        result = step(request, connected)
+        with reporting_full_disk(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "the function")):
+            result = step(request, connected)
     except CompactionError as error:
         _emit_metrics(error, request, connected)
         raise

@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from chromadb_compaction.chroma.loader import Progress
+from chromadb_compaction.disk import reporting_full_disk
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, error_named
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection, no_progress
 
@@ -117,7 +118,8 @@ def main() -> Literal[0]:
     """Fold the request on standard input and print the outcome. An unexpected error ends in a traceback."""
     outcome: FoldResult | FoldFailure
     try:
-        outcome = fold_collection(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
+        with reporting_full_disk(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "the function")):
+            outcome = fold_collection(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
     except CompactionError as error:
         outcome = FoldFailure.model_validate(
             {"kind": error.kind, "message": error.message, "next_step": error.next_step, "fields": error.fields}

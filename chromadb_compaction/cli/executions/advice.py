@@ -52,6 +52,9 @@ ADVICE = {
         f"the work does not fit the function's memory or disk; {_NOTHING_LOST}; raise the limit and deploy",
         MORE,
     ),
+    "DiskFullError": Advice(
+        f"the disk of the function is too small; {_NOTHING_LOST}; raise its ephemeral storage and deploy", MORE
+    ),
     "VerificationError": Advice(
         f"the folded snapshot has wrong records; {_NOTHING_LOST}; run again, and report it if it happens again",
         RUN_AGAIN,
@@ -118,6 +121,6 @@ def advise(error: str | None, status: str = "FAILED", *, function: str = "compac
         return _BY_STATUS.get(status, _UNKNOWN_ERROR)
     by_prefix = next((advice for prefix, advice in _BY_PREFIX.items() if error.startswith(prefix)), _UNKNOWN_ERROR)
     advice = ADVICE.get(error, by_prefix)
-    limit = "ephemeralStorage" if "of disk" in message else "memory"
+    limit = "ephemeralStorage" if error == "DiskFullError" or "of disk" in message else "memory"
     megabytes = LIMITS[limit].get(function, 3008)
     return Advice(advice.meaning, advice.command.format(limit=limit, function=function, megabytes=megabytes))

@@ -46,3 +46,12 @@ def test_the_advice_without_an_error_depends_on_the_status() -> None:
 
 def test_an_unknown_error_of_lambda_has_the_advice_for_lambda() -> None:
     assert advise("Lambda.Unknown") != advise("KeyError")
+
+
+@pytest.mark.parametrize("function", ["merge-batch", "compactor", "clean-up", "list-deltas"])
+def test_the_advice_for_a_limit_names_the_function_that_failed(function: str) -> None:
+    disk, memory = advise("DiskFullError", function=function), advise("Runtime.OutOfMemory", function=function)
+
+    assert f"ephemeralStorage.{function} " in disk.command
+    assert "memory" not in disk.meaning
+    assert f"memory.{function} " in memory.command
