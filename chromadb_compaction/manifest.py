@@ -123,6 +123,8 @@ class Manifest(_Stored):
         format: The version of this format.
         snapshot_id: The id of the snapshot.
         parent: The id of the snapshot it was folded from. None for the first.
+        parent_sha256: The SHA-256 of the parent's manifest, in hexadecimal. None for the first, and in manifests of
+            earlier versions, which did not state it.
         execution: The ARN of the execution that made it.
         commit_id: The identity of the pass that made it.
         created_at: When it was made, in Unix seconds.
@@ -135,6 +137,7 @@ class Manifest(_Stored):
     format: Literal[1] = 1
     snapshot_id: str
     parent: str | None
+    parent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     execution: str
     commit_id: str
     created_at: float

@@ -37,6 +37,7 @@ from chromadb_compaction.operations.replay import (
     plan_replay,
     put_into_quarantine,
 )
+from chromadb_compaction.operations.rollback_target import check_complete
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
 from chromadb_compaction.snapshots.lineage import Lineage, as_new_as, lineage_of, lineage_since
@@ -140,7 +141,7 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
     catalogue = read_catalogue(services)
     _check_not_newer(catalogue)
     target = catalogue.find(request.snapshot_id)
-    _check_complete(target, catalogue)
+    check_complete(target, catalogue, services)
     undone = _undone(request.snapshot_id, catalogue)
     if request.replay:
         _check_known(undone)
@@ -182,18 +183,6 @@ def _claimed(plan: _Plan, services: Services) -> Iterator[None]:
         yield
     finally:
         services.objects.delete([claim])
-
-
-def _check_complete(target: StoredManifest, catalogue: Catalogue) -> None:
-    absent = catalogue.absent(target.manifest)
-    if absent:
-        raise SnapshotCorruptError(
-            f"snapshot {target.manifest.snapshot_id} cannot be published: {absent[0].key} and {len(absent) - 1} more of"
-            " its files are missing or have another size",
-            next_step="restore their previous versions in the bucket, or choose another:"
-            " chromadb-compaction snapshots list",
-            key=absent[0].key,
-        )
 
 
 def _undone(target: str, catalogue: Catalogue) -> Lineage:

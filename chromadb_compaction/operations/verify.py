@@ -29,6 +29,7 @@ NOWHERE = Path(os.devnull)
 class Verified(BaseModel):
     """The number of files and records that were read, and every problem found. `records` is 0 unless `full`.
 
+    `manifest_proven` is False if neither the pointer nor a later snapshot states the manifest's SHA-256.
     A fingerprint cannot prove `unproven_vectors`, nor the metadata of `unproven_texts` records.
     """
 
@@ -36,6 +37,7 @@ class Verified(BaseModel):
 
     snapshot_id: str
     full: bool
+    manifest_proven: bool
     files: int
     bytes: int
     records: int
@@ -82,6 +84,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     return Verified(
         snapshot_id=manifest.snapshot_id,
         full=full,
+        manifest_proven=catalogue.is_proven(manifest.snapshot_id),
         files=len(unique),
         bytes=sum(each.file.bytes for each in unique),
         records=sum(each.records for each in audits),

@@ -81,9 +81,14 @@ class Catalogue(NamedTuple):
         cleaned = {each for each in (*self.readable, *self.damaged) if self._is_cleaned(each)}
         return {*self.listed, *cleaned, *([self.current] if self.current and self.current in known else [])}
 
+    def is_proven(self, snapshot_id: str) -> bool:
+        """Return whether the pointer or a child states the SHA-256 of the snapshot's manifest, which then is right."""
+        children = (each.manifest for each in self.readable.values() if each.manifest.parent == snapshot_id)
+        return snapshot_id == self.current or any(child.parent_sha256 for child in children)
+
     def absent(self, manifest: Manifest) -> list[StoredFile]:
         """Return the files of the manifest that do not exist, or that have another size."""
-        return [f for f in manifest.files if f.key not in self.objects or self.objects[f.key].bytes != f.bytes]
+        return absent_files(manifest, self.objects)
 
     def find(self, snapshot_id: str | None) -> StoredManifest:
         """Return a snapshot by its id, or the published one for None.
@@ -105,6 +110,11 @@ class Catalogue(NamedTuple):
 
     def _is_cleaned(self, snapshot_id: str) -> bool:
         return layout.cleaned_key(snapshot_id, prefix=self.prefix) in self.objects
+
+
+def absent_files(manifest: Manifest, objects: Mapping[str, ObjectInfo]) -> list[StoredFile]:
+    """Return the files of the manifest that are not among `objects`, or have another size there."""
+    return [f for f in manifest.files if f.key not in objects or objects[f.key].bytes != f.bytes]
 
 
 def read_catalogue(services: Services) -> Catalogue:
@@ -129,9 +139,24 @@ def _read_catalogue(services: Services) -> Catalogue:
     read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services), snapshots), strict=True))
     readable = {each: manifest for each, manifest in read.items() if isinstance(manifest, StoredManifest)}
     damaged = {each: error for each, error in read.items() if error and not isinstance(error, StoredManifest)}
+    damaged |= _contradicted(readable, prefix)
+    readable = {each: manifest for each, manifest in readable.items() if each not in damaged}
     if current.pointer is None and current.error is None:
         current = current._replace(error=lost_pointer(objects, prefix=prefix, readable=readable.keys()))
     return Catalogue(current, objects, readable, damaged, prefix)
+
+
+def _contradicted(readable: Mapping[str, StoredManifest], prefix: str) -> dict[str, SnapshotError]:
+    """Return the manifests that were changed after a child had stated their SHA-256. Children are checked first."""
+    found: dict[str, SnapshotError] = {}
+    for child in sorted(readable, reverse=True):
+        manifest = readable[child].manifest
+        parent = readable.get(manifest.parent or "")
+        if child not in found and parent and manifest.parent_sha256 not in (None, parent.sha256):
+            key = layout.manifest_key(parent.manifest.snapshot_id, prefix=prefix)
+            problem = f"is not what snapshot {child}, which was made from it, says it is (its SHA-256 differs)"
+            found[parent.manifest.snapshot_id] = SnapshotCorruptError.damaged(key, problem)
+    return found
 
 
 def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:

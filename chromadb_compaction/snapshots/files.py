@@ -109,7 +109,7 @@ def _target(directory: Path, path: str) -> Path:
     if ".." in parts or PurePosixPath(path).is_absolute():
         raise SnapshotCorruptError(
             f"the manifest names the path {path!r}, which is outside its directory",
-            next_step="roll back: chromadb-compaction snapshots list",
+            next_step="roll back with --replay to one of: chromadb-compaction snapshots list",
         )
     return directory.joinpath(*parts)
 

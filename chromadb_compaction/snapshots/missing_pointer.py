@@ -31,14 +31,13 @@ def lost_pointer(
     )
 
 
-def restored_pointer(pointer: Pointer, services: Services) -> str | None:
+def restored_pointer(pointer: Pointer, keys: Iterable[str], *, prefix: str) -> str | None:
     """Return what is wrong if an older pointer was restored by hand, and the remedy. None if none was.
 
-    Every swap makes the pointer's sequence greater than that of all snapshots published before, a rollback too.
+    `keys` are all keys under the snapshot prefix. Every swap, a rollback too, makes the pointer's sequence greater
+    than that of all snapshots published before.
     """
-    prefix = services.settings.snapshot_prefix
-    published = _published((info.key for info in services.objects.list(prefix)), prefix)
-    newer = [each for each in published if layout.snapshot_sequence(each) > pointer.sequence]
+    newer = [each for each in _published(keys, prefix) if layout.snapshot_sequence(each) > pointer.sequence]
     if not newer:
         return None
     return (

@@ -24,12 +24,14 @@ class Draft:
     Args:
         request: The pass to publish.
         base: The manifest of the snapshot that the pass started from. None: nothing is published yet.
+        base_sha256: The SHA-256 of that manifest, as the pointer states it.
     """
 
-    def __init__(self, request: UploadSnapshotRequest, base: Manifest | None) -> None:
+    def __init__(self, request: UploadSnapshotRequest, base: Manifest | None, *, base_sha256: str | None) -> None:
         self.snapshot_id = layout.new_snapshot_id(request.base.sequence + 1, secrets.token_hex(4))
         self._request = request
         self._base = base
+        self._base_sha256 = base_sha256
         self._collections = dict(base.collections) if base else {}
 
     def upload(self, folded: Sequence[FoldedCollection], services: Services) -> list[Wanted]:
@@ -60,6 +62,7 @@ class Draft:
         return Manifest(
             snapshot_id=self.snapshot_id,
             parent=self._base.snapshot_id if self._base else None,
+            parent_sha256=self._base_sha256 if self._base else None,
             execution=self._request.execution,
             commit_id=commit_id(self._request.execution, self._request.pass_number),
             created_at=now,
@@ -87,11 +90,8 @@ def check_kept_files(services: Services, manifest: Manifest) -> None:
     found = {info.key: info.bytes for listing in listings for info in listing}
     absent = sorted(key for key, size in kept.items() if found.get(key) != size)
     if absent:
-        raise SnapshotCorruptError(
-            f"{absent[0]} is missing or damaged ({len(absent)} such files), and the published snapshot needs it",
-            next_step="restore its previous version, or roll back: chromadb-compaction snapshots list",
-            key=absent[0],
-        )
+        problem = f"is missing or damaged ({len(absent)} such files), and the published snapshot needs it"
+        raise SnapshotCorruptError.damaged(absent[0], problem)
 
 
 def write_objects(

@@ -16,7 +16,7 @@ from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, Up
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of, read_base
 from chromadb_compaction.snapshots.files import Wanted
-from chromadb_compaction.snapshots.pointer import publish, read_pointer
+from chromadb_compaction.snapshots.pointer import PublishedPointer, publish, read_pointer
 from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
 from chromadb_compaction.times import Phases
 
@@ -36,11 +36,15 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
             log.info("this pass published snapshot %s in an earlier run", current.pointer.snapshot_id)
             return _read_result(current.pointer.snapshot_id, services)
         with cache_of(services).scratch() as scratch:
-            return _fold_and_publish(request, services, scratch, heartbeat)
+            return _fold_and_publish(request, services, scratch, heartbeat, current)
 
 
 def _fold_and_publish(
-    request: UploadSnapshotRequest, services: Services, scratch: Path, heartbeat: Heartbeat
+    request: UploadSnapshotRequest,
+    services: Services,
+    scratch: Path,
+    heartbeat: Heartbeat,
+    started_from: PublishedPointer | None,
 ) -> PublishedSnapshot:
     base = read_base(services, request.base)
     outcomes = _read_outcomes(request, services)
@@ -49,7 +53,7 @@ def _fold_and_publish(
     changed = [collection for collection in folded if collection.result.ledger_changed]
     if not changed:
         return _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
-    draft = Draft(request, base)
+    draft = Draft(request, base, base_sha256=started_from.pointer.manifest_sha256 if started_from else None)
     heartbeat.check()
     with phases("upload"):
         wanted = draft.upload(changed, services)

@@ -46,6 +46,7 @@ def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None,
     for key in files:
         if key not in fakes.objects.objects:
             fakes.objects.put(key, key.encode())
+    sha256 = {key: hashlib.sha256(fakes.objects.objects[key].body).hexdigest() for key in files}
     collection = CollectionSnapshot(
         dimension=2,
         space="l2",
@@ -54,7 +55,7 @@ def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None,
         tombstones=0,
         conservation=Conservation(base=ZERO, replaced=ZERO, deleted=ZERO, added=ZERO, next=ZERO),
         files={
-            key.rpartition("/")[2] + f"-{n}": StoredFile(key=key, bytes=len(key), sha256="a" * 64)
+            key.rpartition("/")[2] + f"-{n}": StoredFile(key=key, bytes=len(key), sha256=sha256[key])
             for n, key in enumerate(files)
         },
     )

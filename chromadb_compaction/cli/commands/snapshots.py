@@ -119,7 +119,7 @@ def verify(
             SnapshotCorruptError(
                 f"snapshot {verified.snapshot_id} is corrupt",
                 next_step="restore the previous versions of its objects, or type: chromadb-compaction snapshots list,"
-                " and: chromadb-compaction snapshots rollback ID",
+                " and: chromadb-compaction snapshots rollback ID --replay",
             )
         )
 

@@ -81,6 +81,8 @@ def render_verified(verified: Verified) -> Iterator[RenderableType]:
         yield f"Snapshot [bold]{verified.snapshot_id}[/] is whole: {checked}, every SHA-256 right{read}."
     elif verified.full and not verified.records:
         yield "No record was read back, since the files are damaged."
+    if not verified.manifest_proven:
+        yield "Its manifest is unproven: neither the pointer nor a later snapshot states its SHA-256."
     if verified.unproven_vectors:
         vectors = counted(verified.unproven_vectors, "vector")
         yield (

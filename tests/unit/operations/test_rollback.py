@@ -374,9 +374,13 @@ def test_the_deltas_that_an_unknown_snapshot_merged_are_replayed(history: Merged
     assert history.merged[5] in history.pending
 
 
+def restored(history: MergedHistory) -> str | None:
+    return restored_pointer(history.pointer, history.fakes.objects.keys("snapshot/"), prefix=layout.SNAPSHOT_PREFIX)
+
+
 def test_after_an_older_pointer_was_restored_a_replay_finds_the_deltas_merged_since(history: MergedHistory) -> None:
     point_to(history.fakes, 2)
-    hint = restored_pointer(history.pointer, history.fakes.services)
+    hint = restored(history)
     assert f"rollback {a_snapshot_id(2)} --replay" in str(hint)
 
     history.roll_back(2, replay=True)
@@ -385,7 +389,7 @@ def test_after_an_older_pointer_was_restored_a_replay_finds_the_deltas_merged_si
 
 
 def test_after_a_rollback_the_pointer_is_not_called_an_older_one(history: MergedHistory) -> None:
-    assert restored_pointer(history.pointer, history.fakes.services) is None
+    assert restored(history) is None
     history.roll_back(2)
 
-    assert restored_pointer(history.pointer, history.fakes.services) is None
+    assert restored(history) is None

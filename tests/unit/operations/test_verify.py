@@ -12,6 +12,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, NoSuchCollectionError, SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.operations.pull import pull_snapshot
+from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.operations.verify import Verified, verify_snapshot
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import NOW, a_delta
@@ -214,3 +215,47 @@ def test_a_catalogue_whose_published_manifest_is_pruned_while_it_is_read_is_read
     fakes.objects.before = before_reading
 
     assert read_catalogue(fakes.services).find(None).manifest == manifest_of(fakes)
+
+
+def first_manifest(fakes: Fakes) -> str:
+    """Return the key of the manifest of the first snapshot."""
+    return layout.manifest_key(str(manifest_of(fakes).parent))
+
+
+def test_a_manifest_that_was_changed_after_its_child_was_made_is_damage(fakes: Fakes) -> None:
+    key = first_manifest(fakes)
+    manifest = Manifest.model_validate_json(fakes.objects.get(key).body)
+    fakes.objects.put(key, manifest.model_copy(update={"deltas_merged": 7}).model_dump_json().encode())
+
+    with pytest.raises(SnapshotCorruptError, match=f"{key} is not what snapshot .* says it is"):
+        verified(fakes, manifest.snapshot_id, full=False)
+    with pytest.raises(SnapshotCorruptError, match=key):
+        rollback(RollbackRequest(snapshot_id=manifest.snapshot_id, operator="me", dry_run=True), fakes.services)
+
+
+def test_a_manifest_is_proven_by_the_pointer_or_by_its_child(fakes: Fakes) -> None:
+    assert verified(fakes, full=False).manifest_proven
+    assert verified(fakes, manifest_of(fakes).parent, full=False).manifest_proven
+
+    republish(fakes, manifest_of(fakes).model_copy(update={"parent_sha256": None}))
+
+    assert not verified(fakes, manifest_of(fakes).parent, full=False).manifest_proven
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_rollback_refuses_a_file_of_the_same_size_with_other_content(fakes: Fakes, dry_run: bool) -> None:  # noqa: FBT001 - a parameter
+    compact(fakes, a_delta(upserts={"a": [0, 1]}, at=NOW + 2))
+    target = str(manifest_of(fakes).parent)
+    now = {file.key for file in manifest_of(fakes).files}
+    manifest = Manifest.model_validate_json(fakes.objects.get(layout.manifest_key(target)).body)
+    key = next(file.key for file in manifest.files if file.key not in now and file.bytes)
+    body = fakes.objects.get(key).body
+    fakes.objects.put(key, bytes([body[0] ^ 1]) + body[1:])
+    before = fakes.objects.get(layout.pointer_key()).body
+    fakes.leases.leases.clear()
+
+    request = RollbackRequest(snapshot_id=target, operator="operator:a", dry_run=dry_run)
+    with pytest.raises(SnapshotCorruptError, match=f"{key} .*SHA-256"):
+        rollback(request, fakes.services)
+
+    assert fakes.objects.get(layout.pointer_key()).body == before

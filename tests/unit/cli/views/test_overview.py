@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from rich.console import Console
 
+from chromadb_compaction import layout
 from chromadb_compaction.cli.commands.status import render
 from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.deltas.attempts import mark
@@ -13,6 +14,7 @@ from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import ConfigurationError, UnreadableObjectError
 from chromadb_compaction.layout import quarantine_key, reason_key
 from chromadb_compaction.ports import DeltaNotification
+from tests.fakes.published import a_snapshot_id, point_to, put_snapshot
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 if TYPE_CHECKING:
@@ -184,3 +186,15 @@ def test_if_no_part_can_be_read_the_first_error_is_raised() -> None:
 
 def refuse_queues(_call: str) -> None:
     raise ConfigurationError("there is no queue")
+
+
+def test_a_missing_file_of_the_published_snapshot_is_damage() -> None:
+    fakes = new_fakes()
+    put_snapshot(fakes, 1)
+    point_to(fakes, 1)
+    assert overview_of(fakes).snapshot_corrupt is None
+
+    fakes.objects.delete([layout.snapshot_file_key(a_snapshot_id(1), "docs", "chroma.sqlite3")])
+
+    assert "chroma.sqlite3 is missing" in str(overview_of(fakes).snapshot_corrupt)
+    assert "--replay" in str(overview_of(fakes).snapshot_corrupt)
