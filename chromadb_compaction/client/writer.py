@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,6 +20,7 @@ from chromadb_compaction.aws import clients
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
 from chromadb_compaction.deltas.formats import DeltaHeader, write_delta
 from chromadb_compaction.deltas.row_buffer import RowBuffer, deletes_of, upserts_of
+from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key
 from chromadb_compaction.manifest import Space
@@ -29,6 +32,9 @@ TARGET_BYTES = 7 * MEBIBYTE // 2
 
 MOST_BYTES = 19 * MEBIBYTE // 4
 """Up to this size rows are not split, so that of several files none is below 1 MB, not even the last."""
+
+CLOCK_TOLERANCE_SECONDS = 5.0
+"""The most that a name may be ahead of this machine's clock, which may be set back a little at any time."""
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +178,27 @@ class DeltaWriter:
             self._outbox.append((DeltaNotification(key, len(rows.ids), len(body)), body))
 
     def _next_id(self) -> UUID:
-        """Return a new UUIDv7, later than the last one even if the clock was set back."""
-        self._last_id = max(UUID(int=uuid_utils.uuid7().int), UUID(int=self._last_id.int + 1))
-        return self._last_id
+        """Return a new UUIDv7, later than the last one even if the clock was set back a little.
+
+        If it was set back further, after it had been ahead, the name has the time of now: rows from the future would
+        win over the updates of everybody else.
+        """
+        now = time.time()
+        following = max(UUID(int=uuid_utils.uuid7().int), UUID(int=self._last_id.int + 1))
+        if uuid7_seconds(following) > now + CLOCK_TOLERANCE_SECONDS:
+            following = uuid7_at(now, secrets.randbits(74))
+            if uuid7_seconds(self._last_id) <= now + CLOCK_TOLERANCE_SECONDS:
+                following = max(following, UUID(int=self._last_id.int + 1))
+            else:
+                ahead = uuid7_seconds(self._last_id) - now
+                message = (
+                    f"the clock was set back: this writer's last delta has a time {ahead:.0f} s ahead, and wins over"
+                    " its next ones until then"
+                )
+                log.warning(message)
+                warnings.warn(message, RuntimeWarning, stacklevel=5)
+        self._last_id = following
+        return following
 
     def _send(self) -> None:
         """Write the files of the outbox, oldest first, then notify the queue of those in the bucket."""

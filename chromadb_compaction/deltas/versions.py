@@ -16,6 +16,12 @@ def uuid7_seconds(delta_id: UUID) -> float:
     return (delta_id.int >> 80) / 1000
 
 
+def uuid7_at(seconds: float, random: int) -> UUID:
+    """Return the UUIDv7 of a Unix time with 74 `random` bits."""
+    high, low = random >> 62 & 0xFFF, random & (1 << 62) - 1
+    return UUID(int=int(seconds * 1000) << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+
+
 def parse_delta_id(text: str, *, now: float) -> UUID:
     """Return the UUIDv7 that `text` is in canonical lower-case form.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 import uuid_utils
 
-from chromadb_compaction.client.writer import MOST_BYTES, DeltaWriter
+from chromadb_compaction.client.writer import CLOCK_TOLERANCE_SECONDS, MOST_BYTES, DeltaWriter
 from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta
 from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_ROW_BYTES
-from chromadb_compaction.deltas.versions import uuid7_seconds
+from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
 from chromadb_compaction.ports import DeltaQueue
 from chromadb_compaction.settings import MEBIBYTE
@@ -152,6 +153,30 @@ def test_later_files_have_later_names_even_if_the_clock_goes_back(
     assert sorted(set(names)) == names
     assert {name.version for name in names} == {7}
     assert uuid7_seconds(names[-1]) >= uuid7_seconds(names[0])
+
+
+def test_a_writer_whose_clock_was_ahead_stops_naming_into_the_future(
+    objects: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = UUID(int=uuid7_at(time.time() + 7200, 0).int)
+    writer = a_writer(objects)
+    with monkeypatch.context() as jump:
+        jump.setattr(uuid_utils, "uuid7", lambda: ahead)
+        jump.setattr(time, "time", lambda: uuid7_seconds(ahead))
+        writer.delete("docs", ["a"])
+        writer.flush()
+
+    writer.delete("docs", ["b"])
+    with pytest.warns(RuntimeWarning, match=r"clock was set back.*7\d\d\d s ahead"):
+        writer.flush()
+    for number in range(3):
+        writer.delete("docs", [str(number)])
+        writer.flush()
+
+    first, *rest = [UUID(key[-44:-8]) for key in writer.written]
+    assert uuid7_seconds(first) > time.time() + 7000
+    assert sorted(set(rest)) == rest
+    assert all(uuid7_seconds(name) <= time.time() + CLOCK_TOLERANCE_SECONDS for name in rest)
 
 
 def test_a_flush_returns_its_own_keys(objects: InMemoryObjectStore) -> None:
