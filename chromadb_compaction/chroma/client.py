@@ -19,7 +19,7 @@ from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
 from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
 from chromadb.config import Settings
-from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
+from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
 from chromadb_compaction.errors import (
     InvalidRequestError,
@@ -36,6 +36,7 @@ __all__ = [
     "Collection",
     "GetResult",
     "Include",
+    "InternalError",
     "InvalidArgumentError",
     "Metadata",
     "QueryResult",

@@ -10,6 +10,7 @@ from chromadb_compaction.chroma.client import (
     Collection,
     GetResult,
     Include,
+    InternalError,
     InvalidArgumentError,
     QueryResult,
     Where,
@@ -17,6 +18,9 @@ from chromadb_compaction.chroma.client import (
 )
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
+
+_REGEX_FAILED = "(code: 1043)"
+"""SQLite's code for a function that failed. The only one in a query is ChromaDB's, for regular expressions."""
 
 
 class Filters(NamedTuple):
@@ -77,3 +81,10 @@ def _query_errors_translated() -> Iterator[None]:
     except (InvalidArgumentError, ValueError, OverflowError) as error:
         # ChromaDB checks filters partly in Python (ValueError), partly in Rust. A number beyond 64 bits overflows.
         raise InvalidRequestError(f"ChromaDB refuses the query: {' '.join(str(error).split())}") from error
+    except InternalError as error:
+        if _REGEX_FAILED not in str(error):
+            raise
+        raise InvalidRequestError(
+            "ChromaDB cannot run a regular expression: compiled, it is too large",
+            next_step="repeat less, or use shorter character classes",
+        ) from error

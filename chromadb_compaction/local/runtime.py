@@ -29,9 +29,9 @@ Handler = Callable[[Any, "LambdaContext"], Any]
 
 
 class Invocation(NamedTuple):
-    """One event, and the headers that came with it."""
+    """One event as JSON, and the headers that came with it."""
 
-    event: Any
+    body: bytes
     headers: Message
 
     @property
@@ -76,7 +76,7 @@ class RuntimeApi:
         response, body = self._call("GET", "next")
         if response.status != http.HTTPStatus.OK:
             raise ConnectionError(f"the Runtime API answered {response.status}")
-        return Invocation(json.loads(body), response.headers)
+        return Invocation(body, response.headers)
 
     def respond(self, request_id: str, body: bytes) -> None:
         """Post a handler's result."""
@@ -142,7 +142,8 @@ def serve_one(api: RuntimeApi, handler: Handler) -> None:
     """Take one event, run the handler, and post its result or its exception."""
     invocation = api.next()
     try:
-        result = handler(invocation.event, LambdaContext(invocation.headers))
+        # Parsed here, so that an event that is nested too deeply is an error of this invocation alone.
+        result = handler(json.loads(invocation.body), LambdaContext(invocation.headers))
         body = json.dumps(result, ensure_ascii=False).encode()
     except Exception as error:  # noqa: BLE001 - a runtime reports every exception of a handler
         traceback.print_exc()

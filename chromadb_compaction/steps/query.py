@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
 from chromadb_compaction.steps.query_messages import (
+    MAX_RECORDS,
     AnyRequest,
     CountAnswer,
     CountRequest,
@@ -88,7 +90,13 @@ def _query(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
             include=list(request.include),
         )
     fields = _answer_fields(found, request.include, readable)
-    return QueryAnswer.model_validate({**fields, "distances": found.get("distances")})
+    return QueryAnswer.model_validate({**fields, "distances": _finite(found.get("distances"))})
+
+
+def _finite(distances: Sequence[Sequence[float]] | None) -> list[list[float | None]] | None:
+    if distances is None:
+        return None
+    return [[each if math.isfinite(each) else None for each in row] for row in distances]
 
 
 def _get(
@@ -96,7 +104,13 @@ def _get(
 ) -> GetAnswer:
     found: Any = {name: [] for name in ("ids", *include)}
     if readable.collection is not None:
-        found = matching(readable.collection, filters, limit=limit, offset=offset, include=list(include))
+        # One more than an answer may hold shows that there are too many, without reading them all.
+        most = min(limit or MAX_RECORDS + 1, MAX_RECORDS + 1)
+        found = matching(readable.collection, filters, limit=most, offset=offset, include=list(include))
+        if len(found["ids"]) > MAX_RECORDS:
+            raise InvalidRequestError(
+                f"the answer has more than {MAX_RECORDS:,} records", next_step="ask in parts, with limit and offset"
+            )
     return GetAnswer.model_validate(_answer_fields(found, include, readable))
 
 

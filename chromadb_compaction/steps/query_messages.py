@@ -5,16 +5,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag, model_validator
 
+from chromadb_compaction.chroma.filter_bounds import check_filter
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.messages import Message
 
-FiniteNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Ids = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-Filter = dict[str, JsonValue]
+MAX_IDS: Final = 10_000
+MAX_QUESTIONS: Final = 1_000
+MAX_RESULTS: Final = 10_000
+"""Records per question."""
+MAX_RECORDS: Final = 100_000
+"""Records of one answer, those of all questions together."""
+_LARGEST_FLOAT32: Final = 3.4028234663852886e38
+_LARGEST_INT64: Final = 2**63 - 1
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_LARGEST_FLOAT32, le=_LARGEST_FLOAT32)]
+Ids = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_IDS)]
+Filter = Annotated[dict[str, JsonValue], BeforeValidator(check_filter)]
 GetField = Literal["documents", "metadatas", "embeddings", "uris"]
 QueryField = Literal["documents", "metadatas", "distances", "embeddings", "uris"]
 
@@ -23,28 +33,31 @@ class QueryRequest(Message):
     """Ask for the records nearest to each question. Give the questions as embeddings or as texts, not both.
 
     Attributes:
-        query_embeddings: One or more vectors of finite numbers, each of the collection's dimension.
-        query_texts: One or more texts. The collection's embedding function embeds them.
-        n_results: The most records per question, at least 1.
-        ids: Search only these records. Unknown and repeated ids are ignored. None: all records.
-        where, where_document: ChromaDB's filters by metadata and by document. None: all records.
+        query_embeddings: 1 to MAX_QUESTIONS vectors of float32 numbers, each of the collection's dimension.
+        query_texts: 1 to MAX_QUESTIONS texts. The collection's embedding function embeds them.
+        n_results: The most records per question, 1 to MAX_RESULTS; for all questions together at most MAX_RECORDS.
+        ids: Search only these records, at most MAX_IDS. Unknown and repeated ids are ignored. None: all records.
+        where, where_document: ChromaDB's filters by metadata and by document, within the bounds of
+            chroma/filter_bounds.py. None: all records.
         include: The fields to answer beside the ids.
     """
 
     action: Literal["query"] = "query"
     collection: str
-    query_embeddings: Annotated[list[list[FiniteNumber]], Field(min_length=1)] | None = None
-    query_texts: Annotated[list[str], Field(min_length=1)] | None = None
-    n_results: Annotated[int, Field(ge=1)] = 10
+    query_embeddings: Annotated[list[list[Number]], Field(min_length=1, max_length=MAX_QUESTIONS)] | None = None
+    query_texts: Annotated[list[str], Field(min_length=1, max_length=MAX_QUESTIONS)] | None = None
+    n_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
     ids: Ids | None = None
     where: Filter | None = None
     where_document: Filter | None = None
     include: list[QueryField] = Field(default=["metadatas", "documents", "distances"])
 
     @model_validator(mode="after")
-    def _check_one_kind_of_question(self) -> Self:
+    def _check_questions(self) -> Self:
         if (self.query_embeddings is None) == (self.query_texts is None):
             raise ValueError("give either query_embeddings or query_texts")
+        if self.question_count * self.n_results > MAX_RECORDS:
+            raise ValueError(f"ask for at most {MAX_RECORDS:,} records: fewer questions at once, or fewer n_results")
         return self
 
     @property
@@ -57,9 +70,9 @@ class GetRequest(Message):
     """Ask for the records that have one of the ids and pass both filters, in an order that a snapshot keeps.
 
     Attributes:
-        ids: At least one id. Unknown and repeated ids are ignored. None: all records.
-        where, where_document: ChromaDB's filters by metadata and by document. None: all records.
-        limit: The most records to answer, at least 1. None: no limit.
+        ids: 1 to MAX_IDS ids. Unknown and repeated ids are ignored. None: all records.
+        where, where_document: ChromaDB's filters, as in QueryRequest.
+        limit: The most records to answer, at least 1. More than MAX_RECORDS records are an error. None: no limit.
         offset: The number of records to skip first, at least 0. None: 0.
         include: The fields to answer beside the ids.
     """
@@ -70,7 +83,7 @@ class GetRequest(Message):
     where: Filter | None = None
     where_document: Filter | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    offset: Annotated[int, Field(ge=0)] | None = None
+    offset: Annotated[int, Field(ge=0, le=_LARGEST_INT64)] | None = None
     include: list[GetField] = Field(default=["metadatas", "documents"])
 
 
@@ -135,7 +148,8 @@ class QueryAnswer(SnapshotAnswer):
         documents: Texts, None for a record without one.
         uris: URIs, None for a record without one.
         metadatas: Metadata, None for a record without any.
-        distances: Distances to the question, by the collection's distance function.
+        distances: Distances to the question, by the collection's distance function. None for a distance beyond
+            float32, which JSON cannot hold.
         included: The request's `include`.
     """
 
@@ -145,7 +159,7 @@ class QueryAnswer(SnapshotAnswer):
     uris: list[list[str | None]] | None = None
     data: None = None
     metadatas: list[list[dict[str, Any] | None]] | None
-    distances: list[list[float]] | None
+    distances: list[list[float | None]] | None
     included: list[QueryField]
 
 

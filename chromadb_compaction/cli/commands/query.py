@@ -32,7 +32,7 @@ class QueryResult(BaseModel):
 
     snapshot_id: str
     ids: list[list[str]]
-    distances: list[list[float]] | None = None
+    distances: list[list[float | None]] | None = None
     documents: list[list[str | None]] | None = None
     metadatas: list[list[dict[str, Any] | None]] | None = None
 
@@ -145,10 +145,10 @@ def _nearest(result: QueryResult) -> Table:
     table.add_column("Id", style="bold", overflow="fold")
     table.add_column("Document", overflow="fold")
     ids = result.ids[0]
-    distances = result.distances[0] if result.distances else [float("nan")] * len(ids)
+    distances = result.distances[0] if result.distances else [None] * len(ids)
     documents = result.documents[0] if result.documents else [None] * len(ids)
     for id_, distance, document in zip(ids, distances, documents, strict=True):
-        table.add_row(f"{distance:.4f}", Text(id_), Text(one_line(document, 200)))
+        table.add_row("" if distance is None else f"{distance:.4f}", Text(id_), Text(one_line(document, 200)))
     return table
 
 

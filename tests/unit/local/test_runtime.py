@@ -23,6 +23,7 @@ class FakeRuntimeApi(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), FakeRuntimeHandler)
         self.ended = False
+        self.event = json.dumps(EVENT).encode()
         self.answers: list[tuple[str, Any]] = []
 
 
@@ -35,7 +36,7 @@ class FakeRuntimeHandler(BaseHTTPRequestHandler):
         self.send_header("Lambda-Runtime-Deadline-Ms", "1")
         self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:0:function:f")
         self.end_headers()
-        self.wfile.write(json.dumps(EVENT).encode())
+        self.wfile.write(self.server.event)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -83,6 +84,19 @@ def test_a_handlers_exception_is_posted_with_its_class_name_and_stack(
     assert (error["errorType"], error["errorMessage"]) == ("LockHeldError", "held by somebody")
     assert any(__name__.rpartition(".")[2] in frame for frame in error["stackTrace"])
     assert "LockHeldError: held by somebody" in capsys.readouterr().err
+
+
+def test_an_event_that_is_nested_too_deeply_fails_and_the_next_is_answered(
+    fake_api: FakeRuntimeApi, api: RuntimeApi
+) -> None:
+    fake_api.event = b"[" * 100_000 + b"]" * 100_000
+    serve_one(api, lambda event, _context: event)
+    fake_api.event = b"1"
+    serve_one(api, lambda event, _context: event)
+
+    [(path, error), answered] = fake_api.answers
+    assert (path, error["errorType"]) == ("request-1/error", "RecursionError")
+    assert answered == ("request-1/response", 1)
 
 
 def test_a_result_that_is_not_json_is_an_error_of_the_function(fake_api: FakeRuntimeApi, api: RuntimeApi) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from chromadb_compaction.chroma.filter_bounds import MAX_TERMS, MAX_TEXT, MAX_VALUES
 from chromadb_compaction.errors import (
     InvalidRequestError,
     NoSnapshotError,
@@ -25,7 +27,15 @@ from chromadb_compaction.snapshots import reader as snapshot_reader
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer
-from chromadb_compaction.steps.query_messages import QueryAnswer, QueryRequest
+from chromadb_compaction.steps.query_messages import (
+    MAX_IDS,
+    MAX_QUESTIONS,
+    MAX_RECORDS,
+    MAX_RESULTS,
+    GetRequest,
+    QueryAnswer,
+    QueryRequest,
+)
 from tests.builders import NOW, a_delta
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
@@ -174,12 +184,79 @@ def test_a_filter_that_chromadb_refuses_is_an_invalid_request(
         {"query_embeddings": [[1]], "include": ["everything"]},
         {"query_embeddings": [[1]], "n_result": 1},
         {"query_embeddings": [[1]], "ids": []},
+        {"query_embeddings": [[1]], "ids": ["a"] * (MAX_IDS + 1)},
+        {"query_embeddings": [[1]], "n_results": MAX_RESULTS + 1},
+        {"query_embeddings": [[1]] * (MAX_QUESTIONS + 1)},
+        {"query_embeddings": [[1]] * 11, "n_results": MAX_RECORDS // 10},
+        {"query_embeddings": [[1e39]]},
     ],
-    ids=str,
+    ids=lambda payload: str(payload)[:80],
 )
 def test_a_request_that_breaks_a_rule_is_refused(payload: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         QueryRequest.model_validate({"collection": "docs", **payload})
+
+
+def test_a_request_with_a_filter_that_is_too_large_is_refused() -> None:
+    where = {"$or": [{"n": {"$gt": 5}}] * 20_000}
+
+    with pytest.raises(InvalidRequestError, match="more than 256 terms; use"):
+        QueryRequest.model_validate({"collection": "docs", "query_embeddings": [[1]], "where": where})
+    with pytest.raises(InvalidRequestError, match="more than 256 terms; use"):
+        GetRequest.model_validate({"action": "get", "collection": "docs", "where_document": where})
+
+
+def test_the_largest_request_that_is_allowed_is_answered(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, metadatas={"a": {"n": 6}}, documents={"a": "text"}))
+    values = list(range(MAX_VALUES))
+
+    for filters in (
+        {"where": {"$or": [{"n": {"$gt": 5}}] * (MAX_TERMS // 2 - 1)}},
+        {"where": {"n": {"$in": values}}, "where_document": {"$contains": "t"}},
+        {"ids": ["a", *map(str, values[1:])], "where": {"n": {"$in": values}}},
+    ):
+        assert ask(fakes, reader, n_results=MAX_RESULTS, **filters).ids == [["a"]]
+
+
+def test_a_document_filter_of_the_longest_text_is_answered(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}))
+
+    for text in ("a", "%", "\N{GRINNING FACE}"):
+        assert ask(fakes, reader, where_document={"$contains": text * MAX_TEXT}).ids == [[]]
+        assert ask(fakes, reader, where_document={"$not_contains": text * MAX_TEXT}).ids == [["a"]]
+
+
+def test_a_regular_expression_that_is_too_large_when_compiled_is_refused(fakes: Fakes, reader: SnapshotReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}))
+
+    with pytest.raises(InvalidRequestError, match="too large; repeat less"):
+        ask(fakes, reader, where_document={"$regex": "(a{1000}){1000}"})
+
+
+def test_a_distance_beyond_float32_is_none(
+    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The rule for records makes every distance finite, but a snapshot may be older than the rule.
+    compact(fakes, a_delta({"a": [1, 0], "b": [1, 1]}))
+    far = {"ids": [["a", "b"]], "distances": [[float("inf"), 1.5]]}
+    monkeypatch.setattr(query_step, "nearest", lambda *_args, **_options: far)
+
+    found = ask(fakes, reader, include=["distances"])
+
+    assert found.distances == [[None, 1.5]]
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+
+
+def test_an_answer_of_too_many_records_is_refused(
+    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_step, "MAX_RECORDS", 2)
+    compact(fakes, a_delta({"a": [1, 0], "b": [1, 0], "c": [1, 0]}))
+
+    with pytest.raises(InvalidRequestError, match="more than 2 records; ask in parts"):
+        answer(GetRequest(action="get", collection="docs"), fakes.services, reader=reader)
+    part = answer(GetRequest(action="get", collection="docs", limit=2), fakes.services, reader=reader)
+    assert part.model_dump()["ids"] == ["a", "b"]
 
 
 def test_a_query_before_the_first_snapshot_fails(fakes: Fakes, reader: SnapshotReader) -> None:

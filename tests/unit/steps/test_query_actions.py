@@ -142,8 +142,8 @@ def test_a_query_limited_to_ids_that_do_not_exist_finds_nothing(ask: Any) -> Non
     [
         {"action": "get", "where": {"$and": []}},
         {"action": "get", "where_document": {}},
-        {"action": "get", "limit": 10**30},
-        {"query_embeddings": [[1, 0]], "n_results": 10**30},
+        {"action": "get", "where_document": {"$regex": "("}},
+        {"action": "get", "offset": 2**32},
     ],
     ids=str,
 )
