@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from aws_lambda_powertools import Logger
@@ -20,8 +22,10 @@ from tasks.emission import emit
 Request = TypeVar("Request", bound=BaseModel)
 Handler = Callable[[object, object], dict[str, Any]]
 
-logger = Logger(service="chromadb_compaction")
-"""Named as the package, so that its modules' `logging` lines come out in the same JSON."""
+logger = Logger(service="chromadb_compaction", json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
+"""Named as the package, so that its modules' `logging` lines come out in the same JSON.
+
+Its JSON is ASCII: a key or an id may hold characters that a terminal obeys."""
 
 
 def lambda_task(
@@ -93,7 +97,8 @@ def parse(model: type[Request], event: object) -> Request:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "the event"
-        message = f"{model.__name__}: {field}: {problem['msg']}"
+        # A field's name may hold half of a surrogate pair, which no JSON answer can.
+        message = f"{model.__name__}: {field}: {problem['msg']}".encode(errors="backslashreplace").decode()
         raise InvalidRequestError(message, next_step="correct the event") from error
 
 

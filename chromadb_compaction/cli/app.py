@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from typer.core import TyperGroup
 
-from chromadb_compaction.cli.common.console import warn
+from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.exits import ExitCode, exit_code
 from chromadb_compaction.cli.common.output import chosen_output
 from chromadb_compaction.errors import CompactionError
@@ -75,6 +76,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
     typer.main.get_command(build()).main(args=arguments, prog_name=PROGRAM)
 
 
+def print_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Print an error as Python does, to the console that escapes control characters."""
+    note("".join(traceback.format_exception(error)).rstrip())
+
+
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer passes it by position
     if value:
         typer.echo(f"{PROGRAM} {version(PROGRAM)}")
@@ -97,8 +103,7 @@ def _start(
         message = f"{kind.__name__}: {error}"
         chosen_output(context).fail({"kind": kind.__name__, "message": message, "next_step": next_step})
 
-    if not debug:
-        sys.excepthook = print_unexpected
+    sys.excepthook = print_traceback if debug else print_unexpected
     warnings.showwarning = lambda message, *_args, **_options: warn(str(message))
     # The library logs some warnings too. Printing them again would repeat them.
     logging.getLogger("chromadb_compaction").addHandler(logging.NullHandler())

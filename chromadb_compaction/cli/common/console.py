@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from chromadb_compaction.cli.common.control_characters import escape_text
 
 PIPE_WIDTH = 140
 """Columns of a table that is written to a file or a pipe."""
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+class EscapingConsole(Console):
+    r"""A console that shows control characters of the text as e.g. \x1b. Its own colours and cursor moves stay."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of anything that is printed. rich passes every part of a table here too."""
+        if isinstance(renderable, Text) and (shown := escape_text(renderable.plain)) != renderable.plain:
+            renderable = renderable.blank_copy(shown)
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escape_text(segment.text), segment.style)
+
+
+out = EscapingConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = EscapingConsole(highlight=False, stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def note(message: str) -> None:

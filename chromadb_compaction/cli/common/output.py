@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from chromadb_compaction.cli.common.console import err, out, print_error
+from chromadb_compaction.cli.common.control_characters import escape_json
 from chromadb_compaction.cli.common.exits import exit_code
 from chromadb_compaction.cli.common.watch import watch_lines, watch_screen
 from chromadb_compaction.errors import CompactionError
@@ -85,17 +86,21 @@ class JsonOutput(Output):
 
     def show(self, value: Value, render: Render[Value]) -> None:  # noqa: ARG002 - for a person only
         """Print `value` as an indented document."""
-        sys.stdout.write(to_json(value, indent=2).decode() + "\n")
+        sys.stdout.write(_document(value, indent=2) + "\n")
         sys.stdout.flush()  # `local up` keeps running after its result
 
     def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:  # noqa: ARG002 - as above
         """Print each result as one line."""
-        watch_lines(lambda: to_json(read()).decode(), every=every)
+        watch_lines(lambda: _document(read()), every=every)
 
     def fail(self, error: Mapping[str, Any]) -> None:
         """Print the error as a document of one line, and for a person to stderr."""
-        sys.stdout.write(to_json({"error": error}, fallback=str).decode() + "\n")
+        sys.stdout.write(_document({"error": error}, fallback=str) + "\n")
         CONSOLE.fail(error)
+
+
+def _document(value: object, indent: int | None = None, fallback: Callable[[Any], Any] | None = None) -> str:
+    return escape_json(to_json(value, indent=indent, fallback=fallback).decode())
 
 
 CONSOLE = ConsoleOutput()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from chromadb_compaction.cli.common.control_characters import escape_text
 from chromadb_compaction.cli.common.formatting import duration
 from chromadb_compaction.cli.executions.chart import Bar, Chart, Row, draw
 
@@ -34,10 +35,10 @@ _LEGEND = " ".join(
 
 
 def page(execution: Execution, timeline: Timeline, failure: FailureReport | None) -> str:
-    """Return the page. All names, messages and log lines are escaped."""
+    """Return the page. All names, messages and log lines are escaped, their control characters too."""
     now = execution.stopped or datetime.now(execution.started.tzinfo)
     chart = draw(timeline, execution.started, now)
-    return "\n".join(
+    text = "\n".join(
         (
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
@@ -53,6 +54,7 @@ def page(execution: Execution, timeline: Timeline, failure: FailureReport | None
             "</main></body></html>\n",
         )
     )
+    return escape_text(text)
 
 
 def _head(execution: Execution) -> str:

@@ -201,3 +201,10 @@ def test_the_metrics_of_an_error_are_emitted(capsys: pytest.CaptureFixture[str])
 def test_a_result_without_metrics_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     handling.lambda_task(AcquireLockRequest, greet)({"execution": ARN}, None)
     assert capsys.readouterr().out == ""
+
+
+def test_no_control_character_of_a_key_reaches_the_log(log: io.StringIO) -> None:
+    handling.logger.warning("odd \x1b[2J\x9b31m\u202e")
+
+    assert log.getvalue().isascii()
+    assert [line["message"] for line in lines(log)] == ["odd \x1b[2J\x9b31m\u202e"]
