@@ -52,7 +52,8 @@ def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) ->
     """Deploy another stack and connect to it. If there is a `relay`, its functions send their calls through it."""
     # The server sets AWS_ENDPOINT_URL itself, and the variable of one service has precedence over it.
     variables = {f"AWS_ENDPOINT_URL_{service}": relay.endpoint for service in SERVICES} if relay else {}
-    stack = deploy_stack(home, Deployment(name, CONFIG, variables), AwsClients(os.environ["AWS_ENDPOINT_URL"]))
+    aws = AwsClients(os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    stack = deploy_stack(home, Deployment(name, CONFIG, variables), aws)
     return clients.connect(stack.settings())
 
 

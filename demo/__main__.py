@@ -44,7 +44,7 @@ NEXT_COMMANDS = (
     'eval "$(chromadb-compaction local env)"',
     f'chromadb-compaction query "wait for several threads" -c {COLLECTION}',
     "chromadb-compaction status",
-    "chromadb-compaction local down",
+    "chromadb-compaction local down --delete",
 )
 
 console = Console(highlight=False)
@@ -168,11 +168,16 @@ def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
         raise DemoFailedError(
             f"a local stack already runs in {home.path}", next_step="stop it: .venv/bin/chromadb-compaction local down"
         )
+    if home.has_objects():
+        raise DemoFailedError(
+            f"{home.path} holds the objects of a local stack",
+            next_step="delete them: .venv/bin/chromadb-compaction local down --delete; or name another --directory",
+        )
     remove_aws_variables()
     title("Start the local AWS services and deploy the Pulumi program")
     began = time.monotonic()
     with console.status("Starting ..."):
-        stack = bring_up(home, Deployment(), end_with_parent=not keep)
+        stack = bring_up(home, Deployment(), end_with_parent=not keep, durable=keep)
     console.print(f"The local stack runs at {stack.endpoint}. It started in {duration(time.monotonic() - began)}.")
     os.environ.update(stack.environment())
     try:

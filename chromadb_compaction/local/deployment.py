@@ -188,21 +188,32 @@ def deploy_stack(home: StackHome, deployment: Deployment, aws: AwsClients) -> Lo
     # The command line keeps its copies of snapshots in `home`, so that they are removed with the stack.
     cache = home.caches / deployment.stack
     stack = LocalStack(
-        name=deployment.stack, endpoint=aws.endpoint, exports={**exports, "CHROMADB_CACHE_DIR": str(cache)}
+        name=deployment.stack,
+        endpoint=aws.endpoint,
+        secret=aws.secret,
+        exports={**exports, "CHROMADB_CACHE_DIR": str(cache)},
     )
     save(home, stack)
     return stack
 
 
 def bring_up(
-    home: StackHome, deployment: Deployment, *, port: int | None = None, end_with_parent: bool = False
+    home: StackHome,
+    deployment: Deployment,
+    *,
+    port: int | None = None,
+    end_with_parent: bool = False,
+    durable: bool = False,
 ) -> LocalStack:
-    """Start a server unless one runs, and deploy into it. Stop the server again if the deployment fails."""
+    """Start a server unless one runs, and deploy into it. Stop the server again if the deployment fails.
+
+    With `durable` the objects outlive the server, and the stack is deployed around those of an earlier one.
+    """
     served = home.is_served()
-    record = start(home, port=port, end_with_parent=end_with_parent)
+    record = start(home, port=port, end_with_parent=end_with_parent, durable=durable)
     try:
-        return deploy_stack(home, deployment, AwsClients(record.endpoint))
+        return deploy_stack(home, deployment, AwsClients(record.endpoint, record.secret))
     except BaseException:
         if not served:
-            stop(home)
+            stop(home, keep_objects=durable)
         raise

@@ -9,18 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chromadb_compaction.local.errors import LocalStackError
 
 DEFAULT_HOME = Path(".local-stack")
+IGNORE_ALL = "*\n"
+"""The text of a stack's .gitignore, which also shows that the directory is a stack's."""
 
 
 class ServerRecord(BaseModel):
-    """The server's process and port. Its process group also holds the Lambda workers."""
+    """The server's process and port. Its process group also holds the Lambda workers.
+
+    `secret` is the admin's secret access key. It is different for each server, so that no web page can sign a request.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pid: int
     port: int
+    secret: str = Field(repr=False)
 
     @property
     def endpoint(self) -> str:
@@ -41,6 +49,7 @@ class StackHome:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.lock = self.path / "lock"
+        self.ignore_file = self.path / ".gitignore"
         self.record_file = self.path / "server.json"
         self.server_log = self.path / "logs" / "ministack.log"
         self.function_logs = self.path / "logs" / "functions"
@@ -52,15 +61,40 @@ class StackHome:
         self.caches = self.path / "cache"
 
     def create(self) -> None:
-        """Make the directories, and exclude them from any enclosing git repository."""
+        """Make the directories, which an enclosing git repository ignores. Raises LocalStackError as `claim` does."""
+        self.claim()
         for folder in (self.function_logs, self.workers, self.temporary, self.state, self.objects, self.exports):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
 
-    def discard_server_files(self) -> None:
-        """Remove everything but the logs, which explain afterwards what happened."""
+    def claim(self) -> None:
+        """Make the directory a stack's own. Raises LocalStackError if it holds anything that is not a stack's."""
+        if self.is_own():
+            return
+        if self.path.exists() and any(entry.name != self.lock.name for entry in self.path.iterdir()):
+            raise LocalStackError(
+                f"{self.path} is not empty, and it is not the directory of a local stack",
+                next_step="name a new or an empty directory with --dir",
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock.touch()
+        self.ignore_file.write_text(IGNORE_ALL, encoding="utf-8")
+
+    def is_own(self) -> bool:
+        """Return whether a stack was started in this directory before."""
+        try:
+            return self.lock.exists() and self.ignore_file.read_text(encoding="utf-8") == IGNORE_ALL
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def has_objects(self) -> bool:
+        """Return whether the buckets of an earlier server are here."""
+        return self.is_own() and self.objects.is_dir() and any(self.objects.iterdir())
+
+    def discard_server_files(self, *, keep_objects: bool) -> None:
+        """Remove everything but the logs, which explain afterwards what happened, and the objects if they are kept."""
         self.record_file.unlink(missing_ok=True)
-        for folder in (self.workers, self.temporary, self.state, self.objects, self.exports, self.caches):
+        folders = (self.workers, self.temporary, self.state, self.exports, self.caches)
+        for folder in folders if keep_objects else (*folders, self.objects):
             shutil.rmtree(folder, ignore_errors=True)
 
     def is_served(self) -> bool:
@@ -94,6 +128,9 @@ class StackHome:
     def write_record(self, record: ServerRecord) -> None:
         """Replace the server's record atomically."""
         fresh = self.record_file.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        # Only this user may read the secret.
+        fresh.touch(mode=0o600, exist_ok=False)
         fresh.write_text(record.model_dump_json(), encoding="utf-8")
         fresh.replace(self.record_file)
 

@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 
-from ministack.app import main
+import ministack.app
 
+from chromadb_compaction.local.request_guard import guarded
 from chromadb_compaction.local.server import PARENT_VARIABLE
 
 
@@ -25,4 +26,6 @@ if __name__ == "__main__":
     os.chdir(os.environ["TMPDIR"])
     if PARENT_VARIABLE in os.environ:
         threading.Thread(target=kill_after, args=(int(os.environ[PARENT_VARIABLE]),), daemon=True).start()
-    main()
+    # main() serves the module's `app`.
+    ministack.app.app = guarded(ministack.app.app)
+    ministack.app.main()

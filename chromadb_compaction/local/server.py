@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import secrets
 import signal
 import socket
 import sys
 import time
+from typing import NamedTuple
 
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import ServerRecord, StackHome
@@ -18,7 +20,7 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 ADMIN_KEY = "test"
-"""The access key and the secret of ministack's root identity. Functions get their roles' credentials instead."""
+"""The access key of ministack's root identity, whose secret is in ServerRecord. Functions have their roles' keys."""
 
 PARENT_VARIABLE = "LOCAL_STACK_PARENT"
 """Names the process with which the server must end. launch.py reads it."""
@@ -28,22 +30,33 @@ STOP_SECONDS = 5.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
 
 
-def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = False) -> ServerRecord:
+class _Options(NamedTuple):
+    port: int
+    end_with_parent: bool
+    durable: bool
+
+
+def start(
+    home: StackHome, *, port: int | None = None, end_with_parent: bool = False, durable: bool = False
+) -> ServerRecord:
     """Start a server unless one runs, wait until it answers, and return its record.
 
     Args:
         home: The directory of the stack.
         port: The port to serve on. None takes any free port.
         end_with_parent: Let the server and its workers end when this process ends, even if it is killed.
+        durable: Write objects to the disk at once, and begin with those that an earlier server left.
 
     Raises:
-        LocalStackError: The port is taken, or a server already runs on another port.
+        LocalStackError: The port is taken, a server already runs on another port, or the directory is not a stack's.
     """
+    home.claim()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with home.locked() as lock:
             if lock is not None:
-                return _start_server(home, port or free_port(), lock.fileno(), end_with_parent=end_with_parent)
+                options = _Options(port or free_port(), end_with_parent=end_with_parent, durable=durable)
+                return _start_server(home, options, lock.fileno())
         record = home.record()
         if record is not None and _is_healthy(record.port):
             return _require_port(record, port)
@@ -53,9 +66,12 @@ def start(home: StackHome, *, port: int | None = None, end_with_parent: bool = F
     )
 
 
-def stop(home: StackHome) -> bool:
-    """Stop the server and all its Lambda workers, and remove what they stored. Return False if none was running."""
-    if not home.lock.exists():
+def stop(home: StackHome, *, keep_objects: bool = False) -> bool:
+    """Stop the server and all its Lambda workers, and remove what they stored. Return False if none was running.
+
+    A directory that is not a stack's is left alone.
+    """
+    if not home.is_own():
         return False
     record = home.record()
     if record is not None:
@@ -63,7 +79,7 @@ def stop(home: StackHome) -> bool:
     with home.locked() as lock:
         # Another process that is starting a server here holds the lock.
         if lock is not None:
-            home.discard_server_files()
+            home.discard_server_files(keep_objects=keep_objects)
     return record is not None
 
 
@@ -80,8 +96,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def server_environment(home: StackHome, port: int) -> dict[str, str]:
-    """Return the server's whole environment, which its Lambda workers inherit.
+def server_environment(home: StackHome, port: int, secret: str, *, durable: bool) -> dict[str, str]:
+    """Return the server's whole environment, which its Lambda workers inherit. `secret` is the admin's.
 
     It takes little from the caller's environment, so that a worker sees only what its function was deployed with.
     """
@@ -99,8 +115,9 @@ def server_environment(home: StackHome, port: int) -> dict[str, str]:
         "TMPDIR": str(home.temporary),
         "STATE_DIR": str(home.state),
         "S3_DATA_DIR": str(home.objects),
+        "S3_PERSIST": "1" if durable else "0",
         "AWS_ACCESS_KEY_ID": ADMIN_KEY,
-        "AWS_SECRET_ACCESS_KEY": ADMIN_KEY,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
         "AWS_EC2_METADATA_DISABLED": "true",
         "LAMBDA_ACCOUNT_CONCURRENCY": "100",
@@ -120,13 +137,15 @@ def _require_port(record: ServerRecord, port: int | None) -> ServerRecord:
     return record
 
 
-def _start_server(home: StackHome, port: int, lock: int, *, end_with_parent: bool) -> ServerRecord:
+def _start_server(home: StackHome, options: _Options, lock: int) -> ServerRecord:
+    port, secret = options.port, secrets.token_urlsafe()
     if _is_taken(port):
         raise LocalStackError(f"port {port} is taken by another program", next_step="choose another with --port")
-    home.discard_server_files()
+    home.discard_server_files(keep_objects=options.durable)
     home.create()
-    parent = {PARENT_VARIABLE: str(os.getpid())} if end_with_parent else {}
-    record = ServerRecord(pid=_spawn(home, server_environment(home, port) | parent, lock), port=port)
+    parent = {PARENT_VARIABLE: str(os.getpid())} if options.end_with_parent else {}
+    environment = server_environment(home, port, secret, durable=options.durable) | parent
+    record = ServerRecord(pid=_spawn(home, environment, lock), port=port, secret=secret)
     home.write_record(record)
     _await_health(home, record)
     return record

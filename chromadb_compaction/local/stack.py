@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
 from chromadb_compaction.local.home import StackHome
@@ -26,6 +27,7 @@ class LocalStack(BaseModel):
     Args:
         name: The stack's name.
         endpoint: The server's URL.
+        secret: The admin's secret access key. It is kept in the server's record alone.
         exports: What the Pulumi program exported, under the names of the functions' environment variables.
     """
 
@@ -33,6 +35,7 @@ class LocalStack(BaseModel):
 
     name: str
     endpoint: str
+    secret: str = Field(repr=False)
     exports: Mapping[str, str]
 
     def environment(self) -> dict[str, str]:
@@ -41,7 +44,7 @@ class LocalStack(BaseModel):
             **self.exports,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": ADMIN_KEY,
-            "AWS_SECRET_ACCESS_KEY": ADMIN_KEY,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
             # The server would refuse a token that the caller's shell holds for AWS.
             "AWS_SESSION_TOKEN": "",
             "AWS_DEFAULT_REGION": REGION,
@@ -60,12 +63,12 @@ class LocalStack(BaseModel):
     def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - one type per service
         """Return a boto3 client of the admin. It ignores credentials and proxies of the environment."""
         direct = Config(proxies={}).merge(config or Config())
-        return admin_session().client(service, endpoint_url=self.endpoint, config=direct)
+        return admin_session(self.secret).client(service, endpoint_url=self.endpoint, config=direct)
 
 
-def admin_session() -> Any:  # noqa: ANN401 - boto3's types accept literal service names only
+def admin_session(secret: str) -> Any:  # noqa: ANN401 - boto3's types accept literal service names only
     """Return a session with the admin's credentials."""
-    return boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=ADMIN_KEY, region_name=REGION)
+    return boto3.Session(aws_access_key_id=ADMIN_KEY, aws_secret_access_key=secret, region_name=REGION)
 
 
 def proxy_exemption(environment: Mapping[str, str]) -> dict[str, str]:
@@ -79,18 +82,19 @@ def proxy_exemption(environment: Mapping[str, str]) -> dict[str, str]:
 
 def save(home: StackHome, stack: LocalStack) -> None:
     """Write a deployed stack for `load`."""
-    _file(home, stack.name).write_text(stack.model_dump_json(indent=2), encoding="utf-8")
+    _file(home, stack.name).write_text(stack.model_dump_json(indent=2, exclude={"secret"}), encoding="utf-8")
 
 
 def load(home: StackHome, name: str) -> LocalStack:
     """Return a deployed stack of the running server. Raises LocalStackNotRunningError, LocalStackError."""
-    if home.record() is None:
+    record = home.record()
+    if record is None:
         raise LocalStackNotRunningError(
             f"no local stack runs in {home.path}", next_step="start one: chromadb-compaction local up --detach"
         )
     try:
-        return LocalStack.model_validate_json(_file(home, name).read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
+        return LocalStack.model_validate({**json.loads(_file(home, name).read_bytes()), "secret": record.secret})
+    except (FileNotFoundError, ValueError) as error:
         known = ", ".join(sorted(file.stem for file in home.exports.glob("*.json"))) or "none"
         raise LocalStackError(
             f"the stack {name!r} is not deployed (deployed: {known})",

@@ -14,21 +14,26 @@ from mypy_boto3_sqs import SQSClient
 
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.local import server
-from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.home import ServerRecord, StackHome
 
 
 @pytest.fixture(scope="session")
-def session() -> boto3.Session:
+def session(running: ServerRecord) -> boto3.Session:
     return boto3.Session(
-        region_name=server.REGION, aws_access_key_id=server.ADMIN_KEY, aws_secret_access_key=server.ADMIN_KEY
+        region_name=server.REGION, aws_access_key_id=server.ADMIN_KEY, aws_secret_access_key=running.secret
     )
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerRecord]:
     home = StackHome(tmp_path_factory.mktemp("contracts"))
-    yield server.start(home, end_with_parent=True).endpoint
+    yield server.start(home, end_with_parent=True)
     server.stop(home)
+
+
+@pytest.fixture(scope="session")
+def endpoint(running: ServerRecord) -> str:
+    return running.endpoint
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from chromadb_compaction.aws import clients
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.local import server
+from chromadb_compaction.local.home import ServerRecord
 from chromadb_compaction.messages import (
     BATCH_MANIFEST,
     AcquireLockRequest,
@@ -37,7 +38,7 @@ _numbers = count()
 
 @pytest.fixture
 def environment(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str, s3: S3Client, dynamodb: DynamoDBClient, sqs: SQSClient
+    monkeypatch: pytest.MonkeyPatch, running: ServerRecord, s3: S3Client, dynamodb: DynamoDBClient, sqs: SQSClient
 ) -> Iterator[None]:
     """The resources of a stack, in the environment variables that the functions read."""
     name = f"services-{next(_numbers)}"
@@ -48,10 +49,10 @@ def environment(
         "DYNAMODB_TABLE": name,
         "DELTA_QUEUE_URL": sqs.create_queue(QueueName=name)["QueueUrl"],
         "DELTA_DLQ_URL": sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"],
-        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL": running.endpoint,
         "AWS_DEFAULT_REGION": server.REGION,
         "AWS_ACCESS_KEY_ID": server.ADMIN_KEY,
-        "AWS_SECRET_ACCESS_KEY": server.ADMIN_KEY,
+        "AWS_SECRET_ACCESS_KEY": running.secret,
     }
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)

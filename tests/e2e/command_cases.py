@@ -267,6 +267,7 @@ CASES: Mapping[Words, CommandCases] = {
         (
             Succeeds("--dir <files>/own", "no local stack runs"),
             Succeeds("--dir <files>/own", "stopped", a_local_server),
+            Succeeds("--dir <files>/own --delete --yes", "stopped", a_local_server),
         ),
         "stopped",
         (Fails("--stack extra", 2, "--stack"),),

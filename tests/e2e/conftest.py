@@ -64,7 +64,7 @@ def stack_pool(local_server: StackHome) -> StackPool:
     """The pool of stacks in the server."""
     record = local_server.record()
     assert record is not None
-    return StackPool(local_server, AwsClients(record.endpoint))
+    return StackPool(local_server, AwsClients(record.endpoint, record.secret))
 
 
 @pytest.fixture

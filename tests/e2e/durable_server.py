@@ -18,6 +18,8 @@ from chromadb_compaction.local.home import ServerRecord, StackHome
 from chromadb_compaction.local.resources.clients import AwsClients
 from tests.stack import Stack
 
+SECRET = "durable"
+
 
 class DurableServer:
     """A running server in `home` with one deployed stack."""
@@ -50,8 +52,7 @@ class DurableServer:
             return False
 
     def _start(self) -> Stack:
-        environment = server.server_environment(self.home, self._port) | {
-            "S3_PERSIST": "1",
+        environment = server.server_environment(self.home, self._port, SECRET, durable=True) | {
             server.PARENT_VARIABLE: str(os.getpid()),
         }
         with self.home.server_log.open("a") as log:
@@ -62,7 +63,7 @@ class DurableServer:
                 stderr=log,
                 start_new_session=True,
             )
-        record = ServerRecord(pid=self._process.pid, port=self._port)
+        record = ServerRecord(pid=self._process.pid, port=self._port, secret=SECRET)
         self.home.write_record(record)
         server._await_health(self.home, record)
-        return Stack(deploy_stack(self.home, self._deployment, AwsClients(record.endpoint)), self.home)
+        return Stack(deploy_stack(self.home, self._deployment, AwsClients(record.endpoint, SECRET)), self.home)

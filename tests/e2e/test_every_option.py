@@ -24,7 +24,8 @@ TOPIC = f"arn:aws:sns:us-east-1:{server.ACCOUNT}:ops"
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Yield a stack in a VPC with a key, a replica, a trail and a topic. It is deployed twice, as for an update."""
     home = StackHome(tmp_path_factory.mktemp("everything"))
-    aws = AwsClients(server.start(home, end_with_parent=True).endpoint)
+    running = server.start(home, end_with_parent=True)
+    aws = AwsClients(running.endpoint, running.secret)
     try:
         deployment = Deployment("all", {"enableCompaction": "false", **options(aws)})
         deploy_stack(home, deployment, aws)

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from chromadb_compaction.local import server
-from chromadb_compaction.local.deployment import Deployment, deploy_stack
+from chromadb_compaction.local.deployment import Deployment, bring_up, deploy_stack
 from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunningError
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources.clients import AwsClients
@@ -45,6 +47,7 @@ def command(home: StackHome, *arguments: str) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         timeout=60,
+        stdin=subprocess.DEVNULL,
         check=False,
         cwd=CHECKOUT,
     )
@@ -87,9 +90,33 @@ def test_up_env_and_down_start_describe_and_remove_the_stack(home: StackHome) ->
     assert variables["AWS_ENDPOINT_URL"] == record.endpoint
     assert variables["STATE_MACHINE_ARN"].endswith(":stateMachine:chromadb-compaction-local")
     assert f"export CHROMADB_BUCKET={variables['CHROMADB_BUCKET']}\n" in lines
-    assert json.loads(down.stdout) == {"stopped": True}
+    assert json.loads(down.stdout) == {"stopped": True, "deleted": False}
     assert home.record() is None
-    assert {entry.name for entry in home.path.iterdir()} == {".gitignore", "lock", "logs"}
+    assert {entry.name for entry in home.path.iterdir()} == {".gitignore", "lock", "logs", "s3"}
+
+
+def test_objects_outlive_a_killed_server_and_down_until_they_are_deleted(home: StackHome) -> None:
+    deployment = Deployment("kept", {"enableCompaction": "false"})
+    first = Stack(bring_up(home, deployment, end_with_parent=True, durable=True), home)
+    first.put_objects({"delta/docs/kept": b"x"})
+    killed = home.record()
+    assert killed is not None
+    os.killpg(killed.pid, signal.SIGKILL)
+    server.wait(home)
+
+    second = Stack(bring_up(home, deployment, end_with_parent=True, durable=True), home)
+    assert second.keys() == ["delta/docs/kept"]
+    assert second.deployed.secret != first.deployed.secret
+    second.put_objects({"delta/docs/later": b"y"})
+    assert command(home, "down").returncode == 0
+
+    third = Stack(bring_up(home, deployment, end_with_parent=True, durable=True), home)
+    assert third.keys() == ["delta/docs/kept", "delta/docs/later"]
+    unanswered = command(home, "down", "--delete")
+    assert (unanswered.returncode, home.has_objects(), home.is_served()) == (1, True, True)
+    deleted = command(home, "down", "--delete", "--yes", "--json")
+    assert json.loads(deleted.stdout) == {"stopped": True, "deleted": True}
+    assert not home.has_objects()
 
 
 def test_up_in_the_foreground_serves_until_it_is_interrupted(home: StackHome) -> None:
@@ -172,7 +199,7 @@ def test_a_server_ends_when_the_process_that_started_it_is_killed(home: StackHom
 
 def test_stopping_the_server_ends_the_functions_workers(home: StackHome) -> None:
     record = server.start(home, end_with_parent=True)
-    stack = Stack(deploy_stack(home, Deployment(), AwsClients(record.endpoint)), home)
+    stack = Stack(deploy_stack(home, Deployment(), AwsClients(record.endpoint, record.secret)), home)
     stack.invoke("release-lock", {"execution": "nobody"})
     assert living(record.pid) > 1
 
@@ -188,7 +215,7 @@ def test_deploying_again_keeps_the_objects_and_updates_the_functions(local_serve
     stack.put_objects({"delta/docs/kept": b"x"})
     deployment = Deployment(stack.deployed.name, {"enableCompaction": "false", "maxPasses": "7"})
 
-    again = deploy_stack(local_server, deployment, AwsClients(stack.deployed.endpoint))
+    again = deploy_stack(local_server, deployment, AwsClients(stack.deployed.endpoint, stack.deployed.secret))
 
     assert stack.keys() == ["delta/docs/kept"]
     assert again.settings().max_passes == 7
@@ -243,6 +270,38 @@ def test_a_role_allows_the_calls_of_its_task_and_no_others(stack: Stack) -> None
         objects.list_objects_v2(Bucket=stack.bucket, Prefix="delta/")
     with pytest.raises(ClientError, match="AccessDenied"):
         lister.put_object(Bucket=stack.bucket, Key="snapshot/CURRENT", Body=b"")
+
+
+def test_a_web_page_cannot_reach_the_stack(stack: Stack) -> None:
+    url = stack.s3.generate_presigned_url("put_object", Params={"Bucket": stack.bucket, "Key": "delta/docs/page"})
+    page = {"Origin": "http://page.example", "Access-Control-Request-Method": "PUT"}
+    requests = (
+        Request(url, method="PUT", data=b"x", headers=page),
+        Request(url, method="OPTIONS", headers=page),
+        Request(url, method="PUT", data=b"x", headers={"Host": "page.example"}),
+        Request(f"{stack.deployed.endpoint}/_ministack/reset", method="POST", data=b""),
+    )
+
+    for request in requests:
+        with pytest.raises(HTTPError) as refused:
+            urlopen(request, timeout=10)
+        assert refused.value.code == 403
+        assert "Access-Control-Allow-Origin" not in refused.value.headers
+        refused.value.close()
+    assert stack.keys() == []
+
+
+def test_the_well_known_secret_is_refused(stack: Stack) -> None:
+    guessed = boto3.client(
+        "s3",
+        endpoint_url=stack.deployed.endpoint,
+        region_name=server.REGION,
+        aws_access_key_id=server.ADMIN_KEY,
+        aws_secret_access_key="test",
+    )
+
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        guessed.list_objects_v2(Bucket=stack.bucket)
 
 
 def test_an_unknown_access_key_is_refused(stack: Stack) -> None:

@@ -28,7 +28,7 @@ def moto(local_server: StackHome) -> Iterator[Engine]:
     """Yield moto's interpreter, which calls the functions deployed in the local server."""
     record = local_server.record()
     assert record is not None
-    with moto_engine_on(admin_client("lambda", record.port)) as engine:
+    with moto_engine_on(admin_client("lambda", record)) as engine:
         yield engine
 
 

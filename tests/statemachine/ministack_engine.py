@@ -12,7 +12,7 @@ import boto3
 
 from chromadb_compaction.local import server
 from chromadb_compaction.local.bootstrap import RUNTIME, bootstrap_zip
-from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.local.home import ServerRecord, StackHome
 from tests.statemachine.definition import FUNCTIONS
 from tests.statemachine.engines import REGION, ROLE, Engine
 from tests.statemachine.forwarding import FAKES_URL
@@ -29,25 +29,25 @@ def ministack_engine(directory: Path, lambda_port: int) -> Iterator[Engine]:
     home = StackHome(directory)
     running = server.start(home, end_with_parent=True)
     try:
-        _deploy_functions(running.port, f"http://127.0.0.1:{lambda_port}")
-        yield Engine("ministack", admin_client("stepfunctions", running.port), shortest_retry=0)
+        _deploy_functions(running, f"http://127.0.0.1:{lambda_port}")
+        yield Engine("ministack", admin_client("stepfunctions", running), shortest_retry=0)
     finally:
         server.stop(home)
 
 
-def admin_client(service: Any, port: int) -> Any:
-    """Return a boto3 client for the ministack on `port`, with admin credentials."""
+def admin_client(service: Any, running: ServerRecord) -> Any:
+    """Return a boto3 client for a running ministack, with admin credentials."""
     return boto3.client(
         service,
         region_name=REGION,
-        endpoint_url=f"http://127.0.0.1:{port}",
+        endpoint_url=running.endpoint,
         aws_access_key_id=server.ADMIN_KEY,
-        aws_secret_access_key=server.ADMIN_KEY,
+        aws_secret_access_key=running.secret,
     )
 
 
-def _deploy_functions(port: int, fakes_url: str) -> None:
-    roles, functions = admin_client("iam", port), admin_client("lambda", port)
+def _deploy_functions(running: ServerRecord, fakes_url: str) -> None:
+    roles, functions = admin_client("iam", running), admin_client("lambda", running)
     role = roles.create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(TRUST))
     for name in FUNCTIONS:
         functions.create_function(

@@ -39,6 +39,8 @@ def up(
 ) -> None:
     """Start the local AWS services and deploy the Pulumi program into them. If they run already, deploy it again.
 
+    Objects of an earlier stack in the directory are kept. Queue, lock and history begin empty.
+
     Example: `chromadb-compaction local up --detach`
     """
     # Pulumi takes a second to import, which no other command should wait for.
@@ -48,7 +50,7 @@ def up(
     home = StackHome(directory)
     served = home.is_served()
     signal.signal(signal.SIGTERM, _interrupt)
-    deployed = bring_up(home, Deployment(stack), port=port, end_with_parent=not detach)
+    deployed = bring_up(home, Deployment(stack), port=port, end_with_parent=not detach, durable=True)
     try:
         seconds = round(time.monotonic() - began, 2)
         facts = {"stack": deployed.name, "endpoint": deployed.endpoint, "seconds": seconds, "directory": str(home.path)}
@@ -56,7 +58,7 @@ def up(
         if not detach and not served:
             server.wait(home)
     except KeyboardInterrupt:
-        server.stop(home)
+        server.stop(home, keep_objects=True)
 
 
 @app.command()
@@ -70,15 +72,28 @@ def env(*, stack: Stack = DEFAULT_STACK, directory: Directory = DEFAULT_HOME, as
 
 
 @app.command()
-def down(*, directory: Directory = DEFAULT_HOME, as_json: JsonFlag = False) -> None:
-    """Stop the server with all its functions, and remove everything it stored except logs.
+def down(
+    *,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete all objects of the stack, after a question.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    directory: Directory = DEFAULT_HOME,
+    as_json: JsonFlag = False,
+) -> None:
+    """Stop the server with all its functions. The objects stay for the next `local up`, and so do the logs.
 
-    Example: `chromadb-compaction local down`
+    Example: `chromadb-compaction local down --delete`
     """
     home = StackHome(directory)
-    stopped = server.stop(home)
+    deleted = delete and home.has_objects()
+    if deleted and not yes:
+        typer.confirm(f"delete every object of the local stack in {home.path}?", abort=True, err=True)
+    stopped = server.stop(home, keep_objects=not delete)
     message = "stopped" if stopped else f"no local stack runs in {home.path}"
-    output_for(as_json=as_json).show({"stopped": stopped}, lambda _: [Text(message)])
+    if deleted:
+        message += "; its objects are deleted"
+    output_for(as_json=as_json).show({"stopped": stopped, "deleted": deleted}, lambda _: [Text(message)])
 
 
 def _render(home: StackHome, deployed: LocalStack, seconds: float) -> Iterator[Text]:

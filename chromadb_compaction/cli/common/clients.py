@@ -6,9 +6,11 @@ import getpass
 import os
 import socket
 import uuid
+from urllib.parse import urlsplit
 
 from chromadb_compaction.aws.clients import connect
 from chromadb_compaction.errors import ConfigurationError
+from chromadb_compaction.local.errors import LocalStackNotRunningError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
 
@@ -20,10 +22,29 @@ SET_ALL = (
 
 
 def settings() -> Settings:
-    """Return the settings. Raises ConfigurationError with how to set them all if CHROMADB_BUCKET is not set."""
+    """Return the settings. Raises ConfigurationError and LocalStackNotRunningError, which say what to type."""
     if not os.environ.get("CHROMADB_BUCKET"):
         raise ConfigurationError("CHROMADB_BUCKET is not set", next_step=SET_ALL)
+    _require_a_local_server(os.environ.get("AWS_ENDPOINT_URL", ""))
     return load_settings()
+
+
+def _require_a_local_server(endpoint: str) -> None:
+    """Raise LocalStackNotRunningError if the endpoint is on this machine and nothing listens there.
+
+    The AWS clients would try for many seconds.
+    """
+    url = urlsplit(endpoint)
+    if url.hostname not in {"127.0.0.1", "localhost"}:
+        return
+    try:
+        socket.create_connection((url.hostname, url.port or 80), timeout=1).close()
+    except OSError as error:
+        raise LocalStackNotRunningError(
+            f"nothing answers at {endpoint}",
+            next_step="start the local stack: chromadb-compaction local up --detach;"
+            ' eval "$(chromadb-compaction local env)"',
+        ) from error
 
 
 def services() -> Services:

@@ -29,15 +29,17 @@ class AwsClients:
 
     Args:
         endpoint: The server's URL.
+        secret: The admin's secret access key.
     """
 
     account = ACCOUNT
     region = REGION
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, secret: str) -> None:
         self.endpoint = endpoint
+        self.secret = secret
         self._lock = threading.Lock()
-        self._session = admin_session()
+        self._session = admin_session(secret)
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:

@@ -234,3 +234,18 @@ def test_times_are_printed_in_local_time_with_their_offset(monkeypatch: pytest.M
 def test_long_lists_of_keys_are_cut_and_the_rest_is_counted() -> None:
     assert list(some(["a", "b"], 2)) == ["  a", "  b"]
     assert list(some(["a", "b", "c"], 1)) == ["  a", "  and 2 more: --json names all"]
+
+
+def test_a_local_stack_that_is_down_is_reported_at_once_with_the_command_that_starts_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHROMADB_BUCKET", "bucket")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    began = time.monotonic()
+
+    assert exit_code_of("status") == ExitCode.FAILED
+
+    assert time.monotonic() - began < 2
+    error, next_step = capsys.readouterr().err.splitlines()
+    assert error == "error: nothing answers at http://127.0.0.1:9"
+    assert "chromadb-compaction local up --detach" in next_step

@@ -16,7 +16,7 @@ from chromadb_compaction.local.resources.policies import for_ministack
 from chromadb_compaction.local.resources.storage import refuses_plain_http
 from chromadb_compaction.local.stack import proxy_exemption
 
-NOWHERE = AwsClients("http://127.0.0.1:1")
+NOWHERE = AwsClients("http://127.0.0.1:1", "secret")
 
 
 class Strange(pulumi.CustomResource):
