@@ -21,7 +21,7 @@ from tests.fakes.services import Fakes, new_fakes
 
 RECORDS: list[dict[str, Any]] = [{"id": f"id-{n:02}", "embedding": [n, 1], "metadata": {"n": n}} for n in range(40)]
 ALL = [record["id"] for record in RECORDS]
-DELTAS = 8
+DELTAS = 14
 """The deltas that 40 records of 36 bytes fill, with the sizes below."""
 
 

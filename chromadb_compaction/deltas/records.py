@@ -90,7 +90,7 @@ def check_id(value: object) -> str:
 
 
 def check_document(value: object) -> str | None:
-    """Return the document: any string, even an empty one. None is no document."""
+    """Return the document: any string, even an empty one, or None without a document."""
     return _check_text(value, "document")
 
 
