@@ -5,8 +5,9 @@
 {root}/snapshots/{snapshot_id}/{collection}/files/           the ChromaDB directory and its ledger
 {root}/scratch/{name}/, {root}/scratch/{name}.lock           work in progress, locked by the process that owns it
 ```
-Several processes may share the root. Every entry is made in its own scratch directory, moved into the cache by one
-rename, and moved out by one rename. So no process sees half an entry, or an entry that another process changes.
+Several processes of one user may share the root, which nobody else may write to. Every entry is made in its own scratch
+directory, moved into the cache by one rename, and moved out by one rename. So no process sees half an entry, or an
+entry that another process changes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from chromadb_compaction.disk import make_private
 from chromadb_compaction.manifest import StoredFile
 
 Files = dict[str, StoredFile]
@@ -36,17 +38,19 @@ class SnapshotCache:
     """The cache under one directory.
 
     Args:
-        root: The directory, which is created when it is first needed.
+        root: The directory, which is created when it is first needed. Every method that writes raises
+            ConfigurationError if it belongs to another user.
     """
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._snapshots = root / "snapshots"
         self._scratch = root / "scratch"
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Yield an empty directory, removed at the end. Those of dead processes are removed first."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        make_private(self._root, self._scratch)
         self._remove_abandoned()
         with ExitStack() as stack:
             directory = self._create_locked(stack)
@@ -55,6 +59,7 @@ class SnapshotCache:
 
     def holds(self, snapshot_id: str, collection: str, files: Files) -> bool:
         """Return whether the cache has a complete copy of exactly `files`, each with its size."""
+        make_private(self._root)
         entry = self._entry(snapshot_id, collection)
         try:
             if _MARKER_CONTENT.validate_json((entry / MARKER).read_bytes()) != files:
@@ -124,7 +129,7 @@ class SnapshotCache:
             handle = stack.enter_context(lock.open("w"))
             stack.callback(lock.unlink, missing_ok=True)
             if _lock(handle.fileno()) and lock.exists():
-                directory.mkdir()
+                directory.mkdir(mode=0o700)
                 return directory
 
     def _remove_abandoned(self) -> None:

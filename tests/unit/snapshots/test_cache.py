@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from chromadb_compaction.errors import ConfigurationError
 from chromadb_compaction.manifest import StoredFile
 from chromadb_compaction.snapshots.cache import FILES, Files, SnapshotCache, files_below
 
@@ -176,3 +178,26 @@ def test_the_scratch_directory_of_a_dead_process_is_removed_but_not_of_a_live_on
 
     with cache.scratch() as ours:
         assert [path for path in ours.parent.iterdir() if path.is_dir()] == [ours]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o707])
+def test_a_root_that_every_user_may_write_to_is_an_error(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+
+    with pytest.raises(ConfigurationError, match="can be written to by every user; set CHROMADB_CACHE_DIR"):
+        SnapshotCache(tmp_path).holds("id", "docs", {})
+
+
+def test_a_root_of_another_user_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+
+    with pytest.raises(ConfigurationError, match="belongs to another user"), SnapshotCache(tmp_path).scratch():
+        pass
+
+
+def test_a_root_that_its_group_may_write_to_becomes_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o775)
+
+    with SnapshotCache(tmp_path).scratch() as scratch:
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+        assert scratch.stat().st_mode & 0o777 == 0o700
