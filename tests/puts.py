@@ -15,6 +15,7 @@ from chromadb_compaction.cli.sources import files
 from chromadb_compaction.cli.sources.files import RecordFiles
 from chromadb_compaction.cli.sources.records import RecordSource
 from chromadb_compaction.cli.sources.transfer import PutOptions, Transfer
+from chromadb_compaction.cli.sources.transfers import check_all, written_deltas_reported
 from chromadb_compaction.client import writer
 from chromadb_compaction.deltas.formats import read_delta
 from tests.fakes.services import Fakes, new_fakes
@@ -48,8 +49,10 @@ def put(fakes: Fakes, source: Path, **options: Any) -> Transfer:
 
 def put_source(fakes: Fakes, source: RecordSource, journals: Path, **options: Any) -> Transfer:
     with closing(Transfer(source, fakes.services, PutOptions(journals, **options))) as running:
-        for _ in running.run():
-            pass
+        check_all([running])
+        with written_deltas_reported([running]):
+            for _ in running.run():
+                pass
         running.discard_journal()
     return running
 

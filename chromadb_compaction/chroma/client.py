@@ -18,7 +18,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.api.models.Collection import Collection
 from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
-from chromadb.config import Settings
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
 from chromadb_compaction.errors import (
@@ -66,14 +66,17 @@ class CollectionSpec(NamedTuple):
 
 
 @contextmanager
-def open_directory(directory: Path) -> Iterator[ClientAPI]:
+def open_directory(
+    directory: Path, *, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+) -> Iterator[ClientAPI]:
     """Open `directory` with telemetry off, creating it if it is missing, and close it afterwards.
 
     ChromaDB counts references per path: the files are released when the last client on the path is closed.
     """
     settings = _SETTINGS.model_copy()
     # The declared type, ClientAPI, lacks the close() that every client has.
-    with closing(cast("Client", chromadb.PersistentClient(path=directory.resolve(), settings=settings))) as client:
+    opened = chromadb.PersistentClient(directory.resolve(), settings=settings, tenant=tenant, database=database)
+    with closing(cast("Client", opened)) as client:
         yield client
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chromadb_compaction.cli.common.console import note
+from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.errors import CompactionError, InvalidRequestError
+from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 
 if TYPE_CHECKING:
@@ -59,7 +58,9 @@ def put(  # noqa: PLR0913 - typer makes an option of each
         Space | None, typer.Option(help="The distance of a new collection; ChromaDB's default is l2.")
     ] = None,
     header: Headers = None,
-    database: Annotated[str | None, typer.Option(help="The server's database: NAME or TENANT/NAME.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="The database of a directory or server: NAME or TENANT/NAME.")
+    ] = None,
     restart: Restart = False,
     dry_run: DryRun = False,
     as_json: JsonFlag = False,
@@ -70,8 +71,9 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and the message
     names it. Fix that record and give the same command again to continue.
 
-    ChromaDB's collections keep their names, their distance and the name of their embedding function. A directory is
-    read from a copy in CHROMADB_CACHE_DIR, and never written to.
+    ChromaDB's collections keep their names, their distance and the name of their embedding function. What deltas cannot
+    keep of one (URIs, metadata of the collection, settings of its index or embedding function) is named, and nothing is
+    put. A directory is read from a private copy in CHROMADB_CACHE_DIR, and never written to.
 
     A put that was stopped continues when the same command is given again on this machine. Its records count as
     written when it began, so newer versions that others have written since are kept.
@@ -83,11 +85,14 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     # pyarrow reads this when it is imported. Its own allocator would keep 30 MB, more than all deltas need at once.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from chromadb_compaction.cli.common import clients
+    from chromadb_compaction.cli.sources.files import files_of
     from chromadb_compaction.cli.sources.journal import journal_directory
     from chromadb_compaction.cli.sources.transfer import PutOptions, Transfer
 
     services = clients.services()
     options = PutOptions(journal_directory(), space, embedding_function, restart=restart, dry_run=dry_run)
+    sources = [str(file) for source in sources for file in files_of(Path(source)) or (source,)]
+    _check_arguments(sources, collection or [], new_name)
     with ExitStack() as stack:
         opener = _ChromaOpener(Path(services.settings.chromadb_cache_dir), stack, header or [], database)
         found = _sources(sources, collection or [], new_name, opener)
@@ -99,6 +104,33 @@ def put(  # noqa: PLR0913 - typer makes an option of each
         note("Merge them now: chromadb-compaction compact --wait")
 
 
+def _check_arguments(locations: Sequence[str], collections: Sequence[str], new_name: str | None) -> None:
+    """Raise InvalidRequestError for what is wrong before a directory is copied or a file is read."""
+    from chromadb_compaction.cli.sources.files import check_file
+    from chromadb_compaction.layout import check_collection_name
+
+    if new_name is not None and len(set(collections)) > 1:
+        raise _too_many_for_one_name(sorted(set(collections)))
+    files = [Path(location) for location in locations if not _is_chroma(location)]
+    for path in files:
+        check_file(path)
+    if files and len(collections) != 1:
+        message = "files go to one collection, which --collection must name"
+        raise InvalidRequestError(message, next_step="add --collection NAME")
+    for name in (new_name,) if new_name else collections:
+        try:
+            check_collection_name(name)
+        except CorruptDeltaError as error:
+            raise InvalidRequestError(error.message, next_step=error.next_step) from error
+
+
+def _too_many_for_one_name(names: Sequence[str]) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"--as names one collection, but there are {len(names)}",
+        next_step=f"choose one with -c NAME: {', '.join(names)}",
+    )
+
+
 class _ChromaOpener:
     """An opener of ChromaDB directories and servers. `stack` closes them."""
 
@@ -106,49 +138,49 @@ class _ChromaOpener:
         self._scratch = scratch
         self._stack = stack
         self._headers = headers
-        self._database = database
+        self.database = database
 
     def open(self, location: str) -> ChromaInstance:
         from chromadb_compaction.cli.sources.chroma_instances import chroma_directory, chroma_server
 
         if _is_url(location):
-            return chroma_server(location, self._headers, self._database)
-        return self._stack.enter_context(chroma_directory(Path(location), self._scratch))
+            return chroma_server(location, self._headers, self.database)
+        return self._stack.enter_context(chroma_directory(Path(location), self._scratch, self.database))
 
 
 def _sources(
     locations: Sequence[str], collections: Sequence[str], new_name: str | None, opener: _ChromaOpener
 ) -> list[RecordSource]:
     """Return the sources in their order. Adjacent files are one source."""
-    from chromadb_compaction.cli.sources.files import RecordFiles, files_of
+    from chromadb_compaction.cli.sources.files import RecordFiles
 
     found: list[RecordSource] = []
-    locations = [str(file) for location in locations for file in files_of(Path(location)) or (location,)]
-    for is_chroma, group in groupby(locations, key=lambda location: _is_url(location) or Path(location).is_dir()):
+    for is_chroma, group in groupby(locations, key=_is_chroma):
         if is_chroma:
             for location in group:
-                found += _chroma_sources(opener.open(location), collections, new_name)
-        elif len(collections) == 1:
-            found.append(RecordFiles([Path(location) for location in group], new_name or collections[0]))
+                found += _chroma_sources(opener.open(location), collections, new_name, opener.database)
         else:
-            message = "files go to one collection, which --collection must name"
-            raise InvalidRequestError(message, next_step="add --collection NAME")
+            found.append(RecordFiles([Path(location) for location in group], new_name or collections[0]))
     return found
 
 
 def _chroma_sources(
-    instance: ChromaInstance, collections: Sequence[str], new_name: str | None
+    instance: ChromaInstance, collections: Sequence[str], new_name: str | None, database: str | None
 ) -> Iterator[RecordSource]:
     from chromadb_compaction.cli.sources.chroma_collections import ChromaCollection
 
     names = instance.names(collections)
+    others = instance.other_databases() if database is None else []
+    if others:
+        warn(f"{instance.location} also has collections in other databases: {', '.join(others)}; name one: --database")
     if new_name is not None and len(names) > 1:
-        raise InvalidRequestError(
-            f"--as names one collection, but there are {len(names)}",
-            next_step=f"choose one with -c NAME: {', '.join(names)}",
-        )
+        raise _too_many_for_one_name(names)
     for name in names:
         yield ChromaCollection(instance, name, new_name or name)
+
+
+def _is_chroma(location: str) -> bool:
+    return _is_url(location) or Path(location).is_dir()
 
 
 def _is_url(location: str) -> bool:
@@ -157,27 +189,22 @@ def _is_url(location: str) -> bool:
 
 def _run(transfers: Sequence[Transfer], console: Console) -> None:
     """Write everything, and only then let the next put of the same sources start from the beginning."""
+    from chromadb_compaction.cli.sources.transfers import check_all, written_deltas_reported
+
+    check_all(transfers)
+    for transfer in transfers:
+        for warning in transfer.warnings:
+            warn(warning)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with _note_how_to_continue(transfers), Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+    with written_deltas_reported(transfers), Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         for transfer in transfers:
             task = bar.add_task(transfer.source.collection, total=None)
             for size in transfer.run():
                 bar.update(task, advance=size, total=transfer.source.size)
+            if not transfer.records + transfer.records_before:
+                warn(f"{transfer.source.name} has no records, so no collection is made of it")
     for transfer in transfers:
         transfer.discard_journal()
-
-
-@contextmanager
-def _note_how_to_continue(transfers: Sequence[Transfer]) -> Iterator[None]:
-    try:
-        yield
-    except InvalidRequestError:
-        raise  # its message says what stays written
-    except (CompactionError, BotoCoreError, ClientError, KeyboardInterrupt):
-        deltas = sum(len(transfer.deltas) for transfer in transfers)
-        if deltas:
-            note(f"{counted(deltas, 'delta')} of it are written; give the same command again to go on from there")
-        raise
 
 
 def _as_json(transfers: Sequence[Transfer], *, dry_run: bool) -> dict[str, object]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, get_args
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 
 from chromadb_compaction.chroma.client import Collection
 from chromadb_compaction.cli.sources.chroma_instances import ChromaInstance
+from chromadb_compaction.cli.sources.measured_space import measured_space
 from chromadb_compaction.cli.sources.records import Records, RecordSource
+from chromadb_compaction.cli.sources.spool import SpoolWriter, read_spool
+from chromadb_compaction.cli.sources.unkept import check_all_is_kept
 from chromadb_compaction.errors import CompactionError
-from chromadb_compaction.manifest import Space
 
 PAGE_ROWS = 500
 PAGE_VALUES = 100_000
@@ -42,8 +43,12 @@ class ChromaCollection(RecordSource):
             found = client.get_collection(name, embedding_function=None)
             # Not `configuration`: it constructs the embedding function, which may need a package or an API key.
             configuration: Any = found.configuration_json
-        index = configuration.get("hnsw") or configuration.get("spann") or {}
-        self.space = index["space"] if index.get("space") in get_args(Space) else None
+            check_all_is_kept(found, self.name, page_rows=PAGE_ROWS)
+            self.dimension = _dimension(found)
+            index = configuration.get("hnsw") or configuration.get("spann") or {}
+            self.needs_space = self.dimension is not None
+            if self.needs_space:
+                self.space = measured_space(found, configured=index.get("space"))
         self.embedding_function = (configuration.get("embedding_function") or {}).get("name")
 
     def read(self) -> Iterator[Records]:
@@ -55,13 +60,11 @@ class ChromaCollection(RecordSource):
         if self._instance.spool is None:
             yield from self._pages(passes=1)
             return
-        pages = 0
-        with self._instance.spool.open("wb") as spool:
+        with closing(SpoolWriter(self._instance.spool)) as spool:
             for page in self._pages(passes=2):
-                pickle.dump(page, spool, protocol=pickle.HIGHEST_PROTOCOL)
-                pages += 1
+                spool.write(page)
                 yield _NO_RECORDS._replace(size=page.size)
-        yield from _read_spool(self._instance.spool, pages)
+        yield from read_spool(self._instance.spool)
 
     def _pages(self, *, passes: int) -> Iterator[Records]:
         with self._instance.client() as client:
@@ -81,16 +84,13 @@ class ChromaCollection(RecordSource):
                 )
 
 
-def _read_spool(spool: Path, pages: int) -> Iterator[Records]:
-    with spool.open("rb") as file:
-        for _ in range(pages):
-            yield pickle.load(file)  # noqa: S301 - read() wrote it, in this process's own directory
-
-
 def _page_rows(collection: Collection) -> int:
+    return max(1, min(PAGE_ROWS, PAGE_VALUES // (_dimension(collection) or 1)))
+
+
+def _dimension(collection: Collection) -> int | None:
     first: Any = collection.get(limit=1, include=["embeddings"])["embeddings"]
-    dimension = len(first[0]) if len(first) else 1
-    return max(1, min(PAGE_ROWS, PAGE_VALUES // dimension))
+    return len(first[0]) if len(first) else None
 
 
 def _page(collection: Collection, limit: int, offset: int) -> Records:

@@ -17,6 +17,12 @@ from chromadb_compaction.chroma.client import (
     open_directory,
     open_server,
 )
+from chromadb_compaction.cli.sources.databases import (
+    DEFAULT_DATABASE,
+    Database,
+    directory_databases,
+    server_databases,
+)
 from chromadb_compaction.disk import check_disk
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 from chromadb_compaction.snapshots.cache import SnapshotCache, files_below
@@ -50,8 +56,19 @@ class ChromaInstance(ABC):
         missing = [name for name in wanted if name not in found]
         if missing or not found:
             named = f" {missing[0]!r}; it has: {', '.join(found) or 'none'}" if missing else ""
-            raise InvalidRequestError(f"{self.location} has no collection{named}")
+            others = self.other_databases()
+            raise InvalidRequestError(
+                f"{self.location} has no collection{named}",
+                next_step=f"name another database that has some: --database {' or '.join(others)}" if others else None,
+            )
         return sorted(set(wanted)) or found
+
+    @abstractmethod
+    def other_databases(self) -> list[str]:
+        """Return the other databases that have collections, as TENANT/NAME, sorted. Of a server: of its tenant.
+
+        Call `names` first: it brings the files of an older ChromaDB up to date.
+        """
 
 
 class ChromaDirectory(ChromaInstance):
@@ -59,19 +76,24 @@ class ChromaDirectory(ChromaInstance):
 
     shared = False
 
-    def __init__(self, original: Path, copy: Path) -> None:
-        self.location = str(original.resolve())
+    def __init__(self, original: Path, copy: Path, database: Database) -> None:
+        self.location = str(original.resolve()) if database == DEFAULT_DATABASE else f"{original.resolve()}/{database}"
         self.spool = copy.with_name("spool")
         self._copy = copy
+        self._database = database
 
     @contextmanager
     def client(self) -> Iterator[ClientAPI]:
-        """Open the copy. Raises InvalidRequestError if ChromaDB cannot read it."""
+        """Open the copy. Raises InvalidRequestError if ChromaDB cannot read it, or if it has no such database."""
         try:
-            with open_directory(self._copy) as client:
+            with open_directory(self._copy, tenant=self._database.tenant, database=self._database.name) as client:
                 yield client
         except ChromaError as error:
             raise InvalidRequestError(f"ChromaDB cannot read {self.location}: {error}") from error
+
+    def other_databases(self) -> list[str]:
+        """Return them, of all tenants."""
+        return [str(found) for found in directory_databases(self._copy) if found != self._database]
 
 
 class ChromaServer(ChromaInstance):
@@ -89,10 +111,17 @@ class ChromaServer(ChromaInstance):
         with open_server(self._server) as client:
             yield client
 
+    def other_databases(self) -> list[str]:
+        """Return those of the same tenant, as far as the server lists them."""
+        mine = Database(self._server.tenant, self._server.database)
+        return [str(found) for found in server_databases(self._server) if found != mine]
+
 
 @contextmanager
-def chroma_directory(path: Path, scratch: Path) -> Iterator[ChromaDirectory]:
+def chroma_directory(path: Path, scratch: Path, database: str | None = None) -> Iterator[ChromaDirectory]:
     """Copy the directory `path` below `scratch`, and delete the copy at the end of the block.
+
+    `database` is NAME or TENANT/NAME.
 
     Raises InvalidRequestError if it is not a ChromaDB directory or changes while it is copied, and ConfigurationError
     if the disk has too little space.
@@ -116,7 +145,7 @@ def chroma_directory(path: Path, scratch: Path) -> Iterator[ChromaDirectory]:
             raise InvalidRequestError(
                 f"another program writes to {path}", next_step="stop it, or give the URL of its server"
             )
-        yield ChromaDirectory(path, copy)
+        yield ChromaDirectory(path, copy, Database.parse(database))
 
 
 def chroma_server(url: str, headers: Sequence[str], database: str | None) -> ChromaServer:
@@ -131,13 +160,13 @@ def chroma_server(url: str, headers: Sequence[str], database: str | None) -> Chr
         port = -1
     if not parts.hostname or port == -1 or parts.path.strip("/") or parts.query:
         raise InvalidRequestError(f"{url} is not the URL of a server; it looks like http://host:8000")
-    tenant, _, name = (database or "default_database").rpartition("/")
+    tenant, name = Database.parse(database)
     server = Server(
         host=parts.hostname,
         port=port or (443 if parts.scheme == "https" else 8000),
         ssl=parts.scheme == "https",
         headers=dict(_header(header) for header in headers),
-        tenant=tenant or "default_tenant",
+        tenant=tenant,
         database=name,
     )
     return ChromaServer(server)

@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.deltas import strict_json
 from chromadb_compaction.deltas.records import check_delete, check_names, check_op
@@ -28,7 +30,7 @@ _PARQUET_START, _GZIP_START = b"PAR1", b"\x1f\x8b"
 class RecordFiles(RecordSource):
     """Files that are put into one collection, one after the other.
 
-    Raises InvalidRequestError if a file does not exist or has an unknown suffix.
+    Raises InvalidRequestError if a file does not exist or has an unknown suffix, or if their dimensions differ.
     """
 
     def __init__(self, paths: Sequence[Path], collection: str) -> None:
@@ -37,11 +39,37 @@ class RecordFiles(RecordSource):
         self.location = ", ".join(str(path.resolve()) for path in paths)
         self.collection = collection
         self.size = sum(path.stat().st_size for path in paths)
+        self.dimension = self._common_dimension()
 
     def read(self) -> Iterator[Records]:
         """Yield the records of all files."""
         for path, read in self._files:
             yield from read(path)
+
+    def _common_dimension(self) -> int | None:
+        known = [(path, found) for path, read in self._files if (found := _first_dimension(read(path)))]
+        for path, found in known:
+            first, dimension = known[0]
+            if found != dimension:
+                raise InvalidRequestError(
+                    f"the embeddings of {path} have {found} dimensions, but those of {first} have {dimension}",
+                    next_step="put each file into a collection of its own",
+                )
+        return known[0][1] if known else None
+
+
+def _first_dimension(pieces: Iterator[Records]) -> int | None:
+    """Return the length of the first embedding of the first piece. None if it has none, or cannot be read."""
+    try:
+        embeddings: Any = next((piece.embeddings for piece in pieces), [])
+    except InvalidRequestError:
+        return None  # read() reports it
+    return next((len(found) for found in embeddings if isinstance(found, (list, np.ndarray))), None)
+
+
+def check_file(path: Path) -> None:
+    """Raise InvalidRequestError if a file does not exist or has an unknown suffix."""
+    _reader(path)
 
 
 def files_of(folder: Path) -> list[Path]:

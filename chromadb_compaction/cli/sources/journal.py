@@ -3,35 +3,46 @@
 A journal is a file of JSON lines. The protocol:
 
 1. Begin: write the first line. It has the name of delta 0, a UUIDv7 of this moment; delta n is named that plus n.
-2. For each delta: write it to the bucket, then append its line and sync the file.
+2. For each delta: append its intent (key, rows, digest of all records so far, SHA-256 of its bytes) and sync the file.
+   Write the delta to the bucket. Append its completion, and sync the file.
 3. After all deltas: remove the journal.
 
-A put that finds a journal continues it: it skips the records of the deltas that have a line, and goes on with step 2.
-A crash within step 2 leaves a delta without a line, or with half a line, which is ignored. That delta is written again.
-Its name and its rows depend only on its number, so it is the same object.
+A put that finds a journal continues it: it skips the records of the completed deltas, and goes on with step 2. A line
+that a crash has cut off is ignored. A crash within step 2 can leave an intent without a completion. Then nobody knows
+whether that delta was written, so the put reads the bucket:
+
+- The delta is there, pending, merged or in quarantine, with the bytes of its intent: append its completion.
+- It is there with other bytes: stop.
+- It is not there, and no other delta was written: begin again. The new names are newer, so nothing can be overwritten.
+- It is not there, or the bucket cannot be read: write it again under its name, but only with the records of its intent
+  (with its very bytes, if the bucket cannot be read). If the source has other records now, stop.
+
+So no name ever gets two contents, and a changed source is never written half.
 
 All names have the time of step 1. So whatever others write after that is newer, however late the put finishes.
+
+Format 1 had no intents. Its journals are continued, unless their next delta may be in the bucket.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import IO, Final, Literal, NamedTuple, Self
 from uuid import UUID
 
-import numpy as np
 import uuid_utils
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from chromadb_compaction.cli.sources.records import Records
 from chromadb_compaction.deltas.versions import uuid7_seconds
-from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, NewerFormatError
+from chromadb_compaction.errors import CompactionError, ConfigurationError, InvalidRequestError
 from chromadb_compaction.manifest import parse_stored
+
+RESTART: Final = "put everything again, as written now, with --restart"
+"""The next step when a put cannot be continued."""
 
 
 class _Line(BaseModel):
@@ -41,7 +52,7 @@ class _Line(BaseModel):
 class JournalHeader(_Line):
     """The first line. `first` is the name of delta 0."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     put: str
     first: UUID
 
@@ -54,22 +65,51 @@ class WrittenDelta(_Line):
     digest: str
 
 
+class Intent(WrittenDelta):
+    """The line of a delta that is about to be written. `sha256` is that of its bytes."""
+
+    sha256: str
+
+
+_DELTA_LINE: Final[TypeAdapter[WrittenDelta | Intent]] = TypeAdapter(WrittenDelta | Intent)
+
+
+class _Content(NamedTuple):
+    """The content of a journal, and its bytes without a last line that a crash has cut off."""
+
+    header: JournalHeader | None = None
+    written: tuple[WrittenDelta, ...] = ()
+    intent: Intent | None = None
+    whole: int = 0
+
+
 class Journal:
-    """One journal. Its file is locked for this process. Without a file it is in memory only."""
+    """One journal. Its file is locked for this process. Without a file it is in memory only.
+
+    Attributes:
+        written: The completed deltas, oldest first.
+        intent: The delta that may be in the bucket: it has an intent, and no completion.
+    """
 
     def __init__(
-        self, header: JournalHeader, written: Iterable[WrittenDelta] = (), file: IO[bytes] | None = None
+        self,
+        header: JournalHeader,
+        written: Iterable[WrittenDelta] = (),
+        intent: Intent | None = None,
+        file: IO[bytes] | None = None,
     ) -> None:
         self._header = header
         self._file = file
+        self._intent_is_absent = False
         self.written = list(written)
+        self.intent = intent
 
     @classmethod
     def open(cls, directory: Path, put: Sequence[str], *, restart: bool = False) -> Self:
         """Open the journal of the put that the words `put` identify, or begin one. `restart` always begins.
 
-        Raises InvalidRequestError if the put is running, ConfigurationError if the file cannot be opened, and
-        NewerFormatError if a newer version wrote it.
+        Raises InvalidRequestError if the put is running or its journal is damaged, ConfigurationError if the file cannot
+        be opened, and NewerFormatError if a newer version wrote it.
         """
         path = _path(directory, put)
         try:
@@ -81,18 +121,21 @@ class Journal:
                 next_step="set XDG_STATE_HOME to a writable directory",
             ) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise InvalidRequestError("this put is already running", next_step="wait until it ends") from error
-        try:
-            header, written, whole = _read(file)
-        except NewerFormatError:
+            return cls._open_locked(file, put, restart=restart)
+        except CompactionError:
             file.close()
             raise
-        if header is not None and not restart:
-            file.truncate(whole)
-            return cls(header, written, file)
+
+    @classmethod
+    def _open_locked(cls, file: IO[bytes], put: Sequence[str], *, restart: bool) -> Self:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidRequestError("this put is already running", next_step="wait until it ends") from error
+        content = _Content() if restart else _read(file)
+        if content.header is not None:
+            file.truncate(content.whole)
+            return cls(content.header, content.written, content.intent, file)
         journal = cls(_new_header(" ".join(put)), file=file)
         journal.begin()
         return journal
@@ -104,8 +147,13 @@ class Journal:
         if restart or not path.exists():
             return cls(_new_header(" ".join(put)))
         with path.open("rb") as file:
-            header, written, _ = _read(file)
-        return cls(header or _new_header(" ".join(put)), written)
+            content = _read(file)
+        return cls(content.header or _new_header(" ".join(put)), content.written, content.intent)
+
+    @property
+    def has_intents(self) -> bool:
+        """Whether every delta was announced by an intent. False for format 1."""
+        return self._header.format > 1
 
     @property
     def started_at(self) -> float:
@@ -130,14 +178,35 @@ class Journal:
         """Do step 1, now: drop all lines and write a new first one."""
         self._header = _new_header(self._header.put)
         self.written.clear()
+        self.intent = None
         if self._file is not None:
             self._file.truncate(0)
         self._append(self._header)
 
-    def record(self, line: WrittenDelta) -> None:
-        """Do the second half of step 2, for a delta that is in the bucket."""
+    def confirm_absent(self) -> None:
+        """Note that the delta of the intent is not in the bucket, so that its records may be encoded differently."""
+        self._intent_is_absent = True
+
+    def intend(self, intent: Intent) -> bool:
+        """Do the first part of step 2. Return False if the journal has another intent, which may be in the bucket."""
+        if self.intent is not None:
+            same = intent == self.intent.model_copy(update={"sha256": intent.sha256})
+            if not same or (intent != self.intent and not self._intent_is_absent):
+                return False
+        if intent != self.intent:
+            self._append(intent)
+            self.intent = intent
+        return True
+
+    def complete(self) -> None:
+        """Do the last part of step 2: the delta of the intent is in the bucket."""
+        if self.intent is None:
+            raise ValueError("there is no intent to complete")
+        line = WrittenDelta(key=self.intent.key, rows=self.intent.rows, digest=self.intent.digest)
         self._append(line)
         self.written.append(line)
+        self.intent = None
+        self._intent_is_absent = False
 
     def close(self) -> None:
         """Close and unlock the file. The next put continues."""
@@ -171,40 +240,25 @@ def _new_header(put: str) -> JournalHeader:
     return JournalHeader(put=put, first=UUID(int=uuid_utils.uuid7().int))
 
 
-def _read(file: IO[bytes]) -> tuple[JournalHeader | None, list[WrittenDelta], int]:
-    """Return the lines of a journal, and their bytes without a last line that a crash has cut off."""
+def _read(file: IO[bytes]) -> _Content:
+    """Read a journal. Raises InvalidRequestError if a whole line is not one that this version writes."""
     file.seek(0)
-    header, written, whole = None, [], 0
+    content = _Content()
     for line in file:
         if not line.endswith(b"\n"):
             break
         try:
-            if header is None:
-                header = parse_stored(JournalHeader, line, file.name)
-            else:
-                written.append(WrittenDelta.model_validate_json(line))
-        except ValidationError:
-            break
-        whole += len(line)
-    return header, written, whole
+            content = _with_line(content, line, file.name)
+        except ValidationError as error:
+            raise InvalidRequestError(f"the journal {file.name} is damaged", next_step=RESTART) from error
+    return content
 
 
-class RowDigests:
-    """The running digest of a source's records, in their order. It does not depend on how they are grouped."""
-
-    def __init__(self) -> None:
-        self._last = b""
-
-    def after(self, records: Records) -> list[str]:
-        """Return the digest after each of the next records."""
-        digests = []
-        for row_id, deleted, embedding, document, metadata, uri in zip(*records[:-1], strict=True):
-            # Sorted, because ChromaDB returns the metadata of a record in a different order each time.
-            # Without a URI, the digest is what it was before there were URIs.
-            texts = [row_id, deleted, document, metadata, *([] if uri is None else [uri])]
-            text = json.dumps(texts, sort_keys=True, default=repr).encode()
-            vector = embedding.tobytes() if isinstance(embedding, np.ndarray) else repr(embedding).encode()
-            content = b"%d %b%b" % (len(text), text, vector)
-            self._last = hashlib.blake2b(self._last + content, digest_size=16).digest()
-            digests.append(self._last.hex())
-        return digests
+def _with_line(content: _Content, line: bytes, name: str) -> _Content:
+    content = content._replace(whole=content.whole + len(line))
+    if content.header is None:
+        return content._replace(header=parse_stored(JournalHeader, line, name))
+    delta = _DELTA_LINE.validate_json(line)
+    if isinstance(delta, Intent):
+        return content._replace(intent=delta)
+    return content._replace(written=(*content.written, delta), intent=None)

@@ -40,14 +40,17 @@ class RecordSource(ABC):
     """Records to put into `collection`.
 
     `name` is for people, `location` identifies the source from any working directory. `size` is the sum of the sizes of
-    its Records, known once the first are read. `space` and `embedding_function` are the collection's, if known.
+    its Records, known once the first are read. `dimension`, `space` and `embedding_function` are the collection's, if
+    known. With `needs_space` the records have been measured already, so their distance must be known.
     """
 
     name: str
     location: str
     collection: str
     size: int
+    dimension: int | None = None
     space: Space | None = None
+    needs_space: bool = False
     embedding_function: str | None = None
 
     @abstractmethod

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from hashlib import sha256
 from uuid import UUID
 
-from chromadb_compaction.cli.sources.journal import Journal, WrittenDelta
+from chromadb_compaction.cli.sources.journal import RESTART, Intent, Journal
 from chromadb_compaction.client.writer import DeltaWriter
+from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotification, Services
 
@@ -49,10 +51,19 @@ class ResumableWriter(DeltaWriter):
         return self._journal.name(len(self._journal.written) + len(self._outbox))
 
     def _put(self, key: str, body: bytes) -> None:
+        rows = self._outbox[0][0].rows
+        intent = Intent(key=key, rows=rows, digest=self._digests[rows - 1], sha256=sha256(body).hexdigest())
+        if not self._journal.intend(intent):
+            raise InvalidRequestError(
+                f"the records have changed since this put was stopped: {key}, which may be in the bucket, would get"
+                " other content",
+                next_step=RESTART,
+            )
         if not self._dry_run:
             super()._put(key, body)
 
     def _after_write(self, notification: DeltaNotification) -> None:
-        digest = [self._digests.popleft() for _ in range(notification.rows)][-1]
-        self._journal.record(WrittenDelta(key=notification.key, rows=notification.rows, digest=digest))
+        for _ in range(notification.rows):
+            self._digests.popleft()
+        self._journal.complete()
         super()._after_write(notification)

@@ -1,11 +1,13 @@
 """The transfer of a source's records into the deltas of one collection. It can be killed at any time and continued.
 
 1. Open the journal of this put, or begin one (journal.py: why a crash loses nothing and writes nothing twice).
-2. Check that every delta in the journal still exists: pending, merged or in quarantine. If nothing was written, not
-   even a delta without a line, begin the journal again: the put then has the time of this run.
+2. Check that every delta in the journal still exists: pending, merged or in quarantine. Complete or begin again a delta
+   that was about to be written, as journal.py says.
 3. Read the source from its start. Skip the records of these deltas, once their digest proves that they are the same.
 4. Write the other records, and record every delta in the journal.
 5. When all transfers of the command are done, the caller removes their journals.
+
+The caller does steps 1 and 2 for all sources, then 3 and 4: so what can be checked is checked before the first write.
 """
 
 from __future__ import annotations
@@ -14,29 +16,23 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.cli.common.formatting import counted
-from chromadb_compaction.cli.sources.journal import Journal, RowDigests
+from chromadb_compaction.cli.sources.journal import RESTART, Journal
 from chromadb_compaction.cli.sources.records import Records, RecordSource
+from chromadb_compaction.cli.sources.row_digests import RowDigests
+from chromadb_compaction.cli.sources.shape import check_published, chosen_shape, published_shape
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.errors import (
-    CompactionError,
-    ConfigurationError,
-    InvalidRequestError,
-    NewerFormatError,
-    SnapshotCorruptError,
-)
+from chromadb_compaction.errors import CompactionError, ConfigurationError, InvalidRequestError
 from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.sources.resumable_writer import ResumableWriter
-
-_RESTART = "put everything again, as written now, with --restart"
 
 
 class PutOptions(NamedTuple):
@@ -66,25 +62,52 @@ class Transfer:
     def __init__(self, source: RecordSource, services: Services, options: PutOptions) -> None:
         self.source = source
         self.records = 0
+        self.warnings: list[str] = []
         self._services = services
         self._options = options
-        self._space = options.space or source.space
-        self._embedding_function = options.embedding_function or source.embedding_function
+        self.shape = chosen_shape(source, space=options.space, embedding_function=options.embedding_function)
         open_journal = Journal.peek if options.dry_run else Journal.open
         self._journal = open_journal(options.journals, self._identity(), restart=options.restart)
+        self.records_before = self._journal.rows
+        self.deltas_before = len(self._journal.written)
+
+    def check(self) -> None:
+        """Do step 2, and compare the shape with the published collection. Warn of what is not stored.
+
+        Raises InvalidRequestError if the deltas of an earlier run are gone, or if the shapes contradict each other.
+        """
+        published = published_shape(self._services, self.source.collection)
+        if published is not None:
+            self.warnings += check_published(self.source, self.shape, published)
+            self.shape = self.shape._replace(dimension=published.dimension)
+        self._check_written_deltas()
         self.records_before = self._journal.rows
         self.deltas_before = len(self._journal.written)
 
     def run(self) -> Iterator[int]:
         """Write the records that earlier runs have not written. Yield the size of each piece after it is read.
 
-        Raises InvalidRequestError, with the number of deltas that stay written.
+        Raises InvalidRequestError about a record that cannot be written.
         """
-        try:
-            self._check_written_deltas()
-            yield from self._write()
-        except InvalidRequestError as error:
-            raise InvalidRequestError(f"{error.message}; {self._progress()}", next_step=error.next_step) from error
+        writer = None
+        for records, digests in self._unwritten():
+            if records.ids:
+                # Made late: it loads pyarrow, which must not share the memory with ChromaDB's index.
+                writer = writer or self._writer()
+                writer.expect(digests)
+                self._write_records(writer, records)
+            yield records.size
+        if writer is not None:
+            writer.flush()
+
+    @property
+    def written(self) -> str | None:
+        """What stands in the bucket, for people. None if nothing does."""
+        deltas, unknown = len(self._journal.written), self._journal.intent
+        if self._options.dry_run or not (deltas or unknown):
+            return None
+        stands = f"{counted(deltas, 'delta')} with {counted(self._journal.rows, 'record')}"
+        return f"{self.source.collection} ({stands}{', and perhaps one more' if unknown else ''})"
 
     @property
     def deltas(self) -> list[str]:
@@ -109,42 +132,55 @@ class Transfer:
         settings = self._services.settings
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         bucket = f"{endpoint} {settings.chromadb_bucket} {settings.delta_prefix}"
-        shape = f"{self._space} {self._embedding_function}"
+        shape = f"{self.shape.space} {self.shape.embedding_function}"
         return (self.source.location, "into", bucket, self.source.collection, shape)
 
     def _check_written_deltas(self) -> None:
-        """Do step 2. Raises InvalidRequestError if a delta no longer exists."""
-        prefix = self._services.settings.delta_prefix
-        first = layout.delta_key(self.source.collection, str(self._journal.name(0)), prefix=prefix)
+        """Do step 2. Raises InvalidRequestError if a delta no longer exists, or has other content than intended."""
         try:
-            gone = in_threads(self._exists, self.deltas or [first]).count(False)
+            gone = in_threads(self._key_now, self.deltas).count(None)
+            uncertain = self._key_now(key) if (key := self._uncertain_key()) else None
         except ConfigurationError:
-            return  # the credentials may only write deltas
-        if gone and not self.deltas:
-            self._journal.begin()
-        elif gone:
+            # The credentials may only write. Without an intent, the content of the next delta is unknown.
+            if self._journal.has_intents:
+                return
+            gone, uncertain = 0, self._uncertain_key() if self.deltas else None
+        if gone:
             raise InvalidRequestError(
                 f"{counted(gone, 'delta')} that this put, begun on {self.started}, had written are not in the bucket"
                 " (merged deltas are kept for some days), so it is unknown whether the collection has their records",
-                next_step=_RESTART,
+                next_step=RESTART,
             )
+        if uncertain is not None:
+            self._complete(uncertain)
+        elif self.deltas:
+            self._journal.confirm_absent()
+        else:
+            self._journal.begin()
 
-    def _exists(self, key: str) -> bool:
+    def _uncertain_key(self) -> str | None:
+        """Return the key of the delta that an earlier run may have written without recording it."""
+        if self._journal.has_intents:
+            return self._journal.intent.key if self._journal.intent else None
+        name = str(self._journal.name(len(self._journal.written)))
+        return layout.delta_key(self.source.collection, name, prefix=self._services.settings.delta_prefix)
+
+    def _complete(self, key: str) -> None:
+        """Complete the intent of the delta that is in the bucket under `key`. Raises InvalidRequestError."""
+        intent = self._journal.intent
+        if intent is None or sha256(self._services.objects.get(key).body).hexdigest() != intent.sha256:
+            raise InvalidRequestError(
+                f"it is unknown which records {key} holds: this put, begun on {self.started}, was stopped while it was"
+                " written, by an older version or by another program",
+                next_step=RESTART,
+            )
+        self._journal.complete()
+
+    def _key_now(self, key: str) -> str | None:
+        """Return the key under which the delta is now, or None if it is gone."""
         prefix = self._services.settings.delta_prefix
         moved = (layout.compacted_key(key, prefix=prefix), layout.quarantine_key(key, prefix=prefix))
-        return any(self._services.objects.head(possible) is not None for possible in (key, *moved))
-
-    def _write(self) -> Iterator[int]:
-        writer = None
-        for records, digests in self._unwritten():
-            if records.ids:
-                # Made late: it loads pyarrow, which must not share the memory with ChromaDB's index.
-                writer = writer or self._writer()
-                writer.expect(digests)
-                self._write_records(writer, records)
-            yield records.size
-        if writer is not None:
-            writer.flush()
+        return next((now for now in (key, *moved) if self._services.objects.head(now) is not None), None)
 
     def _unwritten(self) -> Iterator[tuple[Records, list[str]]]:
         """Do step 3: yield the records that are not written yet, with their digests."""
@@ -164,7 +200,7 @@ class Transfer:
         return InvalidRequestError(
             f"{self.source.name} has changed since this put was stopped: its first"
             f" {counted(self.records_before, 'record')}, put on {self.started}, are no longer the same",
-            next_step=_RESTART,
+            next_step=RESTART,
         )
 
     def _writer(self) -> ResumableWriter:
@@ -173,9 +209,9 @@ class Transfer:
         return ResumableWriter(
             self._journal,
             self._services,
-            space=self._space,
-            embedding_function=self._embedding_function,
-            dimension=_published_dimension(self._services, self.source.collection),
+            space=self.shape.space,
+            embedding_function=self.shape.embedding_function,
+            dimension=self.shape.dimension,
             dry_run=self._options.dry_run,
         )
 
@@ -198,21 +234,6 @@ class Transfer:
         before = self.records_before + self.records
         message = re.sub(r"^row (\d+)", lambda row: f"record {before + int(row[1]) + 1:,}", reason.message)
         return InvalidRequestError(f"{self.source.name}: {message}", next_step=reason.next_step)
-
-    def _progress(self) -> str:
-        if self._options.dry_run or not self._journal.written:
-            return "nothing was written"
-        return f"{counted(len(self._journal.written), 'delta')} of the records before stay written"
-
-
-def _published_dimension(services: Services, collection: str) -> int | None:
-    """Return the dimension of the published collection, to reject other vectors before they are written."""
-    try:
-        published = read_pointer(services)
-        collections = read_manifest(services, published.pointer).collections if published else {}
-    except (ConfigurationError, NewerFormatError, SnapshotCorruptError):
-        return None  # the credentials may only write deltas; MergeBatch checks in any case
-    return collections[collection].dimension if collection in collections else None
 
 
 def _parts_of_one_kind(records: Records) -> Iterator[Records]:

@@ -11,6 +11,7 @@ from typing import Any
 import chromadb
 import numpy as np
 import pytest
+from chromadb.config import Settings
 
 from chromadb_compaction.chroma.client import open_directory
 from chromadb_compaction.cli.sources import chroma_collections
@@ -97,6 +98,56 @@ def test_the_sizes_of_the_pages_add_up_to_the_size_of_the_source(directory: Path
 
 def test_an_empty_collection_has_no_records(directory: Path, tmp_path: Path) -> None:
     assert records_of(directory, tmp_path, "empty") == []
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Path:
+    """A directory with a collection in the default database, in acme/prod, and none in acme/empty."""
+    path = tmp_path / "databases"
+    admin = chromadb.AdminClient(Settings(is_persistent=True, persist_directory=str(path), anonymized_telemetry=False))
+    admin.create_tenant("acme")
+    admin.create_database("prod", "acme")
+    admin.create_database("empty", "acme")
+    for tenant, database in (("default_tenant", "default_database"), ("acme", "prod")):
+        with open_directory(path, tenant=tenant, database=database) as client:
+            client.create_collection(f"docs-of-{tenant}", embedding_function=None)
+    return path
+
+
+def test_the_other_databases_of_a_directory_that_have_collections_are_named(databases: Path, tmp_path: Path) -> None:
+    with copy_of(databases, tmp_path) as instance:
+        assert instance.names([]) == ["docs-of-default_tenant"]
+        assert instance.other_databases() == ["acme/prod"]
+
+
+def test_a_database_of_a_directory_can_be_chosen(databases: Path, tmp_path: Path) -> None:
+    with chroma_directory(databases, tmp_path, "acme/prod") as instance:
+        assert instance.names([]) == ["docs-of-acme"]
+        assert instance.location == f"{databases}/acme/prod"
+        assert instance.other_databases() == ["default_tenant/default_database"]
+
+
+def test_a_database_without_collections_is_an_error_that_names_others(databases: Path, tmp_path: Path) -> None:
+    with (
+        chroma_directory(databases, tmp_path, "acme/empty") as instance,
+        pytest.raises(InvalidRequestError, match=r"no collection; .*--database acme/prod or default_tenant/"),
+    ):
+        instance.names([])
+
+
+def test_a_database_that_does_not_exist_is_an_error(databases: Path, tmp_path: Path) -> None:
+    with (
+        chroma_directory(databases, tmp_path, "acme/none") as instance,
+        pytest.raises(InvalidRequestError, match=r"cannot read .*acme/none"),
+    ):
+        instance.names([])
+
+
+def test_the_copy_is_in_a_directory_of_this_user_alone(directory: Path, tmp_path: Path) -> None:
+    with copy_of(directory, tmp_path / "cache") as instance:
+        assert instance.spool is not None
+        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "cache", *instance.spool.parents[:2])}
+        assert modes == {0o700}
 
 
 def test_without_wanted_names_all_collections_are_returned(directory: Path, tmp_path: Path) -> None:

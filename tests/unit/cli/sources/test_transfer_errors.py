@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections import deque
+from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from chromadb_compaction.cli.sources import chroma_collections, transfer
 from chromadb_compaction.cli.sources.chroma_collections import ChromaCollection
 from chromadb_compaction.cli.sources.chroma_instances import chroma_directory
 from chromadb_compaction.cli.sources.files import RecordFiles
+from chromadb_compaction.cli.sources.shape import Shape
 from chromadb_compaction.cli.sources.transfer import PutOptions, Transfer
+from chromadb_compaction.cli.sources.transfers import check_all, written_deltas_reported
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 from tests.fakes.services import Fakes
 from tests.puts import (
@@ -81,7 +85,7 @@ def test_a_chroma_directory_counts_as_changed_after_a_write_but_not_after_a_quer
     with open_directory(original) as client:
         client.get_collection("docs", embedding_function=None).update(ids=["id-00"], metadatas=[{"n": -1}])
 
-    assert dry.deltas_before == 2
+    assert dry.deltas_before == 3
     with (
         chroma_directory(original, tmp_path) as instance,
         pytest.raises(InvalidRequestError, match=r"the collection docs of .* has changed since"),
@@ -147,7 +151,7 @@ def test_a_dry_run_counts_the_rest_of_a_stopped_put(fakes: Fakes, source: Path) 
 
     dry = put(fakes, source, dry_run=True)
 
-    assert (dry.deltas_before, len(dry.deltas)) == (3, DELTAS)
+    assert (dry.deltas_before, len(dry.deltas)) == (4, DELTAS)
     assert dry.records == 40 - dry.records_before > 0
     assert (journal.read_bytes(), fakes.objects.objects) == before
 
@@ -156,7 +160,7 @@ def test_the_error_about_a_record_names_it_and_the_put_continues_once_it_is_fixe
     holding(source, [*RECORDS[:30], {**RECORDS[30], "metadata": {"n": [1, "b"]}}, *RECORDS[31:]])
 
     with pytest.raises(
-        InvalidRequestError, match=r"^records\.jsonl: record 31 \(id 'id-30'\): .*; \d deltas of"
+        InvalidRequestError, match=r"^records\.jsonl: record 31 \(id 'id-30'\): .*; these stay written: docs \(5 deltas"
     ) as caught:
         put(fakes, source)
     holding(source, RECORDS)
@@ -170,12 +174,75 @@ def test_the_error_about_a_record_names_it_and_the_put_continues_once_it_is_fixe
 def test_another_dimension_than_the_published_one_is_an_error_before_anything_is_written(
     fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "_published_dimension", lambda _services, _collection: 3)
+    publish(monkeypatch, Shape(3, "l2", None))
 
-    with pytest.raises(InvalidRequestError, match="embeddings have 2 dimensions, but the collection has 3; nothing"):
+    with pytest.raises(InvalidRequestError, match=r"2 dimensions, but the published collection docs has 3; nothing"):
         put(fakes, source)
 
     assert fakes.objects.objects == {}
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, shape: Shape) -> None:
+    monkeypatch.setattr(transfer, "published_shape", lambda _services, _collection: shape)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"space": "l2"}, "its distance is l2, but the published collection docs has cosine"),
+        ({"embedding_function": "default"}, "function is default, but the published collection docs has wordllama"),
+    ],
+)
+def test_a_shape_that_contradicts_the_published_one_is_an_error_before_anything_is_written(
+    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], problem: str
+) -> None:
+    publish(monkeypatch, Shape(2, "cosine", "wordllama"))
+
+    with pytest.raises(InvalidRequestError, match=problem):
+        put(fakes, source, **options)
+
+    assert fakes.objects.objects == {}
+
+
+def test_a_function_that_the_published_collection_will_not_store_is_a_warning(
+    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, Shape(2, "l2", None))
+
+    done = put(fakes, source, embedding_function="default")
+
+    assert done.warnings == ["the published collection docs names no embedding function, and will not store default"]
+
+
+def test_sources_of_one_collection_that_contradict_each_other_are_an_error_before_anything_is_written(
+    fakes: Fakes, source: Path, tmp_path: Path
+) -> None:
+    other = holding(tmp_path / "other.jsonl", [{"id": "a", "embedding": [1, 2, 3]}])
+    options = PutOptions(tmp_path / "journals")
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(closing(Transfer(RecordFiles([path], "docs"), fakes.services, options)))
+            for path in (source, other)
+        ]
+        with pytest.raises(InvalidRequestError, match=r"3 dimensions, but records.jsonl has 2; nothing was written"):
+            check_all(both)
+
+
+def test_an_error_in_a_later_source_names_what_the_earlier_ones_have_written(
+    fakes: Fakes, source: Path, tmp_path: Path
+) -> None:
+    broken = holding(tmp_path / "broken.jsonl", [{"id": "", "embedding": [1, 2]}])
+    options = PutOptions(tmp_path / "journals")
+    with ExitStack() as stack:
+        transfers = [
+            stack.enter_context(closing(Transfer(RecordFiles([path], name), fakes.services, options)))
+            for path, name in ((source, "good"), (broken, "bad"))
+        ]
+        with (
+            pytest.raises(InvalidRequestError, match=r"these stay written: good \(8 deltas with 40 records\), and the"),
+            written_deltas_reported(transfers),
+        ):
+            deque(chain.from_iterable(one.run() for one in transfers))
 
 
 def test_a_journal_that_cannot_be_opened_is_an_error(fakes: Fakes, source: Path) -> None:
