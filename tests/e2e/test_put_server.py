@@ -165,7 +165,7 @@ def test_a_collection_of_another_dimension_than_the_published_one_is_refused(
     ended = cli("put", server.url, "-c", "many", "--as", "few")
 
     assert ended.code == 2
-    assert "embeddings have 4 dimensions, but the collection has 3; nothing was written" in ended.err
+    assert "embeddings have 4 dimensions, but the published collection few has 3; nothing was written" in ended.err
     assert stack.keys("delta/") == []
 
 

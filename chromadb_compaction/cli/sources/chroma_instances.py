@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from chromadb_compaction.chroma.client import (
     SQLITE_FILE,
     ChromaError,
     ClientAPI,
+    Collection,
     Server,
     open_directory,
     open_server,
@@ -21,6 +23,7 @@ from chromadb_compaction.cli.sources.databases import (
     DEFAULT_DATABASE,
     Database,
     directory_databases,
+    index_metadata,
     server_databases,
 )
 from chromadb_compaction.disk import check_disk
@@ -70,6 +73,10 @@ class ChromaInstance(ABC):
         Call `names` first: it brings the files of an older ChromaDB up to date.
         """
 
+    @abstractmethod
+    def segment_metadata(self, collection: Collection) -> dict[str, Any]:
+        """Return the metadata of an index, where ChromaDB before 1.0 kept its settings. Empty if unknown."""
+
 
 class ChromaDirectory(ChromaInstance):
     """A private copy of a directory: opening a directory writes to it, and the original may be the only one."""
@@ -95,6 +102,10 @@ class ChromaDirectory(ChromaInstance):
         """Return them, of all tenants."""
         return [str(found) for found in directory_databases(self._copy) if found != self._database]
 
+    def segment_metadata(self, collection: Collection) -> dict[str, Any]:
+        """Return it, as it stands in the copy."""
+        return index_metadata(self._copy, str(collection.id))
+
 
 class ChromaServer(ChromaInstance):
     """One database of a server."""
@@ -115,6 +126,10 @@ class ChromaServer(ChromaInstance):
         """Return those of the same tenant, as far as the server lists them."""
         mine = Database(self._server.tenant, self._server.database)
         return [str(found) for found in server_databases(self._server) if found != mine]
+
+    def segment_metadata(self, collection: Collection) -> dict[str, Any]:  # noqa: ARG002 - a server does not show it
+        """Return nothing."""
+        return {}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The databases of a ChromaDB directory or server, beside the one that is read."""
+"""What ChromaDB's API does not show of a directory or server: its databases, and the metadata of an old index."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def directory_databases(directory: Path) -> list[Database]:
             "SELECT DISTINCT d.tenant_id, d.name FROM databases d JOIN collections c ON c.database_id = d.id"
         )
         return sorted(Database(*row) for row in rows)
+
+
+def index_metadata(directory: Path, collection_id: str) -> dict[str, Any]:
+    """Return the metadata of a collection's index. ChromaDB must have opened the directory."""
+    with closing(sqlite3.connect(directory / SQLITE_FILE)) as tables:
+        rows = tables.execute(
+            "SELECT m.key, coalesce(m.str_value, m.int_value, m.float_value) FROM segment_metadata m"
+            " JOIN segments s ON s.id = m.segment_id WHERE s.collection = ? AND s.scope = 'VECTOR'",
+            (collection_id,),
+        )
+        return dict(rows.fetchall())
 
 
 def server_databases(server: Server) -> list[Database]:

@@ -20,11 +20,14 @@ _OLD_NAMES: Final = {
 _SECRET: Final = re.compile(r"(?i)(key|token|secret|password)(?!.*env)")
 
 
-def check_all_is_kept(collection: Collection, name: str, *, page_rows: int) -> None:
-    """Raise InvalidRequestError if a delta cannot carry something of the collection. `name` is for people."""
+def check_all_is_kept(collection: Collection, name: str, segment: Mapping[str, Any], *, page_rows: int) -> None:
+    """Raise InvalidRequestError if a delta cannot carry something of the collection.
+
+    `name` is for people, and `segment` the metadata of its index.
+    """
     configuration: Any = collection.configuration_json
     unkept = [
-        *_index_settings(configuration.get("hnsw") or {}, collection.metadata or {}),
+        *_index_settings(configuration.get("hnsw") or {}, {**(collection.metadata or {}), **segment}),
         *_metadata(collection.metadata or {}),
         *_function_settings(configuration.get("embedding_function") or {}),
         *_uris(collection, page_rows),

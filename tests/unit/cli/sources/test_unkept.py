@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,19 @@ def open_docs(path: Path, scratch: Path, *, uris: list[str] | None = None, **set
 def test_each_is_named(tmp_path: Path, settings: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidRequestError, match=named):
         open_docs(tmp_path / "chroma", tmp_path, **settings)
+
+
+def test_a_setting_that_only_the_segment_of_an_old_index_has_is_named(tmp_path: Path) -> None:
+    open_docs(tmp_path / "chroma", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "chroma" / "chroma.sqlite3")) as tables, tables:
+        (segment,) = tables.execute("SELECT id FROM segments WHERE scope = 'VECTOR'").fetchone()
+        tables.execute("INSERT INTO segment_metadata (segment_id, key, int_value) VALUES (?, 'hnsw:M', 40)", (segment,))
+
+    with (
+        chroma_directory(tmp_path / "chroma", tmp_path) as instance,
+        pytest.raises(InvalidRequestError, match="max_neighbors=40"),
+    ):
+        ChromaCollection(instance, "docs", "docs")
 
 
 def test_what_has_no_effect_on_answers_is_not_missed(tmp_path: Path) -> None:
