@@ -15,6 +15,7 @@ from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.cli.sources.spool import SpoolWriter, read_spool
 from chromadb_compaction.cli.sources.unkept import check_all_is_kept
 from chromadb_compaction.errors import CompactionError
+from chromadb_compaction.native_memory import trim_heap
 
 PAGE_ROWS = 500
 PAGE_VALUES = 100_000
@@ -49,6 +50,7 @@ class ChromaCollection(RecordSource):
             self.needs_space = self.dimension is not None
             if self.needs_space:
                 self.space = measured_space(found, configured=index.get("space"))
+        trim_heap()
         self.embedding_function = (configuration.get("embedding_function") or {}).get("name")
 
     def read(self) -> Iterator[Records]:
@@ -64,6 +66,7 @@ class ChromaCollection(RecordSource):
             for page in self._pages(passes=2):
                 spool.write(page)
                 yield _NO_RECORDS._replace(size=page.size)
+        trim_heap()
         yield from read_spool(self._instance.spool)
 
     def _pages(self, *, passes: int) -> Iterator[Records]:

@@ -108,8 +108,8 @@ class Journal:
     def open(cls, directory: Path, put: Sequence[str], *, restart: bool = False) -> Self:
         """Open the journal of the put that the words `put` identify, or begin one. `restart` always begins.
 
-        Raises InvalidRequestError if the put is running or its journal is damaged, ConfigurationError if the file cannot
-        be opened, and NewerFormatError if a newer version wrote it.
+        Raises InvalidRequestError if the put is running or its journal is damaged, ConfigurationError if the file
+        cannot be opened, and NewerFormatError if a newer version wrote it.
         """
         path = _path(directory, put)
         try:
