@@ -44,7 +44,7 @@ class ChromaCollection(RecordSource):
             found = client.get_collection(name, embedding_function=None)
             # Not `configuration`: it constructs the embedding function, which may need a package or an API key.
             configuration: Any = found.configuration_json
-            check_all_is_kept(found, self.name, instance.segment_metadata(found), page_rows=PAGE_ROWS)
+            check_all_is_kept(found, self.name, instance.segment_metadata(found))
             self.dimension = _dimension(found)
             index = configuration.get("hnsw") or configuration.get("spann") or {}
             self.needs_space = self.dimension is not None

@@ -24,7 +24,7 @@ class SpoolWriter:
     def write(self, page: Records) -> None:
         """Append a page."""
         vectors = np.ascontiguousarray(page.embeddings, dtype="<f4")
-        columns = [vectors.shape, page.ids, page.documents, page.metadatas, page.size]
+        columns = [vectors.shape, page.ids, page.documents, page.metadatas, page.uris, page.size]
         self._file.write(json.dumps(columns).encode() + b"\n")
         self._file.write(vectors.data)
 
@@ -37,7 +37,7 @@ def read_spool(path: Path) -> Iterator[Records]:
     """Yield the pages, and remove the file afterwards."""
     with path.open("rb") as file:
         for line in file:
-            (rows, dimension), ids, documents, metadatas, size = json.loads(line)
+            (rows, dimension), ids, documents, metadatas, uris, size = json.loads(line)
             vectors = np.frombuffer(file.read(4 * rows * dimension), dtype="<f4").reshape(rows, dimension)
-            yield Records(ids, [False] * rows, vectors, documents, metadatas, size)
+            yield Records(ids, [False] * rows, vectors, documents, metadatas, uris, size)
     path.unlink()

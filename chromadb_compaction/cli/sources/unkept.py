@@ -20,7 +20,7 @@ _OLD_NAMES: Final = {
 _SECRET: Final = re.compile(r"(?i)(key|token|secret|password)(?!.*env)")
 
 
-def check_all_is_kept(collection: Collection, name: str, segment: Mapping[str, Any], *, page_rows: int) -> None:
+def check_all_is_kept(collection: Collection, name: str, segment: Mapping[str, Any]) -> None:
     """Raise InvalidRequestError if a delta cannot carry something of the collection.
 
     `name` is for people, and `segment` the metadata of its index.
@@ -30,7 +30,6 @@ def check_all_is_kept(collection: Collection, name: str, segment: Mapping[str, A
         *_index_settings(configuration.get("hnsw") or {}, {**(collection.metadata or {}), **segment}),
         *_metadata(collection.metadata or {}),
         *_function_settings(configuration.get("embedding_function") or {}),
-        *_uris(collection, page_rows),
     ]
     if unkept:
         raise InvalidRequestError(
@@ -58,12 +57,3 @@ def _function_settings(function: Mapping[str, Any]) -> Iterator[str]:
     if settings:
         shown = {key: "..." if _SECRET.search(key) else value for key, value in settings.items()}
         yield f"settings of its embedding function {function.get('name')} ({json.dumps(shown, default=str)[:300]})"
-
-
-def _uris(collection: Collection, page_rows: int) -> Iterator[str]:
-    for offset in range(0, collection.count(), page_rows):
-        found: Any = collection.get(limit=page_rows, offset=offset, include=["uris"])
-        first = next((row for row, uri in zip(found["ids"], found["uris"] or [], strict=False) if uri), None)
-        if first is not None:
-            yield f"URIs (the first is that of the record {first!r})"
-            return

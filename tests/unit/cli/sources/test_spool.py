@@ -17,8 +17,8 @@ METADATA = {"b": True, "i": 2**62, "f": 0.1, "whole": 1.0, "s": "\u00e9\u4e2d", 
 def test_every_page_comes_back_and_the_file_is_removed(tmp_path: Path) -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     pages = [
-        Records(["a", "b"], [False, False], vectors, ["text", None], [METADATA, None], 2),
-        Records(["c"], [False], vectors[1:] / 3, [""], [{}], 1),
+        Records(["a", "b"], [False, False], vectors, ["text", None], [METADATA, None], ["s3://a", None], 2),
+        Records(["c"], [False], vectors[1:] / 3, [""], [{}], [None], 1),
     ]
     with closing(SpoolWriter(tmp_path / "spool")) as spool:
         for page in pages:

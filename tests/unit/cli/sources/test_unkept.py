@@ -17,10 +17,10 @@ from chromadb_compaction.cli.sources.unkept import _function_settings
 from chromadb_compaction.errors import InvalidRequestError
 
 
-def open_docs(path: Path, scratch: Path, *, uris: list[str] | None = None, **settings: Any) -> ChromaCollection:
+def open_docs(path: Path, scratch: Path, **settings: Any) -> ChromaCollection:
     with open_directory(path) as client:
         made = client.create_collection("docs", **{"embedding_function": None, **settings})
-        made.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32), uris=uris)
+        made.add(ids=["a", "b"], embeddings=np.eye(2, dtype=np.float32))
     with chroma_directory(path, scratch) as instance:
         return ChromaCollection(instance, "docs", "docs")
 
@@ -28,7 +28,6 @@ def open_docs(path: Path, scratch: Path, *, uris: list[str] | None = None, **set
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"uris": ["s3://pics/a.png", "s3://pics/b.png"]}, r"has URIs \(the first is that of the record 'a'\)"),
         ({"metadata": {"owner": "a", "hnsw:space": "ip"}}, r"has collection metadata \(owner\), which"),
         ({"metadata": {"hnsw:M": 40}}, "the index setting max_neighbors=40, which"),
         ({"configuration": {"hnsw": {"ef_search": 7}}}, "the index setting ef_search=7, which"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chromadb_compaction.cli.sources.journal import RowDigests
 from chromadb_compaction.cli.sources.records import Records
+from chromadb_compaction.cli.sources.row_digests import RowDigests
 
 STORED = "3411c54ecca86048778749ce91857013"
 
