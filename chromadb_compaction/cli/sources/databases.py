@@ -1,4 +1,4 @@
-"""What ChromaDB's API does not show of a directory or server: its databases, and the metadata of an old index."""
+"""Facts that the API of ChromaDB does not show of a directory or server: its databases, an old index's metadata."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import CompactionError, ConfigurationError, InvalidRequestError
-from chromadb_compaction.manifest import parse_stored
+from chromadb_compaction.manifest import check_format, parse_stored
 
 RESTART: Final = "put everything again, as written now, with --restart"
 """The next step when a put cannot be continued."""
@@ -132,7 +132,7 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InvalidRequestError("this put is already running", next_step="wait until it ends") from error
-        content = _Content() if restart else _read(file)
+        content = _restarted(file) if restart else _read(file)
         if content.header is not None:
             file.truncate(content.whole)
             return cls(content.header, content.written, content.intent, file)
@@ -152,7 +152,7 @@ class Journal:
 
     @property
     def has_intents(self) -> bool:
-        """Whether every delta was announced by an intent. False for format 1."""
+        """True if every delta was announced by an intent. False for format 1."""
         return self._header.format > 1
 
     @property
@@ -238,6 +238,13 @@ def _path(directory: Path, put: Sequence[str]) -> Path:
 
 def _new_header(put: str) -> JournalHeader:
     return JournalHeader(put=put, first=UUID(int=uuid_utils.uuid7().int))
+
+
+def _restarted(file: IO[bytes]) -> _Content:
+    """Return no content. Raises NewerFormatError instead of dropping the journal of a newer version."""
+    file.seek(0)
+    check_format(file.readline(), file.name, newest=JournalHeader.model_fields["format"].default)
+    return _Content()
 
 
 def _read(file: IO[bytes]) -> _Content:

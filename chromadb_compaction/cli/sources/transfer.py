@@ -102,7 +102,7 @@ class Transfer:
 
     @property
     def written(self) -> str | None:
-        """What stands in the bucket, for people. None if nothing does."""
+        """The deltas in the bucket, as text for people. None if there are none."""
         deltas, unknown = len(self._journal.written), self._journal.intent
         if self._options.dry_run or not (deltas or unknown):
             return None

@@ -57,7 +57,9 @@ def test_a_control_character_is_shown_and_readable_text_stays() -> None:
     assert escape_text("Straße\x1b[2J\x9b\u202e日本\t\n") == "Straße\\x1b[2J\\x9b\\u202e日本\t\n"
 
 
-@pytest.mark.parametrize("part", [HOSTILE, Text(HOSTILE), Text(HOSTILE, style="bold"), table()], ids=repr)
+@pytest.mark.parametrize(
+    "part", [HOSTILE, Text(HOSTILE), Text(HOSTILE, style="bold"), table()], ids=["markup", "text", "bold", "table"]
+)
 def test_nothing_that_is_shown_reaches_the_terminal_raw(part: str | Text | Table) -> None:
     stream = io.StringIO()
     EscapingConsole(file=stream, width=60).print(part)

@@ -160,7 +160,7 @@ def test_the_error_about_a_record_names_it_and_the_put_continues_once_it_is_fixe
     holding(source, [*RECORDS[:30], {**RECORDS[30], "metadata": {"n": [1, "b"]}}, *RECORDS[31:]])
 
     with pytest.raises(
-        InvalidRequestError, match=r"^records\.jsonl: record 31 \(id 'id-30'\): .*; these stay written: docs \(5 deltas"
+        InvalidRequestError, match=r"^records\.jsonl: record 31 \(id 'id-30'\): .*; these stay written: docs \(9 deltas"
     ) as caught:
         put(fakes, source)
     holding(source, RECORDS)
@@ -239,7 +239,9 @@ def test_an_error_in_a_later_source_names_what_the_earlier_ones_have_written(
             for path, name in ((source, "good"), (broken, "bad"))
         ]
         with (
-            pytest.raises(InvalidRequestError, match=r"these stay written: good \(8 deltas with 40 records\), and the"),
+            pytest.raises(
+                InvalidRequestError, match=r"these stay written: good \(14 deltas with 40 records\), and the"
+            ),
             written_deltas_reported(transfers),
         ):
             deque(chain.from_iterable(one.run() for one in transfers))

@@ -59,7 +59,7 @@ def test_a_source_that_changed_after_a_write_that_was_not_recorded_is_an_error(
 def test_a_source_that_changed_before_a_write_that_never_arrived_is_an_error(fakes: Fakes, source: Path) -> None:
     stop_before(fakes, source, number=3)
     before = dict(fakes.objects.objects)
-    holding(source, [*RECORDS[:15], *FIXED[15:]])
+    holding(source, [*RECORDS[:9], *FIXED[9:]])
 
     with pytest.raises(InvalidRequestError, match=r"records have changed since this put was stopped.*--restart"):
         put(fakes, source)
@@ -100,7 +100,7 @@ def test_without_the_right_to_read_a_changed_source_is_an_error(
 ) -> None:
     stop(fakes, source, stored=stored)
     before = dict(fakes.objects.objects)
-    holding(source, [*RECORDS[: 5 * (stored - 1)], *FIXED[5 * (stored - 1) :]])
+    holding(source, [*RECORDS[: 3 * (stored - 1)], *FIXED[3 * (stored - 1) :]])
     deny_reads(fakes, monkeypatch)
 
     with pytest.raises(InvalidRequestError, match=r"records have changed since this put was stopped"):

@@ -1,4 +1,4 @@
-"""What a delta cannot keep of a ChromaDB collection is named, and nothing is put."""
+"""Parts of a ChromaDB collection that a delta cannot keep are named, and nothing is put."""
 
 from __future__ import annotations
 
