@@ -22,8 +22,8 @@ from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.client.row_buffer import upserts_of
 from chromadb_compaction.deltas.formats import DeltaHeader, read_delta, write_delta
-from chromadb_compaction.deltas.row_buffer import upserts_of
 from chromadb_compaction.fold.fold import FoldRequest, fold_collection
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import RunWriter, run_dimension

@@ -200,6 +200,20 @@ class DeltaFailedError(_ObjectError):
     """Reading one delta failed with an unforeseen error. It stays pending, and is set aside if that happens again."""
 
 
+class DeltasGoneError(ObjectMissingError):
+    """Deltas to replay are gone. Restore them, or give up their rows.
+
+    Attributes:
+        gone: Their pending keys.
+    """
+
+    def __init__(
+        self, message: str, *, next_step: str | None = None, key: str | None = None, gone: list[str] | None = None
+    ) -> None:
+        super().__init__(message, next_step=next_step, key=key)
+        self.gone = gone
+
+
 class TransientStorageError(CompactionError):
     """S3, DynamoDB or SQS failed temporarily: throttling, a 5xx, a broken connection. Retry."""
 

@@ -141,7 +141,12 @@ def quarantine_key(key: str, *, prefix: str = DELTA_PREFIX) -> str:
 
 
 def reason_key(quarantined: str) -> str:
-    """Return the key of the reason beside a quarantined delta, e.g. quarantine/docs/{uuid7}.reason.json."""
+    """Return the key of the reason beside a quarantined delta, e.g. quarantine/docs/{uuid7}.parquet.reason.json."""
+    return f"{quarantined}{REASON_SUFFIX}"
+
+
+def former_reason_key(quarantined: str) -> str:
+    """Return the key under which older versions stored the reason: one for both formats of a delta's name."""
     return f"{quarantined.removesuffix(_delta_suffix(quarantined))}{REASON_SUFFIX}"
 
 

@@ -43,8 +43,8 @@ class ObjectStore(Protocol):
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's description, or None if there is no object."""
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield all objects under `prefix` in key order."""
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects under `prefix` in key order, only those with a greater key than `start_after`."""
 
     def put(self, key: str, body: bytes) -> str:
         """Write the object unconditionally, and return its ETag."""

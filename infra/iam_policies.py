@@ -73,11 +73,12 @@ def list_deltas(on: Resources) -> list[Statement]:
 
 
 def merge_batch(on: Resources) -> list[Statement]:
-    """Read deltas, write a run and a report, copy bad deltas into quarantine. Delete nothing."""
+    """Read deltas and what was merged under their keys, write a run and a report, copy bad deltas into quarantine."""
     return [
         _renew(on),
-        _list(on, DELTA_PREFIX),
+        _list(on, DELTA_PREFIX, COMPACTED_PREFIX),
         _objects(on, ["GetObject", "GetObjectTagging"], f"{DELTA_PREFIX}*"),
+        _objects(on, ["GetObject"], f"{COMPACTED_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{WORK_PREFIX}*"),
         _objects(on, ["PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
     ]
@@ -87,8 +88,8 @@ def compactor(on: Resources) -> list[Statement]:
     """Read the base and the runs, write and publish the next snapshot. On an empty event, start an execution."""
     return [
         _renew(on),
-        _list(on, DELTA_PREFIX, SNAPSHOT_PREFIX),
-        _objects(on, ["GetObject"], f"{DELTA_PREFIX}*"),
+        _list(on, DELTA_PREFIX, COMPACTED_PREFIX, SNAPSHOT_PREFIX),
+        _objects(on, ["GetObject"], f"{DELTA_PREFIX}*", f"{COMPACTED_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{SNAPSHOT_PREFIX}*"),
         allow(["states:StartExecution"], [on.state_machine]),
@@ -157,6 +158,8 @@ def _archive(on: Resources) -> list[Statement]:
             f"{COMPACTED_PREFIX}*",
         ),
         _objects(on, ["GetObject"], f"{QUARANTINE_PREFIX}*", f"{SNAPSHOT_PREFIX}*"),
+        # For a delta that was written again with other content before it was archived.
+        _objects(on, ["PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
         _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/cleaned.json"),
         allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [on.queue]),
         allow(["sqs:SendMessage"], [on.dead_letters]),

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from chromadb_compaction import layout
 from chromadb_compaction.manifest import Pointer
 from chromadb_compaction.operations.rollback import RollbackRequest, RolledBack, rollback
-from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
+from chromadb_compaction.snapshots.catalogue import read_catalogue
+from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.lineage import lineage_of
 from chromadb_compaction.steps.clean_up import archive_published
 from tests.fakes.published import a_snapshot_id, outcome_of, publish, put_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 OPERATOR = "operator:me@here/1"
 
@@ -33,7 +34,11 @@ class MergedHistory:
         self.fakes.clock.tick(60)
         if clean:
             archive_published(
-                snapshot_id, layout.merged_deltas_key(snapshot_id), self.fakes.services, check_lease=lambda: None
+                snapshot_id,
+                layout.merged_deltas_key(snapshot_id),
+                self.fakes.services,
+                execution=EXECUTION,
+                check_lease=lambda: None,
             )
         return snapshot_id
 

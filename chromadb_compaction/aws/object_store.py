@@ -104,8 +104,12 @@ class S3ObjectStore:
             key=key, bytes=found["ContentLength"], etag=found["ETag"], modified=found["LastModified"].timestamp()
         )
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        paginator = self._client.get_paginator("list_objects_v2")
+        if start_after:
+            pages = paginator.paginate(Bucket=self._bucket, Prefix=prefix, StartAfter=start_after)
+        else:
+            pages = paginator.paginate(Bucket=self._bucket, Prefix=prefix)
         with self._translated("listing", prefix):
             for page in pages:
                 for item in page.get("Contents", []):

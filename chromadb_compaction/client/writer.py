@@ -17,9 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from chromadb_compaction.aws import clients
+from chromadb_compaction.client.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
 from chromadb_compaction.deltas.formats import DeltaHeader, write_delta
-from chromadb_compaction.deltas.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key

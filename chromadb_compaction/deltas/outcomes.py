@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from chromadb_compaction.deltas.identity import Content
 from chromadb_compaction.manifest import check_format
 
 LONGEST_REASON = 2000
@@ -23,12 +24,13 @@ class DeltaOutcome(BaseModel):
 
     Args:
         key: The key under `delta/`.
-        etag: The ETag in the listing: it identifies the content.
+        etag: The ETag in the listing.
         bytes: The size in the listing.
         status: `missing` means that it was gone or had changed since the listing, `unreadable` that its object cannot
             be read, `left` that the disk had no space for it. Nothing of these was used.
         rows: The rows of a merged delta.
         reason: The error of a quarantined or unreadable delta, as one line.
+        sha256: The SHA-256 of the content that was read. None if it was not read, or in a list of an older version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,12 @@ class DeltaOutcome(BaseModel):
     status: DeltaStatus
     rows: Annotated[int, Field(ge=0)] = 0
     reason: str | None = None
+    sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+
+    @property
+    def content(self) -> Content:
+        """The identity of the content that this outcome is about."""
+        return Content(self.etag, self.bytes, self.sha256)
 
 
 class QuarantineReason(BaseModel):

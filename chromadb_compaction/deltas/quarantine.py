@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from chromadb_compaction.deltas.outcomes import QuarantineReason
-from chromadb_compaction.layout import quarantine_key, reason_key
+from chromadb_compaction.errors import NewerFormatError, ObjectMissingError
+from chromadb_compaction.layout import former_reason_key, pending_key, quarantine_key, reason_key
 from chromadb_compaction.manifest import parse_stored
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
@@ -29,5 +32,31 @@ def read_reason(quarantined: str, services: Services) -> QuarantineReason:
     Raises ObjectMissingError if there is none, NewerFormatError if a newer version wrote it, and
     pydantic.ValidationError if it cannot be understood.
     """
-    key = reason_key(quarantined)
-    return parse_stored(QuarantineReason, services.objects.get(key).body, key)
+    try:
+        key = reason_key(quarantined)
+        return parse_stored(QuarantineReason, services.objects.get(key).body, key)
+    except ObjectMissingError:
+        return _read_former_reason(quarantined, services)
+
+
+def remove_from_quarantine(quarantined: str, services: Services) -> None:
+    """Delete a delta and its reason from quarantine, but not the reason of another delta of the same name."""
+    keys = [quarantined, reason_key(quarantined)]
+    try:
+        _read_former_reason(quarantined, services)
+        keys.append(former_reason_key(quarantined))
+    except (ObjectMissingError, NewerFormatError, ValidationError):
+        pass
+    services.objects.delete(dict.fromkeys(keys))
+
+
+def _read_former_reason(quarantined: str, services: Services) -> QuarantineReason:
+    """Return the reason that an older version stored. Raises ObjectMissingError if it is another delta's."""
+    key = former_reason_key(quarantined)
+    note = parse_stored(QuarantineReason, services.objects.get(key).body, key)
+    prefix = services.settings.delta_prefix
+    if note.delta != pending_key(quarantined, prefix=prefix) and quarantined != quarantine_key(
+        note.delta, prefix=prefix
+    ):
+        raise ObjectMissingError(f"{key} is the reason of {note.delta}, not of {quarantined}", key=key)
+    return note

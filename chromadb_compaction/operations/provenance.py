@@ -18,7 +18,8 @@ from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
-from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
+from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue
+from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.lineage import lineage_of
 from chromadb_compaction.snapshots.pruning import noticing_pruning

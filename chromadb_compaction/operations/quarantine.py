@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.quarantine import read_reason
+from chromadb_compaction.deltas.identity import have_same_content
+from chromadb_compaction.deltas.quarantine import read_reason, remove_from_quarantine
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, NewerFormatError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
@@ -112,7 +113,7 @@ def requeue(services: Services, selection: Selection, *, operator: str, dry_run:
         except CorruptDeltaError as error:
             return str(error)
         pending = locations.pending.get(key)
-        if pending is not None and pending.bytes != locations.quarantined[key].bytes:
+        if pending is not None and not have_same_content(pending, locations.quarantined[key], services.objects):
             return "a delta of that name is pending with other content; move one of them away"
         return None
 
@@ -126,7 +127,7 @@ def quarantine(services: Services, selection: Selection, *, reason: str, operato
     """
 
     def move(keys: Sequence[str], locations: DeltaLocations) -> None:
-        put_into_quarantine(keys, locations, services, owner=operator, reason=reason)
+        put_into_quarantine({key: locations.pending[key] for key in keys}, services, owner=operator, reason=reason)
 
     return _move(services, selection, operator, move, lambda _key, _at: None, state="pending", dry_run=dry_run)
 
@@ -168,7 +169,7 @@ def _move(
 def _requeue(key: str, found: ObjectInfo, services: Services) -> None:
     # The copy comes first, so that a crash leaves the delta in both places, which is harmless.
     services.objects.copy(found.key, key, etag=found.etag)
-    services.objects.delete([found.key, layout.reason_key(found.key)])
+    remove_from_quarantine(found.key, services)
 
 
 def _describe(delta: str, found: ObjectInfo, services: Services) -> QuarantinedDelta:

@@ -10,15 +10,14 @@ a pass that took over the lease of a stalled rollback and found nothing new in t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
-from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.outcomes import DeltaOutcome
+from chromadb_compaction.deltas.identity import Content, has_merged_content
 from chromadb_compaction.errors import (
     InvalidRequestError,
     NewerFormatError,
@@ -26,11 +25,12 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
 )
 from chromadb_compaction.manifest import Pointer
+from chromadb_compaction.operations.merged_since import MergedSince, find_merged_since
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import (
     DeltaLocations,
     ReplayPlan,
-    Sizes,
+    Wanted,
     carry_out,
     check_possible,
     locate_deltas,
@@ -38,9 +38,9 @@ from chromadb_compaction.operations.replay import (
     put_into_quarantine,
 )
 from chromadb_compaction.operations.rollback_target import check_complete
+from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue, read_list
-from chromadb_compaction.snapshots.lineage import Lineage, as_new_as, lineage_of, lineage_since
+from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue
 from chromadb_compaction.snapshots.pointer import StoredManifest, publish
 from chromadb_compaction.snapshots.pruning import is_being_pruned
 
@@ -52,7 +52,7 @@ class RollbackRequest(BaseModel):
         snapshot_id: The snapshot to publish.
         operator: The owner of the lock while the rollback works, unique to the command.
         replay: Make the deltas that were merged since pending again.
-        without: The UUIDs or keys of deltas that go to quarantine instead.
+        without: The UUIDs or keys of deltas that go to quarantine instead. One that is gone is given up.
         dry_run: Change nothing.
     """
 
@@ -83,6 +83,7 @@ class RolledBack(BaseModel):
         replayed: The deltas that are pending again.
         still_pending: The deltas that were never archived.
         left_out: The deltas that went to quarantine instead.
+        given_up: The deltas that were to go to quarantine, and are gone.
         kept_in_quarantine: The deltas that were in quarantine, and stay there.
     """
 
@@ -101,16 +102,15 @@ class RolledBack(BaseModel):
     replayed: list[str]
     still_pending: list[str]
     left_out: list[str]
+    given_up: list[str]
     kept_in_quarantine: list[str]
 
 
 class _Plan(NamedTuple):
     target: StoredManifest
     catalogue: Catalogue
-    undone: Lineage
-    wanted: Sizes
+    since: MergedSince
     without: frozenset[str]
-    locations: DeltaLocations
     replay: ReplayPlan
 
 
@@ -142,18 +142,20 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
     _check_not_newer(catalogue)
     target = catalogue.find(request.snapshot_id)
     check_complete(target, catalogue, services)
-    undone = _undone(request.snapshot_id, catalogue)
-    if request.replay:
-        _check_known(undone)
     locations = locate_deltas(services)
-    lists = _read_lists(catalogue, set(undone.snapshots) if request.replay else set(), services)
-    known = catalogue.current is None or catalogue.current in catalogue.readable
-    wanted = _merged_since(target, undone, lists, locations, lineage_known=known)
-    without = _keys_of(request.without, wanted)
-    plan = plan_replay(wanted, locations, without=without)
+    since = find_merged_since(target, catalogue, locations.compacted, services, for_replay=request.replay)
+    without = _keys_of(request.without, since.deltas)
+    replay = _plan_replay(since.deltas, locations, without, services)
     if request.replay:
-        check_possible(plan)
-    return _Plan(target, catalogue, undone, wanted, without, locations, plan)
+        check_possible(replay)
+    return _Plan(target, catalogue, since, without, replay)
+
+
+def _plan_replay(wanted: Wanted, locations: DeltaLocations, without: frozenset[str], services: Services) -> ReplayPlan:
+    def has_content(merged: Content, stored: ObjectInfo) -> bool:
+        return has_merged_content(merged, stored, services.objects)
+
+    return plan_replay(wanted, locations, has_content=has_content, without=without)
 
 
 def _check_not_newer(catalogue: Catalogue) -> None:
@@ -185,68 +187,7 @@ def _claimed(plan: _Plan, services: Services) -> Iterator[None]:
         services.objects.delete([claim])
 
 
-def _undone(target: str, catalogue: Catalogue) -> Lineage:
-    """Return the snapshots with deltas that the target does not hold.
-
-    If the published snapshot cannot be read, or is the target itself, return all snapshots as new as the target. Their
-    deltas may include some that the target holds already, which is harmless: none is left out.
-    """
-    current = catalogue.current
-    if current in catalogue.readable and current not in (None, target):
-        return lineage_since(target, str(current), catalogue.parents)
-    ancestors = lineage_of(target, catalogue.parents).snapshots
-    newer = as_new_as(target, catalogue.ever_published)
-    return Lineage(tuple(each for each in newer if each not in ancestors), None)
-
-
-def _check_known(undone: Lineage) -> None:
-    if undone.unknown_parent:
-        raise SnapshotCorruptError(
-            f"snapshot {undone.unknown_parent}, which was published in between, is missing, so the deltas that it"
-            " merged are not known",
-            next_step="choose a newer snapshot, or roll back without --replay",
-        )
-
-
-def _merged_since(
-    target: StoredManifest,
-    undone: Lineage,
-    lists: Mapping[str, list[DeltaOutcome]],
-    locations: DeltaLocations,
-    *,
-    lineage_known: bool,
-) -> Sizes:
-    """Return the deltas that were merged since the target.
-
-    Those are the deltas that the undone snapshots merged, and those archived since that no snapshot lists. The latter
-    come from passes that changed nothing, because newer rows existed. Without the newer rows they may count.
-    """
-    merged = {o.key: o.bytes for each in undone.snapshots for o in lists.get(each, []) if o.status == "merged"}
-    if not undone.snapshots and lineage_known:
-        return merged
-    listed = {outcome.key for outcomes in lists.values() for outcome in outcomes}
-    since = min(target.written, target.manifest.created_at)
-    unlisted = {k: i.bytes for k, i in locations.compacted.items() if i.modified >= since and k not in listed}
-    # One that is pending with other content would stop the replay, although the archived one had no effect.
-    return merged | {key: size for key, size in unlisted.items() if key not in locations.pending}
-
-
-def _read_lists(catalogue: Catalogue, needed: set[str], services: Services) -> Mapping[str, list[DeltaOutcome]]:
-    """Return the delta lists of all snapshots. One that cannot be read is empty, unless it is needed."""
-
-    def read(snapshot_id: str) -> list[DeltaOutcome]:
-        try:
-            return read_list(services, snapshot_id)
-        except SnapshotCorruptError:
-            if snapshot_id in needed:
-                raise
-            return []
-
-    ids = sorted({*catalogue.listed, *needed})
-    return dict(zip(ids, in_threads(read, ids), strict=True))
-
-
-def _keys_of(without: tuple[str, ...], wanted: Sizes) -> frozenset[str]:
+def _keys_of(without: tuple[str, ...], wanted: Wanted) -> frozenset[str]:
     """Return the keys of the deltas to leave out, each named by its key or its UUID."""
     keys: set[str] = set()
     for name in without:
@@ -261,21 +202,24 @@ def _keys_of(without: tuple[str, ...], wanted: Sizes) -> frozenset[str]:
 
 
 def _replay(request: RollbackRequest, plan: _Plan, services: Services, *, check_lease: Callable[[], None]) -> None:
-    carry_out(plan.replay, plan.locations, services, check_lease=check_lease)
+    carry_out(plan.replay, services, check_lease=check_lease)
     check_lease()
     reason = f"left out of the replay when {request.operator} rolled back to snapshot {request.snapshot_id}"
-    put_into_quarantine(plan.replay.left_out, plan.locations, services, owner=request.operator, reason=reason)
+    sources = {key: plan.replay.sources[key] for key in plan.replay.left_out if key in plan.replay.sources}
+    put_into_quarantine(sources, services, owner=request.operator, reason=reason)
 
 
 def _replay_archived_since(plan: _Plan, services: Services) -> None:
     """Replay the deltas that were archived before the swap by an execution that took over an expired lock.
 
-    The lock is not checked: the published snapshot needs those rows even if the lock is lost, and no CleanUp archives
-    a delta for a snapshot that is no longer published.
+    They are found again, because a pass that changed nothing may have archived more since the plan was made. The lock
+    is not checked: the published snapshot needs those rows even if the lock is lost, and no CleanUp archives a delta
+    for a snapshot that is no longer published.
     """
     locations = locate_deltas(services)
-    again = plan_replay(plan.wanted, locations, without=plan.without)
-    carry_out(again, locations, services, check_lease=lambda: None)
+    since = find_merged_since(plan.target, plan.catalogue, locations.compacted, services, for_replay=False)
+    again = _plan_replay({**since.deltas, **plan.since.deltas}, locations, plan.without, services)
+    carry_out(again, services, check_lease=lambda: None)
 
 
 def _is_published(plan: _Plan) -> bool:
@@ -320,11 +264,12 @@ def _result(request: RollbackRequest, plan: _Plan) -> RolledBack:
         swapped=not _is_published(plan),
         dry_run=request.dry_run,
         replay=request.replay,
-        undone=list(plan.undone.snapshots),
+        undone=list(plan.since.undone),
         lineage_known=current in catalogue.readable,
-        deltas_undone=len(plan.wanted),
+        deltas_undone=len(plan.since.deltas),
         replayed=list(plan.replay.copies) if request.replay else [],
         still_pending=list(plan.replay.pending),
         left_out=list(plan.replay.left_out),
+        given_up=list(plan.replay.given_up),
         kept_in_quarantine=list(plan.replay.kept_out),
     )

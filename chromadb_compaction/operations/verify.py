@@ -18,7 +18,8 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFil
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.snapshots.catalogue import read_catalogue, read_list
+from chromadb_compaction.snapshots.catalogue import read_catalogue
+from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pruning import pruned_meanwhile
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.outcomes import DeltaOutcome, unpack_outcomes
 from chromadb_compaction.errors import (
     InvalidRequestError,
     NewerFormatError,
@@ -22,7 +18,7 @@ from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.lineage import Parents
-from chromadb_compaction.snapshots.missing_pointer import lost_pointer
+from chromadb_compaction.snapshots.missing_pointer import lost_pointer, published_uncleaned
 from chromadb_compaction.snapshots.pointer import (
     CurrentPointer,
     SnapshotError,
@@ -142,7 +138,14 @@ def _read_catalogue(services: Services) -> Catalogue:
     damaged |= _contradicted(readable, prefix)
     readable = {each: manifest for each, manifest in readable.items() if each not in damaged}
     if current.pointer is None and current.error is None:
-        current = current._replace(error=lost_pointer(objects, prefix=prefix, readable=readable.keys()))
+        current = current._replace(
+            error=lost_pointer(
+                objects,
+                prefix=prefix,
+                readable=readable.keys(),
+                uncleaned=published_uncleaned(objects, services),
+            )
+        )
     return Catalogue(current, objects, readable, damaged, prefix)
 
 
@@ -157,26 +160,6 @@ def _contradicted(readable: Mapping[str, StoredManifest], prefix: str) -> dict[s
             problem = f"is not what snapshot {child}, which was made from it, says it is (its SHA-256 differs)"
             found[parent.manifest.snapshot_id] = SnapshotCorruptError.damaged(key, problem)
     return found
-
-
-def read_list(services: Services, snapshot_id: str) -> list[DeltaOutcome]:
-    """Return the outcomes of the deltas of the pass that made a snapshot.
-
-    Raises SnapshotCorruptError and NewerFormatError.
-    """
-    key = layout.merged_deltas_key(snapshot_id, prefix=services.settings.snapshot_prefix)
-    problem = "cannot be read"
-    try:
-        return unpack_outcomes(services.objects.get(key).body, key)
-    except ObjectMissingError:
-        problem = "is missing"
-    except (ValidationError, OSError, EOFError, zlib.error):
-        pass
-    raise SnapshotCorruptError(
-        f"{key}, the list of the deltas that snapshot {snapshot_id} merged, {problem}",
-        next_step="restore its previous version in the bucket",
-        key=key,
-    )
 
 
 def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotError | None:

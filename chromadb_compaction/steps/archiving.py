@@ -1,8 +1,11 @@
 """Archiving: move the deltas of a published pass out of delta/, and delete their notifications.
 
-Every move copies, then deletes. Each step runs only while the delta still has the ETag that was merged. So a delta
-that was written again stays pending, and after a crash each delta is pending or moved, never lost. Results describe
-the state afterwards, so a second run returns what the first returned.
+Every move copies, then deletes. Each step runs only while the delta still has the ETag that was copied. So after a
+crash each delta is pending or moved, never lost. Results describe the state afterwards, so a second run returns what
+the first returned.
+
+A merged delta may have been written again. If its merged content is in compacted/, the new content stays pending, and
+MergeBatch compares the two. If not, only the outcome knows what was merged, so the new content goes to quarantine here.
 
 A rollback can swap the pointer between the last check and the deletes if the lease is lost by then. So the pointer is
 checked once more after the deletes, and deltas that should have stayed are restored to delta/.
@@ -16,8 +19,15 @@ from typing import NamedTuple, TypeVar
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.identity import has_merged_content, rewritten_error
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
-from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, UnreadableObjectError
+from chromadb_compaction.deltas.quarantine import copy_into_quarantine
+from chromadb_compaction.errors import (
+    ObjectMissingError,
+    PreconditionFailedError,
+    TransientStorageError,
+    UnreadableObjectError,
+)
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.notifications import Notifications
 
@@ -42,26 +52,32 @@ def archive(
     outcomes: Sequence[DeltaOutcome],
     services: Services,
     *,
+    execution: str,
     confirm: Callable[[], bool],
     still_published: Callable[[], bool],
 ) -> ArchivedDeltas | None:
     """Move merged deltas to compacted/, delete quarantined ones from delta/, and delete their notifications.
 
     Call `confirm` between copying and deleting, and `still_published` after deleting. If either returns False, return
-    None: then every merged delta is still, or again, in delta/.
+    None: then every merged delta is still, or again, in delta/. Raises TransientStorageError if a delta is being
+    written again at this moment.
     """
-    archived = _copy_to_compacted([o for o in outcomes if o.status == "merged"], services)
+    archived, replaced = _copy_to_compacted([o for o in outcomes if o.status == "merged"], services)
     quarantined = _with_quarantine_copy([o for o in outcomes if o.status == "quarantined"], services)
     if not confirm():
         return None
+    quarantined += _quarantine_all_rewritten(replaced, services, execution)
     notifications = Notifications(services)
     notifications.send_dead_letters(quarantined)
     rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *quarantined)})
     for key in sorted(rewritten):
-        _log_rewritten(key)
+        log.warning("%s was written again during this clean-up and stays pending", key)
     if not still_published():
         _restore_to_pending([o for o in archived if o.key not in rewritten], services)
         return None
+    for delta in replaced:
+        if delta.key in rewritten:
+            raise _being_rewritten(delta.key)
     moved = {o.key for o in (*archived, *quarantined)} - rewritten
     deleted = notifications.delete_notifications(moved, len(outcomes))
     return ArchivedDeltas(
@@ -72,28 +88,82 @@ def archive(
     )
 
 
-def _copy_to_compacted(merged: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:
-    """Copy merged deltas to compacted/. Return those that are there now, by this run or an earlier one."""
+def _copy_to_compacted(
+    merged: Sequence[DeltaOutcome], services: Services
+) -> tuple[list[DeltaOutcome], list[DeltaOutcome]]:
+    """Copy merged deltas to compacted/.
 
-    def copy(delta: DeltaOutcome) -> bool:
-        target = layout.compacted_key(delta.key, prefix=services.settings.delta_prefix)
-        try:
-            services.objects.copy(delta.key, target, etag=delta.etag)
-        except ObjectMissingError:
-            return True  # an earlier run of this clean-up moved it
-        except PreconditionFailedError:
-            _log_rewritten(delta.key)
-            return False
-        except UnreadableObjectError as error:
-            log.warning("%s stays pending: %s", delta.key, error)
-            return False
-        return True
-
-    return _filter_in_threads(copy, merged)
+    Return those that are there now, by this run or an earlier one, and those that hold other content by now, as
+    quarantined. Each has the ETag that it has in delta/.
+    """
+    copied = in_threads(lambda delta: _copy_one(delta, services), merged)
+    return [o for o in copied if o.status == "merged"], [o for o in copied if o.status == "quarantined"]
 
 
-def _log_rewritten(key: str) -> None:
-    log.warning("%s was written again after it was merged and stays pending", key)
+def _copy_one(delta: DeltaOutcome, services: Services) -> DeltaOutcome:
+    target = layout.compacted_key(delta.key, prefix=services.settings.delta_prefix)
+    try:
+        services.objects.copy(delta.key, target, etag=delta.etag)
+    except ObjectMissingError:
+        return delta  # an earlier run of this clean-up moved it
+    except PreconditionFailedError:
+        return _copy_rewritten(delta, target, services)
+    except UnreadableObjectError as error:
+        return _unreadable(delta, error)
+    return delta
+
+
+def _copy_rewritten(delta: DeltaOutcome, target: str, services: Services) -> DeltaOutcome:
+    """Copy a delta that was written again if its content is still the same."""
+    try:
+        found = services.objects.head(delta.key)
+        if found is None:
+            return delta
+        now = {"etag": found.etag, "bytes": found.bytes}
+        if not has_merged_content(delta.content, found, services.objects):
+            reason = str(rewritten_error(delta.key))
+            return delta.model_copy(update={**now, "status": "quarantined", "reason": reason, "sha256": None})
+        services.objects.copy(delta.key, target, etag=found.etag)
+        return delta.model_copy(update=now)
+    except UnreadableObjectError as error:
+        return _unreadable(delta, error)
+    except (ObjectMissingError, PreconditionFailedError) as error:
+        raise _being_rewritten(delta.key) from error
+
+
+def _unreadable(delta: DeltaOutcome, error: UnreadableObjectError) -> DeltaOutcome:
+    log.warning("%s stays pending: %s", delta.key, error)
+    return delta.model_copy(update={"status": "unreadable"})
+
+
+def _quarantine_all_rewritten(
+    replaced: Sequence[DeltaOutcome], services: Services, execution: str
+) -> list[DeltaOutcome]:
+    """Copy the deltas into quarantine. Return those that are there. One that cannot be read stays pending."""
+    copied = in_threads(lambda delta: _quarantine_rewritten(delta, services, execution), replaced)
+    return [o for o in copied if o.status == "quarantined"]
+
+
+def _quarantine_rewritten(delta: DeltaOutcome, services: Services, execution: str) -> DeltaOutcome:
+    try:
+        source = services.objects.head(delta.key)
+        if source is None:
+            return delta  # another run of this clean-up moved it
+        source = source.model_copy(update={"etag": delta.etag})
+        copy_into_quarantine(delta.key, source, services, reason=delta.reason or "", execution=execution)
+    except UnreadableObjectError as error:
+        return _unreadable(delta, error)
+    except PreconditionFailedError as error:
+        raise _being_rewritten(delta.key) from error
+    log.warning("%s goes to quarantine: %s", delta.key, delta.reason)
+    return delta
+
+
+def _being_rewritten(key: str) -> TransientStorageError:
+    return TransientStorageError(
+        f"{key} was merged, and is being written again while it is archived",
+        next_step="stop its producer; the next execution finishes the clean-up",
+    )
 
 
 def _restore_to_pending(archived: Sequence[DeltaOutcome], services: Services) -> None:
@@ -114,7 +184,7 @@ def _with_quarantine_copy(quarantined: Sequence[DeltaOutcome], services: Service
     def has_copy(delta: DeltaOutcome) -> bool:
         key = layout.quarantine_key(delta.key, prefix=services.settings.delta_prefix)
         copy = services.objects.head(key)
-        if copy is None or copy.bytes != delta.bytes:
+        if copy is None or not has_merged_content(delta.content, copy, services.objects):
             log.warning("%s stays pending: its copy %s is missing or incomplete", delta.key, key)
             return False
         return True

@@ -24,7 +24,13 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
     Otherwise leave every delta in delta/: a later pass merges it again, which changes nothing.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
-        archived = archive_published(request.snapshot_id, request.outcome, services, check_lease=heartbeat.check)
+        archived = archive_published(
+            request.snapshot_id,
+            request.outcome,
+            services,
+            execution=request.execution,
+            check_lease=heartbeat.check,
+        )
         if archived is None:
             return CleanedUp(
                 archived=0,
@@ -40,7 +46,7 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
 
 
 def archive_published(
-    snapshot_id: str | None, outcome: str, services: Services, *, check_lease: Callable[[], None]
+    snapshot_id: str | None, outcome: str, services: Services, *, execution: str, check_lease: Callable[[], None]
 ) -> ArchivedDeltas | None:
     """Archive the deltas listed under the key `outcome`, and mark the snapshot that merged them as cleaned.
 
@@ -61,7 +67,7 @@ def archive_published(
         log.warning("%s is not published: its deltas stay pending", snapshot_id)
         return None
     outcomes = unpack_outcomes(services.objects.get(outcome).body, outcome)
-    archived = archive(outcomes, services, confirm=confirm, still_published=still_published)
+    archived = archive(outcomes, services, execution=execution, confirm=confirm, still_published=still_published)
     if archived is None:
         log.warning("%s was replaced or rolled back during clean-up: its deltas stay pending", snapshot_id)
         return None

@@ -21,7 +21,13 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
-from chromadb_compaction.steps.listed_deltas import attributed, fetch_delta, parse_delta
+from chromadb_compaction.steps.listed_deltas import (
+    attributed,
+    check_not_rewritten,
+    fetch_delta,
+    find_archived,
+    parse_delta,
+)
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -68,11 +74,15 @@ def _shapes_of_deltas(name: str, request: DownloadSnapshotRequest, services: Ser
 
     The oldest decides the collection's shape, so that it does not depend on batching.
     """
-    for listed in _pending(name, request, services):
+    pending = _pending(name, request, services)
+    archived = find_archived(pending, services)
+    for listed in pending:
         shape = None
         try:
-            delta = parse_delta(listed, fetch_delta(listed, services), services.settings)
-            if delta is not None and delta.dimension is not None:
+            stored = fetch_delta(listed, services)
+            delta = parse_delta(listed, stored, services.settings)
+            if stored is not None and delta is not None and delta.dimension is not None:
+                check_not_rewritten(listed, stored, archived.get(listed.key), services)
                 shape = _shape_of_delta(name, delta)
                 with attributed(listed.key):
                     check_shape(delta, shape)

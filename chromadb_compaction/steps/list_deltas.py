@@ -7,12 +7,12 @@ import logging
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.attempts import next_turn, read_attempts
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import ObjectMissingError
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
 from chromadb_compaction.planning import ObjectInfo, PassPlan, PlannedBatch, plan_batches
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.missing_pointer import missing_pointer
+from chromadb_compaction.snapshots.missing_pointer import lost_pointer, published_uncleaned
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.steps.archiving import ArchivedDeltas
 from chromadb_compaction.steps.clean_up import archive_published
@@ -32,7 +32,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
     settings = services.settings
     with heartbeat_for(services, request.execution) as heartbeat:
         base = _base(services)
-        finished = _finish_clean_up(base, services, heartbeat)
+        finished = _finish_clean_up(base, services, request.execution, heartbeat)
         pending = [d for d in services.objects.list(settings.delta_prefix) if not layout.is_folder_marker(d.key)]
         turn = next_turn(pending, read_attempts(services.objects), max_failures=settings.max_delta_failures)
         plan = plan_batches(
@@ -71,19 +71,21 @@ def _check_never_published(services: Services) -> None:
 
     Starting without a base would publish a snapshot without any record merged before.
     """
-    error = missing_pointer(services)
-    if isinstance(error, SnapshotCorruptError):
+    prefix = services.settings.snapshot_prefix
+    keys = {info.key for info in services.objects.list(prefix)}
+    error = lost_pointer(keys, prefix=prefix, uncleaned=published_uncleaned(keys, services))
+    if error is not None:
         raise error
 
 
-def _finish_clean_up(base: BaseRef, services: Services, heartbeat: Heartbeat) -> ArchivedDeltas | None:
+def _finish_clean_up(base: BaseRef, services: Services, execution: str, heartbeat: Heartbeat) -> ArchivedDeltas | None:
     """Archive the deltas of the published snapshot if no run has yet. Return None if this call did not do it."""
     prefix = services.settings.snapshot_prefix
     if base.snapshot_id is None or services.objects.head(layout.cleaned_key(base.snapshot_id, prefix=prefix)):
         return None
     merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
     try:
-        return archive_published(base.snapshot_id, merged, services, check_lease=heartbeat.check)
+        return archive_published(base.snapshot_id, merged, services, execution=execution, check_lease=heartbeat.check)
     except ObjectMissingError as error:
         # The next pass merges the pending deltas again, which changes nothing, and archives them.
         log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)

@@ -1,11 +1,16 @@
-"""Listed deltas: read a pending delta only while it is what the listing found."""
+"""Listed deltas: read a pending delta only while it is what the listing found, and nothing else was merged before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from chromadb_compaction import layout
 from chromadb_compaction.deltas.formats import Delta, read_delta
+from chromadb_compaction.deltas.identity import Content, has_merged_content, rewritten_error
+from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import (
     CompactionError,
     CorruptDeltaError,
@@ -69,3 +74,46 @@ def parse_delta(listed: ObjectInfo, stored: StoredObject | None, settings: Setti
         return None
     with attributed(listed.key):
         return read_delta(listed.key, stored.body, now=stored.modified, max_bytes=limit, prefix=settings.delta_prefix)
+
+
+def find_archived(listed: Sequence[ObjectInfo], services: Services) -> Mapping[str, ObjectInfo]:
+    """Return the copies of deltas of one collection that are in compacted/ already, by pending key.
+
+    Names order as their times do, so a listing of the time of these deltas finds the copies in few calls.
+    """
+    prefix = services.settings.delta_prefix
+    wanted = {
+        layout.compacted_key(each.key, prefix=prefix): each.key for each in listed if _is_named_well(each, prefix)
+    }
+    found: dict[str, ObjectInfo] = {}
+    if wanted:
+        first, last = min(wanted), max(wanted)
+        # The listing starts after the given key, and a shorter key comes before a longer one.
+        for info in services.objects.list(first.rpartition("/")[0] + "/", start_after=first[:-1]):
+            if info.key > last:
+                break
+            if info.key in wanted:
+                found[wanted[info.key]] = info
+    return found
+
+
+def check_not_rewritten(
+    listed: ObjectInfo, stored: StoredObject, archived: ObjectInfo | None, services: Services
+) -> None:
+    """Raise CorruptDeltaError if other content was merged under the delta's key: `archived` is its copy, if any.
+
+    The rows of both would have the same versions, so merging this one too would make a mixture.
+    """
+    if archived is not None:
+        content = Content(listed.etag, listed.bytes, hashlib.sha256(stored.body).hexdigest())
+        if not has_merged_content(content, archived, services.objects):
+            raise rewritten_error(listed.key)
+
+
+def _is_named_well(listed: ObjectInfo, prefix: str) -> bool:
+    """Return whether the delta can be merged at all, judged by its name."""
+    try:
+        parse_delta_id(layout.parse_delta_key(listed.key, prefix=prefix).stem, now=math.inf)
+    except CorruptDeltaError:
+        return False
+    return True

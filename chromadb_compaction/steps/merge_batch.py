@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +39,14 @@ from chromadb_compaction.native_memory import use_system_memory_pool
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.spill import SpillingMerge
-from chromadb_compaction.settings import Settings
 from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.steps.listed_deltas import attributed, parse_delta, try_fetch
+from chromadb_compaction.steps.listed_deltas import (
+    attributed,
+    check_not_rewritten,
+    find_archived,
+    parse_delta,
+    try_fetch,
+)
 
 READERS = 16
 """Deltas fetched at once. Only one is parsed at a time: parsing needs CPU and memory, fetching only waits."""
@@ -54,6 +60,7 @@ class _ReadDelta(NamedTuple):
     """A delta with its rows, or with the `error` that keeps it out of the run. Without either it is missing."""
 
     delta: ObjectInfo
+    sha256: str | None = None
     table: pa.Table | None = None
     error: CompactionError | None = None
 
@@ -104,19 +111,19 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartb
         if read.table is not None and not merge.has_space_for(read.table):
             if any(outcome.status == "merged" for outcome in outcomes.values()):
                 break  # the next execution merges the rest
-            rejected.append(_ReadDelta(read.delta, error=_no_space(read.delta, read.table)))
+            rejected.append(_ReadDelta(read.delta, read.sha256, error=_no_space(read.delta, read.table)))
         elif read.table is not None:
             merge.add(read.table)
-            outcomes[read.delta.key] = _outcome(read.delta, "merged", rows=read.table.num_rows)
+            outcomes[read.delta.key] = _outcome(read, "merged", rows=read.table.num_rows)
         elif read.error is not None:
             rejected.append(read)
         else:
-            outcomes[read.delta.key] = _outcome(read.delta, "missing")
+            outcomes[read.delta.key] = _outcome(read, "missing")
         del read  # frees its rows before the next delta is parsed
     heartbeat.check()
     for outcome in _reject_all(rejected, services, request.execution):
         outcomes[outcome.key] = outcome
-    complete = [outcomes.get(delta.key) or _outcome(delta, "left") for delta in listed]
+    complete = [outcomes.get(delta.key) or _outcome(_ReadDelta(delta), "left") for delta in listed]
     return _MergeResult(complete, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
 
 
@@ -145,34 +152,40 @@ def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services:
         most=FETCHED_BYTES,
         threads=READERS,
     )
+    archived = find_archived(listed, services)
     for delta in listed:
-        yield _check(delta, next(fetched), shape, services.settings)
+        yield _check(delta, next(fetched), shape, archived, services)
 
 
 def _check(
     delta: ObjectInfo,
     stored: StoredObject | UnreadableObjectError | None,
     shape: CollectionShape | None,
-    settings: Settings,
+    archived: Mapping[str, ObjectInfo],
+    services: Services,
 ) -> _ReadDelta:
-    """Parse one delta and check it against its collection's shape.
+    """Parse one delta, and check it against its collection's shape and against what was merged under its key.
 
     A delta that was deleted or written again since the listing is missing, and what is there now stays pending. So is
     a delta with upserts if the collection has no dimension yet: the pass was planned without it.
     """
     if isinstance(stored, UnreadableObjectError):
         return _ReadDelta(delta, error=stored)
+    sha256 = hashlib.sha256(stored.body).hexdigest() if stored is not None else None
     try:
-        check_merge(delta, settings)
-        parsed = parse_delta(delta, stored, settings)
-        if parsed is None or (parsed.dimension is not None and (shape is None or shape.dimension is None)):
-            return _ReadDelta(delta)
+        check_merge(delta, services.settings)
+        parsed = parse_delta(delta, stored, services.settings)
+        if stored is None or parsed is None:
+            return _ReadDelta(delta, sha256)
+        check_not_rewritten(delta, stored, archived.get(delta.key), services)
+        if parsed.dimension is not None and (shape is None or shape.dimension is None):
+            return _ReadDelta(delta, sha256)
         if shape is not None:
             with attributed(delta.key):
                 check_shape(parsed, shape)
-    except (CorruptDeltaError, DeltaFailedError, SnapshotTooLargeError) as error:
-        return _ReadDelta(delta, error=error)
-    return _ReadDelta(delta, parsed.table)
+    except (CorruptDeltaError, DeltaFailedError, SnapshotTooLargeError, UnreadableObjectError) as error:
+        return _ReadDelta(delta, sha256, error=error)
+    return _ReadDelta(delta, sha256, parsed.table)
 
 
 def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> CollectionShape | None:
@@ -197,28 +210,30 @@ def _reject(rejected: _ReadDelta, services: Services, execution: str) -> DeltaOu
     delta, error = rejected.delta, rejected.error
     try:
         if isinstance(error, CorruptDeltaError):
-            return _quarantine(delta, str(error)[:LONGEST_REASON], services, execution)
+            return _quarantine(rejected, str(error)[:LONGEST_REASON], services, execution)
     except UnreadableObjectError as unreadable:  # too large to fetch, and it cannot be copied either
         error = unreadable
     if error is None:
-        return _outcome(delta, "missing")
+        return _outcome(rejected, "missing")
     log.error("%s stays pending: %s", delta.key, error)
     mark(delta, error, execution, services.objects)
-    return _outcome(delta, "unreadable", reason=str(error)[:LONGEST_REASON])
+    return _outcome(rejected, "unreadable", reason=str(error)[:LONGEST_REASON])
 
 
-def _quarantine(delta: ObjectInfo, reason: str, services: Services, execution: str) -> DeltaOutcome:
+def _quarantine(bad: _ReadDelta, reason: str, services: Services, execution: str) -> DeltaOutcome:
     """Copy a bad delta byte for byte and put the reason beside it. CleanUp deletes the original.
 
     The original stays, so that a second run of this task sees the same input.
     """
+    delta = bad.delta
     try:
         copy_into_quarantine(delta.key, delta, services, reason=reason, execution=execution)
     except (ObjectMissingError, PreconditionFailedError):
-        return _outcome(delta, "missing")
+        return _outcome(bad, "missing")
     log.warning("%s goes to quarantine: %s", delta.key, reason)
-    return _outcome(delta, "quarantined", reason=reason)
+    return _outcome(bad, "quarantined", reason=reason)
 
 
-def _outcome(delta: ObjectInfo, status: DeltaStatus, *, rows: int = 0, reason: str | None = None) -> DeltaOutcome:
-    return DeltaOutcome(key=delta.key, etag=delta.etag, bytes=delta.bytes, status=status, rows=rows, reason=reason)
+def _outcome(read: _ReadDelta, status: DeltaStatus, *, rows: int = 0, reason: str | None = None) -> DeltaOutcome:
+    key, etag, size = read.delta.key, read.delta.etag, read.delta.bytes
+    return DeltaOutcome(key=key, etag=etag, bytes=size, status=status, rows=rows, reason=reason, sha256=read.sha256)

@@ -143,7 +143,8 @@ def test_deltas_are_listed_and_archived_in_the_bucket_and_queue(services: Servic
     cleaned = clean_up(request, services)
 
     assert [batch.deltas for batch in listing.batches] == [100, 20]
-    assert (cleaned.archived, cleaned.quarantined, cleaned.messages_deleted) == (118, 1, 119)
-    assert [info.key for info in services.objects.list("delta/")] == [keys[7]]
+    assert (cleaned.archived, cleaned.quarantined, cleaned.messages_deleted) == (118, 2, 120)
+    assert list(services.objects.list("delta/")) == []
+    assert services.objects.get(layout.quarantine_key(keys[7])).body == b"written again"
     assert len(list(services.objects.list("compacted/"))) == 118
     assert sum(line.startswith("POST") and line.endswith("?delete") for line in requests) == 1

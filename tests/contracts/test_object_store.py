@@ -116,6 +116,13 @@ class ObjectStoreContract:
 
         assert [info.key for info in store.list("many/")] == keys
 
+    def test_a_listing_can_start_after_a_key_that_need_not_exist(self, store: ObjectStore) -> None:
+        for key in ("delta/a/1", "delta/a/2", "delta/a/3", "delta/b/1", "other"):
+            store.put(key, b"")
+
+        assert [info.key for info in store.list("delta/a/", start_after="delta/a/1")] == ["delta/a/2", "delta/a/3"]
+        assert [info.key for info in store.list("delta/a/", start_after="delta/a/2x")] == ["delta/a/3"]
+
     def test_a_write_on_condition_of_absence_succeeds_once(self, store: ObjectStore) -> None:
         etag = store.put_if("CURRENT", b"one", etag=None)
 

@@ -14,9 +14,11 @@ from chromadb_compaction import layout
 from chromadb_compaction.aws import lease_store
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
+from chromadb_compaction.deltas import identity
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.fold import fold
+from chromadb_compaction.operations import merged_since
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
@@ -140,7 +142,7 @@ def _a_failed_delta_counts_as_merged() -> Iterator[None]:
 
 def _a_bad_delta_is_dropped() -> AbstractContextManager[object]:
     return patch.object(
-        merge_batch, "_quarantine", lambda delta, reason, *_: merge_batch._outcome(delta, "merged", reason=reason)
+        merge_batch, "_quarantine", lambda bad, reason, *_: merge_batch._outcome(bad, "merged", reason=reason)
     )
 
 
@@ -152,12 +154,12 @@ def _own_commit_is_not_recognised() -> AbstractContextManager[object]:
 
 
 def _deltas_are_deleted_before_they_are_copied() -> AbstractContextManager[object]:
-    def copied(merged: list[DeltaOutcome], services: Any) -> list[DeltaOutcome]:
+    def copied(merged: list[DeltaOutcome], services: Any) -> tuple[list[DeltaOutcome], list[DeltaOutcome]]:
         for delta in merged:
             body = services.objects.get(delta.key).body
             services.objects.delete([delta.key])
             services.objects.put(layout.compacted_key(delta.key), body)
-        return merged
+        return merged, []
 
     return patch.object(archiving, "_copy_to_compacted", copied)
 
@@ -182,6 +184,19 @@ def _a_queue_error_counts_as_cleaned() -> Iterator[None]:
         return right(outcomes, services, **checks)
 
     with patch.object(clean_up, "archive", wrong):
+        yield
+
+
+def _content_is_compared_by_size() -> AbstractContextManager[object]:
+    return patch.object(identity, "compare", lambda one, other: one.bytes == other.bytes)
+
+
+@contextmanager
+def _a_replay_stops_at_the_branch() -> Iterator[None]:
+    with (
+        patch.object(merged_since, "as_new_as", lambda _target, _snapshots: ()),
+        patch.object(merged_since, "_archived_since", lambda _since, _archived: {}),
+    ):
         yield
 
 
@@ -243,6 +258,21 @@ DEFECTS = (
         FIRST,
         _dies_cleaning_up,
         "compacted/",
+    ),
+    Defect("content is compared by size", _content_is_compared_by_size, "a key written again", _none, "invented"),
+    Defect(
+        "content is compared by size in a clean-up",
+        _content_is_compared_by_size,
+        "a key written again before its clean-up",
+        _none,
+        "lost",
+    ),
+    Defect(
+        "a replay stops at the branch",
+        _a_replay_stops_at_the_branch,
+        "rollback with replay, also of a branch",
+        _none,
+        "lost",
     ),
     Defect("all snapshots have the same id", _snapshots_share_one_id, FIRST, _dies_after_the_manifest, "written twice"),
     Defect(

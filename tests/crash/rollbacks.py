@@ -8,12 +8,12 @@ from tests.crash.state_machine import Ended, TaskFailed
 from tests.crash.world import ExecutionDied, World
 
 
-def roll_back(world: World, operator: str) -> Ended:
-    """Roll back to the oldest snapshot, with replay."""
+def roll_back(world: World, operator: str, *, replay: bool = True) -> Ended:
+    """Roll back to the oldest snapshot."""
     objects = world.aws.s3.buckets.objects["bucket"]
     oldest = min(key for key in objects if key.endswith("/manifest.json"))
     snapshot_id = str(layout.snapshot_of_key(oldest))
-    request = RollbackRequest(snapshot_id=snapshot_id, operator=operator, replay=True)
+    request = RollbackRequest(snapshot_id=snapshot_id, operator=operator, replay=replay)
     with world.acting_as(operator):
         try:
             world.run_process(lambda: rollback(request, world.services))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from chromadb_compaction.ports import DeltaNotification
@@ -186,12 +187,16 @@ def _unfinished(world: World) -> Truth:
     """Let an earlier execution die between publishing and cleaning up."""
     deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2)]
     put(world, deltas[0])
+    _die_before_clean_up(world)
+    put(world, deltas[1])
+    return Truth(deltas)
+
+
+def _die_before_clean_up(world: World) -> None:
     step: Step | Ended = world.machine.start()
     while isinstance(step, Step) and step.state != "CleanUp":
         step = world.advance(step, "died")
-    put(world, deltas[1])
     world.clock.tick(world.settings.lease_seconds + 60)
-    return Truth(deltas)
 
 
 def _without_the_queue(world: World) -> Truth:
@@ -205,6 +210,45 @@ def _rollback(world: World) -> Truth:
     for delta in deltas:
         put_and_compact(world, f"earlier-{delta.name}", delta)
     return Truth(deltas)
+
+
+def _same_size(delta: Delta) -> Delta:
+    """Return the delta with other content of the same size under the same key."""
+    rows = tuple(replace(row, id=row.id.swapcase()) for row in delta.rows)
+    other = replace(delta, rows=rows)
+    if len(other.body()) != len(delta.body()) or other.body() == delta.body():
+        raise AssertionError("the size differs, or the content does not")
+    return other
+
+
+def _rewritten(world: World) -> Truth:
+    """Let a producer write a key again after its first content was archived."""
+    first = a_delta(10, {"a": [1, 0], "b": [0, 1]})
+    put_and_compact(world, "base", first)
+    late = a_delta(20, {"c": [2, 2]})
+    put(world, _same_size(first), late)
+    return Truth([first, late], rewritten={first.key: _same_size(first).body()})
+
+
+def _rewritten_before_the_clean_up(world: World) -> Truth:
+    """Let a producer write a key again after its first content was published, and before it was archived."""
+    first = a_delta(1, {"a": [1, 0], "b": [0, 1]})
+    put(world, first)
+    _die_before_clean_up(world)
+    put(world, _same_size(first))
+    return Truth([first], rewritten={first.key: _same_size(first).body()}, unarchived=frozenset({first.key}))
+
+
+def _branch(world: World) -> Truth:
+    """Let a rollback undo the second snapshot, and the third one begin a branch."""
+    deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2, 3)]
+    for delta in deltas[:2]:
+        put_and_compact(world, f"earlier-{delta.name}", delta)
+    ended = roll_back(world, "operator:me@here/earlier", replay=False)
+    if ended.status != "SUCCEEDED":
+        raise AssertionError(f"the earlier rollback {ended}")
+    put_and_compact(world, f"earlier-{deltas[2].name}", deltas[2])
+    return Truth(deltas, undone=frozenset({deltas[1].key}))
 
 
 def _rollback_again(world: World) -> None:
@@ -230,10 +274,19 @@ SCENARIOS = (
     Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),
     Scenario("an unfinished clean-up", _unfinished),
     Scenario("a deleted queue", _without_the_queue),
+    Scenario("a key written again", _rewritten),
+    Scenario("a key written again before its clean-up", _rewritten_before_the_clean_up),
     Scenario("rollback with replay", _rollback, RollbackProcedure(), fixed_later=OVERTAKING),
     Scenario(
         "rollback with replay, repeated",
         _rollback,
+        RollbackProcedure(),
+        fixed_later=OVERTAKING,
+        afterwards=_rollback_again,
+    ),
+    Scenario(
+        "rollback with replay, also of a branch",
+        _branch,
         RollbackProcedure(),
         fixed_later=OVERTAKING,
         afterwards=_rollback_again,

@@ -41,13 +41,25 @@ Versions = Mapping[tuple[str, str], RowVersion]
 
 @dataclass
 class Truth:
-    """The deltas that producers wrote. The `bad` ones (key -> bytes) belong in quarantine."""
+    """The deltas that producers wrote.
+
+    Attributes:
+        good: Those to merge.
+        bad: The content, by key, of those that belong in quarantine.
+        rewritten: The other content, by key, that was written over merged ones. It belongs in quarantine too.
+        unarchived: The keys in `good` that were written over before they could be archived.
+        undone: The keys in `good` whose rows an earlier rollback took out until a replay.
+    """
 
     good: list[Delta] = field(default_factory=list)
     bad: dict[str, bytes] = field(default_factory=dict)
+    rewritten: dict[str, bytes] = field(default_factory=dict)
+    unarchived: frozenset[str] = frozenset()
+    undone: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self.bodies = {delta.key: delta.body() for delta in self.good} | self.bad
+        self.quarantined = self.bad | self.rewritten
+        self.bodies = {delta.key: delta.body() for delta in self.good}
         self.rows = {delta.key: dict(_rows(delta)) for delta in self.good}
         self.known = {(row, version) for rows in self.rows.values() for row, version in rows.items()}
         self.newest: dict[tuple[str, str], RowVersion] = {}
@@ -59,26 +71,26 @@ class Truth:
         """Add the problems after this call to the problems of the world."""
         if call.service == "s3":
             objects = world.aws.s3.buckets.objects["bucket"]
-            problems = [*_rewritten(objects, before.buckets.objects["bucket"]), *self.lost(objects)]
+            lost = self.lost(objects, except_for=self.undone)
+            problems = [*_rewritten(objects, before.buckets.objects["bucket"]), *lost]
         else:
             problems = list(_lease_problems(world, before))
         world.problems += [f"after {call} by {world.actor}: {problem}" for problem in problems]
 
-    def lost(self, objects: Objects) -> Iterator[str]:
+    def lost(self, objects: Objects, *, except_for: frozenset[str] = frozenset()) -> Iterator[str]:
         """Yield the rows that would be lost, and half a snapshot, if everything stopped now."""
         manifest, problem = published(objects)
         if problem:
             yield f"half a snapshot is visible: {problem}"
             return
         versions = versions_of(manifest, objects) if manifest else {}
-        for key, body in self.bodies.items():
-            if key in objects and objects[key].body == body:
-                continue  # pending
-            if key in self.bad:
-                copy = objects.get(layout.quarantine_key(key))
-                if copy is None or copy.body != body:
-                    yield f"lost: the bad delta {key} is neither pending nor in quarantine"
-            elif missing := [w for w, version in self.rows[key].items() if versions.get(w, (b"",)) < version]:
+        for key, body in self.quarantined.items():
+            copy = objects.get(layout.quarantine_key(key))
+            if not _is_pending(key, body, objects) and (copy is None or copy.body != body):
+                yield f"lost: the bad delta {key} is neither pending nor in quarantine"
+        for key, rows in self.rows.items():
+            missing = [row for row, version in rows.items() if versions.get(row, (b"",)) < version]
+            if missing and not _is_pending(key, self.bodies[key], objects) and key not in except_for:
                 yield f"lost: {missing[0]} of {key}, which is no longer pending"
         for row, version in versions.items():
             if (row, version) not in self.known:
@@ -104,19 +116,22 @@ class Truth:
         yield from _proof_problems(manifest, objects)
         yield from self._list_problems(manifest, objects)
         dead_letters = " ".join(message.body for message in world.aws.sqs.queues.messages["dlq"].values())
-        yield from (f"unreported: no dead-letter message names {key}" for key in self.bad if key not in dead_letters)
+        yield from (
+            f"unreported: no dead-letter message names {key}" for key in self.quarantined if key not in dead_letters
+        )
 
     def _misplaced(self, objects: Objects) -> Iterator[str]:
         yield from (f"left behind: {key} is still pending" for key in objects if key.startswith(layout.DELTA_PREFIX))
         archived = {key: objects[key].body for key in objects if key.startswith(layout.COMPACTED_PREFIX)}
-        if archived != {layout.compacted_key(delta.key): self.bodies[delta.key] for delta in self.good}:
+        merged = {key: body for key, body in self.bodies.items() if key not in self.unarchived}
+        if archived != {layout.compacted_key(key): body for key, body in merged.items()}:
             yield f"compacted/ holds {sorted(archived)}, which are not exactly the good deltas"
         quarantined = {
             key: objects[key].body
             for key in objects
             if key.startswith(layout.QUARANTINE_PREFIX) and not layout.is_reason_key(key)
         }
-        if quarantined != {layout.quarantine_key(key): body for key, body in self.bad.items()}:
+        if quarantined != {layout.quarantine_key(key): body for key, body in self.quarantined.items()}:
             yield f"quarantine/ holds {sorted(quarantined)}, which are not exactly the bad deltas"
         yield from (f"no reason beside {key}" for key in quarantined if layout.reason_key(key) not in objects)
 
@@ -130,6 +145,10 @@ class Truth:
             parent = objects.get(layout.manifest_key(line.parent)) if line.parent else None
             line = Manifest.model_validate_json(parent.body) if parent else None
         yield from (f"doubled: {key} was merged {number} times" for key, number in times.items() if number > 1)
+
+
+def _is_pending(key: str, body: bytes, objects: Objects) -> bool:
+    return key in objects and objects[key].body == body
 
 
 def published(objects: Objects) -> tuple[Manifest | None, str | None]:

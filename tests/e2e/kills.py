@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
+from chromadb_compaction.layout import reason_key
 from chromadb_compaction.lease import Lease
 from chromadb_compaction.settings import required
 from tests.builders import a_uuid7
@@ -150,7 +151,7 @@ class KillTest:
         archived, quarantined = set(stack.keys("compacted/")), set(stack.keys("quarantine/"))
         assert archived == {each.key.replace("delta/", "compacted/") for each in self._good}, f"kill {number}"
         kept = {each.key.replace("delta/", "quarantine/") for each in self._bad}
-        assert quarantined == kept | {key.replace(".parquet", ".reason.json") for key in kept}, f"kill {number}"
+        assert quarantined == kept | {reason_key(key) for key in kept}, f"kill {number}"
 
 
 def summary(kills: list[Kill]) -> str:

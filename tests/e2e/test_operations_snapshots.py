@@ -210,7 +210,8 @@ def test_quarantined_deltas_are_listed_with_the_reason_and_requeued_after_a_fix(
     assert list(requeued.json["refused"]) == [nameless.key]
     assert (unknown.code, "deltas quarantined" in unknown.err) == (4, True)
     assert wide.name in pending.out
-    assert stack.keys("quarantine/") == ["quarantine/docs/yesterday.parquet", "quarantine/docs/yesterday.reason.json"]
+    quarantined = "quarantine/docs/yesterday.parquet"
+    assert stack.keys("quarantine/") == [quarantined, f"{quarantined}.reason.json"]
     assert stack.compact().status == "SUCCEEDED"
     assert "wide" in published(stack.s3, stack.bucket, tmp_path)["docs"]
 

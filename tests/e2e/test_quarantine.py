@@ -50,7 +50,7 @@ def test_five_invalid_deltas_go_to_quarantine_and_99_valid_ones_are_merged(stack
     for name, (key, body, words) in invalid.items():
         moved = key.replace("delta/", "quarantine/")
         assert stack.get(moved) == body, name
-        reason = json.loads(stack.get(moved.removesuffix(".parquet") + ".reason.json"))["reason"]
+        reason = json.loads(stack.get(reason_key(moved)))["reason"]
         assert words in reason, (name, reason)
     assert stack.keys("delta/") == []
     messages = stack.dead_letters()

@@ -58,12 +58,13 @@ class InMemoryObjectStore:
         found = self.objects.get(key)
         return None if found is None else _info(key, found)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield all objects under `prefix` in key order."""
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects under `prefix` in key order, only those with a greater key than `start_after`."""
         self._begin("list", prefix)
         with self._lock:
             found = [_info(key, stored) for key, stored in self.objects.items() if key.startswith(prefix)]
-        yield from sorted(found, key=lambda info: info.key.encode())
+        after = (info for info in found if info.key.encode() > start_after.encode())
+        yield from sorted(after, key=lambda info: info.key.encode())
 
     def put(self, key: str, body: bytes) -> str:
         """Write unconditionally and return the ETag."""

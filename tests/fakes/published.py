@@ -34,7 +34,8 @@ def put_quarantined(fakes: Fakes, number: int, *, reason: str = "row 7 holds NaN
 def outcome_of(fakes: Fakes, key: str, status: DeltaStatus = "merged", reason: str | None = None) -> DeltaOutcome:
     """Return the outcome that MergeBatch reports for the stored delta."""
     found = fakes.objects.objects[key]
-    return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason)
+    sha256 = hashlib.sha256(found.body).hexdigest()
+    return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason, sha256=sha256)
 
 
 def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None, parent: str | None = None) -> str:

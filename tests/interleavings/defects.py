@@ -71,7 +71,7 @@ class SeededDefect(NamedTuple):
 
 
 DEFECTS = (
-    SeededDefect(swap_without_if_match, "[15]", "everybody", 57),
+    SeededDefect(swap_without_if_match, "[15]", "everybody", 265),
     SeededDefect(heartbeat_without_owner, "8", "everybody", 11),
     SeededDefect(release_without_owner, "[18]", "everybody", 11),
     SeededDefect(clean_up_without_pointer_check, "1", "rollback", 4),

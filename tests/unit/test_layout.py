@@ -60,8 +60,9 @@ def test_a_pending_delta_has_not_been_moved() -> None:
 def test_the_reason_is_beside_the_quarantined_delta() -> None:
     quarantined = layout.quarantine_key(DELTA)
 
-    assert layout.reason_key(quarantined) == "quarantine/docs/01890a5d-ac96-774b-bcce-b302099a8057.reason.json"
-    assert layout.reason_key("quarantine/docs/a.jsonl.gz") == "quarantine/docs/a.reason.json"
+    assert layout.reason_key(quarantined) == f"{quarantined}.reason.json"
+    assert layout.former_reason_key(quarantined) == quarantined.replace(".parquet", ".reason.json")
+    assert layout.former_reason_key("quarantine/docs/a.jsonl.gz") == "quarantine/docs/a.reason.json"
 
 
 @given(st.text(max_size=1100), st.text(max_size=1100))
@@ -69,7 +70,7 @@ def test_every_quarantined_delta_has_its_own_key_and_so_has_its_reason(one: str,
     places = {layout.quarantine_key(f"delta/{name}") for name in (one, two)}
     reasons = {layout.reason_key(place) for place in places}
 
-    assert len(places) == len({one, two})
+    assert len(places) == len(reasons) == len({one, two})
     assert not places & reasons
     assert all(len(key.encode(errors="surrogatepass")) <= layout.LONGEST_KEY for key in places | reasons)
 

@@ -70,6 +70,9 @@ ADVICE = {
         " after a few executions, and the others are merged without it",
         STATUS,
     ),
+    "DeltasGoneError": Advice(
+        "deltas to replay are gone; restore them, or give up their rows", "chromadb-compaction snapshots list"
+    ),
     "TransientStorageError": Advice(
         f"S3, DynamoDB or SQS failed in every retry; {_NOTHING_LOST}; run again when the service works", RUN_AGAIN
     ),

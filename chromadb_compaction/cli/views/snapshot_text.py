@@ -124,6 +124,7 @@ def _render_replay(done: RolledBack) -> Iterator[RenderableType]:
     for keys, state in (
         (done.still_pending, "were pending already"),
         (done.left_out, "would go to quarantine" if done.dry_run else "went to quarantine"),
+        (done.given_up, "to leave out are gone, so nothing of them is in quarantine"),
         (done.kept_in_quarantine, "are in quarantine, and stay there (to move them back: deltas requeue)"),
     ):
         if keys:

@@ -166,7 +166,10 @@ class S3:
         return Answer(204, {}, b"")
 
     def _list(self, at: Address, call: Call) -> Answer:
-        prefix, after = at.query.get("prefix", ""), at.query.get("continuation-token", "")
+        prefix, after = (
+            at.query.get("prefix", ""),
+            at.query.get("continuation-token") or at.query.get("start-after", ""),
+        )
         held = self.buckets.objects[at.bucket]
         keys = sorted((key for key in held if key.startswith(prefix)), key=str.encode)
         rest = [key for key in keys if key.encode() > after.encode()]

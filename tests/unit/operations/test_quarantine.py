@@ -8,7 +8,7 @@ import pytest
 
 from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.errors import InvalidRequestError, LockHeldError, ObjectMissingError
-from chromadb_compaction.layout import delta_key, quarantine_key, reason_key
+from chromadb_compaction.layout import delta_key, former_reason_key, quarantine_key, reason_key
 from chromadb_compaction.operations.quarantine import Moved, Selection, list_quarantined, quarantine, requeue
 from chromadb_compaction.times import iso_time
 from tests.builders import NOW, a_uuid7
@@ -95,12 +95,50 @@ def test_all_are_requeued_except_those_that_can_never_be_merged(fakes: Fakes) ->
 
 def test_a_pending_delta_of_the_same_name_is_never_overwritten(fakes: Fakes) -> None:
     key = put_quarantined(fakes, FIRST)
-    fakes.objects.put(key, b"something else altogether")
+    for other in (b"something else altogether", FIRST.upper().encode()):
+        fakes.objects.put(key, other)
 
-    with pytest.raises(InvalidRequestError, match="other content"):
-        requeued(fakes, FIRST)
+        with pytest.raises(InvalidRequestError, match="other content"):
+            requeued(fakes, FIRST)
 
-    assert fakes.objects.get(key).body == b"something else altogether"
+        assert fakes.objects.get(key).body == other
+
+
+def test_a_delta_pending_with_the_same_content_under_another_etag_is_requeued(fakes: Fakes) -> None:
+    key = put_quarantined(fakes, FIRST)
+    fakes.objects.put(key, FIRST.encode())
+    fakes.objects.objects[key] = fakes.objects.objects[key]._replace(etag='"of another key"')
+
+    assert requeued(fakes, FIRST).moved == [key]
+
+
+def test_two_formats_of_one_name_have_their_own_reasons_and_keep_them(fakes: Fakes) -> None:
+    parquet, jsonl = delta_key("docs", FIRST), delta_key("docs", FIRST, ".jsonl.gz")
+    for key in (parquet, jsonl):
+        fakes.objects.put(key, key.encode())
+        quarantine(fakes.services, Selection([key]), reason=f"about {key}", operator=OPERATOR, dry_run=False)
+
+    assert {each.delta: each.reason for each in list_quarantined(fakes.services)} == {
+        parquet: f"about {parquet}",
+        jsonl: f"about {jsonl}",
+    }
+    requeued(fakes, parquet)
+    assert [each.reason for each in list_quarantined(fakes.services)] == [f"about {jsonl}"]
+
+
+def test_a_reason_of_an_older_version_is_read_and_goes_with_its_delta_alone(fakes: Fakes) -> None:
+    parquet, jsonl = delta_key("docs", FIRST), delta_key("docs", FIRST, ".jsonl.gz")
+    former = former_reason_key(quarantine_key(parquet))
+    note = QuarantineReason(delta=jsonl, reason="old", quarantined_at=NOW, execution=EXECUTION, etag='"x"')
+    fakes.objects.put(former, note.model_dump_json().encode())
+    for key in (parquet, jsonl):
+        fakes.objects.put(quarantine_key(key), key.encode())
+
+    assert {each.delta: each.reason for each in list_quarantined(fakes.services)} == {parquet: None, jsonl: "old"}
+    requeued(fakes, parquet)
+    assert former in fakes.objects.objects
+    requeued(fakes, jsonl)
+    assert fakes.objects.keys() == {parquet, jsonl}
 
 
 def test_an_unknown_name_is_not_found(fakes: Fakes) -> None:

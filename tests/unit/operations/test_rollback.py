@@ -5,8 +5,9 @@ import json
 import pytest
 
 from chromadb_compaction import layout
-from chromadb_compaction.deltas.outcomes import QuarantineReason
+from chromadb_compaction.deltas.outcomes import QuarantineReason, pack_outcomes
 from chromadb_compaction.errors import (
+    DeltasGoneError,
     InvalidRequestError,
     LockHeldError,
     NoSnapshotError,
@@ -16,10 +17,13 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
+from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.missing_pointer import restored_pointer
 from tests.fakes.published import a_snapshot_id, point_to, put_delta, put_snapshot
 from tests.fakes.services import EXECUTION
 from tests.merged_history import OPERATOR, MergedHistory
+
+DAYS = 2 * 86_400
 
 
 def test_rolling_back_publishes_the_older_snapshot_with_a_greater_sequence(history: MergedHistory) -> None:
@@ -115,19 +119,67 @@ def test_a_replay_that_cannot_find_every_delta_changes_nothing(history: MergedHi
 
 
 def test_a_delta_overwritten_in_the_archive_is_not_replayed(history: MergedHistory) -> None:
-    history.fakes.objects.put(layout.compacted_key(history.merged[3]), b"something else altogether")
+    for other in (b"something else altogether", b"DELTA 3"):
+        history.fakes.objects.put(layout.compacted_key(history.merged[3]), other)
 
-    with pytest.raises(ObjectMissingError, match=history.merged[3]):
-        history.roll_back(2, replay=True)
+        with pytest.raises(ObjectMissingError, match=history.merged[3]):
+            history.roll_back(2, replay=True)
+
+
+def test_an_archived_copy_with_another_etag_is_replayed(history: MergedHistory) -> None:
+    key = layout.compacted_key(history.merged[3])
+    history.fakes.objects.objects[key] = history.fakes.objects.objects[key]._replace(etag='"of another key"')
+
+    assert history.merged[3] in history.roll_back(2, replay=True).replayed
+
+
+def test_the_list_of_an_older_version_without_sha256_is_compared_by_size(history: MergedHistory) -> None:
+    key, listed = history.merged[3], layout.merged_deltas_key(a_snapshot_id(3))
+    outcome = read_list(history.fakes.services, a_snapshot_id(3))[0].model_copy(update={"sha256": None})
+    history.fakes.objects.put(listed, pack_outcomes([outcome]))
+    stored = history.fakes.objects.objects[layout.compacted_key(key)]
+    history.fakes.objects.objects[layout.compacted_key(key)] = stored._replace(etag='"of another key"')
+
+    assert key in history.roll_back(2, replay=True).replayed
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_every_delta_that_is_gone_is_named(history: MergedHistory, *, dry_run: bool) -> None:
+    gone = [history.merged[3], history.merged[4]]
+    history.fakes.objects.delete(layout.compacted_key(key) for key in gone)
+
+    with pytest.raises(DeltasGoneError, match=f"^2 of .*{gone[0]}, {gone[1]}") as error:
+        history.roll_back(2, replay=True, dry_run=dry_run)
+    assert error.value.fields["gone"] == gone
+
+
+def test_a_delta_that_is_gone_and_left_out_is_given_up_and_not_in_quarantine(history: MergedHistory) -> None:
+    gone = history.merged[3]
+    history.fakes.objects.delete([layout.compacted_key(gone)])
+
+    done = history.roll_back(2, replay=True, without=(gone,))
+
+    assert (done.given_up, done.left_out, done.replayed) == ([gone], [], [history.merged[4]])
+    assert history.fakes.objects.keys("quarantine/") == set()
+
+
+def test_other_content_in_quarantine_does_not_keep_the_merged_one_out(history: MergedHistory) -> None:
+    history.fakes.clock.tick(60)
+    history.fakes.objects.put(layout.quarantine_key(history.merged[3]), b"DELTA 3")
+
+    done = history.roll_back(2, replay=True)
+
+    assert (done.kept_in_quarantine, set(done.replayed)) == ([], {history.merged[3], history.merged[4]})
 
 
 def test_a_replay_never_overwrites_a_delta_written_again_under_the_same_name(history: MergedHistory) -> None:
-    history.fakes.objects.put(history.merged[3], b"something else altogether")
+    for other in (b"something else altogether", b"DELTA 3"):
+        history.fakes.objects.put(history.merged[3], other)
 
-    with pytest.raises(InvalidRequestError, match=history.merged[3]):
-        history.roll_back(2, replay=True)
+        with pytest.raises(InvalidRequestError, match=history.merged[3]):
+            history.roll_back(2, replay=True)
 
-    assert history.fakes.objects.get(history.merged[3]).body == b"something else altogether"
+        assert history.fakes.objects.get(history.merged[3]).body == other
 
 
 def test_a_delta_that_was_never_archived_stays_pending_and_is_reported() -> None:
@@ -145,6 +197,7 @@ def test_without_a_list_of_merged_deltas_a_replay_is_refused_and_a_plain_rollbac
     history: MergedHistory,
 ) -> None:
     history.fakes.objects.delete([layout.merged_deltas_key(a_snapshot_id(3))])
+    history.fakes.clock.tick(DAYS)
 
     with pytest.raises(SnapshotCorruptError, match="deltas that snapshot"):
         history.roll_back(2, replay=True)
@@ -153,6 +206,7 @@ def test_without_a_list_of_merged_deltas_a_replay_is_refused_and_a_plain_rollbac
 
 def test_with_a_damaged_list_of_merged_deltas_a_replay_is_refused(history: MergedHistory) -> None:
     history.fakes.objects.put(layout.merged_deltas_key(a_snapshot_id(3)), b"\x1f\x8b\x08no gzip")
+    history.fakes.clock.tick(DAYS)
 
     with pytest.raises(SnapshotCorruptError, match="cannot be read"):
         history.roll_back(2, replay=True)
@@ -160,18 +214,46 @@ def test_with_a_damaged_list_of_merged_deltas_a_replay_is_refused(history: Merge
 
 def test_without_a_snapshot_in_between_a_replay_is_refused_and_the_snapshot_is_named(history: MergedHistory) -> None:
     history.fakes.objects.delete([layout.manifest_key(a_snapshot_id(3))])
+    history.fakes.clock.tick(DAYS)
 
     with pytest.raises(SnapshotCorruptError, match=a_snapshot_id(3)):
         history.roll_back(2, replay=True)
 
 
-def test_deltas_of_a_snapshot_rolled_back_from_earlier_are_not_replayed(history: MergedHistory) -> None:
+@pytest.mark.parametrize("objects", ["manifest", "everything"])
+def test_within_a_day_the_archive_replaces_the_list_of_a_snapshot_that_is_gone(
+    history: MergedHistory, objects: str
+) -> None:
+    gone = f"snapshot/{a_snapshot_id(4)}/"
+    keys = history.fakes.objects.keys(gone) if objects == "everything" else {f"{gone}manifest.json"}
+    history.fakes.objects.delete(keys)
+
+    assert set(history.roll_back(2, replay=True).replayed) == {history.merged[3], history.merged[4]}
+
+
+def test_a_forgotten_replay_is_done_later_though_the_undone_snapshot_is_gone(history: MergedHistory) -> None:
+    history.fakes.objects.delete(history.fakes.objects.keys(f"snapshot/{a_snapshot_id(4)}/"))
+    history.roll_back(3)
+
+    assert history.roll_back(3, replay=True).replayed == [history.merged[4]]
+
+
+def test_deltas_of_a_snapshot_that_an_earlier_rollback_undid_are_replayed_too(history: MergedHistory) -> None:
     history.roll_back(3)
     history.publish(6, parent=3)
 
     done = history.roll_back(2, replay=True)
 
-    assert set(done.replayed) == {history.merged[3], history.merged[6]}
+    assert set(done.replayed) == {history.merged[3], history.merged[4], history.merged[6]}
+    assert done.undone == [a_snapshot_id(6), a_snapshot_id(4), a_snapshot_id(3)]
+
+
+def test_deltas_given_up_before_the_target_was_made_are_not_replayed(history: MergedHistory) -> None:
+    history.roll_back(3)
+    history.publish(6, parent=3)
+    history.publish(7)
+
+    assert history.roll_back(6, replay=True).replayed == [history.merged[7]]
 
 
 def test_a_delta_archived_by_a_pass_that_changed_nothing_is_replayed_too(history: MergedHistory) -> None:

@@ -6,6 +6,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.ports import StoredObject
 from chromadb_compaction.steps.clean_up import archive_published
 from tests.fakes.published import a_snapshot_id
+from tests.fakes.services import EXECUTION
 from tests.merged_history import MergedHistory
 from tests.unit.operations.crashes import CrashError, crash_at
 
@@ -78,5 +79,11 @@ def archive_finished(history: MergedHistory) -> MergedHistory:
     copy.fakes.objects.objects = {key: StoredObject(*stored) for key, stored in history.fakes.objects.objects.items()}
     current = copy.pointer.snapshot_id
     if layout.cleaned_key(current) not in copy.fakes.objects.objects:
-        archive_published(current, layout.merged_deltas_key(current), copy.fakes.services, check_lease=lambda: None)
+        archive_published(
+            current,
+            layout.merged_deltas_key(current),
+            copy.fakes.services,
+            execution=EXECUTION,
+            check_lease=lambda: None,
+        )
     return copy

@@ -12,6 +12,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.cli.views.checks import check_snapshot
 from chromadb_compaction.cli.views.overview import read_overview
 from chromadb_compaction.cli.views.snapshots import read_snapshot_list
+from chromadb_compaction.deltas.outcomes import pack_outcomes
 from chromadb_compaction.errors import NoSnapshotError, SnapshotCorruptError
 from chromadb_compaction.messages import ListDeltasRequest
 from chromadb_compaction.operations.provenance import find_provenance
@@ -22,7 +23,7 @@ from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import CountRequest
-from tests.fakes.published import a_snapshot_id, put_snapshot
+from tests.fakes.published import a_snapshot_id, outcome_of, put_delta, put_snapshot
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def a_bucket(*, published: bool) -> Fakes:
     fakes = new_fakes()
     fakes.hold_lease()
     put_snapshot(fakes, 1)
+    merged = [outcome_of(fakes, put_delta(fakes, 1))]
+    fakes.objects.put(layout.merged_deltas_key(a_snapshot_id(1)), pack_outcomes(merged))
     if published:
         fakes.objects.put(layout.cleaned_key(a_snapshot_id(1)), b"{}")
     return fakes

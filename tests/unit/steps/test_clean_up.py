@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
+from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.errors import (
     CompactionError,
     ConfigurationError,
@@ -82,14 +83,43 @@ class TestArchiving:
 
         assert run(fakes, snapshot_id).archived == MERGED
 
-    def test_a_delta_rewritten_before_the_copy_stays_pending(self) -> None:
+    @pytest.mark.parametrize("other", [b"other content", b"DELTA 1"])
+    def test_a_delta_rewritten_before_the_copy_goes_to_quarantine(self, other: bytes) -> None:
         fakes = new_fakes()
         outcomes = merge(fakes)
         snapshot_id = publish(fakes, 1, outcomes)
-        fakes.objects.put(outcomes[1].key, b"other content")
+        key = outcomes[1].key
+        fakes.objects.put(key, other)
 
-        assert run(fakes, snapshot_id).archived == MERGED - 1
-        assert fakes.objects.keys("delta/") == {outcomes[1].key}
+        done = run(fakes, snapshot_id)
+
+        assert (done.archived, done.quarantined) == (MERGED - 1, 1)
+        assert fakes.objects.keys("delta/") == set()
+        assert fakes.objects.objects[layout.quarantine_key(key)].body == other
+        assert "under a new UUIDv7" in read_reason(layout.quarantine_key(key), fakes.services).reason
+        assert [json.loads(message)["key"] for message in fakes.queue.dead_letters] == [key]
+
+    def test_a_delta_uploaded_again_with_the_same_content_is_archived(self) -> None:
+        fakes = new_fakes()
+        outcomes = [each.model_copy(update={"etag": '"of another key"'}) for each in merge(fakes)]
+        snapshot_id = publish(fakes, 1, outcomes)
+
+        assert run(fakes, snapshot_id).archived == MERGED
+        assert fakes.objects.keys("delta/") == set()
+
+    def test_a_delta_rewritten_once_more_stays_pending_and_the_clean_up_is_not_finished(self) -> None:
+        fakes = new_fakes()
+        outcomes = merge(fakes)
+        snapshot_id = publish(fakes, 1, outcomes)
+        key = outcomes[1].key
+        fakes.objects.put(key, b"other content")
+        fakes.objects.run_before_next("delete_if", lambda _key: fakes.objects.put(key, b"a third content"))
+
+        with pytest.raises(TransientStorageError, match=key):
+            run(fakes, snapshot_id)
+        assert layout.cleaned_key(snapshot_id) not in fakes.objects.objects
+        assert run(fakes, snapshot_id).quarantined == 1
+        assert fakes.objects.objects[layout.quarantine_key(key)].body == b"a third content"
 
     def test_a_delta_rewritten_between_copy_and_delete_stays_pending(self) -> None:
         fakes = new_fakes()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from chromadb_compaction.errors import LockLostError, SnapshotConflictError, SnapshotCorruptError, SnapshotTooLargeError
-from chromadb_compaction.layout import shapes_key
+from chromadb_compaction.layout import compacted_key, shapes_key
 from chromadb_compaction.messages import SHAPES, CollectionShape
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
@@ -92,6 +92,14 @@ def test_a_delta_rewritten_since_the_listing_does_not_decide_the_shape(fakes: Fa
     changed = a_delta({"a": [1, 0]}, at=NOW)
     one = a_pass(fakes, changed, a_delta({"a": [1, 0, 0]}, at=NOW + 1))
     fakes.objects.put(changed.key, a_delta({"a": [1, 0, 0, 0]}).body)
+
+    assert one.download().collections == [shape(3)]
+
+
+def test_a_delta_whose_key_was_merged_with_other_content_does_not_decide_the_shape(fakes: Fakes) -> None:
+    changed = a_delta({"a": [1, 0]}, at=NOW)
+    fakes.objects.put(compacted_key(changed.key), a_delta(deletes={"a"}, at=NOW).body)
+    one = a_pass(fakes, changed, a_delta({"a": [1, 0, 0]}, at=NOW + 1))
 
     assert one.download().collections == [shape(3)]
 

@@ -147,6 +147,43 @@ def test_a_lost_pointer_stops_the_pass_and_the_newest_published_snapshot_is_name
         list_pass(fakes)
 
 
+def upload_without_swap(fakes: Fakes) -> str:
+    """Write all objects of a first snapshot but the pointer, and return the key of the delta that it merged."""
+    key = put_delta(fakes, 1)
+    publish(fakes, 1, [outcome_of(fakes, key)])
+    fakes.objects.delete([layout.pointer_key()])
+    return key
+
+
+def test_a_first_upload_that_was_given_up_before_the_swap_does_not_stop_the_pass() -> None:
+    fakes = new_fakes()
+    upload_without_swap(fakes)
+
+    assert list_pass(fakes).base.snapshot_id is None
+
+
+@pytest.mark.parametrize("now", [None, b"DELTA 1", b"another delta"])
+def test_a_lost_pointer_is_noticed_even_before_the_first_clean_up_is_finished(now: bytes | None) -> None:
+    fakes = new_fakes()
+    key = upload_without_swap(fakes)
+    if now is None:
+        fakes.objects.delete([key])
+    else:
+        fakes.objects.put(key, now)
+
+    with pytest.raises(SnapshotCorruptError, match="rollback 0000000001-00000001 --replay"):
+        list_pass(fakes)
+
+
+def test_a_lost_pointer_is_noticed_without_the_list_of_merged_deltas() -> None:
+    fakes = new_fakes()
+    upload_without_swap(fakes)
+    fakes.objects.delete([layout.merged_deltas_key("0000000001-00000001")])
+
+    with pytest.raises(SnapshotCorruptError, match="has been published"):
+        list_pass(fakes)
+
+
 @pytest.mark.parametrize(("deltas", "most_megabytes"), [(10_000, 32), (100_000, 256)])
 def test_a_huge_backlog_needs_bounded_memory_and_state(deltas: int, most_megabytes: int) -> None:
     fakes = new_fakes()

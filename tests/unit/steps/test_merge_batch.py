@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from chromadb_compaction.deltas.outcomes import LONGEST_REASON, DeltaOutcome, de
 from chromadb_compaction.errors import DeltaFailedError, LockLostError, ObjectMissingError, SnapshotTooLargeError
 from chromadb_compaction.layout import (
     batch_key,
+    compacted_key,
     quarantine_key,
     reason_key,
     report_key,
@@ -29,6 +31,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps import listed_deltas
+from chromadb_compaction.steps.listed_deltas import find_archived
 from chromadb_compaction.steps.merge_batch import merge_batch
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7
 from tests.fakes.leases import InMemoryLeaseStore
@@ -138,11 +141,56 @@ def test_the_report_accounts_for_every_delta(services: Services) -> None:
     merge_batch(request_for(services, [*infos, gone]), services)
 
     reason = "row 0 (id 'a'): embedding holds NaN"
+    one, two = (hashlib.sha256(each.body).hexdigest() for each in (valid, corrupt))
+    merged, refused = infos
     assert outcomes(services) == [
-        DeltaOutcome(key=valid.key, etag=infos[0].etag, bytes=infos[0].bytes, status="merged", rows=2),
-        DeltaOutcome(key=corrupt.key, etag=infos[1].etag, bytes=infos[1].bytes, status="quarantined", reason=reason),
+        DeltaOutcome(key=valid.key, etag=merged.etag, bytes=merged.bytes, status="merged", rows=2, sha256=one),
+        DeltaOutcome(
+            key=corrupt.key, etag=refused.etag, bytes=refused.bytes, status="quarantined", reason=reason, sha256=two
+        ),
         DeltaOutcome(key=gone.key, etag="gone", bytes=5, status="missing"),
     ]
+
+
+def test_a_delta_whose_key_was_merged_with_other_content_is_quarantined_whole(services: Services) -> None:
+    rewritten, other = a_delta({"a": [2, 2]}), a_delta({"b": [1, 1]})
+    services.objects.put(compacted_key(rewritten.key), a_delta({"a": [1, 1]}).body)
+
+    result = merge(services, rewritten, other)
+
+    assert (result.quarantined, result.merged, result.rows) == (1, 1, 1)
+    assert "under a new UUIDv7" in str(outcomes(services)[0].reason)
+    assert services.objects.get(quarantine_key(rewritten.key)).body == rewritten.body
+
+
+def test_a_delta_of_the_size_of_the_archived_one_is_compared_by_content(services: Services) -> None:
+    first, second = a_delta({"a": [1, 1]}), a_delta({"a": [2, 2]})
+    assert len(first.body) == len(second.body)
+    services.objects.put(compacted_key(second.key), first.body)
+
+    assert merge(services, second).quarantined == 1
+
+
+def test_a_replayed_delta_is_merged_again_though_its_copy_has_another_etag(services: Services) -> None:
+    replayed = a_delta({"a": [1, 1]})
+    archived = compacted_key(replayed.key)
+    services.objects.put(archived, replayed.body)
+    stored(services)[archived] = stored(services)[archived]._replace(etag='"of another key"')
+
+    assert merge(services, replayed).merged == 1
+
+
+def test_only_the_archive_of_the_batch_s_own_time_is_listed(services: Services) -> None:
+    older, newer = a_delta({"a": [1, 1]}, at=NOW - 900), a_delta({"a": [2, 2]}, at=NOW - 800)
+    before, after = a_delta(at=NOW - 1000), a_delta(at=NOW - 700)
+    for each in (before, after):
+        services.objects.put(compacted_key(each.key), each.body)
+    infos = listed(services, [older, newer])
+
+    assert find_archived(infos, services) == {}
+    services.objects.put(compacted_key(older.key), b"other")
+    services.objects.put(compacted_key(newer.key), b"another")
+    assert set(find_archived(infos, services)) == {older.key, newer.key}
 
 
 def test_a_corrupt_delta_is_quarantined_whole_with_its_reason_and_stays_pending(services: Services) -> None:
