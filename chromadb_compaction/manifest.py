@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError, NoSuchCollectionError
 from chromadb_compaction.layout import LEDGER_FILE, LONGEST_KEY, check_collection_name
@@ -209,7 +209,7 @@ def parse_stored(model: type[Model], body: bytes, key: str) -> Model:
 def check_format(body: bytes, key: str, *, newest: int) -> None:
     """Raise NewerFormatError if `body` is a JSON object with a `format` above `newest`."""
     try:
-        found = json.loads(body)
+        found = from_json(body)
     except ValueError:
         return
     number = found.get("format") if isinstance(found, dict) else None

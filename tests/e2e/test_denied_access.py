@@ -47,17 +47,21 @@ LISTING = (
 ALLOWED: Mapping[str, Iterable[str]] = {
     "acquire-lock": ("lock put_item",),
     "release-lock": ("lock delete_item", "lock get_item"),
-    "list-deltas": (*ARCHIVING, *LISTING, "put work/*"),
+    "list-deltas": (*ARCHIVING, *LISTING, "put work/*", "put quarantine/*"),
     "merge-batch": (
         "get delta/*",
         "get work/*",
         "put work/*",
         "put quarantine/*",
         "list delta/",
+        "list compacted/",
+        "get compacted/*",
         "lock update_item",
     ),
     "compactor": (
         "get delta/*",
+        "get compacted/*",
+        "list compacted/",
         "get work/*",
         "get snapshot/*",
         "put work/*",
@@ -67,7 +71,7 @@ ALLOWED: Mapping[str, Iterable[str]] = {
         "lock update_item",
         "start",
     ),
-    "clean-up": (*ARCHIVING, *LISTING, "get work/*", f"delete {FILE}", f"delete {MARKER}"),
+    "clean-up": (*ARCHIVING, *LISTING, "get work/*", "put quarantine/*", f"delete {FILE}", f"delete {MARKER}"),
     "producer": ("put delta/*", "queue send"),
     "query": ("get snapshot/*", "list snapshot/"),
 }

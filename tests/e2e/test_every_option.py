@@ -79,7 +79,7 @@ def test_the_alarms_notify_the_topic(everything: Stack) -> None:
         alarm["AlarmName"].removeprefix("chromadb-compaction-all-"): alarm["AlarmActions"] for alarm in alarms
     }
     assert actions_by_alarm.pop("backlog") == []
-    assert len(actions_by_alarm) == 7
+    assert len(actions_by_alarm) == 8
     assert all(actions == [TOPIC] for actions in actions_by_alarm.values())
 
 

@@ -48,15 +48,22 @@ RESTORING = dict.fromkeys(
     ),
     "a rollback came between the last read of the pointer and the deletes",
 )
+QUARANTINE = dict.fromkeys(
+    (Permission("s3:PutObject", "quarantine/*"), Permission("s3:PutObjectTagging", "quarantine/*")),
+    "a delta was written again under its key between publishing and clean-up",
+)
+COMPARISON = {Permission("s3:GetObject", "compacted/*"): "a merged delta was written again under its key"}
 ONLY_AFTER_A_FAILURE = {
     "merge-batch": {
-        Permission("s3:AbortMultipartUpload", "work/*"): "a part of a run over 16 MiB could not be uploaded"
+        Permission("s3:AbortMultipartUpload", "work/*"): "a part of a run over 16 MiB could not be uploaded",
+        **COMPARISON,
     },
     "compactor": {
-        Permission("s3:AbortMultipartUpload", "snapshot/*"): "a part of a file over 16 MiB could not be uploaded"
+        Permission("s3:AbortMultipartUpload", "snapshot/*"): "a part of a file over 16 MiB could not be uploaded",
+        **COMPARISON,
     },
-    "list-deltas": RESTORING,
-    "clean-up": RESTORING,
+    "list-deltas": {**RESTORING, **QUARANTINE},
+    "clean-up": {**RESTORING, **QUARANTINE},
 }
 
 

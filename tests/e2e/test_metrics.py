@@ -64,6 +64,7 @@ def test_an_execution_emits_its_findings_and_results(stack: Stack) -> None:
         "OldestDeltaAge": result.output["work"]["oldest_seconds"],
         "DeltasMerged": 2,
         "DeltasQuarantined": 1,
+        "DeltasSetAside": 0,
         "RecordsAdded": 2,
         "RecordsReplaced": 0,
         "RecordsDeleted": 0,
@@ -109,6 +110,7 @@ def test_an_execution_without_work_emits_success_and_one_that_finds_the_lock_hel
 
     contended = stack.compact()
 
-    assert idle == {"LockContention": [0], "PendingDeltas": [0], "OldestDeltaAge": [0], "CompactionSucceeded": [1]}
+    zeros = {key: [0] for key in ("LockContention", "PendingDeltas", "OldestDeltaAge", "DeltasSetAside")}
+    assert idle == {**zeros, "CompactionSucceeded": [1]}
     assert "held" in contended.output
     assert [(metric.name, metric.values) for metric in emitted(stack)] == [("LockContention", [1])]

@@ -144,7 +144,7 @@ def test_put_reports_what_a_server_lacks_in_one_line(cli: Cli, stack: Stack, ser
         ("put", server.url, "-c", "none"): "has no collection 'none'; it has: few, many",
         ("put", server.url, "--database", "none"): "has no database default_tenant/none",
         ("put", server.url, "--as", "ours"): "choose one with -c NAME: few, many",
-        ("put", stack.env["AWS_ENDPOINT_URL"]): "is not a ChromaDB server",
+        ("put", stack.env["AWS_ENDPOINT_URL"]): "answered 403",
         ("put", f"http://127.0.0.1:{free_port()}"): "no ChromaDB server answers at",
     }
     for command, complaint in complaints.items():

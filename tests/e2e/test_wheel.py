@@ -113,7 +113,7 @@ def stack_variables(everything: Environment) -> Iterator[dict[str, str]]:
         yield json.loads(everything.command("local", "env", "--json").stdout)
     finally:
         down = everything.command("local", "down", "--json")
-    assert json.loads(down.stdout) == {"stopped": True}
+    assert json.loads(down.stdout) == {"stopped": True, "deleted": False}
 
 
 def test_the_wheel_has_one_package_at_its_top_level(wheel: Path) -> None:

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from chromadb_compaction import layout
-from chromadb_compaction.errors import SnapshotCorruptError, SnapshotTooLargeError
+from chromadb_compaction.errors import NewerFormatError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.ports import StoredObject
 from tests.builders import NOW, a_delta, a_uuid7
@@ -49,7 +49,7 @@ def outcome_of_pass(fakes: Fakes, damage: str) -> str:
     try:
         one.find()
         one.download()
-    except (SnapshotCorruptError, SnapshotTooLargeError) as error:
+    except (NewerFormatError, SnapshotCorruptError, SnapshotTooLargeError) as error:
         outcome, message = "refused", str(error)
     else:
         outcome, message = "harmless", ""

@@ -134,3 +134,8 @@ def test_a_reason_of_a_newer_format_hides_no_other_delta(fakes: Fakes) -> None:
     (found,) = list_quarantined(fakes.services)
 
     assert "newer version" in str(found.reason)
+
+
+def test_json_that_is_nested_too_deeply_is_damaged_and_not_newer() -> None:
+    with pytest.raises(ValidationError):
+        parse_stored(Pointer, b"[" * 100_000, "snapshot/CURRENT")
