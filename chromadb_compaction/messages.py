@@ -1,8 +1,7 @@
 """The messages between the states: the requests and results of the seven tasks.
 
-They hold only keys, counts and times, because the payload of a state is limited to 256 KiB. Field names are those of
-the state machine. Times are Unix seconds. `execution` is the execution's ARN, which owns the lease; `pass_number` is
-the pass, from 1.
+They hold only keys, counts and times, because a state's payload is limited to 256 KiB. Field names are those of the
+state machine. Times are Unix seconds. `execution` is the lease owner's ARN, and `pass_number` counts from 1.
 """
 
 from __future__ import annotations

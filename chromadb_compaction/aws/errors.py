@@ -64,7 +64,7 @@ _MISCONFIGURED = {
     "InvalidAccessKeyId": _UNKNOWN_KEY,
     "UnrecognizedClientException": _UNKNOWN_KEY,
 }
-"""What is wrong, and the next step, by error code."""
+"""The problem and the next step, by error code."""
 
 
 @contextmanager

@@ -41,12 +41,10 @@ def tracked(*patterns: str) -> tuple[Path, ...]:
 
 
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield each docstring of a module with its line."""
+    """Yield each docstring of a module with its line, those of constants and attributes included."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield getattr(node, "lineno", 1), text
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
 
 
 @pytest.mark.parametrize(
