@@ -23,7 +23,8 @@ from benchmarks.workload import COLLECTION, Records
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.client.row_buffer import upserts_of
-from chromadb_compaction.deltas.formats import DeltaHeader, read_delta, write_delta
+from chromadb_compaction.deltas.formats import read_delta, write_delta
+from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.fold.fold import FoldRequest, fold_collection
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import RunWriter, run_dimension

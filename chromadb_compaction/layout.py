@@ -180,6 +180,11 @@ def report_key(batch: str) -> str:
     return batch.replace("/batches/", "/reports/")
 
 
+def change_key(batch: str) -> str:
+    """Return the key of the changes beside the rows that MergeBatch finds in `batch`, a batch_key."""
+    return batch.replace("/batches/", "/changes/")
+
+
 def batch_of_report(report: str) -> str:
     """Return the key of the batch of a report: the inverse of report_key."""
     return report.replace("/reports/", "/batches/")

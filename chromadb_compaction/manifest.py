@@ -9,12 +9,11 @@ from typing import Annotated, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from chromadb_compaction.configuration import DeltaVersion, FunctionConfiguration, KeptSettings, Space
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError, NoSuchCollectionError
 from chromadb_compaction.layout import LEDGER_FILE, LONGEST_KEY, check_collection_name
 
 Model = TypeVar("Model", bound=BaseModel)
-Space = Literal["l2", "cosine", "ip"]
-
 Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A sum modulo 2^128, as 32 hexadecimal digits: JSON numbers stop being exact at 2^53."""
 
@@ -88,13 +87,15 @@ class CollectionSnapshot(_Stored):
     """One collection of a snapshot.
 
     Attributes:
-        dimension: The length of its vectors. None while it has only seen deletes: it has no ChromaDB directory then.
+        dimension: The length of its vectors. None until its first upsert. It has a ChromaDB directory then only if a
+            delta has stated its settings.
         space: The distance function.
         embedding_function: The name of the function that embeds its texts, if known.
         records: The number of live rows.
         tombstones: The number of deleted ids in the ledger.
         conservation: The proof that the fold lost no row.
         files: The files, by path inside the collection's directory, and the ledger.
+        settings: Its other settings, and the whole of its embedding function.
     """
 
     dimension: Annotated[int, Field(ge=1)] | None
@@ -104,6 +105,19 @@ class CollectionSnapshot(_Stored):
     tombstones: Annotated[int, Field(ge=0)]
     conservation: Conservation
     files: dict[LocalPath, StoredFile]
+    settings: KeptSettings = KeptSettings()
+
+    @property
+    def settings_with_function(self) -> KeptSettings:
+        """The settings. Manifests from before they were kept name the embedding function alone."""
+        if self.settings.function or not self.embedding_function:
+            return self.settings
+        return self.settings.model_copy(update={"function": FunctionConfiguration(name=self.embedding_function)})
+
+    @property
+    def has_shape(self) -> bool:
+        """True if its distance and the settings that are stated once stand."""
+        return self.dimension is not None or self.settings.stated is not None
 
     @property
     def bytes(self) -> int:
@@ -132,6 +146,7 @@ class Manifest(_Stored):
         deltas_merged: The number of deltas that its pass merged.
         deltas_quarantined: The number of deltas that its pass quarantined.
         collections: The collections, by name.
+        dropped: The version at which each collection was dropped last. Older rows of it stay out for good.
     """
 
     format: Literal[1] = 1
@@ -145,6 +160,7 @@ class Manifest(_Stored):
     deltas_merged: Annotated[int, Field(ge=0)]
     deltas_quarantined: Annotated[int, Field(ge=0)]
     collections: dict[CollectionName, CollectionSnapshot]
+    dropped: dict[CollectionName, DeltaVersion] = {}
 
     def collection(self, name: str) -> CollectionSnapshot:
         """Return a collection by its name. Raises NoSuchCollectionError with the names that exist."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.planning import ObjectInfo
 
 PassNumber = Annotated[int, Field(ge=1, alias="pass")]
@@ -127,10 +127,6 @@ class CollectionShape(Message):
     records: int
 
 
-SHAPES = TypeAdapter(list[CollectionShape])
-"""The stored list of shapes that DownloadSnapshot writes for MergeBatch and UploadSnapshot."""
-
-
 class DownloadedSnapshot(Message):
     """The result of DownloadSnapshot.
 
@@ -169,6 +165,7 @@ class MergedBatch(Message):
         bytes: The size of the run.
         unreadable: The number of deltas whose object cannot be read. They stay pending.
         left: The number of deltas for which the disk had no space. They stay pending, for the next execution.
+        change: The key of its CollectionChange. None if its deltas state nothing beside rows.
     """
 
     collection: str
@@ -181,6 +178,7 @@ class MergedBatch(Message):
     bytes: int
     unreadable: int = 0
     left: int = 0
+    change: str | None = None
 
 
 class UploadSnapshotRequest(Message):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from chromadb_compaction.deltas.records import check_metadata
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
-from chromadb_compaction.rows.ledger import FoldPlan, plan_fold
+from chromadb_compaction.rows.ledger import Drop, FoldPlan, plan_fold
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, Piece, RunRows
 from chromadb_compaction.rows.runs import RunWriter, run_dimension, run_schema
 
@@ -55,11 +55,12 @@ def decode_run(body: bytes) -> pa.Table:
     return pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
 
 
-def planned(ledger: pa.Table | None, run: pa.Table, *, base: str | None = None) -> FoldPlan:
+def planned(ledger: pa.Table | None, run: pa.Table, *, base: str | None = None, drop: Drop | None = None) -> FoldPlan:
     """Plan the fold of an in-memory run."""
     piece = Piece(run.num_rows, run.nbytes, lambda columns: run.select(list(columns)))
     at = np.arange(run.num_rows, dtype=np.int64)
-    return plan_fold(ledger, RunRows([piece], run.select(LEDGER_SCHEMA.names), at, run_dimension(run)), base=base)
+    rows = RunRows([piece], run.select(LEDGER_SCHEMA.names), at, run_dimension(run))
+    return plan_fold(ledger, rows, base=base, drop=drop)
 
 
 def _live_row(

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.chroma.loader import batches
 from chromadb_compaction.chroma.verification import rows_per_read
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.records import check_metadata
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, fingerprint, vector_fingerprint
 from chromadb_compaction.rows.ledger import identities
 

@@ -21,13 +21,13 @@ from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where,
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import (
     InvalidRequestError,
     NoSuchCollectionError,
     TransientStorageError,
     VerificationError,
 )
-from chromadb_compaction.manifest import Space
 
 # ChromaDB's own classes, exported for the other modules.
 __all__ = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,20 +20,22 @@ WORDLLAMA = "wordllama"
 _Embedder = Callable[[list[str]], Vector]
 
 
-def embed(texts: Sequence[str], function: str) -> Vector:
+def embed(texts: Sequence[str], function: str, config: Mapping[str, Any] | None = None) -> Vector:
     """Return a matrix with one float32 row per text. Wordllama's rows have 256 dimensions and length 1.
+
+    `config` has the function's parameters, as ChromaDB stores them. None: its defaults.
 
     A function is loaded once per process. Raises InvalidRequestError if it is unknown, and ConfigurationError if its
     package, its model or its API key is missing.
     """
     if not texts:
         return np.empty((0, 0), dtype=np.float32)
-    return _load(function)(list(texts))
+    return _load(function, json.dumps(config, sort_keys=True))(list(texts))
 
 
 @lru_cache(maxsize=4)
-def _load(function: str) -> _Embedder:
-    return _load_wordllama() if function == WORDLLAMA else _load_from_chromadb(function)
+def _load(function: str, config: str) -> _Embedder:
+    return _load_wordllama() if function == WORDLLAMA else _load_from_chromadb(function, json.loads(config))
 
 
 def _load_wordllama() -> _Embedder:
@@ -69,16 +73,17 @@ def normalised(vectors: Vector) -> Vector:
     return np.asarray(vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
 
-def _load_from_chromadb(function: str) -> _Embedder:
+def _load_from_chromadb(function: str, config: dict[str, Any] | None) -> _Embedder:
     from chromadb.utils.embedding_functions import known_embedding_functions
 
     if function not in known_embedding_functions:
-        known = ", ".join(sorted({WORDLLAMA, *known_embedding_functions}))
+        names = ", ".join(sorted({WORDLLAMA, *known_embedding_functions}))
         raise InvalidRequestError(
-            f"the embedding function {function!r} is unknown", next_step=f"choose one of these: {known}"
+            f"the embedding function {function!r} is unknown", next_step=f"choose one of these: {names}"
         )
     with _load_errors_translated(function):
-        embed_texts = known_embedding_functions[function]()
+        known = known_embedding_functions[function]
+        embed_texts = known.build_from_config(config) if config else known()
 
     def embedder(texts: list[str]) -> Vector:
         # The default function imports its package only when it is called.

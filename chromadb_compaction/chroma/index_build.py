@@ -20,7 +20,7 @@ from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.chroma.schema import with_threshold
 from chromadb_compaction.chroma.tables import CollectionState, Operation, copy_collection, copy_progress, scratch_tables
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.native_memory import trim_memory
+from chromadb_compaction.rows.native_memory import trim_memory
 
 QUEUED_VALUES = 4_000_000
 QUEUED_SHARE = 0.1

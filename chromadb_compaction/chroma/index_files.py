@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.configuration import Space
 
 Vectors = NDArray[np.float32]
 

@@ -27,10 +27,15 @@ def kind_of(value: object) -> str:
     return _KIND_OF[type(value[0] if isinstance(value, list) else value)]
 
 
+def vector_indexes(schema: Schema) -> list[dict[str, Any]]:
+    """Return both copies of the configuration of the index. Raises LookupError or TypeError for another shape."""
+    columns = schema["keys"]["#embedding"], schema["defaults"]
+    return [column["float_list"]["vector_index"]["config"] for column in columns]
+
+
 def hnsw_settings(schema: Schema) -> list[dict[str, Any]]:
     """Return both copies of the index's settings. Raises LookupError or TypeError if the schema has another shape."""
-    columns = schema["keys"]["#embedding"], schema["defaults"]
-    return [column["float_list"]["vector_index"]["config"]["hnsw"] for column in columns]
+    return [config["hnsw"] for config in vector_indexes(schema)]
 
 
 def with_threshold(schema: Schema, operations: int) -> Schema:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection
 from chromadb_compaction.chroma.loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.manifest import Space
-from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.ledger import FoldPlan
+from chromadb_compaction.rows.native_memory import trim_memory
 
 READ_ROWS = 5000
 READ_VALUES = 125_000

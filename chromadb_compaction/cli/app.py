@@ -41,6 +41,7 @@ class Program(TyperGroup):
 
 def build() -> typer.Typer:
     """Return the application with every command. Commands import heavy libraries only when they run."""
+    from chromadb_compaction.cli.commands.collections import app as collections
     from chromadb_compaction.cli.commands.compact import compact
     from chromadb_compaction.cli.commands.deltas import app as deltas
     from chromadb_compaction.cli.commands.doctor import doctor
@@ -64,6 +65,7 @@ def build() -> typer.Typer:
     app.callback()(_start)
     for command in (put, compact, status, history, query, why, doctor):
         app.command()(command)
+    app.add_typer(collections, name="collections")
     app.add_typer(snapshots, name="snapshots")
     app.add_typer(deltas, name="deltas")
     app.add_typer(lock, name="lock")

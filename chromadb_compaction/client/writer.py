@@ -7,7 +7,8 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -18,12 +19,13 @@ from pydantic import ValidationError
 
 from chromadb_compaction.aws import clients
 from chromadb_compaction.client.row_buffer import RowBuffer, deletes_of, upserts_of
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
-from chromadb_compaction.deltas.formats import DeltaHeader, write_delta
+from chromadb_compaction.deltas.formats import write_delta
+from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotification, DeltaQueue, ObjectStore
 from chromadb_compaction.settings import MEBIBYTE, Settings, load_settings
 
@@ -59,6 +61,10 @@ class DeltaWriter:
             scheduled compaction finds the deltas.
         space: The distance of a new collection: l2 (the default), cosine or ip.
         embedding_function: The name of a new collection's embedding function.
+        configuration: The configuration of every collection that this writer writes, as ChromaDB's
+            `Collection.configuration_json` gives it, or a part of it. It names the distance and the embedding function
+            too, so give those here or above.
+        metadata: The metadata of every collection that this writer writes, which replaces an older one. {}: none.
         producer: The name of this program. Each delta carries it, for people.
         dimension: The length that every embedding must have. None: that of the collection's first embedding here. A
             delta that does not fit the published collection is quarantined when it is merged.
@@ -68,7 +74,7 @@ class DeltaWriter:
 
     Raises:
         ConfigurationError: A setting is missing or invalid.
-        InvalidRequestError: `space` or `embedding_function` is invalid.
+        InvalidRequestError: `space`, `embedding_function`, `configuration` or `metadata` is invalid.
     """
 
     def __init__(  # noqa: PLR0913 - each is a separate fact, passed by name
@@ -79,6 +85,8 @@ class DeltaWriter:
         queue_url: str | None = None,
         space: Space | None = None,
         embedding_function: str | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         producer: str | None = None,
         dimension: int | None = None,
         early: bool = True,
@@ -86,7 +94,12 @@ class DeltaWriter:
         queue: DeltaQueue | None = None,
     ) -> None:
         self._settings = _settings(settings, bucket, queue_url)
-        self._header = _header(space, embedding_function, producer)
+        self._header = _header(
+            space=space,
+            embedding_function=embedding_function,
+            producer=producer,
+            collection=_stated(configuration, metadata),
+        )
         if objects is None:
             services = clients.connect(self._settings)
             objects = services.objects
@@ -144,6 +157,39 @@ class DeltaWriter:
         """
         self._add(collection, lambda: deletes_of(ids))
 
+    def create_collection(
+        self, name: str, *, configuration: Mapping[str, Any] | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Create a collection without records, or change the settings of one that exists.
+
+        It takes a file of its own, after the rows of earlier calls.
+
+        Args:
+            name: The name of the collection.
+            configuration: As ChromaDB's `Collection.configuration_json` gives it, or a part of it. None: the writer's.
+            metadata: The metadata, which replaces an older one. {}: none. None: the writer's.
+
+        Raises:
+            InvalidRequestError: The name, the configuration or the metadata is invalid. Nothing is written.
+            TransientStorageError: A file could not be written. It stays buffered: call `flush`.
+        """
+        own = self._header.collection
+        stated = {
+            "configuration": own.configuration if own and configuration is None else configuration,
+            "metadata": own.metadata if own and metadata is None else metadata,
+        }
+        self._add_statement(name, _header(**{**dict(self._header), "collection": stated}))
+
+    def drop_collection(self, name: str) -> None:
+        """Delete a collection with everything written to it before, here or elsewhere. Older rows stay out for good.
+
+        Raises the same errors as `create_collection`. Later calls may make the collection again, with another shape.
+        """
+        try:
+            self._add_statement(name, _header(producer=self._header.producer, drop=True))
+        finally:
+            self._buffers.pop(name, None)
+
     def flush(self) -> list[str]:
         """Write everything that is buffered, and return the keys of the files.
 
@@ -156,25 +202,31 @@ class DeltaWriter:
         return self.written[before:]
 
     def _add(self, collection: str, check: Callable[[], DeltaColumns]) -> None:
-        try:
+        with _as_invalid_request():
             check_collection_name(collection)
             rows = check()
             check_row_bytes(rows)
             buffer = self._buffers.setdefault(collection, RowBuffer(self._dimension))
             buffer.extend(rows)
-        except CorruptDeltaError as error:
-            raise InvalidRequestError(
-                f"{error.message}; nothing of this call was taken", next_step=error.next_step
-            ) from error
         if self._early:
             self._encode(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=False))
             self._send()
 
-    def _encode(self, collection: str, pieces: list[DeltaColumns]) -> None:
+    def _add_statement(self, collection: str, header: DeltaHeader) -> None:
+        """Add a file without rows to the outbox, after the rows that are buffered."""
+        with _as_invalid_request():
+            check_collection_name(collection)
+        if collection in self._buffers:
+            self._encode(collection, self._buffers[collection].cut(TARGET_BYTES, MOST_BYTES, everything=True))
+        self._encode(collection, [deletes_of([])], header)
+        if self._early:
+            self._send()
+
+    def _encode(self, collection: str, pieces: list[DeltaColumns], header: DeltaHeader | None = None) -> None:
         """Add one file for each piece to the outbox."""
         for rows in pieces:
             key = delta_key(collection, str(self._next_id()), prefix=self._settings.delta_prefix)
-            body = write_delta(rows, self._header)
+            body = write_delta(rows, header or self._header)
             self._outbox.append((DeltaNotification(key, len(rows.ids), len(body)), body))
 
     def _next_id(self) -> UUID:
@@ -239,9 +291,28 @@ def _settings(settings: Settings | None, bucket: str | None, queue_url: str | No
     return load_settings({**os.environ, **{name.upper(): value for name, value in chosen.items()}})
 
 
-def _header(space: Space | None, embedding_function: str | None, producer: str | None) -> DeltaHeader:
+@contextmanager
+def _as_invalid_request() -> Iterator[None]:
     try:
-        return DeltaHeader(space=space, embedding_function=embedding_function, producer=producer)
+        yield
+    except CorruptDeltaError as error:
+        raise InvalidRequestError(
+            f"{error.message}; nothing of this call was taken", next_step=error.next_step
+        ) from error
+
+
+def _stated(configuration: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return (
+        None if configuration is None and metadata is None else {"configuration": configuration, "metadata": metadata}
+    )
+
+
+def _header(**fields: Any) -> DeltaHeader:  # noqa: ANN401 - the header checks them
+    try:
+        return DeltaHeader.model_validate(
+            {**fields, "format": 2 if fields.get("collection") or fields.get("drop") else 1}
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidRequestError(f"{first['loc'][0]}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"]) or "the header"
+        raise InvalidRequestError(f"{field}: {first['msg']}") from error

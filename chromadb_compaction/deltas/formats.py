@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from chromadb_compaction.configuration import DEFAULT_INDEX, KeptSettings
 from chromadb_compaction.deltas import jsonl, parquet
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes, check_values
+from chromadb_compaction.deltas.header import HEADER_KEY, DeltaHeader, parse_header
 from chromadb_compaction.deltas.versions import parse_delta_id
-from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
+from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
-from chromadb_compaction.manifest import Space, parse_stored
-from chromadb_compaction.messages import CollectionShape
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
+from chromadb_compaction.rows.shapes import StoredShape
 
-HEADER_KEY = b"chromadb_compaction"
-
-
-class DeltaHeader(BaseModel):
-    """The optional file metadata under the key `chromadb_compaction`, as JSON. JSON Lines has none: all defaults.
-
-    Args:
-        format: The version of the delta format.
-        space: The distance of a new collection: l2 (the default), cosine or ip. An existing one keeps its own.
-        embedding_function: The name of a new collection's embedding function. An existing one keeps its own.
-        producer: The name of the program that wrote the delta, for people.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
-    space: Space | None = None
-    embedding_function: str | None = Field(default=None, min_length=1)
-    producer: str | None = None
+DROP_BYTES = 4 * 1024
+"""The largest delta that drops a collection, so that only small deltas need be read to find it. It has no rows."""
 
 
 class Delta(NamedTuple):
@@ -48,12 +31,19 @@ class Delta(NamedTuple):
         table: Its rows with the columns of a run (rows.runs.run_schema), in the order of the file.
         dimension: The length of every embedding. None if it has no upsert.
         header: Its header, or the defaults.
+        id: Its name, a UUIDv7 in canonical form.
     """
 
     collection: str
     table: pa.Table
     dimension: int | None
     header: DeltaHeader
+    id: str
+
+    @property
+    def settings(self) -> KeptSettings:
+        """The facts that it states of its collection beside the rows."""
+        return self.header.settings(self.id)
 
 
 def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str = DELTA_PREFIX) -> Delta:
@@ -70,33 +60,18 @@ def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str
         columns, header = jsonl.read(body, max_bytes=max_bytes), None
     check_row_bytes(columns)
     check_values(columns, max_bytes=max_bytes)
-    return Delta(name.collection, _as_run(columns, delta_id), columns.dimension, parse_header(header))
+    parsed = parse_header(header)
+    if parsed.drop and (columns.ids or len(body) > DROP_BYTES):
+        raise CorruptDeltaError(
+            f"it drops its collection, and has {len(columns.ids)} rows and {len(body)} bytes",
+            next_step=f"drop a collection by a delta without rows, of at most {DROP_BYTES} bytes",
+        )
+    return Delta(name.collection, _as_run(columns, delta_id), columns.dimension, parsed, str(delta_id))
 
 
 def write_delta(columns: DeltaColumns, header: DeltaHeader) -> bytes:
     """Return a delta as Parquet."""
     return parquet.write(columns, {HEADER_KEY: header.model_dump_json(exclude_none=True).encode()})
-
-
-def parse_header(raw: bytes | None) -> DeltaHeader:
-    """Parse a delta's header. None gives the defaults. Raises CorruptDeltaError naming the invalid field."""
-    if raw is None:
-        return DeltaHeader()
-    try:
-        return parse_stored(DeltaHeader, raw, "its header")
-    except NewerFormatError as error:
-        # It goes to quarantine like a corrupt delta, so that it does not stop the others, and can be requeued.
-        raise CorruptDeltaError(
-            error.message, next_step="upgrade the functions, then run: chromadb-compaction deltas requeue ID"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        where = f"the field {field!r}" if field else "the header"
-        raise CorruptDeltaError(
-            f"the file metadata {HEADER_KEY.decode()!r} is invalid: {where}: {first['msg']}",
-            next_step="correct it, or write the delta without it",
-        ) from error
 
 
 def _as_run(columns: DeltaColumns, delta_id: UUID) -> pa.Table:
@@ -125,9 +100,23 @@ def _fingerprints(columns: DeltaColumns) -> list[bytes]:
     return result
 
 
-def check_shape(delta: Delta, shape: CollectionShape) -> None:
-    """Raise CorruptDeltaError unless every row of `delta` fits the collection."""
-    if delta.dimension is None:
+def shape_decided_by(delta: Delta, shape: StoredShape) -> StoredShape:
+    """Return the shape if this delta decides what `shape` lacks: everything, or only the dimension."""
+    function = delta.header.stated_function
+    stated = {
+        "space": delta.header.stated_space or "l2",
+        "embedding_function": function.name if function else None,
+        "settings": delta.settings,
+    }
+    decided = {} if shape.is_stated else stated
+    return shape.model_copy(update={"dimension": shape.dimension or delta.dimension, **decided})
+
+
+def check_shape(delta: Delta, shape: StoredShape) -> None:
+    """Raise CorruptDeltaError unless `delta` fits the collection: what it states, and every row."""
+    if shape.is_stated:
+        _check_statements(delta, shape)
+    if delta.dimension is None or shape.dimension is None:
         return
     if delta.dimension != shape.dimension:
         raise CorruptDeltaError(
@@ -135,3 +124,24 @@ def check_shape(delta: Delta, shape: CollectionShape) -> None:
             f" {shape.dimension}",
             next_step="embed with the model of the collection, or write to another collection",
         )
+
+
+def _check_statements(delta: Delta, shape: StoredShape) -> None:
+    """Raise CorruptDeltaError if the header states another distance, index or embedding function."""
+    stated, kept = delta.settings, shape.settings
+    for what, said, known in (
+        ("distance", delta.header.stated_space, shape.space),
+        ("ef_construction", stated.ef_construction, kept.ef_construction or DEFAULT_INDEX.ef_construction),
+        ("max_neighbors", stated.max_neighbors, kept.max_neighbors or DEFAULT_INDEX.max_neighbors),
+    ):
+        if said not in {None, known}:
+            raise _contradiction(shape.collection, what, said, known)
+    if stated.function and kept.function and not stated.function.agrees_with(kept.function):
+        raise _contradiction(shape.collection, "embedding function", stated.function.text, kept.function.text)
+
+
+def _contradiction(collection: str, what: str, stated: object, known: object) -> CorruptDeltaError:
+    return CorruptDeltaError(
+        f"it states the {what} {stated}, but the collection {collection!r} has {known}",
+        next_step="state nothing, or write to another collection: this is fixed when a collection is made",
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
+from chromadb_compaction.configuration import DEFAULT_INDEX
 from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.settings import MEBIBYTE, Settings
@@ -33,7 +34,10 @@ def check_merge(delta: ObjectInfo, settings: Settings) -> None:
 
 
 class FoldSize(NamedTuple):
-    """The most bytes that a collection's vectors take after a fold: every vector of its runs counts as new."""
+    """The most bytes that a collection's vectors take after a fold: every vector of its runs counts as new.
+
+    `vectors` includes the links of the index beyond ChromaDB's default (`extra_links`).
+    """
 
     collection: str
     vectors: int
@@ -42,6 +46,14 @@ class FoldSize(NamedTuple):
     def memory(self) -> int:
         """The most memory that the fold takes: the index twice while it grows, and the program."""
         return FOLD_BYTES + int(FOLD_FACTOR * self.vectors)
+
+
+def extra_links(max_neighbors: int | None) -> int:
+    """Return the bytes of links that each vector has in the index beyond those of ChromaDB's default.
+
+    hnswlib keeps two links of four bytes for each neighbour. FOLD_FACTOR was measured with the default.
+    """
+    return 8 * max(0, (max_neighbors or 0) - cast("int", DEFAULT_INDEX.max_neighbors))
 
 
 def check_folds(sizes: Sequence[FoldSize], settings: Settings) -> None:

@@ -6,7 +6,9 @@ several collections.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,11 +16,13 @@ from chromadb_compaction.chroma.bulk_loader import choose_loader
 from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, finalize
 from chromadb_compaction.chroma.loader import Loader, Progress
 from chromadb_compaction.chroma.verification import verify
+from chromadb_compaction.configuration import DeltaVersion, KeptSettings, Space
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.manifest import Conservation, Fingerprint128, Space
-from chromadb_compaction.native_memory import trim_memory
-from chromadb_compaction.rows.ledger import FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
+from chromadb_compaction.fold.kept_settings import write_settings
+from chromadb_compaction.manifest import Conservation, Fingerprint128
+from chromadb_compaction.rows.ledger import Drop, FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
+from chromadb_compaction.rows.native_memory import trim_memory
 from chromadb_compaction.rows.run_rows import stored_rows
 from chromadb_compaction.times import Phases
 
@@ -32,6 +36,10 @@ class FoldRequest(BaseModel):
         ledger: The base's ledger. None if there is no base.
         base_sum: The `next` sum of the conservation in the base's manifest.
         next_ledger: The path that the next ledger is written to.
+        settings: The settings that the collection has afterwards.
+        base_settings: The settings that the directory has. None if there is no base.
+        dropped_before: The newest drop of the collection. None: it was never dropped.
+        drops: Whether the base does not know this drop.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,14 +52,19 @@ class FoldRequest(BaseModel):
     base_sum: Fingerprint128 | None = None
     runs: list[Path]
     next_ledger: Path
+    settings: KeptSettings = KeptSettings()
+    base_settings: KeptSettings | None = None
+    dropped_before: DeltaVersion | None = None
+    drops: bool = False
 
 
 class FoldResult(BaseModel):
     """The outcome of one collection's fold.
 
     Attributes:
-        records_changed: False if the directory was not changed, or is still missing.
-        ledger_changed: False if the runs held nothing new, so that nothing was written.
+        records_changed: False if no record was changed.
+        changed: False if there was nothing new, so that nothing was written.
+        exists: False if a drop has left nothing of the collection.
         loader: The name of the loader that changed the records. None if no record changed.
         seconds: By phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
@@ -61,7 +74,8 @@ class FoldResult(BaseModel):
     collection: str
     dimension: int | None
     records_changed: bool
-    ledger_changed: bool
+    changed: bool
+    exists: bool
     counts: FoldCounts
     conservation: Conservation
     loader: str | None
@@ -85,28 +99,27 @@ def fold_collection(
     with phases("plan"):
         plan, dimension = _plan(request)
     trim_memory()
-    if plan.touches_records and dimension is not None:
-        request.directory.mkdir(parents=True, exist_ok=True)
-        action = f"{request.collection}: the fold"
-        check_disk(request.directory, _disk_bytes(request.directory, plan), action, next_step=MORE_COMPACTOR_DISK)
-        spec = CollectionSpec(request.collection, dimension, request.space)
-        with phases("load"):
-            create_directory(request.directory, spec)
-            loader = loader or choose_loader(request.directory, spec)
-            parts = loader.apply(request.directory, spec, plan, progress=progress)
-        phases.include(parts, of="load")
-        with phases("verify"):
-            verify(request.directory, spec, plan, progress=progress)
-        with phases("finalize"):
-            finalize(request.directory)
-    if plan.touches_ledger:
+    if plan.restarts:
+        shutil.rmtree(request.directory, ignore_errors=True)
+        request.directory.mkdir(parents=True)
+        request = request.model_copy(update={"dimension": None, "base_settings": None})
+    exists = plan.ledger.num_rows > 0 or request.settings.stated is not None
+    changed = plan.touches_ledger or request.drops or request.settings != (request.base_settings or KeptSettings())
+    if plan.touches_directory and dimension is not None:
+        loader = _load(request, plan, dimension, loader, phases=phases, progress=progress)
+    elif changed and exists:
+        with phases("settings"):
+            _keep_settings(request, CollectionSpec(request.collection, dimension or 1, request.space))
+    if changed and exists:
         with phases("ledger"):
             request.next_ledger.write_bytes(encode_ledger(plan.ledger))
     return FoldResult(
         collection=request.collection,
-        dimension=dimension,
+        # Late upserts of deleted ids have a dimension, but give the collection none.
+        dimension=dimension if plan.touches_directory else request.dimension,
         records_changed=plan.touches_records,
-        ledger_changed=plan.touches_ledger,
+        changed=changed,
+        exists=exists,
         counts=plan.counts,
         conservation=plan.conservation,
         loader=loader.name if loader and plan.touches_records else None,
@@ -114,20 +127,64 @@ def fold_collection(
     )
 
 
+def _load(
+    request: FoldRequest,
+    plan: FoldPlan,
+    dimension: int,
+    loader: Loader | None,
+    *,
+    phases: Phases,
+    progress: Progress,
+) -> Loader:
+    """Apply the plan to the directory and return the loader that did it."""
+    spec = CollectionSpec(request.collection, dimension, request.space)
+    request.directory.mkdir(parents=True, exist_ok=True)
+    action = f"{request.collection}: the fold"
+    check_disk(request.directory, _disk_bytes(request.directory, plan), action, next_step=MORE_COMPACTOR_DISK)
+    with phases("load"):
+        create_directory(request.directory, spec)
+        _apply_settings(request)
+        loader = loader or choose_loader(request.directory, spec)
+        parts = loader.apply(request.directory, spec, plan, progress=progress)
+    phases.include(parts, of="load")
+    with phases("verify"):
+        verify(request.directory, spec, plan, progress=progress)
+    with phases("finalize"):
+        finalize(request.directory)
+    return loader
+
+
+def _keep_settings(request: FoldRequest, spec: CollectionSpec) -> None:
+    """Write the settings of a collection of which no record changes, and create it if a delta states it."""
+    if request.settings.stated:
+        create_directory(request.directory, spec)
+    if (request.directory / SQLITE_FILE).exists():
+        _apply_settings(request)
+        finalize(request.directory)
+
+
+def _apply_settings(request: FoldRequest) -> None:
+    """Write the settings unless the directory has them, so that one without settings stays as ChromaDB made it."""
+    if request.settings.values != (request.base_settings or KeptSettings()).values:
+        write_settings(request.directory, request.settings)
+
+
 def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
     """Return the plan, whose conservation is checked, and the collection's dimension, if it has one by now."""
     rows = stored_rows(request.runs)
     ledger = None if request.ledger is None else decode_ledger(request.ledger.read_bytes())
-    if None not in {request.dimension, rows.dimension} and request.dimension != rows.dimension:
+    drop = Drop(UUID(request.dropped_before).bytes, request.drops) if request.dropped_before else None
+    plan = plan_fold(ledger, rows, base=request.base_sum, drop=drop)
+    before = None if plan.restarts else request.dimension
+    if None not in {before, rows.dimension} and before != rows.dimension:
         raise VerificationError(
-            f"{request.collection}: the runs hold {rows.dimension} dimensions, the collection {request.dimension}"
+            f"{request.collection}: the runs hold {rows.dimension} dimensions, the collection {before}"
         )
-    plan = plan_fold(ledger, rows, base=request.base_sum)
     if not plan.conservation.holds():
         raise VerificationError(
             f"{request.collection}: the next ledger does not follow from the base: {plan.conservation!r}"
         )
-    return plan, request.dimension or rows.dimension
+    return plan, before or rows.dimension
 
 
 def _disk_bytes(directory: Path, plan: FoldPlan) -> int:

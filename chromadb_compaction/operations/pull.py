@@ -21,7 +21,7 @@ ATTEMPTS = 3
 
 
 class PulledCollection(BaseModel):
-    """One collection of the copy. `directory` and `dimension` are None if it has only ever seen deletes."""
+    """One collection of the copy. `directory` is None if it has only ever seen deletes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,11 +94,7 @@ def pull_snapshot(
 def _copy(services: Services, manifest: Manifest, chosen: dict[str, CollectionSnapshot], into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     unfinished = into.parent / f".{into.name}-{secrets.token_hex(4)}"
-    wanted = [
-        Wanted(name, each.chroma_files, unfinished / name)
-        for name, each in chosen.items()
-        if each.dimension is not None
-    ]
+    wanted = [Wanted(name, each.chroma_files, unfinished / name) for name, each in chosen.items() if each.chroma_files]
     try:
         unfinished.mkdir()
         download(services, manifest, wanted)
@@ -109,7 +105,7 @@ def _copy(services: Services, manifest: Manifest, chosen: dict[str, CollectionSn
 
 
 def _pulled(name: str, each: CollectionSnapshot, into: Path) -> PulledCollection:
-    has_directory = each.dimension is not None
+    has_directory = bool(each.chroma_files)
     return PulledCollection(
         collection=name,
         directory=str(into / name) if has_directory else None,

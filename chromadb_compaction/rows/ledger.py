@@ -3,13 +3,19 @@
 The ledger has one row per id ever seen: its newest version, its fingerprint, and whether it is deleted. It is a Parquet
 table sorted by the bytes of the id. Joins are vectorised: a ledger may hold a million rows, a fold a hundred thousand.
 
+A collection may be dropped at a version. Then the ledger loses every row of a smaller version, live or deleted, and the
+manifest keeps the version of the drop instead: it stands for a tombstone of every id. The records of the lost rows are
+deleted, and count as deleted in the sums. If no live row is left, the fold restarts with an empty directory, and the
+collection's shape is free.
+
 Each arriving row is compared with the ledger's row of the same id, in this order:
 
-1. Its version is not greater: it is stale and changes nothing. So repeated and late deltas do no harm.
-2. It is a delete: the ledger keeps it as a tombstone, even for an id never seen, so that a late older upsert cannot
+1. Its version is smaller than that of the drop: it is stale.
+2. Its version is not greater: it is stale and changes nothing. So repeated and late deltas do no harm.
+3. It is a delete: the ledger keeps it as a tombstone, even for an id never seen, so that a late older upsert cannot
    resurrect the id. If the id was live, its record is deleted.
-3. It is an upsert with the fingerprint of the live row: only the version changes.
-4. It is any other upsert: its record is inserted or replaced.
+4. It is an upsert with the fingerprint of the live row: only the version changes.
+5. It is any other upsert: its record is inserted or replaced.
 
 So the ledger has the greatest version of each id, whatever the order in which the rows arrive. Every fold is checked by
 the sums of its rows (rows.fingerprints): next = base - replaced - deleted + added.
@@ -49,11 +55,25 @@ class FoldCounts(NamedTuple):
     tombstones: int
 
 
+class Drop(NamedTuple):
+    """The newest drop of a collection.
+
+    Attributes:
+        version: The 16 bytes of the UUIDv7 of the delta that drops it.
+        is_new: Whether the base does not know it yet.
+    """
+
+    version: bytes
+    is_new: bool
+
+
 class FoldPlan(NamedTuple):
     """The changes that a loader makes to the ChromaDB directory, and the ledger afterwards.
 
     `inserts`, `replacements` and `edits` are rows of the runs, `deletes` are ids that are live in the base. No id is in
-    two of them. `edits` keep the vector of the live record, and replace only document, metadata or URI.
+    two of them. `edits` keep the vector of the live record, and replace only document, metadata or URI. `dropped`
+    counts the rows that a drop removes from the ledger. With `restarts` the directory must be emptied first, and
+    `deletes` is empty.
     """
 
     inserts: SelectedRows
@@ -63,6 +83,8 @@ class FoldPlan(NamedTuple):
     ledger: pa.Table
     counts: FoldCounts
     conservation: Conservation
+    dropped: int = 0
+    restarts: bool = False
 
     @property
     def touches_records(self) -> bool:
@@ -72,7 +94,12 @@ class FoldPlan(NamedTuple):
     @property
     def touches_ledger(self) -> bool:
         """True if any version changes. If not, the fold has nothing to publish."""
-        return self.touches_records or self.counts.unchanged > 0
+        return self.touches_records or self.counts.unchanged > 0 or self.dropped > 0
+
+    @property
+    def touches_directory(self) -> bool:
+        """True if a loader has anything to do."""
+        return bool(self.deletes or self.written_rows)
 
     @property
     def removed(self) -> list[str]:
@@ -101,23 +128,31 @@ class FoldPlan(NamedTuple):
         return self.replacements, self.edits, self.inserts
 
 
-def plan_fold(ledger: pa.Table | None, arriving: RunRows, *, base: str | None = None) -> FoldPlan:
+def plan_fold(
+    ledger: pa.Table | None, arriving: RunRows, *, base: str | None = None, drop: Drop | None = None
+) -> FoldPlan:
     """Compare the arriving rows with `ledger` (None: a new collection) by the rules above, and plan the fold.
 
     `base` is the base's sum in its manifest. Without it the sum is computed, at one to two microseconds a row.
     """
     known, rows = LEDGER_SCHEMA.empty_table() if ledger is None else ledger, arriving.keys
-    at = _positions(rows, known)
+    restarts = drop is not None and drop.is_new and not keeps_records(known, drop.version)
+    compared = _since(known, drop) if restarts else known
+    at = _positions(rows, compared)
     seen = at >= 0
-    newer, live, same_vector, same = _compare(rows, known, at, seen)
+    newer, live, same_vector, same = _compare(rows, compared, at, seen)
+    newer &= ~_is_dropped(rows, drop)
     upsert = ~_mask(rows["deleted"])
     inserts, replaced = newer & upsert & ~live, newer & upsert & live & ~same
     deletes = newer & ~upsert & live
-    next_ledger = _next_ledger(known, rows, at[newer & seen], newer)
+    merged = _next_ledger(compared, rows, at[newer & seen], newer)
+    dropped = (known if restarts else merged).filter(pa.array(_is_dropped(known if restarts else merged, drop)))
+    dropped_live = dropped.filter(pc.invert(dropped["deleted"]))
+    next_ledger = _since(merged, drop)
     conservation = Conservation(
         base=live_sum(known) if base is None else base,
-        replaced=_sum(known.take(at[replaced])),
-        deleted=_sum(known.take(at[deletes])),
+        replaced=_sum(compared.take(at[replaced])),
+        deleted=_sum(pa.concat_tables([compared.take(at[deletes]), dropped_live])),
         added=_sum(rows.filter(pa.array(inserts | replaced))),
         next=live_sum(next_ledger),
     )
@@ -125,21 +160,43 @@ def plan_fold(ledger: pa.Table | None, arriving: RunRows, *, base: str | None = 
     counts = FoldCounts(
         added=int(inserts.sum()),
         replaced=int(replaced.sum()),
-        deleted=int(deletes.sum()),
+        deleted=int(deletes.sum()) + dropped_live.num_rows,
         unchanged=int((newer & ~inserts & ~replaced & ~deletes).sum()),
         stale=int((~newer).sum()),
         records=next_ledger.num_rows - tombstones,
         tombstones=tombstones,
     )
+    removed = [] if restarts else cast("list[str]", dropped_live["id"].to_pylist())
     return FoldPlan(
         inserts=arriving.select(inserts),
         replacements=arriving.select(replaced & ~same_vector),
         edits=arriving.select(replaced & same_vector),
-        deletes=cast("list[str]", rows["id"].filter(pa.array(deletes)).to_pylist()),
+        deletes=cast("list[str]", rows["id"].filter(pa.array(deletes)).to_pylist()) + removed,
         ledger=next_ledger,
         counts=counts,
         conservation=conservation,
+        dropped=dropped.num_rows,
+        restarts=restarts,
     )
+
+
+def keeps_records(ledger: pa.Table, dropped_before: bytes) -> bool:
+    """Return whether a live row of the ledger is newer than a drop at this version."""
+    return bool((~_mask(ledger["deleted"]) & ~_is_dropped(ledger, Drop(dropped_before, is_new=True))).any())
+
+
+def _is_dropped(rows: pa.Table, drop: Drop | None) -> Mask:
+    """Return, per row, whether its version is smaller than that of the drop."""
+    if drop is None:
+        return np.zeros(rows.num_rows, dtype=np.bool_)
+    deltas = np.ascontiguousarray(_byte_matrix(rows["delta"])).view("S16").ravel()
+    return np.asarray(deltas < drop.version, dtype=np.bool_)
+
+
+def _since(rows: pa.Table, drop: Drop | None) -> pa.Table:
+    """Return the rows that are not dropped."""
+    dropped = _is_dropped(rows, drop)
+    return rows.filter(pa.array(~dropped)).combine_chunks() if dropped.any() else rows
 
 
 def _positions(rows: pa.Table, known: pa.Table) -> Positions:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromadb_compaction.disk import MORE_MERGE_DISK, check_disk
-from chromadb_compaction.native_memory import trim_memory
 from chromadb_compaction.rows.merging import newest
+from chromadb_compaction.rows.native_memory import trim_memory
 from chromadb_compaction.rows.runs import ROW_GROUP, RunWriter, common_dimension, cut, run_dimension, with_dimension
 
 HELD_BYTES = 32 * 1024 * 1024

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from uuid import UUID
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.formats import Delta, check_shape
+from chromadb_compaction.configuration import DeltaVersion
+from chromadb_compaction.deltas.formats import DROP_BYTES, Delta, check_shape, shape_decided_by
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot
-from chromadb_compaction.messages import (
-    BATCH_MANIFEST,
-    SHAPES,
-    CollectionShape,
-    DownloadedSnapshot,
-    DownloadSnapshotRequest,
-)
+from chromadb_compaction.messages import BATCH_MANIFEST, DownloadedSnapshot, DownloadSnapshotRequest
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.ledger import decode_ledger, keeps_records
+from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
 from chromadb_compaction.steps.listed_deltas import (
     attributed,
@@ -46,62 +44,100 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
         transferred = ensure_copies(services, base, touched)
         heartbeat.check()
         known = base.collections if base else {}
-        shapes = [_shape(name, known.get(name), request, services) for name in touched]
+        dropped = base.dropped if base else {}
+        shapes = [_shape(name, known.get(name), dropped.get(name), request, services) for name in touched]
         key = layout.shapes_key(request.execution, request.pass_number)
         services.objects.put(key, SHAPES.dump_json(shapes))
-    return DownloadedSnapshot(collections=shapes, bytes=transferred, seconds=phases.total, cached=transferred == 0)
-
-
-def _shape(
-    name: str, known: CollectionSnapshot | None, request: DownloadSnapshotRequest, services: Services
-) -> CollectionShape:
-    if known is not None and known.dimension is not None:
-        return CollectionShape(
-            collection=name,
-            dimension=known.dimension,
-            space=known.space,
-            embedding_function=known.embedding_function,
-            records=known.records,
-        )
-    return next(
-        _shapes_of_deltas(name, request, services),
-        CollectionShape(collection=name, dimension=None, space="l2", embedding_function=None, records=0),
+    return DownloadedSnapshot(
+        collections=[shape.summary() for shape in shapes],
+        bytes=transferred,
+        seconds=phases.total,
+        cached=transferred == 0,
     )
 
 
-def _shapes_of_deltas(name: str, request: DownloadSnapshotRequest, services: Services) -> Iterator[CollectionShape]:
-    """Yield the shape of each valid delta of the pass that has an upsert, oldest version first.
+def _shape(
+    name: str,
+    known: CollectionSnapshot | None,
+    dropped_before: DeltaVersion | None,
+    request: DownloadSnapshotRequest,
+    services: Services,
+) -> StoredShape:
+    """Return the published shape. What it lacks, the oldest deltas of the pass decide, whatever the batching.
 
-    The oldest decides the collection's shape, so that it does not depend on batching.
+    A drop in this pass frees the shape first, unless it is older than a record.
     """
-    pending = _pending(name, request, services)
-    archived = find_archived(pending, services)
+    listed = _pending(name, request, services)
+    archived = find_archived(listed, services)
+    drop = _newest_drop(listed, archived, services)
+    if drop is not None and drop > (dropped_before or ""):
+        dropped_before = drop
+        known = known and _after_drop(known, drop, services)
+    shape = _published_shape(name, known).model_copy(update={"dropped_before": dropped_before})
+    if shape.dimension is not None:
+        return shape
+    for delta in _deltas(listed, archived, services):
+        if delta.id <= (dropped_before or ""):
+            continue
+        try:
+            with attributed(delta.id):
+                decided = shape_decided_by(delta, shape)
+                check_shape(delta, decided)
+        except (CorruptDeltaError, DeltaFailedError) as error:
+            # MergeBatch handles it.
+            log.info("%s does not fit its collection: %s", delta.id, error)
+            continue
+        if decided.dimension is not None:
+            return decided
+        if decided.is_stated:
+            shape = decided
+    return shape
+
+
+def _published_shape(name: str, known: CollectionSnapshot | None) -> StoredShape:
+    if known is None or not known.has_shape:
+        return StoredShape(collection=name, dimension=None, space="l2", embedding_function=None, records=0)
+    return StoredShape(
+        collection=name,
+        dimension=known.dimension,
+        space=known.space,
+        embedding_function=known.embedding_function,
+        records=known.records,
+        settings=known.settings_with_function,
+    )
+
+
+def _newest_drop(
+    pending: list[ObjectInfo], archived: Mapping[str, ObjectInfo], services: Services
+) -> DeltaVersion | None:
+    """Return the version of the newest drop. Only small deltas can be one, so no others are read."""
+    small = [each for each in pending if each.bytes <= DROP_BYTES]
+    found = in_threads(lambda each: next(_deltas([each], archived, services), None), small)
+    return max((delta.id for delta in found if delta is not None and delta.header.drop), default=None)
+
+
+def _after_drop(known: CollectionSnapshot, drop: DeltaVersion, services: Services) -> CollectionSnapshot:
+    """Return a published collection with what a drop leaves of its shape."""
+    ledger = decode_ledger(services.objects.get(known.files[layout.LEDGER_FILE].key).body)
+    kept = keeps_records(ledger, UUID(drop).bytes)
+    settings = known.settings.since(drop)
+    return known.model_copy(update={"settings": settings, "dimension": known.dimension if kept else None})
+
+
+def _deltas(pending: list[ObjectInfo], archived: Mapping[str, ObjectInfo], services: Services) -> Iterator[Delta]:
+    """Yield the deltas that can be read and were not rewritten, in their order."""
     for listed in pending:
-        shape = None
         try:
             stored = fetch_delta(listed, services)
             delta = parse_delta(listed, stored, services.settings)
-            if stored is not None and delta is not None and delta.dimension is not None:
+            if stored is not None:
                 check_not_rewritten(listed, stored, archived.get(listed.key), services)
-                shape = _shape_of_delta(name, delta)
-                with attributed(listed.key):
-                    check_shape(delta, shape)
         except (CorruptDeltaError, DeltaFailedError, UnreadableObjectError) as error:
             # MergeBatch handles it.
             log.info("%s does not decide its collection's shape: %s", listed.key, error)
             continue
-        if shape is not None:
-            yield shape
-
-
-def _shape_of_delta(name: str, delta: Delta) -> CollectionShape:
-    return CollectionShape(
-        collection=name,
-        dimension=delta.dimension,
-        space=delta.header.space or "l2",
-        embedding_function=delta.header.embedding_function,
-        records=0,
-    )
+        if delta is not None:
+            yield delta
 
 
 def _pending(name: str, request: DownloadSnapshotRequest, services: Services) -> list[ObjectInfo]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.deltas.attempts import mark
-from chromadb_compaction.deltas.formats import check_shape
+from chromadb_compaction.deltas.formats import check_shape, shape_decided_by
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
@@ -33,11 +33,13 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
-from chromadb_compaction.layout import report_key, run_key, shapes_key
-from chromadb_compaction.messages import BATCH_MANIFEST, SHAPES, CollectionShape, MergeBatchRequest, MergedBatch
-from chromadb_compaction.native_memory import use_system_memory_pool
+from chromadb_compaction.layout import change_key, report_key, run_key, shapes_key
+from chromadb_compaction.messages import BATCH_MANIFEST, MergeBatchRequest, MergedBatch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
+from chromadb_compaction.rows.native_memory import use_system_memory_pool
+from chromadb_compaction.rows.runs import run_schema
+from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.steps.listed_deltas import (
@@ -63,10 +65,13 @@ class _ReadDelta(NamedTuple):
     sha256: str | None = None
     table: pa.Table | None = None
     error: CompactionError | None = None
+    change: CollectionChange = CollectionChange()
+    rows: int = 0
 
 
 class _MergeResult(NamedTuple):
     outcomes: list[DeltaOutcome]
+    change: CollectionChange
     rows: int
     bytes: int
 
@@ -85,6 +90,9 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
         report = report_key(request.batch.key)
         count = Counter(outcome.status for outcome in merged.outcomes)
         services.objects.put(report, encode_outcomes(merged.outcomes))
+        states = merged.change != CollectionChange()
+        if states:
+            services.objects.put(change_key(request.batch.key), merged.change.model_dump_json().encode())
         return MergedBatch(
             collection=request.batch.collection,
             run=run_key(request.batch.key) if merged.rows else None,
@@ -96,6 +104,7 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
             bytes=merged.bytes,
             unreadable=count["unreadable"],
             left=count["left"],
+            change=change_key(request.batch.key) if states else None,
         )
 
 
@@ -106,6 +115,7 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartb
     merge = SpillingMerge(scratch)
     outcomes: dict[str, DeltaOutcome] = {}
     rejected: list[_ReadDelta] = []
+    change = CollectionChange()
     for read in _read_all(listed, shape, services):
         heartbeat.check()
         if read.table is not None and not merge.has_space_for(read.table):
@@ -114,7 +124,8 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartb
             rejected.append(_ReadDelta(read.delta, read.sha256, error=_no_space(read.delta, read.table)))
         elif read.table is not None:
             merge.add(read.table)
-            outcomes[read.delta.key] = _outcome(read, "merged", rows=read.table.num_rows)
+            change = change.merged(read.change)
+            outcomes[read.delta.key] = _outcome(read, "merged", rows=read.rows)
         elif read.error is not None:
             rejected.append(read)
         else:
@@ -124,7 +135,9 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartb
     for outcome in _reject_all(rejected, services, request.execution):
         outcomes[outcome.key] = outcome
     complete = [outcomes.get(delta.key) or _outcome(_ReadDelta(delta), "left") for delta in listed]
-    return _MergeResult(complete, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects))
+    return _MergeResult(
+        complete, change, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects)
+    )
 
 
 def _no_space(delta: ObjectInfo, table: pa.Table) -> SnapshotTooLargeError:
@@ -143,7 +156,7 @@ def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStor
     return rows, file.stat().st_size
 
 
-def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services: Services) -> Iterator[_ReadDelta]:
+def _read_all(listed: list[ObjectInfo], shape: StoredShape | None, services: Services) -> Iterator[_ReadDelta]:
     """Yield the deltas in order. Parse each one when the caller asks for it, while later ones are fetched."""
     fetched = ahead(
         lambda delta: try_fetch(delta, services),
@@ -160,14 +173,15 @@ def _read_all(listed: list[ObjectInfo], shape: CollectionShape | None, services:
 def _check(
     delta: ObjectInfo,
     stored: StoredObject | UnreadableObjectError | None,
-    shape: CollectionShape | None,
+    shape: StoredShape | None,
     archived: Mapping[str, ObjectInfo],
     services: Services,
 ) -> _ReadDelta:
     """Parse one delta, and check it against its collection's shape and against what was merged under its key.
 
     A delta that was deleted or written again since the listing is missing, and what is there now stays pending. So is
-    a delta with upserts if the collection has no dimension yet: the pass was planned without it.
+    a delta with upserts if the collection has no dimension yet: the pass was planned without it. A delta from before
+    the collection was dropped is merged without its rows.
     """
     if isinstance(stored, UnreadableObjectError):
         return _ReadDelta(delta, error=stored)
@@ -175,20 +189,23 @@ def _check(
     try:
         check_merge(delta, services.settings)
         parsed = parse_delta(delta, stored, services.settings)
-        if stored is None or parsed is None:
+        if stored is None or parsed is None or shape is None:
             return _ReadDelta(delta, sha256)
         check_not_rewritten(delta, stored, archived.get(delta.key), services)
-        if parsed.dimension is not None and (shape is None or shape.dimension is None):
+        if parsed.id < (shape.dropped_before or ""):
+            change = CollectionChange(dropped_before=shape.dropped_before)
+            return _ReadDelta(delta, sha256, run_schema(None).empty_table(), change=change, rows=parsed.table.num_rows)
+        with attributed(delta.key):
+            check_shape(parsed, shape_decided_by(parsed, shape))
+        if parsed.dimension is not None and shape.dimension is None:
             return _ReadDelta(delta, sha256)
-        if shape is not None:
-            with attributed(delta.key):
-                check_shape(parsed, shape)
     except (CorruptDeltaError, DeltaFailedError, SnapshotTooLargeError, UnreadableObjectError) as error:
         return _ReadDelta(delta, sha256, error=error)
-    return _ReadDelta(delta, sha256, parsed.table)
+    change = CollectionChange(settings=parsed.settings, dropped_before=parsed.id if parsed.header.drop else None)
+    return _ReadDelta(delta, sha256, parsed.table, change=change, rows=parsed.table.num_rows)
 
 
-def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> CollectionShape | None:
+def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> StoredShape | None:
     """Return the collection's shape. None for a name that no collection can have: all its deltas are corrupt."""
     shapes = SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
     return next((shape for shape in shapes if shape.collection == collection), None)

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag
 
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.client.writer import DeltaWriter
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.records import Vector, row_error
 from chromadb_compaction.errors import InvalidRequestError
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.messages import Message
 from chromadb_compaction.ports import Services
 

@@ -33,13 +33,23 @@ class Draft:
         self._base = base
         self._base_sha256 = base_sha256
         self._collections = dict(base.collections) if base else {}
+        self._dropped = dict(base.dropped) if base else {}
 
     def upload(self, folded: Sequence[FoldedCollection], services: Services) -> list[Wanted]:
-        """Upload the new files of changed collections. Return each collection's files and local directory."""
-        files = [self._files(collection, services.settings.snapshot_prefix) for collection in folded]
+        """Upload the new files of changed collections. Return each collection's files and local directory.
+
+        A collection that a drop has left nothing of is removed.
+        """
+        for each in folded:
+            if each.dropped_before is not None:
+                self._dropped[each.result.collection] = each.dropped_before
+            if not each.result.exists:
+                self._collections.pop(each.result.collection, None)
+        existing = [each for each in folded if each.result.exists]
+        files = [self._files(collection, services.settings.snapshot_prefix) for collection in existing]
         stored = iter(upload(services, [file for named in files for file in named.values()]))
         wanted = []
-        for each, named in zip(folded, files, strict=True):
+        for each, named in zip(existing, files, strict=True):
             name, described = each.result.collection, {path: next(stored) for path in named}
             self._collections[name] = _collection(each, described)
             wanted.append(Wanted(name, described, each.directory))
@@ -70,6 +80,7 @@ class Draft:
             deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
             deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
             collections=dict(sorted(self._collections.items())),
+            dropped=dict(sorted(self._dropped.items())),
         )
 
 
@@ -117,14 +128,13 @@ def write_objects(
 
 def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
     result = folded.result
-    has_records = bool(files.keys() - {layout.LEDGER_FILE})
     return CollectionSnapshot(
-        # Late upserts of deleted ids have a dimension, but no ChromaDB directory.
-        dimension=result.dimension if has_records else None,
+        dimension=result.dimension,
         space=folded.shape.space,
         embedding_function=folded.shape.embedding_function,
         records=result.counts.records,
         tombstones=result.counts.tombstones,
         conservation=result.conservation,
         files=files,
+        settings=folded.settings,
     )

@@ -148,7 +148,8 @@ def _question_vectors(request: QueryRequest, readable: ReadableCollection) -> Ve
                 f"the collection {request.collection!r} names no embedding function",
                 next_step=f"ask with query_embeddings of {dimension} dimensions",
             )
-        rows = list(embed(request.query_texts, function))
+        stated = readable.described.settings.function
+        rows = list(embed(request.query_texts, function, stated.config if stated else None))
         question = f"a text's embedding by {function!r}"
     else:
         rows = [_narrow(vector) for vector in request.query_embeddings or []]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, RootModel, Tag, model_validator
 
 from chromadb_compaction.chroma.filter_bounds import check_filter
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.messages import Message
 
 MAX_IDS: Final = 10_000

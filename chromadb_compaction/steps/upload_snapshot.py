@@ -50,7 +50,7 @@ def _fold_and_publish(
     outcomes = _read_outcomes(request, services)
     phases = Phases()
     folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
-    changed = [collection for collection in folded if collection.result.ledger_changed]
+    changed = [collection for collection in folded if collection.result.changed]
     if not changed:
         return _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
     draft = Draft(request, base, base_sha256=started_from.pointer.manifest_sha256 if started_from else None)
@@ -155,7 +155,7 @@ def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folde
     cache = cache_of(services)
     for collection in folded:
         name = collection.result.collection
-        if not collection.result.ledger_changed and name in base.collections:
+        if not collection.result.changed and name in base.collections:
             cache.keep(snapshot_id, name, base.collections[name].files, collection.directory)
 
 

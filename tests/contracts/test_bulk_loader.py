@@ -32,9 +32,9 @@ from chromadb_compaction.chroma.compatibility import PROVEN, incompatibility, mi
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader
 from chromadb_compaction.chroma.verification import verify
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fold.fold import no_progress
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import MEBIBYTE
 from tests.runs import a_run, planned

@@ -18,8 +18,8 @@ from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import CollectionSpec, create_directory, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.fold.fold import no_progress
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.rows.ledger import FoldPlan
 from tests.runs import a_run, planned
 

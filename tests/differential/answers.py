@@ -13,7 +13,7 @@ import orjson
 from chromadb.config import Settings
 
 from chromadb_compaction.chroma.verification import differing, same_metadata
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.configuration import Space
 from tests.differential.histories import DOCUMENTS, History
 
 NAME = "docs"

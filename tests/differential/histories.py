@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.configuration import Space
 from tests.runs import a_run
 
 IDS = ("a", "b", "c", "ü", "line\nbreak", "nul\0", "quote'\"", "日本", "g", "h", "i", "j")

@@ -140,6 +140,28 @@ CASES: Mapping[Words, CommandCases] = {
         "verdict",
         (Fails("", 1, "", the_table_is_another), Fails("", 1, "", the_settings_are_gone)),
     ),
+    ("collections", "list"): CommandCases(
+        (Succeeds("", "notes"),),
+        "records",
+        (Fails("", 4, "", an_empty_stack), Fails("", 5, "snapshot/CURRENT", the_pointer_is_damaged), NO_SETTINGS),
+    ),
+    ("collections", "show"): CommandCases(
+        (Succeeds("notes", '"ef_search": 100'),),
+        "configuration",
+        (Fails("nowhere", 4, "nowhere"), NO_SETTINGS._replace(arguments="notes")),
+    ),
+    ("collections", "delete"): CommandCases(
+        (
+            Succeeds("notes --yes", "It is gone after the next compaction"),
+            Succeeds("notes --dry-run", "Would delete collection notes"),
+        ),
+        "delta",
+        (
+            Fails("nowhere", 4, "collections list"),
+            Fails("notes", 5, "snapshot/CURRENT", the_pointer_is_damaged),
+            NO_SETTINGS._replace(arguments="notes"),
+        ),
+    ),
     ("snapshots", "list"): CommandCases(
         (Succeeds("", "<second>"),),
         "current",

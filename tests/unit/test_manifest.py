@@ -112,3 +112,15 @@ def test_a_pointer_of_a_later_format_is_refused() -> None:
 
 def test_a_commit_is_named_by_execution_and_pass() -> None:
     assert commit_id("arn:aws:states:x", 3) == "arn:aws:states:x/3"
+
+
+def test_a_manifest_from_before_settings_and_drops_can_be_read() -> None:
+    stored = a_manifest(docs=a_collection(embedding_function="wordllama")).model_dump(mode="json")
+    del stored["dropped"], stored["collections"]["docs"]["settings"]
+
+    read = Manifest.model_validate(stored)
+
+    assert read.dropped == {}
+    settings = read.collections["docs"].settings_with_function
+    assert settings.function is not None
+    assert (settings.function.name, settings.function.config, settings.metadata_value) == ("wordllama", None, {})

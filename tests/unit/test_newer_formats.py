@@ -14,7 +14,7 @@ from chromadb_compaction.cli.common.exits import ExitCode, exit_code
 from chromadb_compaction.cli.sources.journal import Journal, JournalHeader
 from chromadb_compaction.cli.views.checks import check_snapshot
 from chromadb_compaction.cli.views.snapshots import read_snapshot_list
-from chromadb_compaction.deltas.formats import DeltaHeader, parse_header
+from chromadb_compaction.deltas.header import DeltaHeader, parse_header
 from chromadb_compaction.deltas.outcomes import QuarantineReason, unpack_outcomes
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError
 from chromadb_compaction.manifest import Manifest, Pointer, parse_stored

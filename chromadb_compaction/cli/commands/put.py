@@ -17,8 +17,8 @@ from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
-from chromadb_compaction.manifest import Space
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.sources.chroma_instances import ChromaInstance

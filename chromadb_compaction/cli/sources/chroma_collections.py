@@ -15,7 +15,7 @@ from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.cli.sources.spool import SpoolWriter, read_spool
 from chromadb_compaction.cli.sources.unkept import check_all_is_kept
 from chromadb_compaction.errors import CompactionError
-from chromadb_compaction.native_memory import trim_heap
+from chromadb_compaction.rows.native_memory import trim_heap
 
 PAGE_ROWS = 500
 PAGE_VALUES = 100_000

@@ -10,8 +10,8 @@ from typing import Any, Final, get_args
 import numpy as np
 
 from chromadb_compaction.chroma.client import Collection
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.records import Matrix
-from chromadb_compaction.manifest import Space
 
 _SAMPLE: Final = 100
 _FACTORS: Final = (2.0, 3.0, 0.7)

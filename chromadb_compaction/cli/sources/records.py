@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
-from chromadb_compaction.manifest import Space
+from chromadb_compaction.configuration import Space
 
 
 class Records(NamedTuple):

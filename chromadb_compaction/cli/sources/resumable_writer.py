@@ -9,8 +9,8 @@ from uuid import UUID
 
 from chromadb_compaction.cli.sources.journal import RESTART, Intent, Journal
 from chromadb_compaction.client.writer import DeltaWriter
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import InvalidRequestError
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import DeltaNotification, Services
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from chromadb_compaction.cli.sources.records import RecordSource
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, NewerFormatError, SnapshotCorruptError
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 

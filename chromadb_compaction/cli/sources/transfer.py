@@ -27,8 +27,8 @@ from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.cli.sources.row_digests import RowDigests
 from chromadb_compaction.cli.sources.shape import check_published, chosen_shape, published_shape
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import CompactionError, ConfigurationError, InvalidRequestError
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.ports import Services
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 
 from chromadb_compaction.chroma.audit import Audit, audit
 from chromadb_compaction.chroma.client import Collection, open_collection
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.layout import LEDGER_FILE
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import read_catalogue

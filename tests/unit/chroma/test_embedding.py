@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from chromadb.utils import embedding_functions
 
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
@@ -68,3 +69,21 @@ def test_a_missing_package_or_api_key_is_a_configuration_error(monkeypatch: pyte
 
     with pytest.raises(ConfigurationError, match="'openai' cannot be loaded: "):
         embed(["x"], "openai")
+
+
+def test_a_function_is_loaded_with_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scaled:
+        def __init__(self, scale: int = 1) -> None:
+            self.scale = scale
+
+        @staticmethod
+        def build_from_config(config: dict[str, int]) -> Scaled:
+            return Scaled(config["scale"])
+
+        def __call__(self, texts: list[str]) -> list[list[int]]:
+            return [[self.scale, len(text)] for text in texts]
+
+    monkeypatch.setitem(embedding_functions.known_embedding_functions, "scaled", Scaled)
+
+    assert embed(["text"], "scaled", {"scale": 5}).tolist() == [[5, 4]]
+    assert embed(["text"], "scaled").tolist() == [[1, 4]]

@@ -12,7 +12,8 @@ import pytest
 import uuid_utils
 
 from chromadb_compaction.client.writer import CLOCK_TOLERANCE_SECONDS, MOST_BYTES, DeltaWriter
-from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta
+from chromadb_compaction.deltas.formats import Delta, read_delta
+from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_ROW_BYTES
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError
@@ -348,3 +349,57 @@ def test_bucket_and_queue_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
 
     assert DeltaWriter(space="ip").written == []
+
+
+SETTINGS: dict[str, Any] = {"hnsw": {"space": "cosine", "max_neighbors": 48}}
+
+
+def test_a_writers_settings_stand_in_each_of_its_deltas(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, configuration=SETTINGS, metadata={"owner": "a"}) as writer:
+        writer.upsert("docs", ["a"], [[1, 0]])
+        writer.upsert("other", ["a"], [[1, 0]])
+
+    for delta in written(objects):
+        assert delta.header.format == 2
+        assert delta.header.stated_space == "cosine"
+        assert delta.header.collection is not None
+        assert delta.header.collection.metadata == {"owner": "a"}
+
+
+def test_a_collection_is_created_by_a_delta_without_rows_after_the_earlier_rows(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, metadata={"owner": "a"}) as writer:
+        writer.upsert("docs", ["a"], [[1, 0]])
+        writer.create_collection("docs", configuration=SETTINGS)
+
+    rows, statement = written(objects)
+    assert rows.table.num_rows == 1
+    assert statement.table.num_rows == 0
+    assert statement.header.collection is not None
+    assert statement.header.collection.metadata == {"owner": "a"}
+    assert statement.header.stated_space == "cosine"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"metadata": {"a": [1]}}, {"configuration": {"hnsw": {"max_neighbors": 0}}}, {"metadata": {"a": "\ud800"}}],
+    ids=["list", "setting", "surrogate"],
+)
+def test_invalid_settings_are_an_error_and_nothing_is_written(
+    objects: InMemoryObjectStore, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequestError):
+        a_writer(objects, **options)
+    with a_writer(objects) as writer, pytest.raises(InvalidRequestError):
+        writer.create_collection("docs", **options)
+    assert not objects.objects
+
+
+def test_a_drop_takes_a_file_of_its_own_and_later_rows_may_have_another_shape(objects: InMemoryObjectStore) -> None:
+    with a_writer(objects, configuration=SETTINGS, producer="me") as writer:
+        writer.upsert("docs", ["a"], [[1, 0]])
+        writer.drop_collection("docs")
+        writer.upsert("docs", ["a"], [[1, 0, 0]])
+
+    before, drop, after = written(objects)
+    assert drop.header == DeltaHeader(format=2, drop=True, producer="me")
+    assert [delta.dimension for delta in (before, drop, after)] == [2, None, 3]

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.deltas.columns import DeltaColumns
-from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta, write_delta
+from chromadb_compaction.deltas.formats import Delta, read_delta, write_delta
+from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import run_schema

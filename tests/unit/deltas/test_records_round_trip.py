@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.chroma.verification import differing, same_metadata
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.records import (
     check_document,
     check_embedding,
@@ -21,7 +22,6 @@ from chromadb_compaction.deltas.records import (
     check_metadata,
 )
 from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.manifest import Space
 
 _NUMBERS = count()
 

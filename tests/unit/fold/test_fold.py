@@ -72,7 +72,7 @@ def docs(tmp_path: Path) -> LocalCollection:
 def test_several_runs_are_folded_as_one_and_the_newest_version_wins(docs: LocalCollection) -> None:
     result = docs.fold(a_run({"a": [2, 0]}, delta=2), a_run({"a": [1, 0], "b": [1, 1]}, delta=1))
     assert (result.counts.added, result.counts.records, result.dimension) == (2, 2, 2)
-    assert (result.records_changed, result.ledger_changed) == (True, True)
+    assert (result.records_changed, result.changed) == (True, True)
     with open_collection(docs.directory, "docs") as collection:
         assert np.array_equal(np.asarray(collection.get(ids=["a"], include=["embeddings"])["embeddings"]), [[2, 0]])
     assert decode_ledger(docs.ledger.read_bytes())["id"].to_pylist() == ["a", "b"]
@@ -84,7 +84,7 @@ def test_a_second_fold_of_the_same_run_changes_no_file(docs: LocalCollection) ->
     docs.fold(run)
     before = docs.files(), docs.ledger.stat().st_mtime_ns
     result = docs.fold(run, dimension=2)
-    assert (result.records_changed, result.ledger_changed) == (False, False)
+    assert (result.records_changed, result.changed) == (False, False)
     assert (docs.files(), docs.ledger.stat().st_mtime_ns) == before
 
 
@@ -92,7 +92,7 @@ def test_a_fold_that_changes_only_versions_does_not_change_the_chromadb_director
     docs.fold(a_run({"a": [1, 0]}, delta=1))
     before = docs.files()
     result = docs.fold(a_run({"a": [1, 0]}, deletes={"never seen"}, delta=2), dimension=2)
-    assert (result.records_changed, result.ledger_changed) == (False, True)
+    assert (result.records_changed, result.changed) == (False, True)
     assert docs.files() == before
     assert [row["delta"][-1] for row in decode_ledger(docs.ledger.read_bytes()).to_pylist()] == [2, 2]
 

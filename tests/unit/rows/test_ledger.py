@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.rows.fingerprints import hex128, sum_rows
-from chromadb_compaction.rows.ledger import FoldPlan, _versions, decode_ledger, encode_ledger
+from chromadb_compaction.rows.ledger import Drop, FoldPlan, _versions, decode_ledger, encode_ledger
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from tests.runs import a_run, planned
@@ -97,6 +98,19 @@ def test_the_base_sum_is_taken_from_the_manifest_so_that_the_equation_can_fail()
     assert not planned(ledger, a_run({"b": [1, 0]}, delta=2), base="0" * 32).conservation.holds()
 
 
+def test_a_drop_of_every_record_restarts_with_an_empty_directory() -> None:
+    base = folded(a_run({"a": [1, 0], "b": [1, 0]}, deletes={"c"}, delta=1))
+    plan = planned(base.ledger, a_run({"b": [2, 0, 0]}, delta=3), drop=Drop((2).to_bytes(16, "big"), is_new=True))
+    assert (plan.restarts, plan.deletes, plan.inserts.ids(), plan.dropped) == (True, [], ["b"], 3)
+    assert (plan.counts.added, plan.counts.deleted, plan.conservation.holds()) == (1, 2, True)
+
+
+def test_a_drop_that_is_older_than_a_record_deletes_the_others() -> None:
+    base = folded(a_run({"a": [1, 0]}, delta=1), a_run({"b": [1, 0]}, delta=3))
+    plan = planned(base.ledger, a_run(), drop=Drop((2).to_bytes(16, "big"), is_new=True))
+    assert (plan.restarts, plan.deletes, ids(plan.ledger)) == (False, ["a"], ["b"])
+
+
 def test_a_stored_ledger_reads_back_equal_and_equal_ledgers_have_equal_bytes() -> None:
     ledger = folded(a_run({"a": [1, 0]}, deletes={"b"})).ledger
     assert decode_ledger(encode_ledger(ledger)) == ledger
@@ -122,24 +136,47 @@ class Row(NamedTuple):
 
 ROW_IDS = st.sampled_from(["a", "b", "c", "é", "z\x00"])
 ROWS = st.builds(Row, ROW_IDS, st.none() | st.integers(0, 2))
-DELTAS = st.lists(st.lists(ROWS, max_size=4, unique_by=lambda row: row.row_id), max_size=8)
+DROP = None
+"""A delta that drops the collection."""
+Delta = list[Row] | None
+DELTAS = st.lists(st.lists(ROWS, max_size=4, unique_by=lambda row: row.row_id) | st.just(DROP), max_size=8)
 
 
-def run_of(number: int, rows: list[Row]) -> pa.Table:
+def run_of(number: int, delta: Delta) -> pa.Table:
+    rows = delta or []
     upserts = {row.row_id: [float(row.value)] for row in rows if row.value is not None}
     return a_run(upserts, {row.row_id for row in rows if row.value is None}, delta=number)
 
 
-def applied_in_order(deltas: list[list[Row]]) -> dict[str, int | None]:
+class Folds:
+    """Folds of one collection, each on the ledger of the one before."""
+
+    def __init__(self, deltas: list[Delta]) -> None:
+        self._deltas = deltas
+        self._dropped = -1
+        self.ledger = LEDGER_SCHEMA.empty_table()
+        self._base = hex128(0)
+
+    def fold(self, numbers: Iterable[int]) -> FoldPlan:
+        """Fold the deltas of these numbers at once."""
+        dropped = max([self._dropped, *(number for number in numbers if self._deltas[number] is DROP)])
+        drop = Drop(dropped.to_bytes(16, "big"), is_new=dropped > self._dropped) if dropped >= 0 else None
+        run = newest(run_of(number, self._deltas[number]) for number in numbers)
+        plan = planned(self.ledger, run, base=self._base, drop=drop)
+        self._dropped, self.ledger, self._base = dropped, plan.ledger, plan.conservation.next
+        return plan
+
+
+def applied_in_order(deltas: list[Delta]) -> dict[str, int | None]:
     """Apply the deltas in the order of their versions."""
     state: dict[str, int | None] = {}
     for rows in deltas:
-        state |= {row.row_id: row.value for row in rows}
+        state = {} if rows is DROP else state | {row.row_id: row.value for row in rows}
     return state
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[list[list[Row]], list[list[int]]]:
+def histories(draw: st.DrawFn) -> tuple[list[Delta], list[list[int]]]:
     """Deltas, and the folds that merge them, in any order and grouping, with repeats."""
     deltas = draw(DELTAS)
     numbers = range(len(deltas))
@@ -149,44 +186,42 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Row]], list[list[int]]]:
 
 
 @given(histories())
-def test_the_ledger_depends_only_on_the_set_of_deltas(history: tuple[list[list[Row]], list[list[int]]]) -> None:
+def test_the_ledger_depends_only_on_the_set_of_deltas(history: tuple[list[Delta], list[list[int]]]) -> None:
     deltas, folds = history
-    runs = [run_of(number, rows) for number, rows in enumerate(deltas)]
-    at_once = planned(None, newest(runs)).ledger
-    ledger: pa.Table | None = None
+    at_once, in_turn = Folds(deltas), Folds(deltas)
+    at_once.fold(range(len(deltas)))
     for fold in folds:
-        ledger = planned(ledger, newest(runs[number] for number in fold)).ledger
-    assert ledger == at_once
+        in_turn.fold(fold)
+    assert in_turn.ledger == at_once.ledger
 
 
 @given(histories())
 def test_every_fold_conserves_its_sums_and_the_records_equal_those_of_a_simple_model(
-    history: tuple[list[list[Row]], list[list[int]]],
+    history: tuple[list[Delta], list[list[int]]],
 ) -> None:
     deltas, folds = history
-    runs = [run_of(number, rows) for number, rows in enumerate(deltas)]
-    ledger, base = LEDGER_SCHEMA.empty_table(), hex128(0)
+    in_turn = Folds(deltas)
     records: dict[str | None, object] = {}
     for fold in folds:
-        plan = planned(ledger, newest(runs[number] for number in fold), base=base)
+        plan = in_turn.fold(fold)
         assert plan.conservation.holds()
-        ledger, base = plan.ledger, plan.conservation.next
+        if plan.restarts:
+            records.clear()
         for row_id in [*plan.deletes, *plan.replacements.ids()]:
             del records[row_id]
         for part in plan.written(1000, ("id", "embedding")):
             records |= dict(zip(ids(part), part["embedding"].to_pylist(), strict=True))
     state = applied_in_order(deltas)
     assert records == {row_id: [float(value)] for row_id, value in state.items() if value is not None}
-    assert sorted(state, key=str.encode) == ids(ledger)
+    assert sorted(state, key=str.encode) == ids(in_turn.ledger)
 
 
 @given(histories())
-def test_the_published_sum_is_the_sum_of_the_live_rows(history: tuple[list[list[Row]], list[list[int]]]) -> None:
+def test_the_published_sum_is_the_sum_of_the_live_rows(history: tuple[list[Delta], list[list[int]]]) -> None:
     deltas, folds = history
-    ledger: pa.Table | None = None
+    in_turn = Folds(deltas)
     for fold in folds:
-        plan = planned(ledger, newest(run_of(number, deltas[number]) for number in fold))
-        ledger = plan.ledger
+        plan = in_turn.fold(fold)
     live = [row for row in plan.ledger.to_pylist() if not row["deleted"]]
     assert plan.conservation.next == hex128(sum_rows((row["id"], row["fingerprint"]) for row in live))
     assert plan.counts.records == len(live)

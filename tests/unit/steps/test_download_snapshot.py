@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
+from chromadb_compaction.deltas.formats import DROP_BYTES
 from chromadb_compaction.errors import LockLostError, SnapshotConflictError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.layout import compacted_key, shapes_key
-from chromadb_compaction.messages import SHAPES, CollectionShape
+from chromadb_compaction.messages import CollectionShape
+from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 from tests.passes import Pass, compact
@@ -116,9 +118,10 @@ def test_the_first_upsert_after_deletes_gives_the_shape(fakes: Fakes) -> None:
     assert one.download().collections == [shape(2, space="ip")]
 
 
-def test_an_existing_collection_keeps_its_shape_and_no_delta_is_read(fakes: Fakes) -> None:
+def test_an_existing_collection_keeps_its_shape_and_only_deltas_that_may_drop_it_are_read(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, header={"format": 1, "space": "cosine"}))
-    one = a_pass(fakes, a_delta({"b": [1, 0, 0]}, at=NOW + 1, header={"format": 1, "space": "ip"}))
+    large = a_delta({"b": list(range(DROP_BYTES))}, at=NOW + 1, header={"format": 1, "space": "ip"})
+    one = a_pass(fakes, large)
 
     assert one.download().collections == [shape(2, space="cosine", records=1)]
     assert not any(key.startswith("delta/") for _, key in fakes.objects.calls)
@@ -129,7 +132,9 @@ def test_the_shapes_are_written_where_merge_batch_reads_them(fakes: Fakes) -> No
 
     answer = one.download()
 
-    assert SHAPES.validate_json(fakes.objects.get(shapes_key(one.execution, 1)).body) == answer.collections
+    assert SHAPES.validate_json(fakes.objects.get(shapes_key(one.execution, 1)).body) == [
+        StoredShape(**each.model_dump()) for each in answer.collections
+    ]
 
 
 def test_the_copy_of_the_last_published_snapshot_is_cached(fakes: Fakes) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.attempts import Attempts, attempts_of, read_attempts
 from chromadb_compaction.deltas.formats import read_delta
 from chromadb_compaction.deltas.outcomes import LONGEST_REASON, DeltaOutcome, decode_outcomes
@@ -24,7 +25,6 @@ from chromadb_compaction.layout import (
     run_key,
     shapes_key,
 )
-from chromadb_compaction.manifest import Space
 from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.embedding import embed
-from chromadb_compaction.deltas.formats import Delta, DeltaHeader, read_delta
+from chromadb_compaction.deltas.formats import Delta, read_delta
+from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings
