@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from chromadb_compaction.configuration import DEFAULT_INDEX, KeptSettings
-from chromadb_compaction.deltas import jsonl, parquet
+from chromadb_compaction.deltas import jsonl
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes, check_values
 from chromadb_compaction.deltas.header import HEADER_KEY, DeltaHeader, parse_header
+from chromadb_compaction.deltas.parquet import files as parquet
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key

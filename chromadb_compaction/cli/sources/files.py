@@ -136,7 +136,7 @@ def _read_parquet(path: Path) -> Iterator[Records]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from chromadb_compaction.deltas.parquet_schema import read_footer, record_columns
+    from chromadb_compaction.deltas.parquet.schema import read_footer, record_columns
 
     try:
         with pa.OSFile(str(path), "rb") as source:

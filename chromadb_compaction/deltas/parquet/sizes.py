@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from chromadb_compaction.deltas.columns import damaged
-from chromadb_compaction.deltas.parquet_strings import STRING_ENCODINGS, longest_entry, repeated_bytes
+from chromadb_compaction.deltas.parquet.strings import STRING_ENCODINGS, longest_entry, repeated_bytes
 from chromadb_compaction.deltas.records import ROW_BYTES
 from chromadb_compaction.errors import CorruptDeltaError
 

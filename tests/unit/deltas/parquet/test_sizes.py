@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chromadb_compaction.deltas.parquet_sizes import LARGEST_FOOTER, unpacked_bytes
+from chromadb_compaction.deltas.parquet.sizes import LARGEST_FOOTER, unpacked_bytes
 from chromadb_compaction.errors import CorruptDeltaError
 from tests.builders import parquet
 

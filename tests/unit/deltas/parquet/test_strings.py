@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chromadb_compaction.deltas.parquet_strings import longest_entry
+from chromadb_compaction.deltas.parquet.strings import longest_entry
 from chromadb_compaction.errors import CorruptDeltaError
 
 WORDS = [b"a", b"", b"the longest", b"word"]

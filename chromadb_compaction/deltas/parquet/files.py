@@ -19,8 +19,8 @@ from chromadb_compaction.deltas.columns import (
     other_dimension,
     too_large,
 )
-from chromadb_compaction.deltas.parquet_schema import TEXT_COLUMNS, is_text, read_footer, record_columns
-from chromadb_compaction.deltas.parquet_sizes import delta_string_columns, unpacked_bytes
+from chromadb_compaction.deltas.parquet.schema import TEXT_COLUMNS, is_text, read_footer, record_columns
+from chromadb_compaction.deltas.parquet.sizes import delta_string_columns, unpacked_bytes
 from chromadb_compaction.deltas.records import (
     DELETE,
     UPSERT,
