@@ -43,7 +43,7 @@ def unpacked_bytes(body: bytes, *, enough: int) -> int:
     """
     try:
         return _of_file(body, enough)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise damaged("Parquet", "its footer or a page's header makes no sense") from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.deltas.columns import DeltaColumns
@@ -296,6 +296,7 @@ def test_damaged_parquet_is_an_error(change: Any) -> None:
 WHOLE = a_delta({str(n): [n, 1] for n in range(20)}, documents={"1": "x" * 50}, metadatas={"2": {"a": 1}})
 
 
+@example(817, b"\x00")  # a row group with fewer columns than the schema
 @given(st.integers(0, len(WHOLE.body) - 1), st.binary(min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_damage_never_raises_an_unexpected_error(at: int, bits: bytes) -> None:
