@@ -58,13 +58,19 @@ def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[st
     """
     options = FunctionOptions(package=bootstrap_zip(uuid.uuid4().hex), environment=deployment.environment)
     mocks = DeployingMocks(Target(aws, options))
-    # Pulumi keeps its state in context variables. A new thread starts without any, so deployments never mix.
+    return run_program(program, mocks, deployment.stack, {**local_config(), **deployment.config})
+
+
+def run_program(program: Program, mocks: pulumi.runtime.Mocks, stack: str, config: Mapping[str, str]) -> dict[str, str]:
+    """Run `program` as Pulumi would, with `mocks` in place of AWS, and return its exports."""
+    # Pulumi keeps its state in context variables and in the thread's event loop. A new thread starts without any, so
+    # runs never mix.
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_run, program, deployment, mocks).result()
+        return thread.submit(_run, program, mocks, stack, config).result()
 
 
-def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dict[str, str]:
-    set_all_config({f"chromadb:{key}": value for key, value in {**local_config(), **deployment.config}.items()})
+def _run(program: Program, mocks: pulumi.runtime.Mocks, stack: str, config: Mapping[str, str]) -> dict[str, str]:
+    set_all_config({f"chromadb:{key}": value for key, value in config.items()})
     exports: dict[str, str] = {}
     threads = LoopThreads()
 
@@ -72,7 +78,7 @@ def _run(program: Program, deployment: Deployment, mocks: DeployingMocks) -> dic
         asyncio.get_running_loop().set_default_executor(threads)
         # Outputs that a failed deployment left behind would be awaited here.
         SETTINGS.outputs = set()
-        set_mocks(mocks, project=PROJECT, stack=deployment.stack, preview=False)
+        set_mocks(mocks, project=PROJECT, stack=stack, preview=False)
         declared: pulumi.Output[Any] = pulumi.Output.all(**program())
         exports.update((name, str(value)) for name, value in ((await declared.future()) or {}).items())
 

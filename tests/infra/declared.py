@@ -8,9 +8,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-import pulumi
-from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_all_config, set_mocks
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
+from chromadb_compaction.local.deployment import run_program
 from infra.config_values import Task
 from infra.program import declare
 
@@ -113,32 +113,16 @@ def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TA
 
 @cache
 def _declared(stack: str, existing_table: tuple[tuple[str, Any], ...], config: tuple[tuple[str, str], ...]) -> Declared:
-    outputs: dict[str, str] = {}
-    resources = run_under_mocks(
-        lambda: pulumi.Output.all(**declare()).apply(outputs.update), stack, dict(existing_table), **dict(config)
-    )
-    return Declared(resources, outputs)
+    recorder = Recorder(dict(existing_table))
+    outputs = run_with(recorder, declare, stack, **dict(config))
+    return Declared(recorder.resources, outputs)
 
 
-def run_under_mocks(
-    program: Callable[[], object],
-    stack: str = "dev",
-    existing_table: Mapping[str, Any] = EXISTING_TABLE,
-    /,
-    **config: str,
-) -> list[Resource]:
-    """Run `program` as Pulumi would, and return the resources that it declared."""
-    recorder = Recorder(existing_table)
-    run_with(recorder, program, stack, **config)
-    return recorder.resources
-
-
-def run_with(recorder: Recorder, program: Callable[[], object], stack: str = "dev", /, **config: str) -> None:
-    """Run `program` as Pulumi would, with `recorder` in place of AWS."""
-    set_mocks(recorder, project="chromadb-compaction", stack=stack, preview=False)
-    set_all_config({f"chromadb:{name}": value for name, value in {"imageUri": IMAGE, **config}.items()})
-
-    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call] # Pulumi's own
+def run_with(
+    recorder: Recorder, program: Callable[[], Mapping[str, Any]], stack: str = "dev", /, **config: str
+) -> dict[str, str]:
+    """Run `program` as Pulumi would, with `recorder` in place of AWS, and return its exports."""
+    return run_program(program, recorder, stack, {"imageUri": IMAGE, **config})
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import runpy
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from chromadb_compaction.settings import Settings, load_settings
 from infra import program
-from tests.infra.declared import declared, run_under_mocks
+from tests.infra.declared import EXISTING_TABLE, Recorder, declared, run_with
 
 SET_BY_STACK = {
     "chromadb_bucket": "chromadb-vectors-dev-123456789012",
@@ -63,8 +64,15 @@ def test_pulumi_up_exports_every_output(monkeypatch: pytest.MonkeyPatch) -> None
     exported: dict[str, object] = {}
     monkeypatch.setattr(pulumi, "export", exported.__setitem__)
 
-    def pulumi_up() -> None:
+    def pulumi_up() -> dict[str, object]:
         runpy.run_path(str(Path(program.__file__).with_name("__main__.py")), run_name="__main__")
+        return exported
 
-    run_under_mocks(pulumi_up)
+    run_with(Recorder(EXISTING_TABLE), pulumi_up)
     assert exported.keys() == declared().outputs.keys()
+
+
+def test_the_program_runs_after_another_test_has_ended_the_threads_event_loop() -> None:
+    asyncio.run(asyncio.sleep(0))
+
+    assert run_with(Recorder(EXISTING_TABLE), dict) == {}
