@@ -116,8 +116,9 @@ def producer(on: Resources) -> list[Statement]:
 
 
 def query(on: Resources) -> list[Statement]:
-    """Read published snapshots and nothing else."""
-    return [_list(on, SNAPSHOT_PREFIX), _objects(on, ["GetObject"], f"{SNAPSHOT_PREFIX}*")]
+    """Read published snapshots and pending deltas, and nothing else: not even the names of other objects."""
+    read = (SNAPSHOT_PREFIX, DELTA_PREFIX)
+    return [_list_only(on, *read), _objects(on, ["GetObject"], *(f"{prefix}*" for prefix in read))]
 
 
 def run_workflow(functions: list[str]) -> list[Statement]:
@@ -179,8 +180,16 @@ def _objects(on: Resources, actions: list[str], *keys: str) -> Statement:
     return allow([f"s3:{action}" for action in actions], [f"{on.bucket}/{key}" for key in keys])
 
 
+def _list_only(on: Resources, *prefixes: str) -> Statement:
+    # Without IfExists a request without a prefix is denied. S3 then answers 403 for a missing key, because a GetObject
+    # has no prefix, and aws/unreadable.py lists that key to tell it from a denied one.
+    return allow(["s3:ListBucket"], [on.bucket], {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}})
+
+
 def _list(on: Resources, *prefixes: str) -> Statement:
     # Without ListBucket S3 answers 403, not 404, for a missing key. So a function gets it for the prefixes that it
-    # lists and for those where a key may be missing. IfExists: a GetObject has no prefix to compare.
+    # lists and for those where a key may be missing. IfExists: a GetObject has no prefix to compare. The workflow's
+    # functions need the 404: a repeated CopyObject or conditional delete finds its key gone, and a neighbour's 404
+    # tells a single unreadable delta from a role without permission.
     condition = {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}}
     return allow(["s3:ListBucket"], [on.bucket], condition)

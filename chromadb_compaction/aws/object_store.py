@@ -17,7 +17,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.aws.ranged_download import MEBIBYTE, FirstPart, ObjectParts, RangedDownloads
 from chromadb_compaction.aws.signed_gets import SignedGets
-from chromadb_compaction.aws.unreadable import unreadable_errors
+from chromadb_compaction.aws.unreadable import DeniedReads, copy_errors, read_errors
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import (
     CompactionError,
@@ -36,13 +36,10 @@ if TYPE_CHECKING:
 
 DELETE_LIMIT: Final = 1000
 """Keys that one DeleteObjects request accepts."""
-NEIGHBOUR: Final = ".neighbour"
-"""The name of an object that does not exist. Reading it shows if a role may read that folder at all."""
 PARTS: Final = TransferConfig(multipart_threshold=16 * MEBIBYTE, multipart_chunksize=8 * MEBIBYTE, max_concurrency=16)
 NOT_IN_XML: Final = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, or whose answer may hold another one. DeleteObjects cannot name such a key."""
 NOT_MODIFIED: Final = 304
-NOT_FOUND: Final = 404
 NOT_SATISFIABLE: Final = 416
 """S3's status for a range of an empty object."""
 OBJECT_ERRORS: Final = {
@@ -74,6 +71,7 @@ class S3ObjectStore:
         self._bucket = bucket
         self._downloads = RangedDownloads()
         self._gets = SignedGets(client)
+        self._denied = DeniedReads(client, bucket)
 
     @retry_broken_reads
     def get(self, key: str) -> StoredObject:
@@ -233,22 +231,11 @@ class S3ObjectStore:
         return translated(f"{verb} s3://{self._bucket}/{key}", {**common, **(named or {})})
 
     def _reading(self, verb: str, key: str) -> AbstractContextManager[None]:
-        return self._translated(verb, key, unreadable_errors(key, lambda: self._denies_only(key)))
+        return self._translated(verb, key, read_errors(key, self._denied))
 
     def _copying(self, key: str) -> AbstractContextManager[None]:
         # The copy itself may be forbidden. The source is at fault only if it alone cannot be read.
-        return self._translated("copying", key, unreadable_errors(key, lambda: self._is_unreadable(key)))
-
-    def _denies_only(self, key: str) -> bool:
-        """Return whether access to this object is denied, but not to its neighbours.
-
-        A role without permission is denied a neighbour that does not exist, too. A role with permission gets a 404.
-        """
-        try:
-            self._client.head_object(Bucket=self._bucket, Key=f"{key.partition('/')[0]}/{NEIGHBOUR}")
-        except ClientError as error:
-            return error.response["ResponseMetadata"]["HTTPStatusCode"] == NOT_FOUND
-        return True
+        return self._translated("copying", key, copy_errors(key, self._denied, self._is_unreadable))
 
     def _is_unreadable(self, key: str) -> bool:
         try:

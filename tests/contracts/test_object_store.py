@@ -472,6 +472,26 @@ class TestS3InProcess(ObjectStoreContract):
             S3ObjectStore(s3, "no-such-bucket-anywhere").get("a")
 
 
+def deny(stub: Stubber, listed: list[str] | None, heads: list[int]) -> None:
+    """Add the answers to the requests that find out why a read was denied. None: a listing is denied too.
+
+    `heads` are the statuses of a neighbour that does not exist, and then of two that do.
+    """
+    if listed is None:
+        stub.add_client_error("list_objects_v2", "AccessDenied", http_status_code=403)
+    else:
+        stub.add_response("list_objects_v2", {"Contents": [{"Key": key} for key in listed]})
+    for number, status in enumerate(heads):
+        if status == 200:
+            stub.add_response("head_object", {})
+        else:
+            stub.add_client_error("head_object", str(status), http_status_code=status)
+        if number == 0 and status == 403 and listed is None:
+            stub.add_client_error("list_objects_v2", "AccessDenied", http_status_code=403)
+        elif number == 0 and status == 403:
+            stub.add_response("list_objects_v2", {"Contents": [{"Key": f"delta/{name}"} for name in "abc"]})
+
+
 class TestErrorsOfS3:
     """Errors forced with botocore's stubber, because no local server throttles."""
 
@@ -504,24 +524,33 @@ class TestErrorsOfS3:
         assert caught.value.__cause__ is not None
 
     @pytest.mark.parametrize(
-        ("code", "neighbour", "expected"),
+        ("listed", "heads", "expected"),
         [
-            ("AccessDenied", 404, UnreadableObjectError),
-            ("AccessDenied", 403, ConfigurationError),
-            ("KMS.DisabledException", None, UnreadableObjectError),
+            (["delta/a"], [404], UnreadableObjectError),
+            (["delta/a"], [403, 403, 200], UnreadableObjectError),
+            (["delta/a"], [403, 403, 403], ConfigurationError),
+            (["delta/ab"], [], ObjectMissingError),
+            ([], [], ObjectMissingError),
+            (None, [403], ConfigurationError),
         ],
     )
-    def test_a_denied_object_is_unreadable_only_if_its_neighbours_are_not_denied(
-        self, client: S3Client, code: str, neighbour: int | None, expected: type[Exception]
+    def test_a_denied_object_is_missing_unreadable_or_forbidden(
+        self, client: S3Client, listed: list[str] | None, heads: list[int], expected: type[Exception]
     ) -> None:
         with Stubber(client) as stub:
-            stub.add_client_error("get_object", code, http_status_code=403)
-            if neighbour is not None:
-                stub.add_client_error("head_object", str(neighbour), http_status_code=neighbour)
+            stub.add_client_error("get_object", "AccessDenied", http_status_code=403)
+            deny(stub, listed, heads)
             with pytest.raises(expected, match="s3://bucket/delta/a") as caught:
                 S3ObjectStore(client, "bucket").get("delta/a")
+            stub.assert_no_pending_responses()
 
         assert caught.type is expected
+
+    def test_an_object_with_a_disabled_key_is_unreadable(self, client: S3Client) -> None:
+        with Stubber(client) as stub:
+            stub.add_client_error("get_object", "KMS.DisabledException", http_status_code=403)
+            with pytest.raises(UnreadableObjectError, match="s3://bucket/delta/a"):
+                S3ObjectStore(client, "bucket").get("delta/a")
 
     def test_a_copy_that_is_too_large_is_the_objects_fault(self, client: S3Client) -> None:
         with Stubber(client) as stub:
@@ -531,21 +560,28 @@ class TestErrorsOfS3:
                 S3ObjectStore(client, "bucket").copy("delta/a", "quarantine/a", etag=WRONG_ETAG)
 
     @pytest.mark.parametrize(
-        ("read_status", "neighbour", "expected"),
-        [(200, None, ConfigurationError), (403, 403, ConfigurationError), (403, 404, UnreadableObjectError)],
+        ("listed", "heads", "expected"),
+        [
+            (["delta/a"], None, ConfigurationError),
+            (["delta/a"], [403, 403, 403], ConfigurationError),
+            (["delta/a"], [404], UnreadableObjectError),
+            ([], [], ObjectMissingError),
+        ],
     )
     def test_a_denied_copy_is_the_objects_fault_only_if_it_alone_cannot_be_read(
-        self, client: S3Client, read_status: int, neighbour: int | None, expected: type[Exception]
+        self, client: S3Client, listed: list[str], heads: list[int] | None, expected: type[Exception]
     ) -> None:
         with Stubber(client) as stub:
             stub.add_client_error("copy_object", "AccessDenied", http_status_code=403)
-            if read_status == 200:
+            stub.add_response("list_objects_v2", {"Contents": [{"Key": key} for key in listed]})
+            if heads is None:
                 stub.add_response("get_object", {"ETag": WRONG_ETAG, "ContentRange": "bytes 0-0/9"})
-            else:
-                stub.add_client_error("get_object", "AccessDenied", http_status_code=read_status)
-                stub.add_client_error("head_object", str(neighbour), http_status_code=cast("int", neighbour))
+            elif heads:
+                stub.add_client_error("get_object", "AccessDenied", http_status_code=403)
+                deny(stub, listed, heads)
             with pytest.raises(expected) as caught:
                 S3ObjectStore(client, "bucket").copy("delta/a", "quarantine/a", etag=WRONG_ETAG)
+            stub.assert_no_pending_responses()
 
         assert caught.type is expected
 

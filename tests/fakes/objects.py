@@ -8,11 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError, UnreadableObjectError
+from chromadb_compaction.errors import (
+    ConfigurationError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    UnreadableObjectError,
+)
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Clock, StoredObject
 
 LONGEST_KEY = 1024
+READS = frozenset({"get", "get_if_changed", "head", "list", "copy", "download"})
 
 Hook = Callable[[str, str], None]
 """Called with the method's name and the key. The method raises whatever the hook raises."""
@@ -26,6 +32,7 @@ class InMemoryObjectStore:
     """Objects in a dict. `calls` lists (method, key). The hooks `before` and `after` inject errors.
 
     An error raised by `after` simulates a lost response: the write has happened, but its caller does not know.
+    The caller's role may read and list only below `readable`. By default that is everything.
     Keys in `unreadable` can be listed, described and deleted, and neither read nor copied, as archived objects in S3.
 
     Args:
@@ -35,6 +42,7 @@ class InMemoryObjectStore:
     def __init__(self, clock: Clock = time.time) -> None:
         self.objects: dict[str, StoredObject] = {}
         self.unreadable: set[str] = set()
+        self.readable: tuple[str, ...] = ("",)
         self.calls: list[tuple[str, str]] = []
         self.before: Hook = _nothing
         self.after: Hook = _nothing
@@ -138,6 +146,8 @@ class InMemoryObjectStore:
     def _begin(self, call: str, key: str) -> None:
         self.calls.append((call, key))
         self.before(call, key)
+        if call in READS and not key.startswith(self.readable):
+            raise ConfigurationError(f"{key}: access is denied", next_step="give the caller's role this permission")
 
     def _find(self, key: str) -> StoredObject:
         if key in self.unreadable and key in self.objects:

@@ -61,7 +61,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
     },
     "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},
-    "query": {"s3:ListBucket": ["snapshot/*"], "s3:GetObject": ["snapshot/*"]},
+    "query": {"s3:ListBucket": ["snapshot/*", "delta/*"], "s3:GetObject": ["snapshot/*", "delta/*"]},
 }
 
 
@@ -85,7 +85,7 @@ def _targets(statement: dict[str, Any]) -> Iterator[str]:
         assert leading == {"dynamodb:LeadingKeys": ["LOCK#chroma-main-snapshot"]}
         assert statement["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/portfolio-dev"]
         yield "the lock"
-    elif prefixes := condition.get("StringLikeIfExists"):
+    elif prefixes := condition.get("StringLikeIfExists", condition.get("StringLike")):
         assert statement["Resource"] == [BUCKET]
         yield from prefixes["s3:prefix"]
     else:
@@ -99,6 +99,12 @@ def may(task: str, action: str, key: str) -> bool:
 @pytest.mark.parametrize("task", TASKS)
 def test_a_function_has_exactly_the_rights_of_its_task(task: str) -> None:
     assert grants(task) == ALLOWED[task]
+
+
+def test_the_query_cannot_list_the_bucket_by_leaving_out_the_prefix() -> None:
+    (listing,) = (s for s in statements("query") if "s3:ListBucket" in s["Action"])
+
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["snapshot/*", "delta/*"]}}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -139,9 +145,9 @@ def test_no_function_may_change_the_visibility_of_a_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["delta/docs/x.parquet", "work/an-execution/1/collections.json", "compacted/docs/x.parquet"]
+    "key", ["quarantine/docs/x.parquet", "work/an-execution/1/collections.json", "compacted/docs/x.parquet"]
 )
-def test_a_query_reads_only_published_snapshots(key: str) -> None:
+def test_a_query_reads_only_published_snapshots_and_pending_deltas(key: str) -> None:
     assert not may("query", "s3:GetObject", key)
 
 

@@ -67,10 +67,18 @@ def address(request: AWSPreparedRequest) -> Address:
 
 
 class S3:
-    """A fake S3. `clock` gives the time of every write."""
+    """A fake S3. `clock` gives the time of every write.
+
+    Attributes:
+        buckets: The objects.
+        readable: The prefixes that the caller's role may read, and list if the request names one. None: no limit.
+        denied: The keys that the role may not read, as if another KMS key encrypted them.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.buckets = Buckets()
+        self.readable: tuple[str, ...] | None = None
+        self.denied: set[str] = set()
         self._clock = clock
         self._upload_numbers = count(1)
 
@@ -170,11 +178,14 @@ class S3:
             at.query.get("prefix", ""),
             at.query.get("continuation-token") or at.query.get("start-after", ""),
         )
+        if self.readable is not None and not prefix.startswith(self.readable):
+            raise Refusal(403, "AccessDenied")
         held = self.buckets.objects[at.bucket]
         keys = sorted((key for key in held if key.startswith(prefix)), key=str.encode)
         rest = [key for key in keys if key.encode() > after.encode()]
-        page = rest[:PAGE]
-        more = len(rest) > PAGE
+        size = int(at.query.get("max-keys", PAGE))
+        page = rest[:size]
+        more = len(rest) > size
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
         return answer_xml(
             "<ListBucketResult><EncodingType>url</EncodingType>"
@@ -212,6 +223,9 @@ class S3:
 
     def _find(self, bucket: str, key: str) -> StoredBytes:
         found = self.buckets.objects.get(bucket, {}).get(key)
+        limited = self.readable is not None
+        if key in self.denied or (limited and (found is None or not key.startswith(self.readable or ()))):
+            raise Refusal(403, "AccessDenied")
         if found is None:
             raise Refusal(404, "NoSuchKey")
         return found
