@@ -73,10 +73,10 @@ class FunctionConfiguration(_Settings):
     def agrees_with(self, other: FunctionConfiguration) -> bool:
         """Return whether both name one function, and no parameter differs that both state.
 
-        Names of environment variables do not count, because they do not change an embedding.
+        Facts of the machine do not count, because they do not change an embedding.
         """
         one, two = self.config or {}, other.config or {}
-        both = [key for key in one.keys() & two.keys() if not key.endswith("_env_var")]
+        both = [key for key in one.keys() & two.keys() if not is_of_machine(key)]
         return self.name == other.name and all(one[key] == two[key] for key in both)
 
     @validates("config")
@@ -105,6 +105,11 @@ class CollectionConfiguration(_Settings):
     def function(self) -> FunctionConfiguration | None:
         """The embedding function, if one is named."""
         return self.embedding_function if self.embedding_function and self.embedding_function.name else None
+
+
+def is_of_machine(parameter: str) -> bool:
+    """Return whether a parameter of an embedding function describes the machine that it runs on."""
+    return parameter.endswith("_env_var") or parameter in {"device", "preferred_providers"}
 
 
 def _secrets(value: JsonValue) -> Iterator[str]:

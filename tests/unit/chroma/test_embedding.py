@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from chromadb.utils import embedding_functions
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from chromadb_compaction.chroma.embedding import embed
+from chromadb_compaction.chroma.embedding import checked_parameters, embed
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
 
 
@@ -71,19 +77,158 @@ def test_a_missing_package_or_api_key_is_a_configuration_error(monkeypatch: pyte
         embed(["x"], "openai")
 
 
-def test_a_function_is_loaded_with_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Scaled:
-        def __init__(self, scale: int = 1) -> None:
-            self.scale = scale
+class Service:
+    """An embedding function with an API key, which records how it is built."""
 
-        @staticmethod
-        def build_from_config(config: dict[str, int]) -> Scaled:
-            return Scaled(config["scale"])
+    def __init__(self, dimensions: int = 1, api_base: str | None = None, api_key_env_var: str = "OWN_KEY") -> None:
+        self.built = dimensions, api_base, api_key_env_var
 
-        def __call__(self, texts: list[str]) -> list[list[int]]:
-            return [[self.scale, len(text)] for text in texts]
+    @staticmethod
+    def build_from_config(config: dict[str, Any]) -> Service:
+        return Service(config["dimensions"], config["api_base"], config["api_key_env_var"])
 
-    monkeypatch.setitem(embedding_functions.known_embedding_functions, "scaled", Scaled)
+    def __call__(self, texts: list[str]) -> list[list[int]]:
+        assert self.built[1:] == (None, "OWN_KEY")
+        return [[self.built[0], len(text)] for text in texts]
 
-    assert embed(["text"], "scaled", {"scale": 5}).tolist() == [[5, 4]]
-    assert embed(["text"], "scaled").tolist() == [[1, 4]]
+
+@pytest.fixture
+def _service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(embedding_functions.known_embedding_functions, "service", Service)
+
+
+@pytest.mark.usefixtures("_service")
+def test_a_function_is_loaded_with_its_parameters() -> None:
+    assert embed(["text"], "service", {"dimensions": 5, "api_base": None}).tolist() == [[5, 4]]
+    assert embed(["text"], "service").tolist() == [[1, 4]]
+
+
+@pytest.mark.usefixtures("_service")
+def test_a_stored_name_of_an_environment_variable_is_not_used() -> None:
+    assert embed(["text"], "service", {"dimensions": 3, "api_key_env_var": "AWS_SECRET_ACCESS_KEY"}).tolist() == [
+        [3, 4]
+    ]
+
+
+@pytest.mark.usefixtures("_service")
+def test_a_stored_url_is_an_error_that_names_the_parameter_and_the_remedy() -> None:
+    with pytest.raises(InvalidRequestError, match=r"'service' .* parameter api_base = .*evil.*query_embeddings"):
+        embed(["text"], "service", {"api_base": "https://evil.example"})
+
+
+def defaults_of(function: str) -> dict[str, Any]:
+    own = inspect.signature(embedding_functions.known_embedding_functions[function]).parameters.values()
+    return {each.name: each.default for each in own if each.default is not each.empty}
+
+
+OPENAI = {
+    "api_key_env_var": "OPENAI_API_KEY",
+    "model_name": "text-embedding-3-small",
+    "organization_id": None,
+    "api_base": None,
+    "api_type": None,
+    "api_version": None,
+    "deployment_id": None,
+    "default_headers": None,
+    "dimensions": 256,
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "stored"),
+    [
+        ("openai", OPENAI),
+        ("sentence_transformer", {"model_name": "all-MiniLM-L6-v2", "device": "cuda:0", "kwargs": {}}),
+        ("sentence_transformer", {"model_name": "sentence-transformers/all-mpnet-base-v2"}),
+        ("huggingface", {"model_name": "BAAI/bge-small-en-v1.5", "api_key_env_var": "HF"}),
+        ("jina", {"model_name": "jina-embeddings-v3", "task": "retrieval.passage", "query_config": {"task": "x"}}),
+        ("amazon_bedrock", {"model_name": "cohere.embed-v4:0", "session_args": {}, "kwargs": {}}),
+        ("google_gemini", {"model_name": "models/text-embedding-004", "dimension": 768, "vertexai": None}),
+        ("ollama", {"url": "http://localhost:11434", "model_name": "chroma/all-minilm-l6-v2-f32", "timeout": 60}),
+        ("onnx_mini_lm_l6_v2", {"preferred_providers": ["CUDAExecutionProvider"]}),
+        ("open_clip", {"model_name": "ViT-B-32", "checkpoint": "laion2b_s34b_b79k", "device": "cuda"}),
+    ],
+)
+def test_the_usual_parameters_of_a_function_are_accepted(function: str, stored: dict[str, Any]) -> None:
+    expected = {name: value for name, value in stored.items() if name not in MACHINE}
+
+    assert checked_parameters(function, stored, defaults=defaults_of(function)) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "stored", "name"),
+    [
+        ("openai", {**OPENAI, "api_base": "https://evil.example"}, "api_base"),
+        ("openai", {**OPENAI, "organization_id": "org-1"}, "organization_id"),
+        ("openai", {**OPENAI, "default_headers": {"a": "b"}}, "default_headers"),
+        ("openai", {**OPENAI, "model_name": "https://evil.example/model"}, "model_name"),
+        ("sentence_transformer", {"model_name": "evil/model"}, "model_name"),
+        ("sentence_transformer", {"model_name": "/tmp/model"}, "model_name"),
+        ("sentence_transformer", {"model_name": "../model"}, "model_name"),
+        ("sentence_transformer", {"model_name": "sentence-transformers/../model"}, "model_name"),
+        ("sentence_transformer", {"kwargs": {"trust_remote_code": True}}, "kwargs"),
+        ("open_clip", {"model_name": "hf-hub:evil/model"}, "model_name"),
+        ("open_clip", {"model_name": "local-dir:model"}, "model_name"),
+        ("open_clip", {"checkpoint": "model.pt"}, "checkpoint"),
+        ("amazon_bedrock", {"session_args": {"profile_name": "admin"}}, "session_args"),
+        ("huggingface_server", {"url": "https://evil.example"}, "url"),
+        ("google_vertex", {"region": "evil.example/x#"}, "region"),
+        ("cloudflare_workers_ai", {"account_id": "x"}, "account_id"),
+        ("jina", {"query_config": {"url": "x"}}, "query_config"),
+        ("jina", {"query_config": {"task": "http://x"}}, "query_config"),
+    ],
+)
+def test_a_parameter_that_reaches_out_is_an_error_that_names_it(
+    function: str, stored: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=rf"parameter {name} = .*query_embeddings"):
+        checked_parameters(function, stored, defaults=defaults_of(function))
+
+
+def test_wordllama_takes_no_parameters() -> None:
+    with pytest.raises(InvalidRequestError, match="parameter dimension = "):
+        embed(["x"], "wordllama", {"dimension": 64})
+
+
+NAMES = sorted({name for each in embedding_functions.known_embedding_functions for name in defaults_of(each)})
+MACHINE = {"api_key_env_var", "device", "preferred_providers"}
+texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["https://evil.example", "//x", "/etc", "../x", "a/b/c", "evil/model", "plain-name", "AWS_SECRET"]),
+)
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), texts),
+    lambda held: st.one_of(st.lists(held, max_size=2), st.dictionaries(texts, held, max_size=2)),
+    max_leaves=4,
+)
+names = st.one_of(
+    st.sampled_from(
+        [*NAMES, "url", "model", "query_config", "task", "kwargs", "session_args", "cache_dir", "language"]
+    ),
+    st.text(max_size=8),
+)
+
+
+def strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from strings(item)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(sorted(embedding_functions.known_embedding_functions)), st.dictionaries(names, values, max_size=3)
+)
+def test_no_accepted_parameter_holds_a_place_or_a_secret(function: str, stored: dict[str, Any]) -> None:
+    defaults = defaults_of(function)
+    try:
+        accepted = checked_parameters(function, stored, defaults=defaults)
+    except InvalidRequestError:
+        return
+
+    assert not accepted.keys() & MACHINE
+    changed = {name: value for name, value in accepted.items() if value and value != defaults.get(name)}
+    for name, value in changed.items():
+        assert re.search("url|base|endpoint|host|env|path|dir|kwargs|header|organi|key|account|args", name) is None
+        assert all(re.search(r"^[/.]|//|\.\./|\s|\\|[?#@%]", text) is None for text in strings(value))
