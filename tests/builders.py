@@ -76,6 +76,18 @@ def a_delta(  # noqa: PLR0913 - each is a column or a part of the key, passed by
     return BuiltDelta(delta_key(collection, str(name or a_uuid7(at))), parquet(table))
 
 
+def a_drop(
+    header: Mapping[str, Any] | None = None,
+    rows: Iterable[Mapping[str, Any]] = (),
+    *,
+    collection: str = "docs",
+    at: float = NOW,
+) -> BuiltDelta:
+    """Return a delta that drops the collection."""
+    stated = {"chromadb_compaction": {"format": 2, "drop": True, **(header or {})}}
+    return a_jsonl_delta([stated, *rows], collection=collection, at=at)
+
+
 def a_jsonl_delta(
     rows: Iterable[Mapping[str, Any]],
     *,

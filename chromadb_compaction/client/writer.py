@@ -21,7 +21,7 @@ from chromadb_compaction.aws import clients
 from chromadb_compaction.client.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
-from chromadb_compaction.deltas.formats import write_delta
+from chromadb_compaction.deltas.formats import write_delta, write_drop
 from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
@@ -218,16 +218,21 @@ class DeltaWriter:
             check_collection_name(collection)
         if collection in self._buffers:
             self._encode(collection, self._buffers[collection].cut(TARGET_BYTES, MOST_BYTES, everything=True))
-        self._encode(collection, [deletes_of([])], header)
+        if header.drop:
+            self._enqueue(collection, *write_drop(header), rows=0)
+        else:
+            self._enqueue(collection, write_delta(deletes_of([]), header), rows=0)
         if self._early:
             self._send()
 
-    def _encode(self, collection: str, pieces: list[DeltaColumns], header: DeltaHeader | None = None) -> None:
+    def _encode(self, collection: str, pieces: list[DeltaColumns]) -> None:
         """Add one file for each piece to the outbox."""
         for rows in pieces:
-            key = delta_key(collection, str(self._next_id()), prefix=self._settings.delta_prefix)
-            body = write_delta(rows, header or self._header)
-            self._outbox.append((DeltaNotification(key, len(rows.ids), len(body)), body))
+            self._enqueue(collection, write_delta(rows, self._header), rows=len(rows.ids))
+
+    def _enqueue(self, collection: str, body: bytes, suffix: str = ".parquet", *, rows: int) -> None:
+        key = delta_key(collection, str(self._next_id()), suffix, prefix=self._settings.delta_prefix)
+        self._outbox.append((DeltaNotification(key, rows, len(body)), body))
 
     def _next_id(self) -> UUID:
         """Return a new UUIDv7, later than the last one even if the clock was set back a little.
@@ -248,7 +253,7 @@ class DeltaWriter:
                     " its next ones until then"
                 )
                 log.warning(message)
-                warnings.warn(message, RuntimeWarning, stacklevel=5)
+                warnings.warn(message, RuntimeWarning, stacklevel=6)
         self._last_id = following
         return following
 

@@ -56,7 +56,9 @@ class StatedCollection(BaseModel):
 
 
 class DeltaHeader(BaseModel):
-    """The optional file metadata under the key `chromadb_compaction`, as JSON. JSON Lines has none: all defaults.
+    """The facts under the key `chromadb_compaction`: in Parquet's file metadata, or in the first line of JSON Lines.
+
+    It is optional, and so is each field.
 
     Args:
         format: The version of the delta format. Format 2 adds `collection` and `drop`.
@@ -64,8 +66,8 @@ class DeltaHeader(BaseModel):
         embedding_function: The name of a new collection's embedding function.
         producer: The name of the program that wrote the delta, for people.
         collection: The collection's configuration and metadata. A delta without rows may state them alone.
-        drop: Delete the collection: every row, and every setting, of a smaller version. Such a delta has no rows, and
-            states nothing else.
+        drop: Delete the collection: every row, and every setting, of a smaller version. Such a delta has no rows,
+            states nothing else, and is JSON Lines of at most 512 bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +140,6 @@ def parse_header(raw: bytes | None) -> DeltaHeader:
         field = ".".join(str(part) for part in first["loc"])
         where = f"the field {field!r}" if field else "the header"
         raise CorruptDeltaError(
-            f"the file metadata {HEADER_KEY.decode()!r} is invalid: {where}: {first['msg']}",
+            f"its header {HEADER_KEY.decode()!r} is invalid: {where}: {first['msg']}",
             next_step="correct it, or write the delta without it",
         ) from error

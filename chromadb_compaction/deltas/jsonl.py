@@ -1,10 +1,15 @@
-"""Deltas as gzipped JSON Lines: one object a line, with the same names as the columns of a Parquet delta."""
+"""Deltas as gzipped JSON Lines: one object a line, with the same names as the columns of a Parquet delta.
+
+The first line may be the header instead of a row: an object that holds it under the only key `chromadb_compaction`.
+"""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +50,10 @@ class _Row(NamedTuple):
     uri: str | None
 
 
-def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
-    """Parse and validate a whole file. Raises CorruptDeltaError naming the first invalid row, counted from 0.
+def read(body: bytes, *, header_key: bytes, max_bytes: int) -> tuple[DeltaColumns, bytes | None]:
+    """Parse and validate a whole file. Return its rows, and the JSON of its header if it has one.
+
+    Raises CorruptDeltaError naming the first invalid row, counted from 0.
 
     Blank lines are skipped and not counted. An empty file is an empty delta. Metadata may be an object, or, as in
     Parquet, a string that holds one.
@@ -56,7 +63,10 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
     vectors: list[Vector] = []
     first_row = 0
     text = decompress(body, max_bytes=max_bytes)
-    for number, (_, line) in enumerate(strict_json.lines_of(io.BytesIO(text))):
+    lines = (line for _, line in strict_json.lines_of(io.BytesIO(text)))
+    first = next(lines, b"")
+    header = _header_of(first, header_key.decode())
+    for number, line in enumerate(chain([first] if first and header is None else [], lines)):
         if len(text) + number * ROW_BYTES > max_bytes:
             raise too_large(max_bytes)
         row = _parse_row(number, line)
@@ -71,7 +81,7 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
         documents.append(row.document)
         metadatas.append(row.metadata)
         uris.append(row.uri)
-    return DeltaColumns(
+    columns = DeltaColumns(
         ids=ids,
         deleted=np.frombuffer(deleted, dtype=np.bool_),
         vectors=np.stack(vectors) if vectors else NO_VECTORS,
@@ -79,6 +89,23 @@ def read(body: bytes, *, max_bytes: int) -> DeltaColumns:
         metadatas=metadatas,
         uris=uris,
     )
+    return columns, header
+
+
+def write_header(header: bytes, *, header_key: bytes) -> bytes:
+    """Return a file without rows, whose header is this JSON object."""
+    return gzip.compress(b'{"%s":%s}\n' % (header_key, header), mtime=0)
+
+
+def _header_of(line: bytes, key: str) -> bytes | None:
+    """Return the JSON of the header if the line is one, or None."""
+    if key.encode() not in line:
+        return None
+    try:
+        value = strict_json.parse(line)
+    except ValueError:
+        return None
+    return json.dumps(value[key]).encode() if isinstance(value, dict) and list(value) == [key] else None
 
 
 def decompress(body: bytes, *, max_bytes: int) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from uuid import UUID
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import DeltaVersion
-from chromadb_compaction.deltas.formats import DROP_BYTES, Delta, check_shape, shape_decided_by
+from chromadb_compaction.deltas.formats import Delta, check_shape, may_drop, shape_decided_by
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot
@@ -67,25 +67,25 @@ def _shape(
 
     A drop in this pass frees the shape first, unless it is older than a record.
     """
-    listed = _pending(name, request, services)
-    archived = find_archived(listed, services)
-    drop = _newest_drop(listed, archived, services)
+    pending = _pending(name, request, services)
+    drop = _newest_drop(pending, services)
     if drop is not None and drop > (dropped_before or ""):
         dropped_before = drop
         known = known and _after_drop(known, drop, services)
     shape = _published_shape(name, known).model_copy(update={"dropped_before": dropped_before})
     if shape.dimension is not None:
         return shape
-    for delta in _deltas(listed, archived, services):
-        if delta.id <= (dropped_before or ""):
+    archived = find_archived(pending, services)
+    for listed in pending:
+        delta = _read(listed, archived, services)
+        if delta is None or delta.id <= (dropped_before or ""):
             continue
         try:
-            with attributed(delta.id):
+            with attributed(listed.key):
                 decided = shape_decided_by(delta, shape)
                 check_shape(delta, decided)
         except (CorruptDeltaError, DeltaFailedError) as error:
-            # MergeBatch handles it.
-            log.info("%s does not fit its collection: %s", delta.id, error)
+            _log_undecided(listed, error)
             continue
         if decided.dimension is not None:
             return decided
@@ -107,12 +107,15 @@ def _published_shape(name: str, known: CollectionSnapshot | None) -> StoredShape
     )
 
 
-def _newest_drop(
-    pending: list[ObjectInfo], archived: Mapping[str, ObjectInfo], services: Services
-) -> DeltaVersion | None:
-    """Return the version of the newest drop. Only small deltas can be one, so no others are read."""
-    small = [each for each in pending if each.bytes <= DROP_BYTES]
-    found = in_threads(lambda each: next(_deltas([each], archived, services), None), small)
+def _newest_drop(pending: list[ObjectInfo], services: Services) -> DeltaVersion | None:
+    """Return the version of the newest drop of the pass.
+
+    Only files that may be a drop are read, in threads: JSON Lines of at most DROP_BYTES. Of rows, one delete or one
+    short upsert is as small, and is then read twice, for one more GET.
+    """
+    candidates = [each for each in pending if may_drop(each.key, each.bytes)]
+    archived = find_archived(candidates, services)
+    found = in_threads(lambda each: _read(each, archived, services), candidates)
     return max((delta.id for delta in found if delta is not None and delta.header.drop), default=None)
 
 
@@ -124,20 +127,22 @@ def _after_drop(known: CollectionSnapshot, drop: DeltaVersion, services: Service
     return known.model_copy(update={"settings": settings, "dimension": known.dimension if kept else None})
 
 
-def _deltas(pending: list[ObjectInfo], archived: Mapping[str, ObjectInfo], services: Services) -> Iterator[Delta]:
-    """Yield the deltas that can be read and were not rewritten, in their order."""
-    for listed in pending:
-        try:
-            stored = fetch_delta(listed, services)
-            delta = parse_delta(listed, stored, services.settings)
-            if stored is not None:
-                check_not_rewritten(listed, stored, archived.get(listed.key), services)
-        except (CorruptDeltaError, DeltaFailedError, UnreadableObjectError) as error:
-            # MergeBatch handles it.
-            log.info("%s does not decide its collection's shape: %s", listed.key, error)
-            continue
-        if delta is not None:
-            yield delta
+def _read(listed: ObjectInfo, archived: Mapping[str, ObjectInfo], services: Services) -> Delta | None:
+    """Return a delta, or None if it decides nothing: it is gone, or MergeBatch will refuse it."""
+    try:
+        stored = fetch_delta(listed, services)
+        delta = parse_delta(listed, stored, services.settings)
+        if stored is not None:
+            check_not_rewritten(listed, stored, archived.get(listed.key), services)
+    except (CorruptDeltaError, DeltaFailedError, UnreadableObjectError) as error:
+        _log_undecided(listed, error)
+        return None
+    return delta
+
+
+def _log_undecided(listed: ObjectInfo, error: Exception) -> None:
+    """Log a fault that MergeBatch handles."""
+    log.info("%s does not decide its collection's shape: %s", listed.key, error)
 
 
 def _pending(name: str, request: DownloadSnapshotRequest, services: Services) -> list[ObjectInfo]:

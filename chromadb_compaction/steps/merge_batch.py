@@ -180,8 +180,8 @@ def _check(
     """Parse one delta, and check it against its collection's shape and against what was merged under its key.
 
     A delta that was deleted or written again since the listing is missing, and what is there now stays pending. So is
-    a delta with upserts if the collection has no dimension yet: the pass was planned without it. A delta from before
-    the collection was dropped is merged without its rows.
+    what the pass was planned without: a drop that was not found, and upserts if the collection has no dimension yet. A
+    delta from before the collection was dropped is merged without its rows.
     """
     if isinstance(stored, UnreadableObjectError):
         return _ReadDelta(delta, error=stored)
@@ -194,10 +194,12 @@ def _check(
         check_not_rewritten(delta, stored, archived.get(delta.key), services)
         if parsed.id < (shape.dropped_before or ""):
             change = CollectionChange(dropped_before=shape.dropped_before)
-            return _ReadDelta(delta, sha256, run_schema(None).empty_table(), change=change, rows=parsed.table.num_rows)
+            table = run_schema(None).empty_table()
+            return _ReadDelta(delta, sha256, table, change=change, rows=parsed.table.num_rows)
         with attributed(delta.key):
             check_shape(parsed, shape_decided_by(parsed, shape))
-        if parsed.dimension is not None and shape.dimension is None:
+        unknown_drop = parsed.header.drop and parsed.id > (shape.dropped_before or "")
+        if unknown_drop or (parsed.dimension is not None and shape.dimension is None):
             return _ReadDelta(delta, sha256)
     except (CorruptDeltaError, DeltaFailedError, SnapshotTooLargeError, UnreadableObjectError) as error:
         return _ReadDelta(delta, sha256, error=error)

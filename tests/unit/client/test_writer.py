@@ -10,9 +10,11 @@ from uuid import UUID
 import numpy as np
 import pytest
 import uuid_utils
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chromadb_compaction.client.writer import CLOCK_TOLERANCE_SECONDS, MOST_BYTES, DeltaWriter
-from chromadb_compaction.deltas.formats import Delta, read_delta
+from chromadb_compaction.deltas.formats import DROP_BYTES, Delta, read_delta
 from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_ROW_BYTES
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
@@ -392,6 +394,18 @@ def test_invalid_settings_are_an_error_and_nothing_is_written(
     with a_writer(objects) as writer, pytest.raises(InvalidRequestError):
         writer.create_collection("docs", **options)
     assert not objects.objects
+
+
+@given(producer=st.one_of(st.none(), st.text(max_size=300), st.text(alphabet="\x00\x1f\U0010ffff", min_size=100)))
+def test_a_drop_is_small_whatever_the_name_of_its_producer(producer: str | None) -> None:
+    objects = InMemoryObjectStore()
+    with a_writer(objects, producer=producer) as writer:
+        writer.drop_collection("docs")
+
+    (drop,) = written(objects)
+    assert drop.header.drop
+    assert (producer or "").startswith(drop.header.producer or "")
+    assert max(len(stored.body) for stored in objects.objects.values()) <= DROP_BYTES
 
 
 def test_a_drop_takes_a_file_of_its_own_and_later_rows_may_have_another_shape(objects: InMemoryObjectStore) -> None:

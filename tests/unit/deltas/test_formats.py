@@ -390,7 +390,7 @@ def test_without_a_header_the_defaults_apply() -> None:
 def test_an_invalid_header_is_an_error_naming_the_field(header: Any, field: str) -> None:
     reason = reason_of(a_delta({"a": [1]}, header=header))
 
-    assert reason.startswith("the file metadata 'chromadb_compaction' is invalid")
+    assert reason.startswith("its header 'chromadb_compaction' is invalid")
     assert field in reason
 
 

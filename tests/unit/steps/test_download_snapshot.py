@@ -13,7 +13,7 @@ from chromadb_compaction.errors import LockLostError, SnapshotConflictError, Sna
 from chromadb_compaction.layout import compacted_key, shapes_key
 from chromadb_compaction.messages import CollectionShape
 from chromadb_compaction.rows.shapes import SHAPES, StoredShape
-from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
+from tests.builders import NOW, BuiltDelta, a_delta, a_drop, a_jsonl_delta
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
 from tests.passes import Pass, compact
 
@@ -120,11 +120,22 @@ def test_the_first_upsert_after_deletes_gives_the_shape(fakes: Fakes) -> None:
 
 def test_an_existing_collection_keeps_its_shape_and_only_deltas_that_may_drop_it_are_read(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, header={"format": 1, "space": "cosine"}))
-    large = a_delta({"b": list(range(DROP_BYTES))}, at=NOW + 1, header={"format": 1, "space": "ip"})
-    one = a_pass(fakes, large)
+    small = a_delta({"b": [1, 0]}, at=NOW + 1, header={"format": 1, "space": "ip"})
+    large = a_jsonl_delta([{"id": f"{row}", "embedding": [row / 7, row]} for row in range(100)], at=NOW + 2)
+    tiny = a_jsonl_delta([{"id": "c", "embedding": [1, 0]}], at=NOW + 3)
+    assert max(len(small.body), len(large.body)) > DROP_BYTES >= len(tiny.body)
+    one = a_pass(fakes, small, large, tiny)
 
     assert one.download().collections == [shape(2, space="cosine", records=1)]
-    assert not any(key.startswith("delta/") for _, key in fakes.objects.calls)
+    assert {key for _, key in fakes.objects.calls if key.startswith("delta/")} == {tiny.key}
+
+
+def test_a_drop_whose_key_was_merged_with_other_content_does_not_free_the_shape(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}))
+    drop = a_drop(at=NOW + 1)
+    fakes.objects.put(compacted_key(drop.key), a_jsonl_delta([{"id": "a", "op": "delete"}], at=NOW + 1).body)
+
+    assert a_pass(fakes, drop).download().collections == [shape(2, records=1)]
 
 
 def test_the_shapes_are_written_where_merge_batch_reads_them(fakes: Fakes) -> None:

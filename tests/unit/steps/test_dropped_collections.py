@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import GetAnswer, GetRequest
-from tests.builders import NOW, BuiltDelta, a_delta
+from tests.builders import NOW, BuiltDelta, a_delta, a_drop
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import Pass, compact
 
@@ -35,7 +36,7 @@ def written(second: int, *rows: str, dimension: int = 2, **options: Any) -> Buil
 
 
 def drop(second: int) -> BuiltDelta:
-    return a_delta(header={"format": 2, "drop": True}, at=NOW - 100 + second)
+    return a_drop(at=NOW - 100 + second)
 
 
 def manifest(fakes: Fakes) -> Manifest:
@@ -170,15 +171,35 @@ def test_a_drop_that_disappears_during_the_pass_loses_nothing(fakes: Fakes) -> N
     assert documents(fakes) == {"c": "3"}
 
 
+def test_a_drop_that_could_not_be_read_in_time_waits_for_the_next_pass(fakes: Fakes) -> None:
+    compact(fakes, written(0, "a"))
+    dropping = drop(2)
+    for delta in (dropping, written(3, "c")):
+        delta.put_into(fakes.objects)
+    one = Pass(fakes, "later")
+    one.find()
+    fakes.objects.unreadable.add(dropping.key)
+    one.download()
+    fakes.objects.unreadable.clear()
+    one.merge()
+    one.clean_up(one.upload())
+    assert documents(fakes) == {"a": "0", "c": "3"}
+
+    compact(fakes)
+
+    assert documents(fakes) == {"c": "3"}
+
+
 @pytest.mark.parametrize(
     "delta",
     [
-        written(1, "b", header={"format": 2, "drop": True}),
-        a_delta(header={"format": 2, "drop": True, "producer": "p" * 5000}),
-        a_delta(header={"format": 2, "drop": True, "space": "l2"}),
-        a_delta(header={"format": 1, "drop": True}),
+        a_drop(rows=[{"id": "b", "embedding": [1, 0]}]),
+        a_drop({"producer": random.Random(0).randbytes(400).hex()}),
+        a_delta(header={"format": 2, "drop": True}),
+        a_drop({"space": "l2"}),
+        a_drop({"format": 1}),
     ],
-    ids=["rows", "large", "statement", "format"],
+    ids=["rows", "large", "parquet", "statement", "format"],
 )
 def test_a_drop_that_is_more_than_a_drop_goes_to_quarantine(fakes: Fakes, delta: BuiltDelta) -> None:
     compact(fakes, written(0, "a"))
