@@ -180,9 +180,9 @@ def report_key(batch: str) -> str:
     return batch.replace("/batches/", "/reports/")
 
 
-def change_key(batch: str) -> str:
-    """Return the key of the changes beside the rows that MergeBatch finds in `batch`, a batch_key."""
-    return batch.replace("/batches/", "/changes/")
+def parts_key(batch: str) -> str:
+    """Return the key of the list of the parts of a batch's run: one for each collection."""
+    return batch.replace("/batches/", "/runs/")
 
 
 def batch_of_report(report: str) -> str:

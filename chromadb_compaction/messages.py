@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.planning import ObjectInfo
 
+LISTED_COLLECTIONS = 40
+"""The most collections that a message lists, so that a pass over hundreds of them fits into a state's payload."""
+
 PassNumber = Annotated[int, Field(ge=1, alias="pass")]
 
 
@@ -58,13 +61,15 @@ class BatchRef(Message):
 
     Attributes:
         key: The key of its BATCH_MANIFEST.
-        collection: The collection of its deltas.
+        collection: The first of its collections, in order of their names.
+        collections: The number of its collections.
         deltas: The number of deltas.
         bytes: Their size.
     """
 
     key: str
     collection: str
+    collections: int = 1
     deltas: int
     bytes: int
 
@@ -131,13 +136,15 @@ class DownloadedSnapshot(Message):
     """The result of DownloadSnapshot.
 
     Attributes:
-        collections: The shapes of the collections.
+        collections: The shapes of the collections, at most LISTED_COLLECTIONS of them, the largest first.
+        others: The number of collections that are not listed.
         bytes: The bytes that were transferred.
         seconds: How long that took.
         cached: Whether nothing had to be transferred.
     """
 
     collections: list[CollectionShape]
+    others: int = 0
     bytes: int
     seconds: float
     cached: bool
@@ -155,8 +162,9 @@ class MergedBatch(Message):
     """The result of MergeBatch.
 
     Attributes:
-        collection: The collection of the batch.
-        run: The key of the run. None if it has no rows.
+        collection: The first of the batch's collections.
+        collections: The number of its collections.
+        run: The key of the runs of all its collections, one after the other. None if they have no rows.
         report: The key of the report.
         merged: The number of merged deltas.
         quarantined: The number of quarantined deltas.
@@ -165,10 +173,11 @@ class MergedBatch(Message):
         bytes: The size of the run.
         unreadable: The number of deltas whose object cannot be read. They stay pending.
         left: The number of deltas for which the disk had no space. They stay pending, for the next execution.
-        change: The key of its CollectionChange. None if its deltas state nothing beside rows.
+        parts: The key of the list of the run's parts, one for each collection. None if no collection changes.
     """
 
     collection: str
+    collections: int = 1
     run: str | None
     report: str
     merged: int
@@ -178,7 +187,7 @@ class MergedBatch(Message):
     bytes: int
     unreadable: int = 0
     left: int = 0
-    change: str | None = None
+    parts: str | None = None
 
 
 class UploadSnapshotRequest(Message):
@@ -219,7 +228,8 @@ class PublishedSnapshot(Message):
         published: Whether a snapshot was published. It is not if the pass changed nothing.
         snapshot_id: The snapshot that is published now. None if there is none.
         outcome: The key of the list of delta outcomes, which CleanUp carries out.
-        collections: The changes, by collection.
+        collections: The changes, by collection: the LISTED_COLLECTIONS with the most changed rows, in order of their
+            names. If there are more, the last entry adds up the others, and its name says how many they are.
         deltas_merged: The number of deltas that the pass merged.
         deltas_quarantined: The number of deltas that the pass quarantined.
         records: The records of the whole published snapshot.

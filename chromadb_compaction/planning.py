@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import islice
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,9 +30,9 @@ class ObjectInfo(BaseModel):
 
 
 class PlannedBatch(NamedTuple):
-    """Pending deltas of one collection, in key order, which is oldest first."""
+    """Pending deltas, ordered by collection and key. The keys of one collection are oldest first."""
 
-    collection: str
+    collections: tuple[str, ...]
     deltas: tuple[ObjectInfo, ...]
 
     @property
@@ -55,43 +55,53 @@ def plan_batches(
     max_batches: int,
     max_bytes: int,
     max_batch_bytes: int,
+    max_collections: int,
     prefix: str = DELTA_PREFIX,
 ) -> PassPlan:
     """Split `pending` (in key order) into the batches of one pass.
 
-    A batch holds deltas of one collection, at most `size` of them and at most `max_batch_bytes`. A pass has at most
-    `max_batches` batches and `max_bytes`. Both hold at least one delta, so that an oversized delta cannot block the
-    others. The batch with the oldest delta comes first, so that no collection waits for ever.
+    A batch holds at most `size` deltas of at most `max_collections` collections, and at most `max_batch_bytes`. A pass
+    has at most `max_batches` batches, `max_bytes` and `max_collections`. Both hold at least one delta, so that an
+    oversized delta cannot block the others. The batch with the oldest delta comes first, so that no collection waits
+    for ever.
     """
     batches = sorted(
-        _batches(pending, size, min(max_batch_bytes, max_bytes), prefix),
+        _batches(pending, size, min(max_batch_bytes, max_bytes), max_collections, prefix),
         key=lambda batch: min(d.modified for d in batch.deltas),
     )
     chosen: list[PlannedBatch] = []
+    collections: set[str] = set()
     total = 0
     for batch in batches:
-        if len(chosen) == max_batches or (chosen and total + batch.bytes > max_bytes):
+        touched = collections.union(batch.collections)
+        if len(chosen) == max_batches or (chosen and total + batch.bytes > max_bytes) or len(touched) > max_collections:
             break
         chosen.append(batch)
+        collections = touched
         total += batch.bytes
     return PassPlan(tuple(chosen), more=len(chosen) < len(batches))
 
 
-def _batches(pending: Iterable[ObjectInfo], size: int, max_bytes: int, prefix: str) -> Iterator[PlannedBatch]:
-    files = (delta for delta in pending if not is_folder_marker(delta.key))
-    # Folders that are not valid collection names share batches: thousands of them would displace the other batches,
-    # and forty long names would exceed a state's payload.
-    grouped = sorted(files, key=lambda delta: collection_of_key(delta.key, prefix=prefix))
-    for collection, deltas in groupby(grouped, key=lambda delta: collection_of_key(delta.key, prefix=prefix)):
-        taken: list[ObjectInfo] = []
-        total = 0
-        for delta in deltas:
-            if taken and (len(taken) == size or total + delta.bytes > max_bytes):
-                yield PlannedBatch(collection, tuple(taken))
-                taken, total = [], 0
-            taken.append(delta)
-            total += delta.bytes
-        yield PlannedBatch(collection, tuple(taken))
+def _batches(
+    pending: Iterable[ObjectInfo], size: int, max_bytes: int, max_collections: int, prefix: str
+) -> Iterator[PlannedBatch]:
+    """Yield all deltas in batches, ordered by collection and key, so that few batches share a collection."""
+    # Folders that are not valid collection names count as one collection.
+    named = ((collection_of_key(d.key, prefix=prefix), d) for d in pending if not is_folder_marker(d.key))
+    taken: list[ObjectInfo] = []
+    # A dictionary keeps the order of the collections.
+    collections: dict[str, None] = {}
+    total = 0
+    for collection, delta in sorted(named, key=lambda each: each[0]):
+        full = len(taken) == size or total + delta.bytes > max_bytes
+        if taken and (full or len(collections.keys() | {collection}) > max_collections):
+            yield PlannedBatch(tuple(collections), tuple(taken))
+            taken, collections, total = [], {}, 0
+        taken.append(delta)
+        collections[collection] = None
+        total += delta.bytes
+    if taken:
+        yield PlannedBatch(tuple(collections), tuple(taken))
 
 
 class SnapshotAge(NamedTuple):

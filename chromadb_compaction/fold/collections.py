@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
@@ -21,6 +22,7 @@ from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import UploadSnapshotRequest
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.batch_run import RUN_PARTS, RunPart, split
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.snapshots.base import take_copies
 from chromadb_compaction.times import Phases
@@ -48,34 +50,30 @@ def fold_pass(
     phases: Phases,
     heartbeat: Heartbeat,
 ) -> list[FoldedCollection]:
-    """Fold every collection that has runs, below `scratch`, and return the results in the order of the runs.
+    """Fold every collection that the runs change, below `scratch`, and return the results in the order of the runs.
 
     The local copies of the base are changed in place. Raises SnapshotTooLargeError if the function's memory or disk
     is too small, and what fold_collection and `heartbeat` raise.
     """
-    runs: dict[str, list[str]] = {}
-    for merged in request.runs:
-        if merged.run is not None or merged.change is not None:
-            runs.setdefault(merged.collection, []).extend([merged.run] if merged.run else [])
-    if not runs:
+    parts = _read_parts(request, services)
+    changes = _changes(parts)
+    if not changes:
         return []
-    changes = _read_changes(request, services)
     known = base.collections if base else {}
     shapes = _shapes(request, services)
-    sizes = _sizes(request, shapes, known)
+    sizes = _sizes(parts, shapes, known)
     check_folds(sizes, services.settings)
     with phases("download"):
-        directories = take_copies(services, base, runs, scratch / COPIES)
+        directories = take_copies(services, base, changes, scratch / COPIES)
     heartbeat.check()
     with phases("read_runs"):
-        run_bytes = sum(merged.bytes for merged in request.runs)
-        check_disk(scratch, run_bytes, "downloading the runs", next_step=MORE_COMPACTOR_DISK)
-        local_runs = _download_runs(runs, services, scratch)
+        # A run of several collections is split, which needs its size once more.
+        check_disk(scratch, _bytes_to_split(request), "downloading the runs", next_step=MORE_COMPACTOR_DISK)
+        runs = _download_runs(request, parts, services, scratch / RUNS)
     heartbeat.check()
     with phases("fold"):
         requests = [
-            _fold_request(shapes[name], base, changes[name], directories[name], paths)
-            for name, paths in local_runs.items()
+            _fold_request(shapes[name], base, change, directories[name], runs[name]) for name, change in changes.items()
         ]
         results = run_folds(requests, progress=heartbeat.check, at_once=folds_at_once(sizes, services.settings))
     for result in results:
@@ -86,42 +84,59 @@ def fold_pass(
     ]
 
 
-def _read_changes(request: UploadSnapshotRequest, services: Services) -> dict[str, CollectionChange]:
-    """Return what the pass changes beside rows, by collection."""
-    stored = [merged for merged in request.runs if merged.change is not None]
-    bodies = in_threads(lambda merged: services.objects.get(cast("str", merged.change)).body, stored)
-    changes: dict[str, CollectionChange] = defaultdict(CollectionChange)
-    for merged, body in zip(stored, bodies, strict=True):
-        changes[merged.collection] = changes[merged.collection].merged(CollectionChange.model_validate_json(body))
+def _read_parts(request: UploadSnapshotRequest, services: Services) -> list[list[RunPart]]:
+    """Return the parts of each of the request's runs."""
+    return in_threads(
+        lambda merged: RUN_PARTS.validate_json(services.objects.get(merged.parts).body) if merged.parts else [],
+        request.runs,
+    )
+
+
+def _changes(parts: list[list[RunPart]]) -> dict[str, CollectionChange]:
+    """Return the changes beside rows of every collection that the pass changes, in the order of the runs."""
+    changes: dict[str, CollectionChange] = {}
+    for part in chain.from_iterable(parts):
+        changes[part.collection] = changes.get(part.collection, CollectionChange()).merged(part.change)
     return changes
 
 
 def _sizes(
-    request: UploadSnapshotRequest,
-    shapes: Mapping[str, StoredShape],
-    known: Mapping[str, CollectionSnapshot],
+    parts: list[list[RunPart]], shapes: Mapping[str, StoredShape], known: Mapping[str, CollectionSnapshot]
 ) -> list[FoldSize]:
     vectors: Counter[str] = Counter()
-    for merged in request.runs:
-        if merged.run is not None:
+    for part in chain.from_iterable(parts):
+        if part.rows:
             # A run's vectors are uncompressed, and deletes have none.
-            dimension = shapes[merged.collection].dimension or 0
-            links = extra_links(shapes[merged.collection].settings.max_neighbors)
-            vectors[merged.collection] += min(merged.bytes, 4 * merged.rows * dimension) + links * merged.rows
+            dimension = shapes[part.collection].dimension or 0
+            links = extra_links(shapes[part.collection].settings.max_neighbors)
+            vectors[part.collection] += min(part.bytes, 4 * part.rows * dimension) + links * part.rows
     for name in vectors.keys() & known.keys():
         links = extra_links(shapes[name].settings.max_neighbors)
         vectors[name] += known[name].records * (4 * (known[name].dimension or 0) + links)
     return [FoldSize(name, size) for name, size in vectors.items()]
 
 
-def _download_runs(runs: dict[str, list[str]], services: Services, scratch: Path) -> dict[str, list[Path]]:
-    local: dict[str, list[Path]] = {}
-    keys: list[tuple[str, Path]] = []
-    for name, run_keys in runs.items():
-        local[name] = [scratch / RUNS / name / key.rpartition("/")[2] for key in run_keys]
-        keys.extend(zip(run_keys, local[name], strict=True))
-        (scratch / RUNS / name).mkdir(parents=True)
-    in_threads(lambda pair: services.objects.download(*pair), keys)
+def _bytes_to_split(request: UploadSnapshotRequest) -> int:
+    split = [merged.bytes for merged in request.runs if merged.collections > 1]
+    return sum(merged.bytes for merged in request.runs) + max(split, default=0)
+
+
+def _download_runs(
+    request: UploadSnapshotRequest, parts: list[list[RunPart]], services: Services, directory: Path
+) -> dict[str, list[Path]]:
+    """Download the runs and split them. Return each collection's own, in the order of the batches."""
+    directory.mkdir()
+    stored = [
+        (merged.run, directory / f"{number:04d}", of_run)
+        for number, (merged, of_run) in enumerate(zip(request.runs, parts, strict=True))
+        if merged.run is not None
+    ]
+    in_threads(lambda each: services.objects.download(each[0], each[1].with_suffix(".parquet")), stored)
+    local: dict[str, list[Path]] = defaultdict(list)
+    # One after the other: each one's parts take its size again, until it is removed.
+    for _, run, of_run in stored:
+        for collection, file in split(run.with_suffix(".parquet"), of_run, run).items():
+            local[collection].append(file)
     return local
 
 

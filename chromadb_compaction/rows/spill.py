@@ -32,7 +32,7 @@ class SpillingMerge:
     """
 
     def __init__(self, directory: Path, *, held_bytes: int = HELD_BYTES, piece_bytes: int = PIECE_BYTES) -> None:
-        self._directory = directory
+        self.directory = directory
         self._held_bytes = held_bytes
         self._piece_bytes = piece_bytes
         self._tables: list[pa.Table] = []
@@ -44,7 +44,7 @@ class SpillingMerge:
     def has_space_for(self, table: pa.Table) -> bool:
         """Return whether the disk can hold `table` too, once in a spill and once in the run."""
         needed = self._spilled_bytes + 2 * (self._size + table.nbytes)
-        return shutil.disk_usage(self._directory).free >= needed
+        return shutil.disk_usage(self.directory).free >= needed
 
     def add(self, table: pa.Table) -> None:
         """Add a table with the columns of a run. Raises ValueError if tables with upserts differ in dimension."""
@@ -82,8 +82,8 @@ class SpillingMerge:
             return
         # The run, which is written last, may be as large as everything spilled.
         needed = self._spilled_bytes + 2 * self._size
-        check_disk(self._directory, needed, "merging the batch", next_step=MORE_MERGE_DISK)
-        path = self._directory / f"{len(self._spills):04d}.arrow"
+        check_disk(self.directory, needed, "merging the batch", next_step=MORE_MERGE_DISK)
+        path = self.directory / f"{len(self._spills):04d}.arrow"
         rows = newest(self._tables)
         self._tables, self._size = [], 0
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as stream:

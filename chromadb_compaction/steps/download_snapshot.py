@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from uuid import UUID
 
 from chromadb_compaction import layout
-from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.formats import Delta, check_shape, may_drop, shape_decided_by
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
-from chromadb_compaction.manifest import CollectionSnapshot
-from chromadb_compaction.messages import BATCH_MANIFEST, DownloadedSnapshot, DownloadSnapshotRequest
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest
+from chromadb_compaction.messages import BATCH_MANIFEST, LISTED_COLLECTIONS, DownloadedSnapshot, DownloadSnapshotRequest
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger, keeps_records
@@ -28,6 +29,11 @@ from chromadb_compaction.steps.listed_deltas import (
 )
 from chromadb_compaction.times import Phases
 
+READERS = 16
+"""Collections whose deltas are read at once."""
+READ_BYTES = 16 * 1024 * 1024
+"""The size of the deltas that are parsed at once. A larger one is parsed alone."""
+
 log = logging.getLogger(__name__)
 
 
@@ -40,34 +46,37 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
     phases = Phases()
     with heartbeat_for(services, request.execution) as heartbeat, phases("download"):
         base = read_base(services, request.base)
-        touched = sorted({batch.collection for batch in request.batches})
-        transferred = ensure_copies(services, base, touched)
+        pending = _pending(request, services)
+        transferred = ensure_copies(services, base, pending)
         heartbeat.check()
-        known = base.collections if base else {}
-        dropped = base.dropped if base else {}
-        shapes = [_shape(name, known.get(name), dropped.get(name), request, services) for name in touched]
+        shapes = list(
+            ahead(
+                lambda name: _shape(name, base, pending[name], services),
+                pending,
+                weigh=lambda name: max(delta.bytes for delta in pending[name]),
+                most=READ_BYTES,
+                threads=READERS,
+            )
+        )
         key = layout.shapes_key(request.execution, request.pass_number)
         services.objects.put(key, SHAPES.dump_json(shapes))
+    largest = sorted(shapes, key=lambda shape: -shape.records)[:LISTED_COLLECTIONS]
     return DownloadedSnapshot(
-        collections=[shape.summary() for shape in shapes],
+        collections=[shape.summary() for shape in largest],
+        others=len(shapes) - len(largest),
         bytes=transferred,
         seconds=phases.total,
         cached=transferred == 0,
     )
 
 
-def _shape(
-    name: str,
-    known: CollectionSnapshot | None,
-    dropped_before: DeltaVersion | None,
-    request: DownloadSnapshotRequest,
-    services: Services,
-) -> StoredShape:
+def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services: Services) -> StoredShape:
     """Return the published shape. What it lacks, the oldest deltas of the pass decide, whatever the batching.
 
     A drop in this pass frees the shape first, unless it is older than a record.
     """
-    pending = _pending(name, request, services)
+    known = base.collections.get(name) if base else None
+    dropped_before = base.dropped.get(name) if base else None
     drop = _newest_drop(pending, services)
     if drop is not None and drop > (dropped_before or ""):
         dropped_before = drop
@@ -145,8 +154,12 @@ def _log_undecided(listed: ObjectInfo, error: Exception) -> None:
     log.info("%s does not decide its collection's shape: %s", listed.key, error)
 
 
-def _pending(name: str, request: DownloadSnapshotRequest, services: Services) -> list[ObjectInfo]:
-    """Return the pass's deltas of one collection, oldest version first: their names order as their versions do."""
-    keys = [batch.key for batch in request.batches if batch.collection == name]
-    manifests = in_threads(lambda key: BATCH_MANIFEST.validate_json(services.objects.get(key).body), keys)
-    return sorted((delta for manifest in manifests for delta in manifest), key=lambda delta: delta.key)
+def _pending(request: DownloadSnapshotRequest, services: Services) -> dict[str, list[ObjectInfo]]:
+    """Return the pass's deltas by collection, oldest version first: their names order as their versions do."""
+    manifests = in_threads(
+        lambda batch: BATCH_MANIFEST.validate_json(services.objects.get(batch.key).body), request.batches
+    )
+    found: dict[str, list[ObjectInfo]] = defaultdict(list)
+    for delta in sorted((delta for manifest in manifests for delta in manifest), key=lambda delta: delta.key):
+        found[layout.collection_of_key(delta.key, prefix=services.settings.delta_prefix)].append(delta)
+    return dict(sorted(found.items()))

@@ -19,6 +19,12 @@ from chromadb_compaction.steps.clean_up import archive_published
 
 NOTHING_PUBLISHED = BaseRef(snapshot_id=None, etag=None, sequence=0)
 
+MAX_COLLECTIONS = 1000
+"""The most collections of a pass, so that UploadSnapshot folds and uploads them well within its time.
+
+Measured on 2 cores: a new collection of five rows takes 0.19 s, of which the fold takes 0.16 s.
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +47,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
             max_batches=settings.max_batches_per_pass,
             max_bytes=settings.max_pass_bytes,
             max_batch_bytes=settings.max_batch_bytes,
+            max_collections=MAX_COLLECTIONS,
             prefix=settings.delta_prefix,
         )
         batches = _write_manifests(request.execution, number, plan, services)
@@ -97,7 +104,13 @@ def _write_manifests(execution: str, number: int, plan: PassPlan, services: Serv
         batch_number, batch = numbered
         key = layout.batch_key(execution, number, batch_number)
         services.objects.put(key, BATCH_MANIFEST.dump_json(list(batch.deltas)))
-        return BatchRef(key=key, collection=batch.collection, deltas=len(batch.deltas), bytes=batch.bytes)
+        return BatchRef(
+            key=key,
+            collection=batch.collections[0],
+            collections=len(batch.collections),
+            deltas=len(batch.deltas),
+            bytes=batch.bytes,
+        )
 
     return in_threads(write, enumerate(plan.batches))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from chromadb_compaction import layout
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.formats import Delta, read_delta
 from chromadb_compaction.deltas.identity import Content, has_merged_content, rewritten_error
 from chromadb_compaction.deltas.versions import parse_delta_id
@@ -77,23 +79,29 @@ def parse_delta(listed: ObjectInfo, stored: StoredObject | None, settings: Setti
 
 
 def find_archived(listed: Sequence[ObjectInfo], services: Services) -> Mapping[str, ObjectInfo]:
-    """Return the copies of deltas of one collection that are in compacted/ already, by pending key.
+    """Return the copies of these deltas that are in compacted/ already, by pending key.
 
-    Names order as their times do, so a listing of the time of these deltas finds the copies in few calls.
+    Names order as their times do, so for each collection a listing of the time of its deltas finds them in few calls.
     """
     prefix = services.settings.delta_prefix
-    wanted = {
-        layout.compacted_key(each.key, prefix=prefix): each.key for each in listed if _is_named_well(each, prefix)
-    }
+    folders: dict[str, dict[str, str]] = defaultdict(dict)
+    for each in listed:
+        if _is_named_well(each, prefix):
+            copy = layout.compacted_key(each.key, prefix=prefix)
+            folders[copy.rpartition("/")[0] + "/"][copy] = each.key
+    found = in_threads(lambda folder: _find_copies(folder, folders[folder], services), folders)
+    return {pending: copy for copies in found for pending, copy in copies.items()}
+
+
+def _find_copies(folder: str, wanted: Mapping[str, str], services: Services) -> dict[str, ObjectInfo]:
+    first, last = min(wanted), max(wanted)
     found: dict[str, ObjectInfo] = {}
-    if wanted:
-        first, last = min(wanted), max(wanted)
-        # The listing starts after the given key, and a shorter key comes before a longer one.
-        for info in services.objects.list(first.rpartition("/")[0] + "/", start_after=first[:-1]):
-            if info.key > last:
-                break
-            if info.key in wanted:
-                found[wanted[info.key]] = info
+    # The listing starts after the given key, and a shorter key comes before a longer one.
+    for info in services.objects.list(folder, start_after=first[:-1]):
+        if info.key > last:
+            break
+        if info.key in wanted:
+            found[wanted[info.key]] = info
     return found
 
 

@@ -33,14 +33,14 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
-from chromadb_compaction.layout import change_key, report_key, run_key, shapes_key
+from chromadb_compaction.layout import collection_of_key, parts_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, MergeBatchRequest, MergedBatch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
+from chromadb_compaction.rows.batch_run import RUN_PARTS, BatchRun, RunPart
 from chromadb_compaction.rows.native_memory import use_system_memory_pool
 from chromadb_compaction.rows.runs import run_schema
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
-from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.steps.listed_deltas import (
     attributed,
@@ -71,9 +71,11 @@ class _ReadDelta(NamedTuple):
 
 class _MergeResult(NamedTuple):
     outcomes: list[DeltaOutcome]
-    change: CollectionChange
-    rows: int
-    bytes: int
+    parts: list[RunPart]
+
+    @property
+    def has_rows(self) -> bool:
+        return any(part.rows for part in self.parts)
 
 
 def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
@@ -90,41 +92,36 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
         report = report_key(request.batch.key)
         count = Counter(outcome.status for outcome in merged.outcomes)
         services.objects.put(report, encode_outcomes(merged.outcomes))
-        states = merged.change != CollectionChange()
-        if states:
-            services.objects.put(change_key(request.batch.key), merged.change.model_dump_json().encode())
         return MergedBatch(
             collection=request.batch.collection,
-            run=run_key(request.batch.key) if merged.rows else None,
+            collections=request.batch.collections,
+            run=run_key(request.batch.key) if merged.has_rows else None,
+            parts=_store_parts(merged.parts, request.batch.key, services.objects),
             report=report,
             merged=count["merged"],
             quarantined=count["quarantined"],
             missing=count["missing"],
-            rows=merged.rows,
-            bytes=merged.bytes,
+            rows=sum(part.rows for part in merged.parts),
+            bytes=sum(part.bytes for part in merged.parts),
             unreadable=count["unreadable"],
             left=count["left"],
-            change=change_key(request.batch.key) if states else None,
         )
 
 
 def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _MergeResult:
-    """Write the run, unless it has no rows, and return the outcome of each delta."""
+    """Upload the run, unless it has no rows, and return the outcome of each delta."""
     listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
-    shape = _shape_of(request.batch.collection, request, services.objects)
-    merge = SpillingMerge(scratch)
+    run = BatchRun(scratch)
     outcomes: dict[str, DeltaOutcome] = {}
     rejected: list[_ReadDelta] = []
-    change = CollectionChange()
-    for read in _read_all(listed, shape, services):
+    for read in _read_all(listed, _shapes(request, services.objects), services):
         heartbeat.check()
-        if read.table is not None and not merge.has_space_for(read.table):
+        if read.table is not None and not run.has_space_for(read.table):
             if any(outcome.status == "merged" for outcome in outcomes.values()):
                 break  # the next execution merges the rest
             rejected.append(_ReadDelta(read.delta, read.sha256, error=_no_space(read.delta, read.table)))
         elif read.table is not None:
-            merge.add(read.table)
-            change = change.merged(read.change)
+            run.add(_collection(read.delta, services), read.table, read.change)
             outcomes[read.delta.key] = _outcome(read, "merged", rows=read.rows)
         elif read.error is not None:
             rejected.append(read)
@@ -134,10 +131,15 @@ def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartb
     heartbeat.check()
     for outcome in _reject_all(rejected, services, request.execution):
         outcomes[outcome.key] = outcome
-    complete = [outcomes.get(delta.key) or _outcome(_ReadDelta(delta), "left") for delta in listed]
-    return _MergeResult(
-        complete, change, *_store_run(merge, scratch / "run.parquet", request.batch.key, services.objects)
-    )
+    parts = run.finish()
+    result = _MergeResult([outcomes.get(d.key) or _outcome(_ReadDelta(d), "left") for d in listed], parts)
+    if result.has_rows:
+        services.objects.upload(run.file, run_key(request.batch.key))
+    return result
+
+
+def _collection(delta: ObjectInfo, services: Services) -> str:
+    return collection_of_key(delta.key, prefix=services.settings.delta_prefix)
 
 
 def _no_space(delta: ObjectInfo, table: pa.Table) -> SnapshotTooLargeError:
@@ -147,16 +149,15 @@ def _no_space(delta: ObjectInfo, table: pa.Table) -> SnapshotTooLargeError:
     )
 
 
-def _store_run(merge: SpillingMerge, file: Path, batch: str, objects: ObjectStore) -> tuple[int, int]:
-    """Write the run, unless it is empty, and return its rows and bytes."""
-    rows = merge.write(file)
-    if not rows:
-        return 0, 0
-    objects.upload(file, run_key(batch))
-    return rows, file.stat().st_size
+def _store_parts(parts: list[RunPart], batch: str, objects: ObjectStore) -> str | None:
+    """Write the list of the run's parts, unless it is empty, and return its key."""
+    if not parts:
+        return None
+    objects.put(parts_key(batch), RUN_PARTS.dump_json(parts))
+    return parts_key(batch)
 
 
-def _read_all(listed: list[ObjectInfo], shape: StoredShape | None, services: Services) -> Iterator[_ReadDelta]:
+def _read_all(listed: list[ObjectInfo], shapes: Mapping[str, StoredShape], services: Services) -> Iterator[_ReadDelta]:
     """Yield the deltas in order. Parse each one when the caller asks for it, while later ones are fetched."""
     fetched = ahead(
         lambda delta: try_fetch(delta, services),
@@ -167,7 +168,8 @@ def _read_all(listed: list[ObjectInfo], shape: StoredShape | None, services: Ser
     )
     archived = find_archived(listed, services)
     for delta in listed:
-        yield _check(delta, next(fetched), shape, archived, services)
+        # There is no shape for a name that no collection can have: all its deltas are corrupt.
+        yield _check(delta, next(fetched), shapes.get(_collection(delta, services)), archived, services)
 
 
 def _check(
@@ -207,10 +209,9 @@ def _check(
     return _ReadDelta(delta, sha256, parsed.table, change=change, rows=parsed.table.num_rows)
 
 
-def _shape_of(collection: str, request: MergeBatchRequest, objects: ObjectStore) -> StoredShape | None:
-    """Return the collection's shape. None for a name that no collection can have: all its deltas are corrupt."""
-    shapes = SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
-    return next((shape for shape in shapes if shape.collection == collection), None)
+def _shapes(request: MergeBatchRequest, objects: ObjectStore) -> dict[str, StoredShape]:
+    stored = SHAPES.validate_json(objects.get(shapes_key(request.execution, request.pass_number)).body)
+    return {shape.collection: shape for shape in stored}
 
 
 def _reject_all(rejected: list[_ReadDelta], services: Services, execution: str) -> list[DeltaOutcome]:

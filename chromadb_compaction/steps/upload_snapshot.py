@@ -12,7 +12,12 @@ from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection, fold_pass
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
-from chromadb_compaction.messages import CollectionCounts, PublishedSnapshot, UploadSnapshotRequest
+from chromadb_compaction.messages import (
+    LISTED_COLLECTIONS,
+    CollectionCounts,
+    PublishedSnapshot,
+    UploadSnapshotRequest,
+)
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of, read_base
 from chromadb_compaction.snapshots.files import Wanted
@@ -160,15 +165,36 @@ def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folde
 
 
 def _counts(folded: list[FoldedCollection]) -> list[CollectionCounts]:
-    return [
-        CollectionCounts(
-            collection=collection.result.collection,
-            added=collection.result.counts.added,
-            replaced=collection.result.counts.replaced,
-            deleted=collection.result.counts.deleted,
-            unchanged=collection.result.counts.unchanged + collection.result.counts.stale,
-            records=collection.result.counts.records,
-            loader=collection.result.loader,
-        )
-        for collection in folded
-    ]
+    """Return the counts of the collections that changed most, and of all others together as the last entry."""
+    counts = sorted((_count(each) for each in folded), key=lambda count: -count.added - count.replaced - count.deleted)
+    if len(counts) <= LISTED_COLLECTIONS:
+        return sorted(counts, key=lambda count: count.collection)
+    listed, others = counts[: LISTED_COLLECTIONS - 1], counts[LISTED_COLLECTIONS - 1 :]
+    return [*sorted(listed, key=lambda count: count.collection), _sum(others)]
+
+
+def _count(collection: FoldedCollection) -> CollectionCounts:
+    counts = collection.result.counts
+    return CollectionCounts(
+        collection=collection.result.collection,
+        added=counts.added,
+        replaced=counts.replaced,
+        deleted=counts.deleted,
+        unchanged=counts.unchanged + counts.stale,
+        records=counts.records,
+        loader=collection.result.loader,
+    )
+
+
+def _sum(others: list[CollectionCounts]) -> CollectionCounts:
+    loaders = {count.loader for count in others if count.loader}
+    return CollectionCounts(
+        collection=f"({len(others)} other collections)",
+        added=sum(count.added for count in others),
+        replaced=sum(count.replaced for count in others),
+        deleted=sum(count.deleted for count in others),
+        unchanged=sum(count.unchanged for count in others),
+        records=sum(count.records for count in others),
+        # The least name, because ChromaDB's own API is what an operator should hear of: "api" comes before "bulk".
+        loader=min(loaders, default=None),
+    )

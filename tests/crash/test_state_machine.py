@@ -21,7 +21,7 @@ RESULTS: dict[str, Any] = {
         "queue_error": None,
         "set_aside": 0,
     },
-    "DownloadSnapshot": {"collections": [], "bytes": 0, "seconds": 0, "cached": True},
+    "DownloadSnapshot": {"collections": [], "others": 0, "bytes": 0, "seconds": 0, "cached": True},
     "MergeBatch": {"rows": 1},
     "UploadSnapshot": dict.fromkeys(
         (

@@ -21,7 +21,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.snapshots import reader
-from chromadb_compaction.steps import merge_batch
+from chromadb_compaction.steps import download_snapshot, merge_batch
 from tests.fakes.aws.in_process import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
 
@@ -146,6 +146,7 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr(concurrency, "THREADS", 1)
     monkeypatch.setattr(merge_batch, "READERS", 1)
+    monkeypatch.setattr(download_snapshot, "READERS", 1)
     monkeypatch.setattr(heartbeat, "Thread", NoThread)
     return chance.seed
 

@@ -31,7 +31,7 @@ TYPICAL_COLLECTION = "python-docs"
 
 
 def a_full_state(*, batches: int, passes: int, collection: str = COLLECTION, failed: bool = True) -> Json:
-    """Return the input of ReleaseLock when every batch of the last pass has a different collection."""
+    """Return the input of ReleaseLock when the last pass lists as many collections as batches."""
     state = {
         "lease": {
             "lock_id": "l" * 100,
@@ -63,7 +63,7 @@ def _listing(batches: int, passes: int, collection: str) -> DeltaListing:
     return DeltaListing(
         pass_number=passes,
         batches=[
-            BatchRef(key=_batch_key(number, passes), collection=collection, deltas=1000, bytes=LARGE)
+            BatchRef(key=_batch_key(number, passes), collection=collection, collections=1000, deltas=1000, bytes=LARGE)
             for number in range(batches)
         ],
         deltas=LARGE,
@@ -81,14 +81,18 @@ def _base_copy(batches: int, collection: str) -> DownloadedSnapshot:
     shape = CollectionShape(
         collection=collection, dimension=65_536, space="cosine", embedding_function="f" * 100, records=LARGE
     )
-    return DownloadedSnapshot(collections=[shape] * batches, bytes=LARGE, seconds=899.123456789, cached=False)
+    return DownloadedSnapshot(
+        collections=[shape] * batches, others=LARGE, bytes=LARGE, seconds=899.123456789, cached=False
+    )
 
 
 def _run(number: int, passes: int, collection: str) -> MergedBatch:
     key = _batch_key(number, passes)
     return MergedBatch(
         collection=collection,
+        collections=1000,
         run=layout.run_key(key),
+        parts=layout.parts_key(key),
         report=layout.report_key(key),
         merged=1000,
         quarantined=1000,

@@ -43,7 +43,12 @@ def test_a_pass_takes_each_pending_delta_at_most_once_and_no_others(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
     taken = Counter(
-        d.key for d in planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY))
+        d.key
+        for d in planned(
+            plan_batches(
+                backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY
+            )
+        )
     )
 
     assert taken <= Counter(d.key for d in backlog)
@@ -51,40 +56,69 @@ def test_a_pass_takes_each_pending_delta_at_most_once_and_no_others(
 
 @given(backlogs, sizes, limits, byte_limits)
 def test_more_is_true_exactly_if_deltas_are_left(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
 
     assert plan.more == (len(planned(plan)) < len(backlog))
 
 
-@given(backlogs, sizes, limits, byte_limits)
-def test_batches_hold_one_collection_and_keep_to_their_size(
-    backlog: list[ObjectInfo], size: int, limit: int, most: int
+@given(backlogs, sizes, limits, byte_limits, st.integers(1, 4))
+def test_batches_keep_to_their_size_and_name_their_collections(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int, collections: int
 ) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
+    plan = plan_batches(
+        backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=collections
+    )
 
     assert len(plan.batches) <= limit
+    assert len({name for batch in plan.batches for name in batch.collections}) <= collections
     for batch in plan.batches:
         assert 1 <= len(batch.deltas) <= size
-        assert {collection_of_key(delta.key) for delta in batch.deltas} == {batch.collection}
-        assert list(batch.deltas) == sorted(batch.deltas, key=lambda delta: delta.key)
+        assert batch.collections == tuple(sorted({collection_of_key(delta.key) for delta in batch.deltas}))
+        assert list(batch.deltas) == sorted(batch.deltas, key=lambda delta: (collection_of_key(delta.key), delta.key))
         assert batch.bytes == sum(delta.bytes for delta in batch.deltas)
 
 
-def test_folders_with_invalid_collection_names_share_their_batches() -> None:
+@given(backlogs, sizes)
+def test_only_the_last_batch_is_not_full(backlog: list[ObjectInfo], size: int) -> None:
+    plan = plan_batches(backlog, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=ANY, max_collections=ANY)
+
+    assert sum(len(batch.deltas) < size for batch in plan.batches) <= 1
+
+
+def test_many_small_collections_share_batches() -> None:
+    backlog = [pending_delta(f"customer-{number:03d}", 1) for number in range(300)]
+
+    plan = plan_batches(backlog, size=100, max_batches=40, max_bytes=ANY, max_batch_bytes=ANY, max_collections=400)
+
+    assert [len(batch.collections) for batch in plan.batches] == [100, 100, 100]
+    assert not plan.more
+
+
+def test_folders_with_invalid_collection_names_count_as_one_collection() -> None:
     hostile = [pending_delta("\0" * 900 + str(number), number) for number in range(100)]
 
     plan = plan_batches(
-        [*hostile, pending_delta("docs", 1, modified=1)], size=100, max_batches=2, max_bytes=1000, max_batch_bytes=ANY
+        [*hostile, pending_delta("docs", 1, modified=1)],
+        size=100,
+        max_batches=2,
+        max_bytes=1000,
+        max_batch_bytes=ANY,
+        max_collections=2,
     )
 
-    assert [(batch.collection, len(batch.deltas)) for batch in plan.batches] == [(NO_COLLECTION, 100), ("docs", 1)]
+    assert [(batch.collections, len(batch.deltas)) for batch in plan.batches] == [
+        ((NO_COLLECTION,), 100),
+        (("docs",), 1),
+    ]
 
 
 @given(backlogs, sizes, limits, byte_limits)
 def test_a_pass_exceeds_its_bytes_only_by_a_single_oversized_delta(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
-    taken = planned(plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY))
+    taken = planned(
+        plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+    )
 
     assert sum(delta.bytes for delta in taken) <= most or len(taken) == 1
 
@@ -93,20 +127,22 @@ def test_a_pass_exceeds_its_bytes_only_by_a_single_oversized_delta(
 def test_a_batch_exceeds_its_bytes_only_by_a_single_oversized_delta(
     backlog: list[ObjectInfo], size: int, most: int
 ) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most)
+    plan = plan_batches(backlog, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most, max_collections=ANY)
 
     assert len(planned(plan)) == len(backlog)
     assert all(batch.bytes <= most or len(batch.deltas) == 1 for batch in plan.batches)
 
 
-@given(backlogs, sizes, limits, byte_limits)
-def test_repeated_passes_take_every_delta(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
+@given(backlogs, sizes, limits, byte_limits, st.integers(1, 4))
+def test_repeated_passes_take_every_delta(
+    backlog: list[ObjectInfo], size: int, limit: int, most: int, collections: int
+) -> None:
     left = backlog
     for _ in range(len(backlog)):
-        taken = {
-            d.key
-            for d in planned(plan_batches(left, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY))
-        }
+        plan = plan_batches(
+            left, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=collections
+        )
+        taken = {delta.key for delta in planned(plan)}
         left = [delta for delta in left if delta.key not in taken]
 
     assert left == []
@@ -114,37 +150,44 @@ def test_repeated_passes_take_every_delta(backlog: list[ObjectInfo], size: int, 
 
 @given(backlogs, sizes, limits, byte_limits)
 def test_the_oldest_delta_is_always_in_the_pass(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY)
+    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
 
     if backlog:
         assert min(delta.modified for delta in backlog) == min(delta.modified for delta in plan.batches[0].deltas)
 
 
 def test_an_empty_backlog_is_an_empty_pass() -> None:
-    assert plan_batches([], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY) == PassPlan((), more=False)
+    assert plan_batches(
+        [], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY, max_collections=ANY
+    ) == PassPlan((), more=False)
 
 
 def test_a_folder_marker_of_a_console_is_not_planned() -> None:
     folder = ObjectInfo(key="delta/docs/", bytes=0, etag="e", modified=0)
 
-    assert plan_batches([folder], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY) == PassPlan(
-        (), more=False
-    )
+    assert plan_batches(
+        [folder], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY, max_collections=ANY
+    ) == PassPlan((), more=False)
 
 
 def test_a_busy_collection_does_not_starve_a_quiet_one() -> None:
     busy = [pending_delta("busy", n, modified=100.0 + n) for n in range(300)]
     quiet = [pending_delta("quiet", 1, modified=150.0)]
 
-    plan = plan_batches([*busy, *quiet], size=100, max_batches=2, max_bytes=10**9, max_batch_bytes=ANY)
+    plan = plan_batches(
+        [*busy, *quiet], size=100, max_batches=2, max_bytes=10**9, max_batch_bytes=ANY, max_collections=ANY
+    )
 
-    assert [batch.collection for batch in plan.batches] == ["busy", "quiet"]
+    assert plan.batches[0].collections == ("busy",)
+    assert "quiet" in plan.batches[1].collections
 
 
 def test_an_oversized_delta_does_not_block_later_ones() -> None:
     huge, small = pending_delta("docs", 1, size=10**9), pending_delta("docs", 2)
 
-    plan = plan_batches([huge, small], size=100, max_batches=40, max_bytes=1000, max_batch_bytes=ANY)
+    plan = plan_batches(
+        [huge, small], size=100, max_batches=40, max_bytes=1000, max_batch_bytes=ANY, max_collections=ANY
+    )
 
     assert planned(plan) == [huge]
     assert plan.more

@@ -44,7 +44,9 @@ def test_the_first_pass_starts_without_a_base_and_takes_the_pending_deltas() -> 
 
     assert listing.model_dump(by_alias=True) == {
         "pass": 1,
-        "batches": [{"key": "work/first/1/batches/0000.json", "collection": "docs", "deltas": 3, "bytes": 21}],
+        "batches": [
+            {"key": "work/first/1/batches/0000.json", "collection": "docs", "collections": 1, "deltas": 3, "bytes": 21}
+        ],
         "deltas": 3,
         "more": False,
         "base": {"snapshot_id": None, "etag": None, "sequence": 0},

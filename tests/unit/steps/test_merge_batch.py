@@ -19,6 +19,7 @@ from chromadb_compaction.errors import DeltaFailedError, LockLostError, ObjectMi
 from chromadb_compaction.layout import (
     batch_key,
     compacted_key,
+    parts_key,
     quarantine_key,
     reason_key,
     report_key,
@@ -124,6 +125,7 @@ def test_the_run_holds_the_newest_version_of_each_id(services: Services) -> None
     assert result == MergedBatch(
         collection="docs",
         run=run_key(BATCH),
+        parts=parts_key(BATCH),
         report=report_key(BATCH),
         merged=2,
         quarantined=0,

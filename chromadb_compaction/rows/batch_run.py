@@ -1,0 +1,137 @@
+"""The run of a batch: the runs of its collections in one file, one after the other, and the list of their places."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import BinaryIO
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from chromadb_compaction.messages import Message
+from chromadb_compaction.rows.shapes import CollectionChange
+from chromadb_compaction.rows.spill import SpillingMerge
+
+RUN = "run.parquet"
+COPIED_BYTES = 1024 * 1024
+"""The bytes of a run in memory while it is copied."""
+
+
+class RunPart(Message):
+    """One collection's part of a batch.
+
+    Attributes:
+        collection: The name of the collection.
+        offset: The place of its run in the file, in bytes.
+        bytes: The size of its run. 0 if it has no rows.
+        rows: The number of its rows.
+        change: The changes to the collection beside the rows.
+    """
+
+    collection: str
+    offset: int
+    bytes: int
+    rows: int
+    change: CollectionChange = CollectionChange()
+
+
+RUN_PARTS = TypeAdapter(list[RunPart])
+"""The stored list of parts that MergeBatch writes beside the run."""
+
+
+class BatchRun:
+    """Merges tables of one collection after the other, and appends each collection's run to `file`.
+
+    Args:
+        directory: An empty directory for the file and for what is spilled. The caller removes it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / RUN
+        self._directory = directory
+        self._parts: list[RunPart] = []
+        self._collection: str | None = None
+        self._merge = self._new_merge()
+        self._change = CollectionChange()
+
+    def has_space_for(self, table: pa.Table) -> bool:
+        """Return whether the disk can hold `table` beside the rows that are not in the file yet."""
+        return self._merge.has_space_for(table)
+
+    def add(self, collection: str, table: pa.Table, change: CollectionChange) -> None:
+        """Add a table with the columns of a run, and what its delta changes beside the rows.
+
+        All tables of a collection must be added one after the other.
+        """
+        if collection != self._collection:
+            self._finish_part()
+            self._collection = collection
+        self._merge.add(table)
+        self._change = self._change.merged(change)
+
+    def finish(self) -> list[RunPart]:
+        """Complete the file, and return the parts with rows or changes. Without any rows there is no file."""
+        self._finish_part()
+        return self._parts
+
+    def _new_merge(self) -> SpillingMerge:
+        return SpillingMerge(Path(mkdtemp(dir=self._directory)))
+
+    def _finish_part(self) -> None:
+        if self._collection is None:
+            return
+        merge, change = self._merge, self._change
+        run = merge.directory / RUN
+        rows = merge.write(run)
+        offset, size = _append(run, self.file) if rows else (0, 0)
+        shutil.rmtree(merge.directory)
+        if rows or change != CollectionChange():
+            self._parts.append(
+                RunPart(collection=self._collection, offset=offset, bytes=size, rows=rows, change=change)
+            )
+        self._collection, self._merge, self._change = None, self._new_merge(), CollectionChange()
+
+
+def _append(part: Path, file: Path) -> tuple[int, int]:
+    """Move the bytes of `part` to the end of `file`, and return their offset and number."""
+    size = part.stat().st_size
+    if not file.exists():
+        part.rename(file)
+        return 0, size
+    with file.open("ab") as target, part.open("rb") as source:
+        offset = target.tell()
+        shutil.copyfileobj(source, target)
+    return offset, size
+
+
+def split(file: Path, parts: Sequence[RunPart], directory: Path) -> dict[str, Path]:
+    """Write each part with rows to a file of its own, named for its position in `parts`. Remove `file`.
+
+    Return the files by collection. Raises EOFError if `file` is shorter than its parts.
+    """
+    directory.mkdir(parents=True)
+    files = {part.collection: directory / f"{number}.parquet" for number, part in enumerate(parts) if part.rows}
+    if len(files) == 1:
+        # As at MergeBatch, nothing is copied if a batch has one collection.
+        file.rename(next(iter(files.values())))
+        return files
+    with file.open("rb") as source:
+        for part in parts:
+            if part.rows:
+                source.seek(part.offset)
+                _copy(source, files[part.collection], part.bytes)
+    file.unlink()
+    return files
+
+
+def _copy(source: BinaryIO, target: Path, size: int) -> None:
+    with target.open("wb") as opened:
+        while size:
+            piece = source.read(min(size, COPIED_BYTES))
+            if not piece:
+                raise EOFError(f"{target.name}: {size:,} bytes of the run are missing")
+            opened.write(piece)
+            size -= len(piece)
