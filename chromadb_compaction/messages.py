@@ -207,7 +207,8 @@ class CollectionCounts(Message):
         added: New rows.
         replaced: Rows that a newer version replaced.
         deleted: Rows that were deleted.
-        unchanged: Rows that stayed.
+        unchanged: Rows that are newer, and say the same.
+        older: Rows that are older than what is there, or were merged before.
         records: All live rows now.
         loader: The loader that changed the records. None if none changed.
     """
@@ -219,6 +220,7 @@ class CollectionCounts(Message):
     unchanged: int
     records: int
     loader: str | None = None
+    older: int = 0
 
 
 class PublishedSnapshot(Message):

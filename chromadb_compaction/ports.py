@@ -49,6 +49,9 @@ class ObjectStore(Protocol):
     def put(self, key: str, body: bytes) -> str:
         """Write the object unconditionally, and return its ETag."""
 
+    def seconds_ahead(self) -> float | None:
+        """Return how far this machine's clock was ahead of S3's at the last `put`. None if that is unknown."""
+
     def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
         """Write only if the object's ETag is `etag` (None: only if there is no object), and return the new ETag.
 

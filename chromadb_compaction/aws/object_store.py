@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -72,6 +74,7 @@ class S3ObjectStore:
         self._downloads = RangedDownloads()
         self._gets = SignedGets(client)
         self._denied = DeniedReads(client, bucket)
+        self._seconds_ahead: float | None = None
 
     @retry_broken_reads
     def get(self, key: str) -> StoredObject:
@@ -120,7 +123,13 @@ class S3ObjectStore:
 
     def put(self, key: str, body: bytes) -> str:
         with self._translated("writing", key):
-            return self._client.put_object(Bucket=self._bucket, Key=key, Body=body)["ETag"]
+            response = self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
+        date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+        self._seconds_ahead = time.time() - parsedate_to_datetime(date).timestamp() if date else None
+        return response["ETag"]
+
+    def seconds_ahead(self) -> float | None:
+        return self._seconds_ahead
 
     def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
         try:

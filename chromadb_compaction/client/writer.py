@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from chromadb_compaction.aws import clients
+from chromadb_compaction.client.clock import clock_warning
 from chromadb_compaction.client.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
@@ -52,7 +53,8 @@ class DeltaWriter:
     the `with` block. If the block ends with an exception, the rest is dropped; written files stay.
 
     Files of one writer are ordered like its calls: of two rows with one id, the later call wins. Across writers, the
-    file that is written later wins. Use one writer per thread.
+    file that is written later wins, by the clocks of the machines. A clock that differs from S3's by more than a minute
+    is warned of, once. Use one writer per thread.
 
     Args:
         settings: The settings. None: those of the environment (CHROMADB_BUCKET, DELTA_QUEUE_URL, ...).
@@ -112,6 +114,7 @@ class DeltaWriter:
         self._outbox: list[tuple[DeltaNotification, bytes]] = []
         self._not_notified: list[DeltaNotification] = []
         self._last_id = UUID(int=0)
+        self._clock_is_wrong = False
         self.written: list[str] = []
         """The keys of all deltas written so far, oldest first."""
 
@@ -266,6 +269,7 @@ class DeltaWriter:
                 self._outbox.pop(0)
                 self.written.append(notification.key)
                 self._after_write(notification)
+                self._check_clock()
         finally:
             self._notify()
 
@@ -275,6 +279,14 @@ class DeltaWriter:
     def _after_write(self, notification: DeltaNotification) -> None:
         """Record a file that is now in the bucket."""
         self._not_notified.append(notification)
+
+    def _check_clock(self) -> None:
+        """Warn once if this machine's clock is wrong."""
+        message = None if self._clock_is_wrong else clock_warning(self._objects.seconds_ahead())
+        if message is not None:
+            self._clock_is_wrong = True
+            log.warning(message)
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
 
     def _notify(self) -> None:
         notifications, self._not_notified = self._not_notified, []

@@ -180,7 +180,8 @@ def _count(collection: FoldedCollection) -> CollectionCounts:
         added=counts.added,
         replaced=counts.replaced,
         deleted=counts.deleted,
-        unchanged=counts.unchanged + counts.stale,
+        unchanged=counts.unchanged,
+        older=counts.stale,
         records=counts.records,
         loader=collection.result.loader,
     )
@@ -194,6 +195,7 @@ def _sum(others: list[CollectionCounts]) -> CollectionCounts:
         replaced=sum(count.replaced for count in others),
         deleted=sum(count.deleted for count in others),
         unchanged=sum(count.unchanged for count in others),
+        older=sum(count.older for count in others),
         records=sum(count.records for count in others),
         # The least name, because ChromaDB's own API is what an operator should hear of: "api" comes before "bulk".
         loader=min(loaders, default=None),

@@ -2,9 +2,11 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.utils import formatdate
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +47,13 @@ class ObjectStoreContract:
         found = store.get("a/b.json")
 
         assert (found.body, found.etag) == (b"{}", etag)
+
+    def test_the_difference_of_the_clocks_is_known_after_a_put(self, store: ObjectStore) -> None:
+        store.put("a", b"one")
+
+        ahead = store.seconds_ahead()
+        assert ahead is not None
+        assert abs(ahead) < 30
 
     def test_a_second_put_replaces_the_body_and_the_etag(self, store: ObjectStore) -> None:
         first = store.put("a", b"one")
@@ -551,6 +560,20 @@ class TestErrorsOfS3:
             stub.add_client_error("get_object", "KMS.DisabledException", http_status_code=403)
             with pytest.raises(UnreadableObjectError, match="s3://bucket/delta/a"):
                 S3ObjectStore(client, "bucket").get("delta/a")
+
+    @pytest.mark.parametrize(("headers", "expected"), [({"date": formatdate(time.time() - 7200)}, 7200), ({}, None)])
+    def test_a_clock_is_compared_with_the_date_of_the_response(
+        self, client: S3Client, headers: dict[str, str], expected: float | None
+    ) -> None:
+        store = S3ObjectStore(client, "bucket")
+        assert store.seconds_ahead() is None
+        with Stubber(client) as stub:
+            stub.add_response(
+                "put_object", {"ETag": WRONG_ETAG, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": headers}}
+            )
+            store.put("a", b"")
+
+        assert store.seconds_ahead() == (None if expected is None else pytest.approx(expected, abs=300))
 
     def test_a_copy_that_is_too_large_is_the_objects_fault(self, client: S3Client) -> None:
         with Stubber(client) as stub:

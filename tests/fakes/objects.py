@@ -33,6 +33,7 @@ class InMemoryObjectStore:
 
     An error raised by `after` simulates a lost response: the write has happened, but its caller does not know.
     The caller's role may read and list only below `readable`. By default that is everything.
+    `ahead` is what `seconds_ahead` returns.
     Keys in `unreadable` can be listed, described and deleted, and neither read nor copied, as archived objects in S3.
 
     Args:
@@ -43,6 +44,7 @@ class InMemoryObjectStore:
         self.objects: dict[str, StoredObject] = {}
         self.unreadable: set[str] = set()
         self.readable: tuple[str, ...] = ("",)
+        self.ahead: float | None = 0.0
         self.calls: list[tuple[str, str]] = []
         self.before: Hook = _nothing
         self.after: Hook = _nothing
@@ -78,6 +80,10 @@ class InMemoryObjectStore:
         """Write unconditionally and return the ETag."""
         self._begin("put", key)
         return self._write("put", key, body)
+
+    def seconds_ahead(self) -> float | None:
+        """Return `ahead`."""
+        return self.ahead
 
     def put_if(self, key: str, body: bytes, *, etag: str | None) -> str:
         """Write only if the object's ETag is `etag` (None: only if there is none). Raises PreconditionFailedError."""

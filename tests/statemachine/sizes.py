@@ -106,7 +106,13 @@ def _run(number: int, passes: int, collection: str) -> MergedBatch:
 
 def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
     counts = CollectionCounts(
-        collection=collection, added=LARGE, replaced=LARGE, deleted=LARGE, unchanged=LARGE, records=LARGE
+        collection=collection,
+        added=LARGE,
+        replaced=LARGE,
+        deleted=LARGE,
+        unchanged=LARGE,
+        records=LARGE,
+        older=LARGE,
     )
     return PublishedSnapshot(
         published=True,

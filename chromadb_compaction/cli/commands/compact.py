@@ -91,9 +91,10 @@ def render_summary(summary: Summary) -> Iterator[str]:
         quarantined = counted(summary.quarantined, "delta")
         yield f"[yellow]Quarantined {quarantined}[/]; the reasons: chromadb-compaction status"
     for each in summary.collections:
+        older = f", {each.older:,} older than what is there, or repeated" if each.older else ""
         yield (
             f"  {each.collection}: {each.added:,} added, {each.replaced:,} replaced, {each.deleted:,} deleted,"
-            f" {each.unchanged:,} unchanged; {counted(each.records, 'record')} now"
+            f" {each.unchanged:,} unchanged{older}; {counted(each.records, 'record')} now"
         )
     if summary.snapshot_id is None:
         yield "That changed nothing, so nothing was published."

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chromadb_compaction.cli.common.console import note, warn
-from chromadb_compaction.cli.common.formatting import counted
+from chromadb_compaction.cli.common.formatting import counted, local_time
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.configuration import Space
@@ -22,6 +22,7 @@ from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.sources.chroma_instances import ChromaInstance
+    from chromadb_compaction.cli.sources.newer_deltas import NewerDeltas
     from chromadb_compaction.cli.sources.records import RecordSource
     from chromadb_compaction.cli.sources.transfer import Transfer
 
@@ -219,6 +220,7 @@ def _as_json(transfers: Sequence[Transfer], *, dry_run: bool) -> dict[str, objec
                 "records": transfer.records,
                 "records_before": transfer.records_before,
                 "deltas": len(transfer.deltas),
+                "newer_deltas": transfer.newer.deltas if transfer.newer else 0,
             }
             for transfer in transfers
         ],
@@ -233,3 +235,16 @@ def _render(transfers: Sequence[Transfer], *, dry_run: bool) -> Iterator[str]:
         before = transfer.records_before
         earlier = f", after the {counted(before, 'record')} that were put on {transfer.started}" if before else ""
         yield f"{wrote}{earlier}."
+        if transfer.newer is not None:
+            yield _about_newer(transfer.newer)
+
+
+def _about_newer(newer: NewerDeltas) -> str:
+    from chromadb_compaction.cli.sources.newer_deltas import MOST
+
+    counts = f"{counted(newer.deltas, 'delta')}{' or more' if newer.deltas == MOST else ''}"
+    return (
+        f"  {counts} of other producers, from {local_time(newer.oldest)} on, "
+        f"{'is' if newer.deltas == 1 else 'are'} newer than these records: a record that is older than what is there"
+        " changes nothing. After the compaction `compact --wait` counts such records."
+    )

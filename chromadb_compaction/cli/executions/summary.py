@@ -78,6 +78,7 @@ def _add(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
         replaced=before.replaced + after.replaced,
         deleted=before.deleted + after.deleted,
         unchanged=before.unchanged + after.unchanged,
+        older=before.older + after.older,
         records=after.records,
         loader=after.loader or before.loader,
     )

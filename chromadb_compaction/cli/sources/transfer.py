@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from chromadb_compaction import layout
 from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.cli.sources.journal import RESTART, Journal
+from chromadb_compaction.cli.sources.newer_deltas import NewerDeltas, newer_deltas
 from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.cli.sources.row_digests import RowDigests
 from chromadb_compaction.cli.sources.shape import check_published, chosen_shape, published_shape
@@ -57,11 +58,13 @@ class Transfer:
     """One source on its way into its collection. A shape that `options` lacks comes from the source.
 
     `records` counts what this run has written, `records_before` and `deltas_before` what earlier runs wrote.
+    `newer` are deltas of others that are newer than those of this put.
     """
 
     def __init__(self, source: RecordSource, services: Services, options: PutOptions) -> None:
         self.source = source
         self.records = 0
+        self.newer: NewerDeltas | None = None
         self.warnings: list[str] = []
         self._services = services
         self._options = options
@@ -99,6 +102,8 @@ class Transfer:
             yield records.size
         if writer is not None:
             writer.flush()
+            if not self._options.dry_run:
+                self.newer = newer_deltas(self.deltas, self._services)
 
     @property
     def written(self) -> str | None:

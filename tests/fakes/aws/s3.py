@@ -135,7 +135,11 @@ class S3:
         ):
             raise Refusal(412, "PreconditionFailed")
         archived = text_header(call.request, "x-amz-storage-class") == "GLACIER"
-        return Answer(200, {"etag": self._write(at, call.body, archived=archived)}, b"")
+        headers = {
+            "etag": self._write(at, call.body, archived=archived),
+            "date": formatdate(self._clock(), usegmt=True),
+        }
+        return Answer(200, headers, b"")
 
     def _copy(self, at: Address, call: Call) -> Answer:
         bucket, _, key = unquote(text_header(call.request, "x-amz-copy-source")).removeprefix("/").partition("/")

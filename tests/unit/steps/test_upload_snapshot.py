@@ -80,6 +80,15 @@ def test_the_first_pass_publishes_the_first_snapshot(fakes: Fakes, tmp_path: Pat
     assert contents(fakes, tmp_path) == {"a": Record("text", {"n": 1})}
 
 
+def test_rows_that_are_older_than_what_is_there_are_counted_apart_from_unchanged_ones(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0], "b": [0, 1]}, at=NOW + 1))
+
+    again = compact(fakes, a_delta({"a": [0, 1]}, at=NOW), a_delta({"b": [0, 1], "c": [1, 1]}, at=NOW + 2))
+
+    (docs,) = again.collections
+    assert (docs.added, docs.replaced, docs.unchanged, docs.older) == (1, 0, 1, 1)
+
+
 def test_the_manifest_names_its_origin_and_its_content(fakes: Fakes) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}))
     one = prepare(fakes, a_delta({"b": [0, 1]}, deletes=["a"], at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2))

@@ -9,6 +9,7 @@ import pytest
 import uuid_utils
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.versions import uuid7_seconds
 from chromadb_compaction.errors import TransientStorageError
 from tests.fakes.services import Fakes
 from tests.puts import (
@@ -118,3 +119,19 @@ def test_a_put_that_wrote_nothing_has_the_time_of_its_next_run(fakes: Fakes, sou
 def kill_on_put(call: str, _key: str) -> None:
     if call == "put":
         raise KilledError
+
+
+def test_deltas_of_others_that_are_newer_than_a_put_are_counted(fakes: Fakes, source: Path) -> None:
+    assert put(fakes, source).newer is None
+    before = len(fakes.objects.objects)
+    stop(fakes, source, stored=before + 2)
+    names = [str(UUID(int=uuid_utils.uuid7().int)) for _ in range(3)]
+    fakes.objects.put(layout.delta_key("docs", names[0]), b"")
+    fakes.objects.put(layout.compacted_key(layout.delta_key("docs", names[1])), b"")
+    fakes.objects.put(layout.delta_key("other", names[2]), b"")
+    fakes.objects.put(layout.delta_key("docs", "zzz"), b"")
+
+    resumed = put(fakes, source)
+
+    assert resumed.newer is not None
+    assert (resumed.newer.deltas, resumed.newer.oldest) == (2, uuid7_seconds(UUID(names[0])))
