@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 from typing import ClassVar, Self
 
-from chromadb_compaction.times import iso_time
-
 _TIMES = ("since", "until")
 
 
@@ -42,6 +40,8 @@ class CompactionError(Exception):
 
     def as_dict(self) -> dict[str, object]:
         """Return kind, message, next step and fields as JSON shows them. Times are ISO 8601 in UTC."""
+        from chromadb_compaction.times import iso_time  # pydantic takes long to import
+
         times = {name: iso_time(vars(self)[name]) for name in _TIMES if name in self.fields}
         return {"kind": self.kind, "message": self.message, "next_step": self.next_step, **self.fields, **times}
 

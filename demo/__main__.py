@@ -27,8 +27,9 @@ from chromadb_compaction.cli.executions.client import describe, read_history, st
 from chromadb_compaction.cli.executions.summary import Summary, summarise
 from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.errors import CompactionError
+from chromadb_compaction.local.defaults import DEFAULT_HOME
 from chromadb_compaction.local.deployment import Deployment, bring_up
-from chromadb_compaction.local.home import DEFAULT_HOME, StackHome
+from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.server import stop
 from chromadb_compaction.settings import required
 from demo.corpus import source_files

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from chromadb_compaction.aws.functions import invoke
-from chromadb_compaction.cli.commands.query import INCLUDE, QueryResult
 from chromadb_compaction.cli.common.formatting import one_line
+from chromadb_compaction.cli.views.answers import INCLUDE, QueryResult
 from demo.producers import COLLECTION
 
 SHOWN = 3

@@ -11,12 +11,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 from typer.core import TyperGroup
 
 from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.exits import ExitCode, exit_code
 from chromadb_compaction.cli.common.output import chosen_output
+from chromadb_compaction.cli.common.reported import reported_errors
 from chromadb_compaction.errors import CompactionError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Program(TyperGroup):
         """Run the command that was typed. With --debug, raise its error."""
         try:
             return super().invoke(context)
-        except (CompactionError, ClientError, BotoCoreError) as error:
+        except reported_errors() as error:
             if context.params["debug"]:
                 raise
             chosen_output(context).fail(_as_dict(error))

@@ -20,13 +20,14 @@ from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
 from chromadb_compaction.local.bootstrap import bootstrap_zip
+from chromadb_compaction.local.defaults import DEFAULT_STACK
 from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.program import ROOT, make_importable
 from chromadb_compaction.local.resources import compute, monitoring, network, storage, workflow
 from chromadb_compaction.local.resources.clients import AwsClients, Creator, FunctionOptions, Inputs, Target
 from chromadb_compaction.local.server import start, stop
-from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, save
+from chromadb_compaction.local.stack import LocalStack, save
 
 CREATORS: dict[str, Creator] = (
     storage.CREATORS | compute.CREATORS | workflow.CREATORS | monitoring.CREATORS | network.CREATORS

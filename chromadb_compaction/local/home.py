@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.local.errors import LocalStackError
 
-DEFAULT_HOME = Path(".local-stack")
 IGNORE_ALL = "*\n"
 """The text of a stack's .gitignore, which also shows that the directory is a stack's."""
 

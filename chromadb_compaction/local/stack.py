@@ -18,8 +18,6 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.server import ADMIN_KEY, HOST, REGION
 from chromadb_compaction.settings import Settings, load_settings
 
-DEFAULT_STACK = "local"
-
 
 class LocalStack(BaseModel):
     """One stack in one server.

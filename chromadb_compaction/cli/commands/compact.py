@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
 from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.exits import ExitCode
@@ -67,6 +66,8 @@ def compact(
 
 def follow_on(console: Console, client: SFNClient, arn: str) -> Timeline:
     """Follow the execution to its end and draw its states: on a terminal as they pass, otherwise once at the end."""
+    from rich.live import Live
+
     from chromadb_compaction.cli.executions.client import follow
     from chromadb_compaction.cli.executions.states_table import states_table
 

@@ -13,12 +13,13 @@ from rich.text import Text
 
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.local import server
-from chromadb_compaction.local.home import DEFAULT_HOME, StackHome
-from chromadb_compaction.local.stack import DEFAULT_STACK, LocalStack, load
+from chromadb_compaction.local.defaults import DEFAULT_HOME, DEFAULT_STACK
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from chromadb_compaction.local.home import StackHome
+    from chromadb_compaction.local.stack import LocalStack
 
 app = typer.Typer(help="Run everything on this machine: start, use and stop the local stack.", no_args_is_help=True)
 
@@ -43,8 +44,9 @@ def up(
 
     Example: `chromadb-compaction local up --detach`
     """
-    # Pulumi takes a second to import, which no other command should wait for.
+    from chromadb_compaction.local import server
     from chromadb_compaction.local.deployment import Deployment, bring_up
+    from chromadb_compaction.local.home import StackHome
 
     began = time.monotonic()
     home = StackHome(directory)
@@ -67,6 +69,9 @@ def env(*, stack: Stack = DEFAULT_STACK, directory: Directory = DEFAULT_HOME, as
 
     Example: `eval "$(chromadb-compaction local env)"`
     """
+    from chromadb_compaction.local.home import StackHome
+    from chromadb_compaction.local.stack import load
+
     deployed = load(StackHome(directory), stack)
     output_for(as_json=as_json).show(deployed.environment(), lambda _: map(Text, deployed.shell_lines()))
 
@@ -85,6 +90,9 @@ def down(
 
     Example: `chromadb-compaction local down --delete`
     """
+    from chromadb_compaction.local import server
+    from chromadb_compaction.local.home import StackHome
+
     home = StackHome(directory)
     deleted = delete and home.has_objects()
     if deleted and not yes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
@@ -14,10 +14,12 @@ from chromadb_compaction.cli.common.formatting import local_time, until, when
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import facts
-from chromadb_compaction.cli.views.lock import HeldLock, read_lock
 from chromadb_compaction.errors import LockHeldError, MalformedLockError
 from chromadb_compaction.layout import execution_name
-from chromadb_compaction.ports import Services
+
+if TYPE_CHECKING:
+    from chromadb_compaction.cli.views.lock import HeldLock
+    from chromadb_compaction.ports import Services
 
 app = typer.Typer(help="See who holds the compaction lock, and release one left behind.", no_args_is_help=True)
 
@@ -36,6 +38,7 @@ def show(*, as_json: JsonFlag = False) -> None:
     """
     from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
+    from chromadb_compaction.cli.views.lock import read_lock
 
     services = clients.services()
     lock_id, held = services.settings.lock_id, read_lock(services, workflow.step_functions())
@@ -62,6 +65,7 @@ def release(
     """
     from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
+    from chromadb_compaction.cli.views.lock import read_lock
 
     services = clients.services()
     lock_id = services.settings.lock_id

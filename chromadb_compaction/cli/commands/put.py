@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.formatting import counted, local_time
-from chromadb_compaction.cli.common.options import JsonFlag
+from chromadb_compaction.cli.common.options import Distance, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def put(  # noqa: PLR0913 - typer makes an option of each
         typer.Option(help="Embed documents that have no embedding, and store its name in a new collection."),
     ] = None,
     space: Annotated[
-        Space | None, typer.Option(help="The distance of a new collection; ChromaDB's default is l2.")
+        Distance | None, typer.Option(help="The distance of a new collection; ChromaDB's default is l2.")
     ] = None,
     header: Headers = None,
     database: Annotated[
@@ -190,6 +188,8 @@ def _is_url(location: str) -> bool:
 
 def _run(transfers: Sequence[Transfer], console: Console) -> None:
     """Write everything, and only then let the next put of the same sources start from the beginning."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     from chromadb_compaction.cli.sources.transfers import check_all, written_deltas_reported
 
     check_all(transfers)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import typer
-from pydantic_core import to_json
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -100,6 +99,8 @@ class JsonOutput(Output):
 
 
 def _document(value: object, indent: int | None = None, fallback: Callable[[Any], Any] | None = None) -> str:
+    from pydantic_core import to_json
+
     return escape_json(to_json(value, indent=indent, fallback=fallback).decode())
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from chromadb_compaction.cli.common.console import out
 from chromadb_compaction.cli.common.formatting import clock_time
-from chromadb_compaction.errors import CompactionError
+from chromadb_compaction.cli.common.reported import reported_errors
 
 
 def watch_screen(read: Callable[[], Iterable[RenderableType]], *, every: float) -> None:
@@ -21,6 +19,8 @@ def watch_screen(read: Callable[[], Iterable[RenderableType]], *, every: float) 
     An error of the first reading is raised. After a later error the last result stays, with the error below it, since
     an operator who watches an outage must still see it.
     """
+    from rich.live import Live
+
     shown: RenderableType | None = None
     try:
         shown = Group(*read())
@@ -29,7 +29,7 @@ def watch_screen(read: Callable[[], Iterable[RenderableType]], *, every: float) 
                 time.sleep(every)
                 try:
                     shown = Group(*read())
-                except (CompactionError, ClientError, BotoCoreError) as error:
+                except reported_errors() as error:
                     message = Text(f"{clock_time(time.time())}: {error}", style="red")
                     live.update(Group(shown, message), refresh=True)
                 else:

@@ -11,6 +11,7 @@ import pytest
 from chromadb_compaction.aws import workflow
 from chromadb_compaction.cli.commands import lock as command
 from chromadb_compaction.cli.common import clients
+from chromadb_compaction.cli.views import lock as view
 from chromadb_compaction.cli.views.lock import console_link, read_lock
 from chromadb_compaction.errors import LockHeldError, MalformedLockError
 from tests.fakes.services import EXECUTION, START, Fakes, new_fakes
@@ -141,7 +142,7 @@ def test_a_lock_that_has_passed_to_another_owner_meanwhile_is_not_released(
     held = read_lock(fakes.services, executions)
     fakes.leases.release(fakes.settings.lock_id, EXECUTION)
     fakes.hold_lease(LATER)
-    monkeypatch.setattr(command, "read_lock", lambda *_: held)
+    monkeypatch.setattr(view, "read_lock", lambda *_: held)
 
     with pytest.raises(LockHeldError, match="passed from first to second meanwhile"):
         command.release(force=True)

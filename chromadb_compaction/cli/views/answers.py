@@ -1,0 +1,85 @@
+"""Answers of the query function, and their tables for a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from chromadb_compaction.cli.common.formatting import one_line
+from chromadb_compaction.cli.common.tables import listing
+
+INCLUDE = ["documents", "metadatas", "distances"]
+"""The fields that a question asks for."""
+
+
+class QueryResult(BaseModel):
+    """ChromaDB's QueryResult, with one inner list per question, and the snapshot that was queried."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    snapshot_id: str
+    ids: list[list[str]]
+    distances: list[list[float | None]] | None = None
+    documents: list[list[str | None]] | None = None
+    metadatas: list[list[dict[str, Any] | None]] | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of records for the first question."""
+        return len(self.ids[0])
+
+
+class GetResult(BaseModel):
+    """ChromaDB's GetResult, and the snapshot that was queried."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    snapshot_id: str
+    ids: list[str]
+    documents: list[str | None] | None = None
+    metadatas: list[dict[str, Any] | None] | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of records."""
+        return len(self.ids)
+
+
+def render_answer(result: QueryResult | GetResult) -> Iterator[RenderableType]:
+    """Render the records of an answer as a table, and the snapshot below it. Nothing if there are none."""
+    if result.count:
+        yield _nearest(result) if isinstance(result, QueryResult) else _listed(result)
+        yield Text(f"from snapshot {result.snapshot_id}", style="dim")
+
+
+def _nearest(result: QueryResult) -> Table:
+    table = listing()
+    table.add_column("Distance", justify="right")
+    table.add_column("Id", style="bold", overflow="fold")
+    table.add_column("Document", overflow="fold")
+    ids = result.ids[0]
+    distances = result.distances[0] if result.distances else [None] * len(ids)
+    documents = result.documents[0] if result.documents else [None] * len(ids)
+    for id_, distance, document in zip(ids, distances, documents, strict=True):
+        table.add_row("" if distance is None else f"{distance:.4f}", Text(id_), Text(one_line(document, 200)))
+    return table
+
+
+def _listed(result: GetResult) -> Table:
+    table = listing()
+    table.add_column("Id", style="bold", overflow="fold")
+    table.add_column("Document", overflow="fold")
+    table.add_column("Metadata", overflow="fold")
+    nothing = [None] * len(result.ids)
+    for id_, document, metadata in zip(
+        result.ids, result.documents or nothing, result.metadatas or nothing, strict=True
+    ):
+        shown = json.dumps(metadata, ensure_ascii=False) if metadata else ""
+        table.add_row(Text(id_), Text(one_line(document, 200)), Text(one_line(shown, 200)))
+    return table

@@ -1,0 +1,9 @@
+"""The names that a local stack has unless others are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+DEFAULT_HOME: Final = Path(".local-stack")
+DEFAULT_STACK: Final = "local"
