@@ -17,7 +17,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from chromadb_compaction.aws.workflow import start, step_functions
-from chromadb_compaction.cli.commands.compact import follow_on, render_summary
+from chromadb_compaction.cli.commands.compact import render_summary
 from chromadb_compaction.cli.commands.history import render
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.cli.common.console import err
@@ -25,6 +25,7 @@ from chromadb_compaction.cli.common.formatting import counted, duration
 from chromadb_compaction.cli.common.output import CONSOLE
 from chromadb_compaction.cli.executions.client import describe, read_history, state_machine
 from chromadb_compaction.cli.executions.summary import Summary, summarise
+from chromadb_compaction.cli.executions.waiting import follow_on
 from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.local.defaults import DEFAULT_HOME

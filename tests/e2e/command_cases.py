@@ -99,6 +99,7 @@ CASES: Mapping[Words, CommandCases] = {
         (
             Succeeds("", "started"),
             Succeeds("<execution>", "<execution>"),
+            Succeeds("--follow", "started"),
             Succeeds("--html <files>/page.html", "page.html"),
         ),
         "states",

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from chromadb_compaction.cli.common.console import note
-from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, size
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
@@ -17,10 +14,7 @@ from chromadb_compaction.errors import CompactionError, LockHeldError
 from chromadb_compaction.layout import execution_name
 
 if TYPE_CHECKING:
-    from mypy_boto3_stepfunctions import SFNClient
-
     from chromadb_compaction.cli.executions.summary import Summary
-    from chromadb_compaction.cli.executions.timeline import Timeline
 
 
 def compact(
@@ -32,12 +26,14 @@ def compact(
 
     Example: `chromadb-compaction compact --wait`
 
-    Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock.
+    Exit codes: 0 succeeded (without --wait: started), 1 failed, 3 another execution holds the lock, 130 Ctrl-C ended
+    the waiting, and the execution goes on.
     """
     from chromadb_compaction.aws import workflow
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.executions.client import state_machine
     from chromadb_compaction.cli.executions.summary import summarise
+    from chromadb_compaction.cli.executions.waiting import follow_until_ctrl_c
 
     output = output_for(as_json=as_json)
     client = workflow.step_functions()
@@ -46,14 +42,9 @@ def compact(
     see = f"chromadb-compaction history {name}"
     if not wait:
         started = {"execution": arn, "status": "RUNNING"}
-        output.show(started, lambda _: [f"Started {name}. Follow it: [bold]{see}[/]"])
+        output.show(started, lambda _: [f"Started {name}. Follow it: [bold]{see} --follow[/]"])
         return
-    try:
-        timeline = follow_on(output.progress, client, arn)
-    except KeyboardInterrupt:
-        note(f"The execution goes on. See: {see}")
-        raise typer.Exit(ExitCode.FAILED) from None
-    summary = summarise(timeline)
+    summary = summarise(follow_until_ctrl_c(output.progress, client, arn))
     output.show({"execution": arn, **summary.model_dump(mode="json")}, lambda _: render_summary(summary))
     if summary.held is not None:
         raise exit_with(LockHeldError(f"nothing was done: {summary.held}"))
@@ -62,21 +53,6 @@ def compact(
         published = f" after it had published snapshot {summary.snapshot_id}" if summary.snapshot_id else ""
         message = f"the execution ended {summary.status}{published}: {reason}"
         raise exit_with(CompactionError(message, next_step=f"see: {see}"))
-
-
-def follow_on(console: Console, client: SFNClient, arn: str) -> Timeline:
-    """Follow the execution to its end and draw its states: on a terminal as they pass, otherwise once at the end."""
-    from rich.live import Live
-
-    from chromadb_compaction.cli.executions.client import follow
-    from chromadb_compaction.cli.executions.states_table import states_table
-
-    if not console.is_terminal:
-        timeline = follow(client, arn, lambda _: None)
-        console.print(states_table(timeline))
-        return timeline
-    with Live(console=console, refresh_per_second=10) as live:
-        return follow(client, arn, lambda timeline: live.update(states_table(timeline)))
 
 
 def render_summary(summary: Summary) -> Iterator[str]:

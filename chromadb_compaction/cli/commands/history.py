@@ -35,26 +35,37 @@ def history(
         Path | None,
         typer.Option(help="Write it to this file as one self-contained page with a time chart.", dir_okay=False),
     ] = None,
+    following: Annotated[
+        bool, typer.Option("--follow", help="If it runs, follow it until it ends, state by state.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show an execution's timeline: states, durations, retries and batches, and what explains a failure.
 
     Example: `chromadb-compaction history --html last.html`
+
+    Exit codes: 0 shown (a failed execution too), 4 there is no such execution, 130 Ctrl-C ended --follow, and the
+    execution goes on.
     """
     from chromadb_compaction.aws import logs, workflow
     from chromadb_compaction.cli.common import clients
-    from chromadb_compaction.cli.executions.client import find, read_history, state_machine
+    from chromadb_compaction.cli.executions.client import describe, find, read_history, state_machine
     from chromadb_compaction.cli.executions.failure_report import read_failure
+    from chromadb_compaction.cli.executions.waiting import follow_until_ctrl_c
 
     client = workflow.step_functions()
     found = find(client, state_machine(clients.settings()), execution)
+    output = output_for(as_json=as_json)
+    if following and found.stopped is None:
+        follow_until_ctrl_c(output.progress, client, found.arn)
+        found = describe(client, found.arn)
     timeline = read_history(client, found.arn)
     report = read_failure(logs.cloudwatch_logs(), found, timeline)
     if html:
         _write_page(html, found, timeline, report)
         note(f"Wrote {html}")
     value = _as_json(found, timeline, report)
-    output_for(as_json=as_json).show(value, lambda _: [] if html else render(found, timeline, report))
+    output.show(value, lambda _: [] if html else render(found, timeline, report))
 
 
 def render(execution: Execution, timeline: Timeline, report: FailureReport | None) -> Iterator[RenderableType]:

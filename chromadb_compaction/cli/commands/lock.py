@@ -98,7 +98,7 @@ def release(
 def _how_to_wait(held: HeldLock) -> str:
     if held.is_command:
         return f"wait until it expires at {local_time(held.expires_at)}"
-    return f"wait for it, see: chromadb-compaction history {held.execution}"
+    return f"wait for it: chromadb-compaction history {held.execution} --follow"
 
 
 def _release(services: Services, held: HeldLock) -> bool:
@@ -157,5 +157,5 @@ def _next_step(held: HeldLock) -> str:
     if held.is_command:
         return "wait until that command ends, or until the lock expires"
     if held.is_running:
-        return f"wait, or follow it: chromadb-compaction history {held.execution}"
+        return f"wait, or follow it: chromadb-compaction history {held.execution} --follow"
     return "release it: chromadb-compaction lock release"

@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     NOTHING_FOUND = 4
     CORRUPT = 5
     NEWER_FORMAT = 6
+    INTERRUPTED = 130
 
 
 class NothingFoundError(errors.CompactionError):
