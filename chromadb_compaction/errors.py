@@ -7,6 +7,7 @@ A test compares the two.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import ClassVar, Self
 
 _TIMES = ("since", "until")
@@ -186,6 +187,26 @@ class NoSuchCollectionError(CompactionError):
 
 class InvalidRequestError(CompactionError):
     """A request breaks a documented rule. Correct the request; nothing was written."""
+
+
+class AmbiguousIdError(InvalidRequestError):
+    """The beginning of an id is that of several. Type more of it.
+
+    Attributes:
+        candidates: The ids that begin with it, sorted.
+    """
+
+    def __init__(self, message: str, *, next_step: str | None = None, candidates: list[str] | None = None) -> None:
+        super().__init__(message, next_step=next_step)
+        self.candidates = candidates
+
+    @classmethod
+    def of(cls, typed: str, candidates: Collection[str]) -> Self:
+        """Return the error for `typed`. Its message names the first ten candidates."""
+        found = sorted(candidates)
+        rest = f" and {len(found) - 10:,} more" if len(found) > 10 else ""
+        message = f"{typed} may mean {', '.join(found[:10])}{rest}"
+        return cls(message, next_step="type more of the id that you mean", candidates=found)
 
 
 class ObjectMissingError(_ObjectError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +12,7 @@ from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.quarantine import list_quarantined
+from chromadb_compaction.operations.typed_ids import LATEST, find_deltas, find_id
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 
@@ -41,10 +42,11 @@ class _Disposable(NamedTuple):
 
 
 def discard(services: Services, names: Sequence[str], *, operator: str, dry_run: bool) -> Discarded:
-    """Delete the objects that `names` (keys or UUIDs) mean, with their reasons, each only while it is unchanged.
+    """Delete the objects that `names` mean, with their reasons, each only while it is unchanged.
 
-    Raises InvalidRequestError for a delta that is pending and may be merged, ObjectMissingError for an unknown name,
-    and LockHeldError while an execution works. Nothing is deleted then.
+    Names are keys, UUIDs, their beginnings, or `latest`. Raises InvalidRequestError for a delta that is pending and may
+    be merged, AmbiguousIdError, ObjectMissingError for an unknown name, and LockHeldError while an execution works.
+    Nothing is deleted then.
     """
     if dry_run:
         chosen = _choose(services, names)
@@ -62,11 +64,15 @@ def _choose(
     services: Services, names: Sequence[str], disposable: Sequence[_Disposable] | None = None
 ) -> list[_Disposable]:
     found = _disposable(services) if disposable is None else disposable
-    known = frozenset[str]().union(*(each.names for each in found))
-    for name in names:
-        if name not in known:
-            raise _refusal(name, services)
-    return [each for each in found if not each.names.isdisjoint(names)]
+    chosen = {_find(name, found) or _refuse(name, services) for name in names}
+    return [each for each in found if not each.names.isdisjoint(chosen)]
+
+
+def _find(typed: str, found: Sequence[_Disposable]) -> str | None:
+    """Return the name of an object. `latest` is the quarantined delta that was written last."""
+    if typed == LATEST:
+        return max((layout.delta_stem(each.info.key) for each in found if each.reason), default=None)
+    return find_id(typed, frozenset[str]().union(*(each.names for each in found)))
 
 
 def _disposable(services: Services) -> list[_Disposable]:
@@ -101,14 +107,14 @@ def _orphaned_reasons(disposable: Sequence[_Disposable], deleted: Collection[str
     return gone - {each.reason for each in disposable if each.reason and each.info.key not in deleted}
 
 
-def _refusal(name: str, services: Services) -> ObjectMissingError | InvalidRequestError:
-    for info in services.objects.list(services.settings.delta_prefix):
-        if name in (info.key, layout.delta_stem(info.key)) and _may_be_merged(info.key, services):
-            return InvalidRequestError(
-                f"{info.key} is pending, and would be merged; nothing was discarded",
-                next_step="first: chromadb-compaction deltas quarantine ID --reason TEXT",
-            )
-    return ObjectMissingError(
+def _refuse(name: str, services: Services) -> NoReturn:
+    pending = [info.key for info in services.objects.list(services.settings.delta_prefix)]
+    for key in find_deltas(name, [each for each in pending if _may_be_merged(each, services)]):
+        raise InvalidRequestError(
+            f"{key} is pending, and would be merged; nothing was discarded",
+            next_step="first: chromadb-compaction deltas quarantine ID --reason TEXT",
+        )
+    raise ObjectMissingError(
         f"nothing named {name} is quarantined, or lies under {services.settings.delta_prefix} without being a delta",
         next_step="see: chromadb-compaction deltas quarantined, or: chromadb-compaction deltas list",
     )

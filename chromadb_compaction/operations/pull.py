@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
+from chromadb_compaction.operations.typed_ids import LATEST, find_snapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from chromadb_compaction.snapshots.files import Wanted, download
@@ -70,7 +71,7 @@ def pull_snapshot(
         raise InvalidRequestError(f"{into} is not empty", next_step="give a directory that is, or that does not exist")
     into = into.resolve()
     for attempt in range(1, ATTEMPTS + 1):
-        manifest = read_catalogue(services).find(snapshot_id).manifest
+        manifest = find_snapshot(snapshot_id, read_catalogue(services)).manifest
         chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections)
         if dry_run:
             break
@@ -79,7 +80,7 @@ def pull_snapshot(
                 _copy(services, manifest, chosen, into)
             break
         except NoSnapshotError:
-            if snapshot_id is not None or attempt == ATTEMPTS:
+            if snapshot_id not in (None, LATEST) or attempt == ATTEMPTS:
                 raise
     collections = [_pulled(name, each, into) for name, each in sorted(chosen.items())]
     return Pulled(

@@ -15,6 +15,7 @@ from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError, NewerFormatError, ObjectMissingError
 from chromadb_compaction.operations.operator_lease import operator_lease
 from chromadb_compaction.operations.replay import DeltaLocations, locate_deltas, put_into_quarantine
+from chromadb_compaction.operations.typed_ids import find_deltas
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.times import Moment
@@ -58,7 +59,7 @@ class Selection(NamedTuple):
     """The deltas that the operator means.
 
     Attributes:
-        names: Their keys or UUIDs.
+        names: Their keys or UUIDs, or the beginnings of these, or `latest`.
         everything: Select all deltas instead.
         collection: Select only deltas of this collection.
     """
@@ -70,7 +71,7 @@ class Selection(NamedTuple):
     def of(self, keys: Sequence[str], *, state: str, prefix: str) -> list[str]:
         """Return the selected keys among `keys`, the pending keys of all deltas in `state`.
 
-        Raises InvalidRequestError, and ObjectMissingError for an unknown name.
+        Raises InvalidRequestError, AmbiguousIdError, and ObjectMissingError for an unknown name.
         """
         if self.everything == bool(self.names):
             raise InvalidRequestError("name deltas by ID, or give --all, but not both")
@@ -80,7 +81,7 @@ class Selection(NamedTuple):
             return inside
         chosen: list[str] = []
         for name in self.names:
-            found = [key for key in inside if name in (key, layout.delta_stem(key))]
+            found = find_deltas(name, inside)
             if not found:
                 see = f"see: chromadb-compaction {_LIST_COMMANDS[state]}"
                 raise ObjectMissingError(f"there is no {state} delta {name}", next_step=see)

@@ -38,6 +38,7 @@ from chromadb_compaction.operations.replay import (
     put_into_quarantine,
 )
 from chromadb_compaction.operations.rollback_target import check_complete
+from chromadb_compaction.operations.typed_ids import find_deltas, find_snapshot
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue
@@ -49,10 +50,10 @@ class RollbackRequest(BaseModel):
     """A rollback as the operator asks for it.
 
     Attributes:
-        snapshot_id: The snapshot to publish.
+        snapshot_id: The snapshot to publish, as `find_snapshot` takes it.
         operator: The owner of the lock while the rollback works, unique to the command.
         replay: Make the deltas that were merged since pending again.
-        without: The UUIDs or keys of deltas that go to quarantine instead. One that is gone is given up.
+        without: The deltas that go to quarantine instead, by UUID, key or beginning. One that is gone is given up.
         dry_run: Change nothing.
     """
 
@@ -113,6 +114,10 @@ class _Plan(NamedTuple):
     without: frozenset[str]
     replay: ReplayPlan
 
+    @property
+    def target_id(self) -> str:
+        return self.target.manifest.snapshot_id
+
 
 def rollback(request: RollbackRequest, services: Services) -> RolledBack:
     """Publish the snapshot again, by compare-and-swap and under the lock.
@@ -140,7 +145,7 @@ def _plan(request: RollbackRequest, services: Services) -> _Plan:
         raise InvalidRequestError("--without names deltas not to replay", next_step="give --replay too")
     catalogue = read_catalogue(services)
     _check_not_newer(catalogue)
-    target = catalogue.find(request.snapshot_id)
+    target = find_snapshot(request.snapshot_id, catalogue)
     check_complete(target, catalogue, services)
     locations = locate_deltas(services)
     since = find_merged_since(target, catalogue, locations.compacted, services, for_replay=request.replay)
@@ -171,7 +176,7 @@ def _claimed(plan: _Plan, services: Services) -> Iterator[None]:
     if _is_published(plan):
         yield
         return
-    prefix, wanted = services.settings.snapshot_prefix, plan.target.manifest.snapshot_id
+    prefix, wanted = services.settings.snapshot_prefix, plan.target_id
     claim = layout.mark_key(layout.claim_prefix(wanted, prefix=prefix), secrets.token_hex(8))
     services.objects.put(claim, b"{}")
     try:
@@ -191,20 +196,20 @@ def _keys_of(without: tuple[str, ...], wanted: Wanted) -> frozenset[str]:
     """Return the keys of the deltas to leave out, each named by its key or its UUID."""
     keys: set[str] = set()
     for name in without:
-        found = {key for key in wanted if name in (key, layout.delta_stem(key))}
+        found = find_deltas(name, wanted)
         if not found:
             raise InvalidRequestError(
                 f"--without {name}: no delta of that name has been merged since",
                 next_step="for a list of those that have, add --dry-run --json",
             )
-        keys |= found
+        keys.update(found)
     return frozenset(keys)
 
 
 def _replay(request: RollbackRequest, plan: _Plan, services: Services, *, check_lease: Callable[[], None]) -> None:
     carry_out(plan.replay, services, check_lease=check_lease)
     check_lease()
-    reason = f"left out of the replay when {request.operator} rolled back to snapshot {request.snapshot_id}"
+    reason = f"left out of the replay when {request.operator} rolled back to snapshot {plan.target_id}"
     sources = {key: plan.replay.sources[key] for key in plan.replay.left_out if key in plan.replay.sources}
     put_into_quarantine(sources, services, owner=request.operator, reason=reason)
 
@@ -223,12 +228,12 @@ def _replay_archived_since(plan: _Plan, services: Services) -> None:
 
 
 def _is_published(plan: _Plan) -> bool:
-    return plan.catalogue.current == plan.target.manifest.snapshot_id
+    return plan.catalogue.current == plan.target_id
 
 
 def _swap(request: RollbackRequest, plan: _Plan, services: Services, *, before_swap: Callable[[], None]) -> None:
     pointer = Pointer(
-        snapshot_id=request.snapshot_id,
+        snapshot_id=plan.target_id,
         sequence=_sequence(plan),
         manifest_sha256=plan.target.sha256,
         commit_id=f"{request.operator}/rollback",
@@ -257,7 +262,7 @@ def _result(request: RollbackRequest, plan: _Plan) -> RolledBack:
     current = catalogue.current
     error = catalogue.current_pointer.error or catalogue.damaged.get(current or "")
     return RolledBack(
-        snapshot_id=request.snapshot_id,
+        snapshot_id=plan.target_id,
         previous=current,
         previous_problem=str(error) if error else None,
         sequence=_sequence(plan),

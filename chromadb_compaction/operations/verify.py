@@ -15,6 +15,7 @@ from chromadb_compaction.chroma.audit import Audit, audit
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFile
+from chromadb_compaction.operations.typed_ids import find_snapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from chromadb_compaction.snapshots.base import cache_of
@@ -64,7 +65,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     catalogue = read_catalogue(services)
     if isinstance(catalogue.current_pointer.error, NewerFormatError):
         raise catalogue.current_pointer.error
-    manifest = catalogue.find(snapshot_id).manifest
+    manifest = find_snapshot(snapshot_id, catalogue).manifest
     problems = [catalogue.current_pointer.problem] if catalogue.current_pointer.problem else []
     try:
         read_list(services, manifest.snapshot_id)

@@ -30,7 +30,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="UUIDs or whole keys.", show_default=False)]
+NAMES_HELP = "UUIDs or keys, or their beginnings, or `latest`."
+Names = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help=NAMES_HELP, show_default=False)]
 OneCollection = Annotated[
     str | None, typer.Option("--collection", "-c", metavar="NAME", help="Only deltas of this collection.")
 ]
@@ -120,7 +121,7 @@ def quarantine(
 
 @app.command()
 def discard(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="UUIDs or whole keys.", show_default=False)],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help=NAMES_HELP, show_default=False)],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     dry_run: DryRun = False,

@@ -28,7 +28,10 @@ FIRST_LINES, LAST_LINES = 6, 14
 
 def history(
     execution: Annotated[
-        str | None, typer.Argument(help="The execution's name or ARN; by default the last one.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The execution's name, its beginning, or ARN; by default the last one.", show_default=False
+        ),
     ] = None,
     *,
     html: Annotated[

@@ -20,8 +20,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+ID_HELP = "A snapshot's id, its beginning, its sequence number, or `latest`."
+
 SnapshotId = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="By default the published one.", show_default=False)
+    str | None, typer.Argument(metavar="[ID]", help=f"{ID_HELP} By default the published one.", show_default=False)
 ]
 
 
@@ -57,10 +59,11 @@ def show(snapshot_id: SnapshotId = None, *, as_json: JsonFlag = False) -> None:
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshot_text import render_snapshot
     from chromadb_compaction.cli.views.snapshots import snapshot_json
+    from chromadb_compaction.operations.typed_ids import find_snapshot
     from chromadb_compaction.snapshots.catalogue import read_catalogue
 
     catalogue = read_catalogue(clients.services())
-    manifest = catalogue.find(snapshot_id).manifest
+    manifest = find_snapshot(snapshot_id, catalogue).manifest
     published = catalogue.current == manifest.snapshot_id
     value = snapshot_json(manifest, published=published)
     output_for(as_json=as_json).show(value, lambda _: render_snapshot(manifest, published=published))
@@ -71,7 +74,7 @@ def pull(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that is empty or does not exist.")],
     *,
     snapshot: Annotated[
-        str | None, typer.Option("--snapshot", metavar="ID", help="By default the published one.")
+        str | None, typer.Option("--snapshot", metavar="ID", help=f"{ID_HELP} By default the published one.")
     ] = None,
     collection: Annotated[
         list[str] | None,
@@ -126,7 +129,7 @@ def verify(
 
 @app.command()
 def rollback(
-    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Its id in `snapshots list`.")],
+    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help=ID_HELP)],
     *,
     replay: Annotated[
         bool, typer.Option("--replay", help="Make every delta merged since pending again, for the next compaction.")

@@ -63,6 +63,7 @@ ADVICE = {
     "NoSnapshotError": Advice("nothing has been published yet; run a compaction", RUN_AGAIN),
     "NoSuchCollectionError": Advice("the published snapshot has no such collection", STATUS),
     "InvalidRequestError": Advice("state machine and functions have different versions; deploy both", "pulumi up"),
+    "AmbiguousIdError": Advice("an id was shortened too much; type more of it", STATUS),
     "ObjectMissingError": Advice("an object is missing from the bucket; see if the snapshot is intact", VERIFY),
     "UnreadableObjectError": Advice("an object cannot be read; the message says what to change", STATUS),
     "DeltaFailedError": Advice(

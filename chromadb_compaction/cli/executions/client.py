@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from chromadb_compaction.aws import workflow
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.executions.timeline import Timeline, failure_of, read_timeline
+from chromadb_compaction.operations.typed_ids import LATEST, find_id
 from chromadb_compaction.settings import Settings, required
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MIN_POLL_SECONDS = 0.3
 MAX_POLL_SECONDS = 3.0
+SEARCHED = 1000
+"""The most executions that Step Functions lists in one call."""
 
 
 class Execution(BaseModel):
@@ -63,14 +66,26 @@ def describe(client: SFNClient, arn: str) -> Execution:
 
 
 def find(client: SFNClient, machine: str, name: str | None) -> Execution:
-    """Return the execution with that name or ARN, or the latest one if `name` is None. Raises NothingFoundError."""
-    if name is not None:
-        arn = name if name.startswith("arn:") else f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
+    """Return the execution with that name or ARN, or whose name begins so. None and `latest`: the last one.
+
+    The beginning of a name is looked for among the last SEARCHED executions. Raises NothingFoundError and
+    AmbiguousIdError.
+    """
+    if name is None or name == LATEST:
+        executions = latest(client, machine, 1)
+        if not executions:
+            next_step = "start one: chromadb-compaction compact --wait"
+            raise NothingFoundError("there is no execution yet", next_step=next_step)
+        return describe(client, executions[0].arn)
+    arn = name if name.startswith("arn:") else f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
+    try:
         return describe(client, arn)
-    executions = latest(client, machine, 1)
-    if not executions:
-        raise NothingFoundError("there is no execution yet", next_step="start one: chromadb-compaction compact --wait")
-    return describe(client, executions[0].arn)
+    except NothingFoundError:
+        arns = {each.name: each.arn for each in latest(client, machine, SEARCHED)}
+        found = find_id(name, arns)
+        if found is None:
+            raise
+        return describe(client, arns[found])
 
 
 def read_history(client: SFNClient, arn: str) -> Timeline:

@@ -102,7 +102,7 @@ def test_a_snapshot_that_does_not_exist_is_not_found(history: MergedHistory) -> 
 
 
 def test_text_that_is_not_a_snapshot_id_is_an_invalid_request(history: MergedHistory) -> None:
-    request = RollbackRequest(snapshot_id="latest", operator=OPERATOR)
+    request = RollbackRequest(snapshot_id="the-one-before", operator=OPERATOR)
 
     with pytest.raises(InvalidRequestError, match="is not a snapshot id"):
         rollback(request, history.fakes.services)
