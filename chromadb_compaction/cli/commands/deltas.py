@@ -15,7 +15,7 @@ from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, duration, local_time, one_line, size, some
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.cli.common.tables import listing
+from chromadb_compaction.cli.common.tables import Column, Listing
 from chromadb_compaction.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -187,12 +187,13 @@ def _render_pending(pending: list[PendingDelta], limit: int) -> Iterator[Rendera
     if not pending:
         yield "Nothing is pending."
         return
-    table = listing()
-    table.add_column("collection", overflow="fold")
-    table.add_column("delta", overflow="fold")
-    table.add_column("written", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("pending for", justify="right", no_wrap=True)
+    table = Listing(
+        Column("collection"),
+        Column("delta", "id"),
+        Column("written", "fixed", drop=1),
+        Column("size", "number"),
+        Column("pending for", "number"),
+    )
     for each in pending[:limit]:
         written = "its name is not a UUIDv7" if each.written_at is None else local_time(each.written_at)
         table.add_row(Text(each.collection), Text(each.id), written, size(each.bytes), duration(each.age_seconds))

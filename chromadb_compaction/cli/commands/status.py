@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import ago, counted, duration, local_time, one_line, size
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.cli.common.tables import facts
+from chromadb_compaction.cli.common.tables import Column, Listing, facts
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.views.overview import (
@@ -154,9 +153,11 @@ def _queue(queue: QueueView | None) -> Text:
 def _executions(overview: Overview) -> RenderableType:
     if not overview.executions:
         return Text("none yet" if overview.state_machine else "not configured", style="dim")
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Listing(
+        Column("", "id"), Column("", "fixed"), Column("", "fixed", drop=1), Column("", "fixed"), heading=False
+    )
     for each in overview.executions:
         took = duration(each.seconds)
         started = local_time(each.started.timestamp())
-        table.add_row(each.name, Text(each.status, style=STATUS_STYLES.get(each.status, "")), started, took)
+        table.add_row(Text(each.name), Text(each.status, style=STATUS_STYLES.get(each.status, "")), started, took)
     return table

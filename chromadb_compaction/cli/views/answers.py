@@ -8,11 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from chromadb_compaction.cli.common.formatting import one_line
-from chromadb_compaction.cli.common.tables import listing
+from chromadb_compaction.cli.common.tables import Column, Listing
 
 INCLUDE = ["documents", "metadatas", "distances"]
 """The fields that a question asks for."""
@@ -58,28 +57,22 @@ def render_answer(result: QueryResult | GetResult) -> Iterator[RenderableType]:
         yield Text(f"from snapshot {result.snapshot_id}", style="dim")
 
 
-def _nearest(result: QueryResult) -> Table:
-    table = listing()
-    table.add_column("Distance", justify="right")
-    table.add_column("Id", style="bold", overflow="fold")
-    table.add_column("Document", overflow="fold")
+def _nearest(result: QueryResult) -> Listing:
+    table = Listing(Column("Distance", "number"), Column("Id", "id"), Column("Document"))
     ids = result.ids[0]
     distances = result.distances[0] if result.distances else [None] * len(ids)
     documents = result.documents[0] if result.documents else [None] * len(ids)
     for id_, distance, document in zip(ids, distances, documents, strict=True):
-        table.add_row("" if distance is None else f"{distance:.4f}", Text(id_), Text(one_line(document, 200)))
+        table.add_row("" if distance is None else f"{distance:.4f}", Text(id_, "bold"), Text(one_line(document, 200)))
     return table
 
 
-def _listed(result: GetResult) -> Table:
-    table = listing()
-    table.add_column("Id", style="bold", overflow="fold")
-    table.add_column("Document", overflow="fold")
-    table.add_column("Metadata", overflow="fold")
+def _listed(result: GetResult) -> Listing:
+    table = Listing(Column("Id", "id"), Column("Document"), Column("Metadata"))
     nothing = [None] * len(result.ids)
     for id_, document, metadata in zip(
         result.ids, result.documents or nothing, result.metadatas or nothing, strict=True
     ):
         shown = json.dumps(metadata, ensure_ascii=False) if metadata else ""
-        table.add_row(Text(id_), Text(one_line(document, 200)), Text(one_line(shown, 200)))
+        table.add_row(Text(id_, "bold"), Text(one_line(document, 200)), Text(one_line(shown, 200)))
     return table

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from chromadb_compaction.cli.common.formatting import counted, duration, local_time, size, some
-from chromadb_compaction.cli.common.tables import facts, listing
+from chromadb_compaction.cli.common.tables import Column, Listing, facts
 from chromadb_compaction.cli.views.snapshots import SnapshotLine, SnapshotList
 from chromadb_compaction.errors import NewerFormatError
 from chromadb_compaction.layout import execution_name
@@ -27,15 +27,22 @@ def render_list(view: SnapshotList) -> Iterator[RenderableType]:
     if not view.snapshots:
         yield "There are no snapshots yet. Make one: [bold]chromadb-compaction compact --wait[/]"
         return
-    table = listing()
-    for heading in ("", "snapshot", "made"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("records", "size", "deltas", "took"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("execution", overflow="fold")
+    table = Listing(
+        Column("", "fixed"),
+        Column("snapshot", "id"),
+        Column("made", "fixed"),
+        Column("records", "number"),
+        Column("size", "number"),
+        Column("deltas", "number", drop=3),
+        Column("took", "number", drop=2),
+        Column("execution", "id", drop=1),
+    )
     for line in view.snapshots:
         table.add_row(*_cells(line), style="bold" if line.current else None)
     yield table
+    for line in view.snapshots:
+        if problem := _problem(line):
+            yield Text.assemble(f"{line.snapshot_id}: ", problem)
     if view.published_by and view.published_by.startswith("operator:") and view.published_at:
         yield Text(f"Published by {view.published_by} on {local_time(view.published_at)}.")
 
@@ -52,13 +59,18 @@ def render_snapshot(manifest: Manifest, *, published: bool) -> Iterator[Renderab
         ("Deltas", f"{manifest.deltas_merged:,} merged{quarantined}"),
         ("Size", f"{counted(manifest.records, 'record')}, {size(manifest.bytes)}"),
     )
-    table = listing()
-    table.add_column("collection", overflow="fold")
-    for heading in ("records", "deleted ids", "dimensions", "space", "size", "conservation"):
-        table.add_column(heading, justify="right")
+    table = Listing(
+        Column("collection", "id"),
+        Column("records", "number"),
+        Column("deleted ids", "number", drop=2),
+        Column("dimensions", "number"),
+        Column("space", "number"),
+        Column("size", "number"),
+        Column("conservation", "number", drop=1),
+    )
     for name, each in sorted(manifest.collections.items()):
         counts = (f"{each.records:,}", f"{each.tombstones:,}", str(each.dimension or "none yet"))
-        table.add_row(name, *counts, each.space, size(each.bytes), each.conservation.next)
+        table.add_row(Text(name), *counts, each.space, size(each.bytes), each.conservation.next)
     yield table
 
 
@@ -149,17 +161,19 @@ def _damaged(problem: str) -> Text:
     return Text.assemble(("damaged: ", "bold red"), problem)
 
 
-def _problem(line: SnapshotLine) -> Text:
-    """Return what is wrong with the manifest. One of a newer format is not damaged."""
-    problem = str(line.problem)
-    return Text(problem, "yellow") if line.problem_kind == NewerFormatError.kind else _damaged(problem)
+def _problem(line: SnapshotLine) -> Text | None:
+    """Return what is wrong with the snapshot, if anything is. A manifest of a newer format is not damaged."""
+    if line.problem:
+        newer = line.problem_kind == NewerFormatError.kind
+        return Text(line.problem, "yellow") if newer else _damaged(line.problem)
+    return _damaged(f"{counted(line.files_missing, 'file')} missing") if line.files_missing else None
 
 
 def _cells(line: SnapshotLine) -> list[Text]:
     mark = Text("▶" if line.current else "", "green")
     if line.problem or line.created_at is None:
-        return [mark, Text(line.snapshot_id), *[Text("?")] * 5, _problem(line)]
-    cells = [
+        return [mark, Text(line.snapshot_id), *[Text("?")] * 6]
+    return [
         mark,
         Text(line.snapshot_id),
         Text(local_time(line.created_at)),
@@ -167,7 +181,5 @@ def _cells(line: SnapshotLine) -> list[Text]:
         Text(size(line.bytes or 0)),
         Text(f"{line.deltas_merged:,}"),
         Text(duration(line.seconds or 0)),
+        Text(execution_name(line.execution or "")),
     ]
-    if line.files_missing:
-        return [*cells, _damaged(f"{counted(line.files_missing, 'file')} missing")]
-    return [*cells, Text(execution_name(line.execution or ""))]
