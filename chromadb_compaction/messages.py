@@ -204,6 +204,7 @@ class CollectionCounts(Message):
 
     Attributes:
         collection: The name of the collection.
+        collections: The number of collections whose counts these are: more than 1 for the others of a large pass.
         added: New rows.
         replaced: Rows that a newer version replaced.
         deleted: Rows that were deleted.
@@ -214,6 +215,7 @@ class CollectionCounts(Message):
     """
 
     collection: str
+    collections: int = 1
     added: int
     replaced: int
     deleted: int

@@ -191,6 +191,7 @@ def _sum(others: list[CollectionCounts]) -> CollectionCounts:
     loaders = {count.loader for count in others if count.loader}
     return CollectionCounts(
         collection=f"({len(others)} other collections)",
+        collections=len(others),
         added=sum(count.added for count in others),
         replaced=sum(count.replaced for count in others),
         deleted=sum(count.deleted for count in others),

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 
 from chromadb_compaction.cli.common.formatting import counted, size
+from chromadb_compaction.cli.common.many import summarised
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
 from chromadb_compaction.errors import CompactionError, LockHeldError
@@ -15,6 +17,7 @@ from chromadb_compaction.layout import execution_name
 
 if TYPE_CHECKING:
     from chromadb_compaction.cli.executions.summary import Summary
+    from chromadb_compaction.messages import CollectionCounts
 
 
 def compact(
@@ -55,7 +58,7 @@ def compact(
         raise exit_with(CompactionError(message, next_step=f"see: {see}"))
 
 
-def render_summary(summary: Summary) -> Iterator[str]:
+def render_summary(summary: Summary) -> Iterator[RenderableType]:
     """Render what a finished execution did. An execution that failed or found the lock held has no summary."""
     if summary.held is not None or summary.status != "SUCCEEDED":
         return
@@ -67,13 +70,24 @@ def render_summary(summary: Summary) -> Iterator[str]:
     if summary.quarantined:
         quarantined = counted(summary.quarantined, "delta")
         yield f"[yellow]Quarantined {quarantined}[/]; the reasons: chromadb-compaction status"
-    for each in summary.collections:
-        older = f", {each.older:,} older than what is there, or repeated" if each.older else ""
-        yield (
-            f"  {each.collection}: {each.added:,} added, {each.replaced:,} replaced, {each.deleted:,} deleted,"
-            f" {each.unchanged:,} unchanged{older}; {counted(each.records, 'record')} now"
-        )
+    yield from summarised(
+        [each for each in summary.collections if each.collections == 1],
+        lambda each: (
+            each.collection,
+            f"{each.added:,} added",
+            f"{each.replaced:,} replaced",
+            f"{each.deleted:,} deleted",
+            f"{each.unchanged:,} unchanged{_older(each)}; {counted(each.records, 'record')} now",
+        ),
+        weight=lambda each: each.added + each.replaced + each.deleted,
+        order="most changed",
+        unlisted=sum(each.collections for each in summary.collections if each.collections > 1),
+    )
     if summary.snapshot_id is None:
         yield "That changed nothing, so nothing was published."
     else:
         yield f"Published snapshot [bold]{summary.snapshot_id}[/], {size(summary.bytes_uploaded)} uploaded."
+
+
+def _older(counts: CollectionCounts) -> str:
+    return f", {counts.older:,} older than what is there, or repeated" if counts.older else ""

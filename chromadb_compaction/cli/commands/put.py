@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.formatting import counted, local_time
+from chromadb_compaction.cli.common.many import MOST, summarised
 from chromadb_compaction.cli.common.options import Distance, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
@@ -202,6 +203,8 @@ def _run(transfers: Sequence[Transfer], console: Console) -> None:
             task = bar.add_task(transfer.source.collection, total=None)
             for size in transfer.run():
                 bar.update(task, advance=size, total=transfer.source.size)
+            if len(transfers) > MOST:
+                bar.remove_task(task)
             if not transfer.records + transfer.records_before:
                 warn(f"{transfer.source.name} has no records, so no collection is made of it")
     for transfer in transfers:
@@ -227,22 +230,41 @@ def _as_json(transfers: Sequence[Transfer], *, dry_run: bool) -> dict[str, objec
     }
 
 
-def _render(transfers: Sequence[Transfer], *, dry_run: bool) -> Iterator[str]:
-    for transfer in transfers:
-        deltas = f"[bold]{counted(len(transfer.deltas) - transfer.deltas_before, 'delta')}[/]"
-        verb = "Would write" if dry_run else "Wrote"
-        wrote = f"{verb} {counted(transfer.records, 'record')} as {deltas} to {transfer.source.collection}"
-        before = transfer.records_before
-        earlier = f", after the {counted(before, 'record')} that were put on {transfer.started}" if before else ""
-        yield f"{wrote}{earlier}."
-        if transfer.newer is not None:
-            yield _about_newer(transfer.newer)
+def _render(transfers: Sequence[Transfer], *, dry_run: bool) -> Iterator[RenderableType]:
+    verb = "Would write" if dry_run else "Wrote"
+    if len(transfers) <= MOST:
+        for each in transfers:
+            yield _line(each, verb)
+            if each.newer is not None:
+                yield _about_newer(each.newer)
+        return
+    records = counted(sum(each.records for each in transfers), "record")
+    deltas = counted(sum(_new_deltas(each) for each in transfers), "delta")
+    yield f"{verb} {records} as [bold]{deltas}[/] to {len(transfers):,} collections."
+    yield from summarised(
+        transfers,
+        lambda each: (each.source.collection, counted(each.records, "record"), counted(_new_deltas(each), "delta")),
+        weight=lambda each: each.records,
+        order="largest",
+    )
+
+
+def _line(transfer: Transfer, verb: str) -> str:
+    deltas = f"[bold]{counted(_new_deltas(transfer), 'delta')}[/]"
+    wrote = f"{verb} {counted(transfer.records, 'record')} as {deltas} to {transfer.source.collection}"
+    before = transfer.records_before
+    earlier = f", after the {counted(before, 'record')} that were put on {transfer.started}" if before else ""
+    return f"{wrote}{earlier}."
+
+
+def _new_deltas(transfer: Transfer) -> int:
+    return len(transfer.deltas) - transfer.deltas_before
 
 
 def _about_newer(newer: NewerDeltas) -> str:
-    from chromadb_compaction.cli.sources.newer_deltas import MOST
+    from chromadb_compaction.cli.sources.newer_deltas import MOST as LISTED
 
-    counts = f"{counted(newer.deltas, 'delta')}{' or more' if newer.deltas == MOST else ''}"
+    counts = f"{counted(newer.deltas, 'delta')}{' or more' if newer.deltas == LISTED else ''}"
     return (
         f"  {counts} of other producers, from {local_time(newer.oldest)} on, "
         f"{'is' if newer.deltas == 1 else 'are'} newer than these records: a record that is older than what is there"

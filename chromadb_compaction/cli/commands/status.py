@@ -11,6 +11,7 @@ from rich.text import Text
 
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import ago, counted, duration, local_time, one_line, size
+from chromadb_compaction.cli.common.many import summarised
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
 from chromadb_compaction.cli.common.tables import Column, Listing, facts
@@ -113,13 +114,18 @@ def _snapshot(overview: Overview) -> RenderableType:
         f", published {ago(snapshot.age_seconds)}: {counted(snapshot.records, 'record')} in"
         f" {counted(len(snapshot.collections), 'collection')}, {size(snapshot.bytes)}",
     )
-    lines = [
-        Text(
-            f"  {each.collection}: {counted(each.records, 'record')},"
-            f" {each.dimension or 'no'} dimensions, {each.space}, {size(each.bytes)}"
-        )
-        for each in snapshot.collections
-    ]
+    lines = summarised(
+        snapshot.collections,
+        lambda each: (
+            each.collection,
+            counted(each.records, "record"),
+            f"{each.dimension or 'no'} dimensions",
+            each.space,
+            size(each.bytes),
+        ),
+        weight=lambda each: each.records,
+        order="largest",
+    )
     hint = [Text(f"  {snapshot.hint}", style="yellow")] if snapshot.hint else []
     return Group(head, *hint, *lines)
 

@@ -74,6 +74,7 @@ def _totals(counts: Iterable[CollectionCounts]) -> list[CollectionCounts]:
 def _add(before: CollectionCounts, after: CollectionCounts) -> CollectionCounts:
     return CollectionCounts(
         collection=after.collection,
+        collections=after.collections,
         added=before.added + after.added,
         replaced=before.replaced + after.replaced,
         deleted=before.deleted + after.deleted,

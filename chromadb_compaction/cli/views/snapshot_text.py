@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from chromadb_compaction.cli.common.formatting import counted, duration, local_time, size, some
+from chromadb_compaction.cli.common.many import MOST, heaviest, rest, summarised
 from chromadb_compaction.cli.common.tables import Column, Listing, facts
 from chromadb_compaction.cli.views.snapshots import SnapshotLine, SnapshotList
 from chromadb_compaction.errors import NewerFormatError
@@ -68,19 +69,29 @@ def render_snapshot(manifest: Manifest, *, published: bool) -> Iterator[Renderab
         Column("size", "number"),
         Column("conservation", "number", drop=1),
     )
-    for name, each in sorted(manifest.collections.items()):
+    collections = sorted(manifest.collections.items())
+    for name, each in heaviest(collections, lambda pair: pair[1].records):
         counts = (f"{each.records:,}", f"{each.tombstones:,}", str(each.dimension or "none yet"))
         table.add_row(Text(name), *counts, each.space, size(each.bytes), each.conservation.next)
     yield table
+    if len(collections) > MOST:
+        yield rest(collections)
 
 
 def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
     """Render what was copied, or would be."""
     verb = "Would copy" if pulled.dry_run else "Copied"
     yield f"{verb} snapshot [bold]{pulled.snapshot_id}[/], {size(pulled.bytes)}:"
-    for each in pulled.collections:
-        directory = each.directory or "no directory: it has only had deletes"
-        yield Text(f"  {each.collection}: {counted(each.records, 'record')}, {directory}")
+    yield from summarised(
+        pulled.collections,
+        lambda each: (
+            each.collection,
+            counted(each.records, "record"),
+            each.directory or "no directory: it has only had deletes",
+        ),
+        weight=lambda each: each.records,
+        order="largest",
+    )
 
 
 def render_verified(verified: Verified) -> Iterator[RenderableType]:
