@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from chromadb_compaction.deltas.columns import damaged
 from chromadb_compaction.deltas.parquet.strings import STRING_ENCODINGS, longest_entry, repeated_bytes
+from chromadb_compaction.deltas.parquet.varints import varint, zigzag
 from chromadb_compaction.deltas.records import ROW_BYTES
 from chromadb_compaction.errors import CorruptDeltaError
 
@@ -189,13 +190,13 @@ def _struct(body: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
         if head >> 4:
             number += head >> 4
         else:
-            number, at = _zigzag(body, at)
+            number, at = zigzag(body, at)
         if kind in _WHOLE_NUMBERS:
             value = body[at]
             if value < 0x80:
                 fields[number], at = (value >> 1) ^ -(value & 1), at + 1
             else:
-                fields[number], at = _zigzag(body, at)
+                fields[number], at = zigzag(body, at)
         elif kind in _BOOLEANS:
             fields[number] = kind == _TRUE
         else:
@@ -205,9 +206,9 @@ def _struct(body: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
 
 def _value(body: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
     if kind in _WHOLE_NUMBERS:
-        return _zigzag(body, at)
+        return zigzag(body, at)
     if kind == _BINARY:
-        size, at = _varint(body, at)
+        size, at = varint(body, at)
         return None, _after(body, at + size)
     if kind == _STRUCT:
         return _struct(body, at, depth + 1)
@@ -220,7 +221,7 @@ def _sequence(body: bytes, at: int, depth: int) -> tuple[list[object], int]:
     head, at = body[at], at + 1
     count = head >> 4
     if count == 15:
-        count, at = _varint(body, at)
+        count, at = varint(body, at)
     items = []
     for _ in range(count):  # every item takes a byte, so a false count ends with the file
         item, at = _value(body, at, head & 15, depth)
@@ -232,19 +233,3 @@ def _after(body: bytes, at: int) -> int:
     if at > len(body):
         raise IndexError("beyond the end")
     return at
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = body[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise TypeError("a number of more than ten bytes")
-
-
-def _zigzag(body: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(body, at)
-    return (value >> 1) ^ -(value & 1), at

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chromadb_compaction.deltas.columns import damaged
+from chromadb_compaction.deltas.parquet.varints import varint, zigzag
 from chromadb_compaction.errors import CorruptDeltaError
 
 DELTA_LENGTH_BYTE_ARRAY: Final = 6
@@ -91,10 +92,10 @@ def _numbers(content: bytes, at: int, most: int) -> tuple[NDArray[np.int64], int
     """Return a sequence of at most `most` numbers in DELTA_BINARY_PACKED, and the position after it."""
     if at >= len(content):
         return np.empty(0, dtype=np.int64), at  # pyarrow takes an empty page for one of nulls
-    block, at = _varint(content, at)
-    parts, at = _varint(content, at)
-    count, at = _varint(content, at)
-    first, at = _zigzag(content, at)
+    block, at = varint(content, at)
+    parts, at = varint(content, at)
+    count, at = varint(content, at)
+    first, at = _number(content, at)
     if count > most:
         raise damaged("Parquet", f"a page of {most} values announces {count} strings")
     if not block or block % 128 or not parts or block % parts or (block // parts) % 32:
@@ -102,7 +103,7 @@ def _numbers(content: bytes, at: int, most: int) -> tuple[NDArray[np.int64], int
     differences = [np.array([first], dtype=np.int64)]
     left = count - 1
     while left > 0:
-        smallest, at = _zigzag(content, at)
+        smallest, at = _number(content, at)
         widths, at = content[at : at + parts], at + parts
         if len(widths) < parts:
             raise damaged("Parquet", "a page ends within its numbers")
@@ -125,19 +126,7 @@ def _unpacked(packed: bytes, width: int, count: int) -> NDArray[np.int64]:
     return bits.reshape(count, width).astype(np.int64) @ (1 << np.arange(width, dtype=np.int64))
 
 
-def _zigzag(content: bytes, at: int) -> tuple[int, int]:
+def _number(content: bytes, at: int) -> tuple[int, int]:
     """Return a number of 32 bits, and the position after it."""
-    value, at = _varint(content, at)
-    number = (value >> 1) ^ -(value & 1)
+    number, at = zigzag(content, at)
     return ((number + 2**31) % 2**32) - 2**31, at
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise damaged("Parquet", "a number has more than ten bytes")
