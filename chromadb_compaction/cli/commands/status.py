@@ -76,7 +76,7 @@ def render(overview: Overview) -> Iterator[RenderableType]:
         return Text(f"error: {overview.errors[name]}", style="bold red") if name in overview.errors else drawn()
 
     yield facts(
-        ("Lock", shown("lease", lambda: _lease(overview))),
+        ("Lock", shown("lease", lambda: _lock(overview))),
         ("Snapshot", shown("snapshot", lambda: _snapshot(overview))),
         ("Pending", shown("pending", lambda: _pending(overview.pending))),
         ("Quarantine", shown("quarantine", lambda: _quarantine(overview.quarantine))),
@@ -86,18 +86,18 @@ def render(overview: Overview) -> Iterator[RenderableType]:
     )
 
 
-def _lease(overview: Overview) -> Text:
-    lease = overview.lease
+def _lock(overview: Overview) -> Text:
+    held = overview.lease
     if overview.lease_malformed:
         return Text(f"malformed: {overview.lease_malformed}", style="bold red")
-    if lease is None:
+    if held is None:
         return Text("free", style="green")
-    if lease.expired:
-        return Text(f"expired: {lease.execution} did not release it; the next execution takes it", "yellow")
+    if held.expired:
+        return Text(f"expired: {held.execution} did not release it; the next execution takes it", "yellow")
     return Text.assemble(
-        (f"held by {lease.execution}", "cyan"),
-        f" for {duration(lease.held_seconds)}, renewed {ago(lease.since_heartbeat_seconds)},"
-        f" {duration(lease.expires_in_seconds)} left",
+        (f"held by {held.execution}", "cyan"),
+        f" for {duration(held.held_seconds)}, renewed {ago(held.since_heartbeat_seconds)},"
+        f" {duration(held.expires_in_seconds)} left",
     )
 
 

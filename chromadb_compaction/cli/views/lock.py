@@ -20,10 +20,11 @@ _CONSOLES = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-
 
 
 class HeldLock(BaseModel):
-    """A lock that has an owner.
+    """A lock that has an owner: the ARN of an execution, or the name of a command (clients.operator_name).
 
-    The owner is an execution's ARN, or the name of a command (clients.operator_name). `status` is the execution's, or
-    None if Step Functions knows no such execution. `console` is the execution's page in the AWS console.
+    Attributes:
+        status: The status of the execution. None if Step Functions does not know it, or was not asked.
+        console: The page of the execution in the AWS console. None outside AWS, or if Step Functions was not asked.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,12 +32,15 @@ class HeldLock(BaseModel):
     lock_id: str
     owner: str
     execution: str
-    status: str | None
     acquired_at: Moment
     heartbeat_at: Moment
     expires_at: Moment
     expired: bool
-    console: str | None
+    held_seconds: float
+    since_heartbeat_seconds: float
+    expires_in_seconds: float
+    status: str | None = None
+    console: str | None = None
 
     @property
     def is_running(self) -> bool:
@@ -55,21 +59,24 @@ class HeldLock(BaseModel):
         return f"{self.execution} ({self.status or unknown})"
 
 
-def read_lock(services: Services, step_functions: SFNClient) -> HeldLock | None:
-    """Return the lock and its owner's status, or None if the lock is free."""
-    lease = services.leases.read(services.settings.lock_id)
+def read_lock(services: Services, step_functions: SFNClient | None = None) -> HeldLock | None:
+    """Return the lock, or None if it is free. `step_functions` is asked for the owner's status."""
+    lease, now = services.leases.read(services.settings.lock_id), services.clock()
     if lease is None:
         return None
     return HeldLock(
         lock_id=lease.lock_id,
         owner=lease.owner,
         execution=execution_name(lease.owner),
-        status=_status(step_functions, lease.owner),
         acquired_at=lease.acquired_at,
         heartbeat_at=lease.heartbeat_at,
         expires_at=lease.expires_at,
-        expired=lease.is_expired(services.clock()),
-        console=console_link(lease.owner, step_functions.meta.endpoint_url),
+        expired=lease.is_expired(now),
+        held_seconds=max(now - lease.acquired_at, 0),
+        since_heartbeat_seconds=max(now - lease.heartbeat_at, 0),
+        expires_in_seconds=max(lease.expires_at - now, 0),
+        status=_status(step_functions, lease.owner) if step_functions else None,
+        console=console_link(lease.owner, step_functions.meta.endpoint_url) if step_functions else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chromadb_compaction.cli.executions.client import Execution, latest
+from chromadb_compaction.cli.views.lock import HeldLock, read_lock
 from chromadb_compaction.deltas.attempts import AttemptMark, Attempts, attempts_of, read_attempts
 from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.errors import (
@@ -20,7 +21,6 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.layout import (
     QUARANTINE_PREFIX,
-    execution_name,
     is_delta,
     is_folder_marker,
     pending_key,
@@ -43,17 +43,6 @@ SHOWN = 5
 
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class LeaseView(_View):
-    """The lock, held or expired."""
-
-    owner: str
-    execution: str
-    expired: bool
-    held_seconds: float
-    since_heartbeat_seconds: float
-    expires_in_seconds: float
 
 
 class CollectionView(_View):
@@ -129,7 +118,7 @@ class Overview(_View):
     other views are None, by the name of their field.
     """
 
-    lease: LeaseView | None
+    lease: HeldLock | None
     lease_malformed: str | None
     snapshot: SnapshotView | None
     snapshot_corrupt: str | None
@@ -175,7 +164,7 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
     settings, now = services.settings, services.clock()
     machine, parts = settings.state_machine_arn, _Parts()
     snapshot = parts.read("snapshot", lambda: _snapshot(services, now))
-    lease = parts.read("lease", lambda: _lease(services, now)) if settings.dynamodb_table else None
+    lease = parts.read("lease", lambda: read_lock(services)) if settings.dynamodb_table else None
     pending = parts.read("pending", lambda: _pending(services, now))
     quarantine = parts.read("quarantine", lambda: _quarantine(services))
     queue = parts.read("queue", lambda: _queue(services.queue.depth()))
@@ -195,20 +184,6 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
         state_machine=machine,
         executions=executions or [],
         errors={name: str(error) for name, error in parts.errors.items()},
-    )
-
-
-def _lease(services: Services, now: float) -> LeaseView | None:
-    lease = services.leases.read(services.settings.lock_id)
-    if lease is None:
-        return None
-    return LeaseView(
-        owner=lease.owner,
-        execution=execution_name(lease.owner),
-        expired=lease.is_expired(now),
-        held_seconds=max(now - lease.acquired_at, 0),
-        since_heartbeat_seconds=max(now - lease.heartbeat_at, 0),
-        expires_in_seconds=max(lease.expires_at - now, 0),
     )
 
 
