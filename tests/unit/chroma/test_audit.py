@@ -17,15 +17,10 @@ from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import a_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import compact
 
 TENTH = 0.1
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def damage_and_audit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +12,7 @@ from chromadb_compaction.errors import SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import FoldSize, check_folds, folds_at_once
 from chromadb_compaction.settings import MEBIBYTE, Settings
 from tests.builders import NOW, a_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import Pass, compact
 
 EXECUTION = "arn:aws:states:eu-west-1:000000000000:execution:chromadb-compaction-dev:large"
@@ -25,11 +24,6 @@ class Disk(NamedTuple):
 
 def function_with(megabytes: int | None) -> Settings:
     return Settings(chromadb_bucket="a-bucket", aws_lambda_function_memory_size=megabytes)
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def set_memory(fakes: Fakes, megabytes: int) -> None:

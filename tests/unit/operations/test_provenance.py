@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,16 +11,11 @@ from chromadb_compaction.errors import NoSuchCollectionError
 from chromadb_compaction.operations.provenance import Provenance, find_provenance
 from chromadb_compaction.times import iso_time
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import compact
 
 OLDER = a_delta(upserts={"a": [1, 0], "b": [0, 1]}, at=NOW - 20)
 NEWER = a_delta(upserts={"c": [1, 1]}, deletes={"b"}, at=NOW - 10)
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def why(fakes: Fakes, record_id: str) -> Provenance:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.operations.rollback import RollbackRequest, RolledBack, rollback
 from tests.builders import NOW, BuiltDelta, a_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import compact
 
 OPERATOR = "operator:me@here/1"
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def published(fakes: Fakes, *deltas: BuiltDelta) -> str:

@@ -14,23 +14,11 @@ from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.layout import pointer_key
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import NOW, a_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import compact
 
 SECONDS = 20
 """Longer than any call here takes."""
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
-
-
-@pytest.fixture
-def reader() -> Iterator[SnapshotReader]:
-    reader = SnapshotReader()
-    yield reader
-    reader.close()
 
 
 @pytest.fixture

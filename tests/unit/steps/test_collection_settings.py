@@ -22,7 +22,7 @@ from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import CountAnswer, CountRequest, QueryAnswer, QueryRequest
 from tests.builders import NOW, BuiltDelta, a_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import compact
 
 INDEX: dict[str, Any] = {"space": "cosine", "max_neighbors": 48, "ef_construction": 300, "ef_search": 250}
@@ -32,11 +32,6 @@ OPENAI: dict[str, Any] = {
     "config": {"api_key_env_var": "KEY", "model_name": "small"},
 }
 ABOUT: dict[str, Any] = {"owner": "team a", "year": 2024, "share": 0.5, "open": True}
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def stating(

@@ -14,7 +14,7 @@ from chromadb_compaction.layout import compacted_key, shapes_key
 from chromadb_compaction.messages import CollectionShape
 from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from tests.builders import NOW, BuiltDelta, a_delta, a_drop, a_jsonl_delta
-from tests.fakes.services import EXECUTION, Fakes, new_fakes
+from tests.fakes.services import EXECUTION, Fakes
 from tests.passes import Pass, compact
 
 
@@ -22,11 +22,6 @@ class DiskUsage(NamedTuple):
     total: int
     used: int
     free: int
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def a_pass(fakes: Fakes, *deltas: BuiltDelta) -> Pass:

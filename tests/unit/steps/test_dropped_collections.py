@@ -20,13 +20,8 @@ from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import GetAnswer, GetRequest
 from tests.builders import NOW, BuiltDelta, a_delta, a_drop
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import Pass, compact
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
 
 
 def written(second: int, *rows: str, dimension: int = 2, **options: Any) -> BuiltDelta:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,20 +36,8 @@ from chromadb_compaction.steps.query_messages import (
     QueryRequest,
 )
 from tests.builders import NOW, a_delta
-from tests.fakes.services import Fakes, new_fakes
+from tests.fakes.services import Fakes
 from tests.passes import compact
-
-
-@pytest.fixture
-def fakes(tmp_path: Path) -> Fakes:
-    return new_fakes(chromadb_cache_dir=tmp_path / "cache")
-
-
-@pytest.fixture
-def reader() -> Iterator[SnapshotReader]:
-    reader = SnapshotReader()
-    yield reader
-    reader.close()
 
 
 def ask(fakes: Fakes, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
