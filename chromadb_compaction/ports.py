@@ -169,6 +169,18 @@ class DeltaQueue(Protocol):
         """Return the approximate depth of the dead-letter queue. None if it is not configured."""
 
 
+class Bucket(Protocol):
+    """The bucket and its layout: enough to read what is published."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The objects."""
+
+
 class Services(NamedTuple):
     """Everything outside the process that a step or operation uses.
 

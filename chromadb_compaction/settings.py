@@ -128,6 +128,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings.model_validate(_values(environment))
 
 
+def settings_with(settings: Settings | None, chosen: Mapping[str, str]) -> Settings:
+    """Return the settings with those that a caller has chosen, by field. None: the settings of the environment."""
+    if settings is not None:
+        return settings.model_copy(update=dict(chosen))
+    return load_settings({**os.environ, **{name.upper(): value for name, value in chosen.items()}})
+
+
 def settings_problems(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return every reason why `load_settings` would fail. Empty if it would not."""
     problems = list(_misspelt(os.environ if environment is None else environment))

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 import uuid_utils
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import ValidationError
 
 from chromadb_compaction.aws import clients
 from chromadb_compaction.client.clock import clock_warning
+from chromadb_compaction.client.published import PublishedShapes
 from chromadb_compaction.client.row_buffer import RowBuffer, deletes_of, upserts_of
+from chromadb_compaction.client.statements import as_invalid_request, header_of, stated_collection
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
+from chromadb_compaction.deltas.fitting import Statement
 from chromadb_compaction.deltas.formats import write_delta, write_drop
 from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
-from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
+from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.layout import check_collection_name, delta_key
 from chromadb_compaction.ports import DeltaNotification, DeltaQueue, ObjectStore
-from chromadb_compaction.settings import MEBIBYTE, Settings, load_settings
+from chromadb_compaction.settings import MEBIBYTE, Settings, settings_with
 
 TARGET_BYTES = 7 * MEBIBYTE // 2
 """The size of a file: within the 1-5 MB that suit S3, a batch of 100 and a Lambda's memory."""
@@ -68,8 +68,9 @@ class DeltaWriter:
             too, so give those here or above.
         metadata: The metadata of every collection that this writer writes, which replaces an older one. {}: none.
         producer: The name of this program. Each delta carries it, for people.
-        dimension: The length that every embedding must have. None: that of the collection's first embedding here. A
-            delta that does not fit the published collection is quarantined when it is merged.
+        dimension: The length that every embedding must have. None: that of the collection's first embedding here.
+        check_published: Refuse rows and settings that do not fit the published collection. It is read once per
+            collection, if the credentials allow it. Otherwise such deltas go to quarantine when they are merged.
         early: False writes nothing before `flush`, for callers that need all of several calls or nothing.
         objects: The store to use. None: a new S3 client.
         queue: The queue to use. None: a new SQS client, or no queue if `objects` is given.
@@ -91,22 +92,25 @@ class DeltaWriter:
         metadata: Mapping[str, Any] | None = None,
         producer: str | None = None,
         dimension: int | None = None,
+        check_published: bool = True,
         early: bool = True,
         objects: ObjectStore | None = None,
         queue: DeltaQueue | None = None,
     ) -> None:
-        self._settings = _settings(settings, bucket, queue_url)
-        self._header = _header(
+        chosen = {"chromadb_bucket": bucket, "delta_queue_url": queue_url}
+        self._settings = settings_with(settings, {name: value for name, value in chosen.items() if value is not None})
+        self._header = header_of(
             space=space,
             embedding_function=embedding_function,
             producer=producer,
-            collection=_stated(configuration, metadata),
+            collection=stated_collection(configuration, metadata),
         )
         if objects is None:
             services = clients.connect(self._settings)
             objects = services.objects
             queue = queue or (services.queue if self._settings.delta_queue_url else None)
         self._objects = objects
+        self._published = PublishedShapes(self._settings, objects, may_read=check_published)
         self._queue = queue
         self._dimension = dimension
         self._early = early
@@ -148,7 +152,7 @@ class DeltaWriter:
             uris: One URI or None for each id, such as that of an image. None: no URIs.
 
         Raises:
-            InvalidRequestError: A row is invalid; the message names it. Nothing of this call is buffered.
+            InvalidRequestError: A row is invalid, or does not fit the published collection. Nothing is buffered.
             TransientStorageError: A file could not be written. It stays buffered: call `flush`.
         """
         self._add(collection, lambda: upserts_of(ids, embeddings, documents, metadatas, uris))
@@ -173,7 +177,7 @@ class DeltaWriter:
             metadata: The metadata, which replaces an older one. {}: none. None: the writer's.
 
         Raises:
-            InvalidRequestError: The name, the configuration or the metadata is invalid. Nothing is written.
+            InvalidRequestError: An argument is invalid, or contradicts the published collection. Nothing is written.
             TransientStorageError: A file could not be written. It stays buffered: call `flush`.
         """
         own = self._header.collection
@@ -181,7 +185,7 @@ class DeltaWriter:
             "configuration": own.configuration if own and configuration is None else configuration,
             "metadata": own.metadata if own and metadata is None else metadata,
         }
-        self._add_statement(name, _header(**{**dict(self._header), "collection": stated}))
+        self._add_statement(name, header_of(**{**dict(self._header), "collection": stated}))
 
     def drop_collection(self, name: str) -> None:
         """Delete a collection with everything written to it before, here or elsewhere. Older rows stay out for good.
@@ -189,9 +193,10 @@ class DeltaWriter:
         Raises the same errors as `create_collection`. Later calls may make the collection again, with another shape.
         """
         try:
-            self._add_statement(name, _header(producer=self._header.producer, drop=True))
+            self._add_statement(name, header_of(producer=self._header.producer, drop=True))
         finally:
             self._buffers.pop(name, None)
+            self._published.forget(name)
 
     def flush(self) -> list[str]:
         """Write everything that is buffered, and return the keys of the files.
@@ -205,10 +210,11 @@ class DeltaWriter:
         return self.written[before:]
 
     def _add(self, collection: str, check: Callable[[], DeltaColumns]) -> None:
-        with _as_invalid_request():
+        with as_invalid_request():
             check_collection_name(collection)
             rows = check()
             check_row_bytes(rows)
+            self._published.check(collection, Statement(self._header, rows.dimension))
             buffer = self._buffers.setdefault(collection, RowBuffer(self._dimension))
             buffer.extend(rows)
         if self._early:
@@ -217,8 +223,9 @@ class DeltaWriter:
 
     def _add_statement(self, collection: str, header: DeltaHeader) -> None:
         """Add a file without rows to the outbox, after the rows that are buffered."""
-        with _as_invalid_request():
+        with as_invalid_request():
             check_collection_name(collection)
+            self._published.check(collection, Statement(header, None))
         if collection in self._buffers:
             self._encode(collection, self._buffers[collection].cut(TARGET_BYTES, MOST_BYTES, everything=True))
         if header.drop:
@@ -298,38 +305,3 @@ class DeltaWriter:
             message = f"{len(notifications)} deltas are safe in S3, but the queue was not notified: {error}"
             log.warning(message)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def _settings(settings: Settings | None, bucket: str | None, queue_url: str | None) -> Settings:
-    given = {"chromadb_bucket": bucket, "delta_queue_url": queue_url}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if settings is not None:
-        return settings.model_copy(update=chosen)
-    return load_settings({**os.environ, **{name.upper(): value for name, value in chosen.items()}})
-
-
-@contextmanager
-def _as_invalid_request() -> Iterator[None]:
-    try:
-        yield
-    except CorruptDeltaError as error:
-        raise InvalidRequestError(
-            f"{error.message}; nothing of this call was taken", next_step=error.next_step
-        ) from error
-
-
-def _stated(configuration: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return (
-        None if configuration is None and metadata is None else {"configuration": configuration, "metadata": metadata}
-    )
-
-
-def _header(**fields: Any) -> DeltaHeader:  # noqa: ANN401 - the header checks them
-    try:
-        return DeltaHeader.model_validate(
-            {**fields, "format": 2 if fields.get("collection") or fields.get("drop") else 1}
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the header"
-        raise InvalidRequestError(f"{field}: {first['msg']}") from error

@@ -8,9 +8,10 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
-from chromadb_compaction.configuration import DEFAULT_INDEX, KeptSettings
+from chromadb_compaction.configuration import KeptSettings
 from chromadb_compaction.deltas import jsonl
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes, check_values
+from chromadb_compaction.deltas.fitting import Statement
 from chromadb_compaction.deltas.header import HEADER_KEY, DeltaHeader, parse_header
 from chromadb_compaction.deltas.parquet import files as parquet
 from chromadb_compaction.deltas.versions import parse_delta_id
@@ -18,7 +19,6 @@ from chromadb_compaction.errors import CorruptDeltaError
 from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
-from chromadb_compaction.rows.shapes import StoredShape
 
 DROP_BYTES = 512
 """The largest delta that drops a collection. It is JSON Lines, without rows.
@@ -53,6 +53,11 @@ class Delta(NamedTuple):
     def settings(self) -> KeptSettings:
         """The facts that it states of its collection beside the rows."""
         return self.header.settings(self.id)
+
+    @property
+    def statement(self) -> Statement:
+        """The facts that must fit its collection."""
+        return Statement(self.header, self.dimension, self.id)
 
 
 def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str = DELTA_PREFIX) -> Delta:
@@ -118,50 +123,3 @@ def _fingerprints(columns: DeltaColumns) -> list[bytes]:
         texts = columns.documents[row], columns.metadatas[row], columns.uris[row]
         result[row] = fingerprint(vector.tobytes(), *texts)
     return result
-
-
-def shape_decided_by(delta: Delta, shape: StoredShape) -> StoredShape:
-    """Return the shape if this delta decides what `shape` lacks: everything, or only the dimension."""
-    function = delta.header.stated_function
-    stated = {
-        "space": delta.header.stated_space or "l2",
-        "embedding_function": function.name if function else None,
-        "settings": delta.settings,
-    }
-    decided = {} if shape.is_stated else stated
-    return shape.model_copy(update={"dimension": shape.dimension or delta.dimension, **decided})
-
-
-def check_shape(delta: Delta, shape: StoredShape) -> None:
-    """Raise CorruptDeltaError unless `delta` fits the collection: what it states, and every row."""
-    if shape.is_stated:
-        _check_statements(delta, shape)
-    if delta.dimension is None or shape.dimension is None:
-        return
-    if delta.dimension != shape.dimension:
-        raise CorruptDeltaError(
-            f"its embeddings have {delta.dimension} dimensions, but the collection {shape.collection!r} has"
-            f" {shape.dimension}",
-            next_step="embed with the model of the collection, or write to another collection",
-        )
-
-
-def _check_statements(delta: Delta, shape: StoredShape) -> None:
-    """Raise CorruptDeltaError if the header states another distance, index or embedding function."""
-    stated, kept = delta.settings, shape.settings
-    for what, said, known in (
-        ("distance", delta.header.stated_space, shape.space),
-        ("ef_construction", stated.ef_construction, kept.ef_construction or DEFAULT_INDEX.ef_construction),
-        ("max_neighbors", stated.max_neighbors, kept.max_neighbors or DEFAULT_INDEX.max_neighbors),
-    ):
-        if said not in {None, known}:
-            raise _contradiction(shape.collection, what, said, known)
-    if stated.function and kept.function and not stated.function.agrees_with(kept.function):
-        raise _contradiction(shape.collection, "embedding function", stated.function.text, kept.function.text)
-
-
-def _contradiction(collection: str, what: str, stated: object, known: object) -> CorruptDeltaError:
-    return CorruptDeltaError(
-        f"it states the {what} {stated}, but the collection {collection!r} has {known}",
-        next_step="state nothing, or write to another collection: this is fixed when a collection is made",
-    )

@@ -47,6 +47,11 @@ class StatedCollection(BaseModel):
     configuration: CollectionConfiguration | None = None
     metadata: Annotated[CollectionMetadata, BeforeValidator(_checked_metadata)] | None = None
 
+    @property
+    def function(self) -> FunctionConfiguration | None:
+        """The embedding function, if one is named."""
+        return self.configuration.function if self.configuration else None
+
     @model_validator(mode="after")
     def _check_size(self) -> Self:
         size = len(self.model_dump_json(exclude_none=True))

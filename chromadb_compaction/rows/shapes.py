@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import TypeAdapter
 
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_version
+from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.messages import CollectionShape, Message
 
 
@@ -18,6 +21,20 @@ class StoredShape(CollectionShape):
 
     settings: KeptSettings = KeptSettings()
     dropped_before: DeltaVersion | None = None
+
+    @classmethod
+    def published(cls, name: str, known: CollectionSnapshot | None) -> Self:
+        """Return the shape of a published collection. None, or one that has only ever seen deletes: nothing stands."""
+        if known is None or not known.has_shape:
+            return cls(collection=name, dimension=None, space="l2", embedding_function=None, records=0)
+        return cls(
+            collection=name,
+            dimension=known.dimension,
+            space=known.space,
+            embedding_function=known.embedding_function,
+            records=known.records,
+            settings=known.settings_with_function,
+        )
 
     @property
     def is_stated(self) -> bool:

@@ -20,7 +20,7 @@ from chromadb_compaction.errors import (
     TransientStorageError,
 )
 from chromadb_compaction.manifest import Manifest, Pointer, parse_stored
-from chromadb_compaction.ports import Services, StoredObject
+from chromadb_compaction.ports import Bucket, Services, StoredObject
 
 SWAP_ATTEMPTS: Final = 5
 SWAP_PAUSE_SECONDS: Final = 0.2
@@ -83,7 +83,7 @@ def read_current_pointer(services: Services) -> CurrentPointer:
         return CurrentPointer(None, stored.etag, error)
 
 
-def read_pointer(services: Services) -> PublishedPointer | None:
+def read_pointer(services: Bucket) -> PublishedPointer | None:
     """Return the pointer, None before the first snapshot.
 
     Raises SnapshotCorruptError if it cannot be understood, NewerFormatError if a newer version wrote it.
@@ -103,12 +103,12 @@ def read_pointer_if_changed(services: Services, known: PublishedPointer) -> Publ
     return known if changed is None else _parse(changed, services)
 
 
-def read_manifest(services: Services, pointer: Pointer) -> Manifest:
+def read_manifest(services: Bucket, pointer: Pointer) -> Manifest:
     """Return the manifest of the published snapshot, checked against the pointer's SHA-256."""
     return read_stored_manifest(services, pointer.snapshot_id, sha256=pointer.manifest_sha256).manifest
 
 
-def read_stored_manifest(services: Services, snapshot_id: str, *, sha256: str | None = None) -> StoredManifest:
+def read_stored_manifest(services: Bucket, snapshot_id: str, *, sha256: str | None = None) -> StoredManifest:
     """Return the manifest of a snapshot.
 
     Raises SnapshotCorruptError if it is missing, cannot be understood, or does not have the SHA-256 `sha256`, which
@@ -180,11 +180,11 @@ def conflict(current: PublishedPointer | None) -> SnapshotConflictError:
     )
 
 
-def _key(services: Services) -> str:
+def _key(services: Bucket) -> str:
     return layout.pointer_key(prefix=services.settings.snapshot_prefix)
 
 
-def _parse(stored: StoredObject, services: Services) -> PublishedPointer:
+def _parse(stored: StoredObject, services: Bucket) -> PublishedPointer:
     try:
         return PublishedPointer(parse_stored(Pointer, stored.body, _key(services)), stored.etag)
     except ValidationError as error:

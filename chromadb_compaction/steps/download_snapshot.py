@@ -10,7 +10,8 @@ from uuid import UUID
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
-from chromadb_compaction.deltas.formats import Delta, check_shape, may_drop, shape_decided_by
+from chromadb_compaction.deltas.fitting import check_fit, decided_shape
+from chromadb_compaction.deltas.formats import Delta, may_drop
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
@@ -81,7 +82,7 @@ def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services
     if drop is not None and drop > (dropped_before or ""):
         dropped_before = drop
         known = known and _after_drop(known, drop, services)
-    shape = _published_shape(name, known).model_copy(update={"dropped_before": dropped_before})
+    shape = StoredShape.published(name, known).model_copy(update={"dropped_before": dropped_before})
     if shape.dimension is not None:
         return shape
     archived = find_archived(pending, services)
@@ -91,8 +92,8 @@ def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services
             continue
         try:
             with attributed(listed.key):
-                decided = shape_decided_by(delta, shape)
-                check_shape(delta, decided)
+                decided = decided_shape(delta.statement, shape)
+                check_fit(delta.statement, decided)
         except (CorruptDeltaError, DeltaFailedError) as error:
             _log_undecided(listed, error)
             continue
@@ -101,19 +102,6 @@ def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services
         if decided.is_stated:
             shape = decided
     return shape
-
-
-def _published_shape(name: str, known: CollectionSnapshot | None) -> StoredShape:
-    if known is None or not known.has_shape:
-        return StoredShape(collection=name, dimension=None, space="l2", embedding_function=None, records=0)
-    return StoredShape(
-        collection=name,
-        dimension=known.dimension,
-        space=known.space,
-        embedding_function=known.embedding_function,
-        records=known.records,
-        settings=known.settings_with_function,
-    )
 
 
 def _newest_drop(pending: list[ObjectInfo], services: Services) -> DeltaVersion | None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.deltas.attempts import mark
-from chromadb_compaction.deltas.formats import check_shape, shape_decided_by
+from chromadb_compaction.deltas.fitting import check_fit, decided_shape
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
@@ -199,7 +199,7 @@ def _check(
             table = run_schema(None).empty_table()
             return _ReadDelta(delta, sha256, table, change=change, rows=parsed.table.num_rows)
         with attributed(delta.key):
-            check_shape(parsed, shape_decided_by(parsed, shape))
+            check_fit(parsed.statement, decided_shape(parsed.statement, shape))
         unknown_drop = parsed.header.drop and parsed.id > (shape.dropped_before or "")
         if unknown_drop or (parsed.dimension is not None and shape.dimension is None):
             return _ReadDelta(delta, sha256)

@@ -140,6 +140,7 @@ def _fill_writer(collection: str, embedded: list[_EmbeddedRequest], services: Se
         dimension=_common_value("dimension", [request.dimension for request in requests]),
         embedding_function=_common_value("embedding_function", [one.function for one in own]),
         producer="producer function",
+        check_published=False,  # the function's role may only write
         early=False,
     )
     for request, _, vectors in own:

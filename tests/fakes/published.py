@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, DeltaStatus, pack_outcomes
@@ -38,8 +39,13 @@ def outcome_of(fakes: Fakes, key: str, status: DeltaStatus = "merged", reason: s
     return DeltaOutcome(key=key, etag=found.etag, bytes=len(found.body), status=status, reason=reason, sha256=sha256)
 
 
-def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None, parent: str | None = None) -> str:
-    """Store the objects of a snapshot and return its id. Its manifest names `files` (default: one of its own)."""
+def put_snapshot(
+    fakes: Fakes, sequence: int, *, files: list[str] | None = None, parent: str | None = None, **described: Any
+) -> str:
+    """Store the objects of a snapshot and return its id. Its manifest names `files` (default: one of its own).
+
+    `described` are fields of its collection: l2, without an embedding function, 2 dimensions.
+    """
     snapshot_id = a_snapshot_id(sequence)
     own = layout.snapshot_file_key(snapshot_id, "docs", "chroma.sqlite3")
     if files is None:
@@ -49,9 +55,7 @@ def put_snapshot(fakes: Fakes, sequence: int, *, files: list[str] | None = None,
             fakes.objects.put(key, key.encode())
     sha256 = {key: hashlib.sha256(fakes.objects.objects[key].body).hexdigest() for key in files}
     collection = CollectionSnapshot(
-        dimension=2,
-        space="l2",
-        embedding_function=None,
+        **{"dimension": 2, "space": "l2", "embedding_function": None, **described},
         records=1,
         tombstones=0,
         conservation=Conservation(base=ZERO, replaced=ZERO, deleted=ZERO, added=ZERO, next=ZERO),

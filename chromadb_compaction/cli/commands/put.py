@@ -71,9 +71,9 @@ def put(  # noqa: PLR0913 - typer makes an option of each
     `"op": "delete"` it has only an `id`. The first record that could not be merged stops the put, and the message
     names it. Fix that record and give the same command again to continue.
 
-    ChromaDB's collections keep their names, their distance and the name of their embedding function. What deltas cannot
-    keep of one (URIs, metadata of the collection, settings of its index or embedding function) is named, and nothing is
-    put. A directory is read from a private copy in CHROMADB_CACHE_DIR, and never written to.
+    ChromaDB's collections keep their names, their distance, the settings of their index, their embedding function and
+    their metadata, and an empty one is created. What deltas cannot keep of one, such as a secret, is named, and nothing
+    is put. A directory is read from a private copy in CHROMADB_CACHE_DIR, and never written to.
 
     A put that was stopped continues when the same command is given again on this machine. Its records count as
     written when it began, so newer versions that others have written since are kept.
@@ -205,7 +205,7 @@ def _run(transfers: Sequence[Transfer], console: Console) -> None:
                 bar.update(task, advance=size, total=transfer.source.size)
             if len(transfers) > MOST:
                 bar.remove_task(task)
-            if not transfer.records + transfer.records_before:
+            if not transfer.records + transfer.records_before + len(transfer.deltas):
                 warn(f"{transfer.source.name} has no records, so no collection is made of it")
     for transfer in transfers:
         transfer.discard_journal()

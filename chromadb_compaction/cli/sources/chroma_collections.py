@@ -10,10 +10,10 @@ import numpy as np
 
 from chromadb_compaction.chroma.client import Collection
 from chromadb_compaction.cli.sources.chroma_instances import ChromaInstance
+from chromadb_compaction.cli.sources.collection_settings import configured_space, stated_collection
 from chromadb_compaction.cli.sources.measured_space import measured_space
 from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.cli.sources.spool import SpoolWriter, read_spool
-from chromadb_compaction.cli.sources.unkept import check_all_is_kept
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.rows.native_memory import trim_heap
 
@@ -42,16 +42,16 @@ class ChromaCollection(RecordSource):
         self._name = name
         with instance.client() as client:
             found = client.get_collection(name, embedding_function=None)
-            # Not `configuration`: it constructs the embedding function, which may need a package or an API key.
-            configuration: Any = found.configuration_json
-            check_all_is_kept(found, self.name, instance.segment_metadata(found))
+            segment = instance.segment_metadata(found)
+            self.stated = stated_collection(found, self.name, segment)
             self.dimension = _dimension(found)
-            index = configuration.get("hnsw") or configuration.get("spann") or {}
             self.needs_space = self.dimension is not None
+            self.space = configured_space(found, segment)
             if self.needs_space:
-                self.space = measured_space(found, configured=index.get("space"))
+                self.space = measured_space(found, configured=self.space)
         trim_heap()
-        self.embedding_function = (configuration.get("embedding_function") or {}).get("name")
+        function = self.stated.function
+        self.embedding_function = function.name if function else None
 
     def read(self) -> Iterator[Records]:
         """Yield the records in pages, in the order in which ChromaDB keeps them.

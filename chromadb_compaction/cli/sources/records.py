@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 from chromadb_compaction.configuration import Space
+from chromadb_compaction.deltas.header import StatedCollection
 
 
 class Records(NamedTuple):
@@ -41,7 +42,8 @@ class RecordSource(ABC):
 
     `name` is for people, `location` identifies the source from any working directory. `size` is the sum of the sizes of
     its Records, known once the first are read. `dimension`, `space` and `embedding_function` are the collection's, if
-    known. With `needs_space` the records have been measured already, so their distance must be known.
+    known. With `needs_space` the records have been measured already, so their distance must be known. `stated` is the
+    collection of ChromaDB that they come from: it exists even without records.
     """
 
     name: str
@@ -52,6 +54,7 @@ class RecordSource(ABC):
     space: Space | None = None
     needs_space: bool = False
     embedding_function: str | None = None
+    stated: StatedCollection | None = None
 
     @abstractmethod
     def read(self) -> Iterator[Records]:

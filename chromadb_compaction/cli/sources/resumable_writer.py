@@ -10,6 +10,7 @@ from uuid import UUID
 from chromadb_compaction.cli.sources.journal import RESTART, Intent, Journal
 from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.configuration import Space
+from chromadb_compaction.deltas.header import StatedCollection
 from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.ports import DeltaNotification, Services
 
@@ -27,6 +28,7 @@ class ResumableWriter(DeltaWriter):
         *,
         space: Space | None,
         embedding_function: str | None,
+        stated: StatedCollection | None,
         dimension: int | None,
         dry_run: bool,
     ) -> None:
@@ -36,6 +38,7 @@ class ResumableWriter(DeltaWriter):
             queue=services.queue if services.settings.delta_queue_url and not dry_run else None,
             space=space,
             embedding_function=embedding_function,
+            **(stated.model_dump() if stated else {}),
             dimension=dimension,
             producer="chromadb-compaction put",
         )
@@ -52,7 +55,8 @@ class ResumableWriter(DeltaWriter):
 
     def _put(self, key: str, body: bytes) -> None:
         rows = self._outbox[0][0].rows
-        intent = Intent(key=key, rows=rows, digest=self._digests[rows - 1], sha256=sha256(body).hexdigest())
+        digest = self._digests[rows - 1] if rows else ""
+        intent = Intent(key=key, rows=rows, digest=digest, sha256=sha256(body).hexdigest())
         if not self._journal.intend(intent):
             raise InvalidRequestError(
                 f"the records have changed since this put was stopped: {key}, which may be in the bucket, would get"

@@ -1,4 +1,4 @@
-"""The shape of a collection: its dimension, distance and embedding function. All its records must agree on it."""
+"""The shape of a collection: dimension, distance, index and embedding function. All its records must agree on it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from chromadb_compaction.cli.sources.records import RecordSource
+from chromadb_compaction.client.published import PublishedShapes
+from chromadb_compaction.client.statements import header_of
 from chromadb_compaction.configuration import Space
-from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, NewerFormatError, SnapshotCorruptError
-from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
+from chromadb_compaction.deltas.fitting import Statement, check_fit, decided_shape
+from chromadb_compaction.deltas.header import StatedCollection
+from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
+from chromadb_compaction.rows.shapes import StoredShape
 
 _OTHER_NAME = "put them into another collection, with --as NAME for those of ChromaDB and -c NAME for files"
 
 
 class Shape(NamedTuple):
-    """A shape. None in a field: unknown, or left to the collection."""
+    """A shape, with the other settings of a collection. None in a field: unknown, or left to the collection."""
 
     dimension: int | None
     space: Space | None
     embedding_function: str | None
+    stated: StatedCollection | None = None
+
+    @property
+    def statement(self) -> Statement:
+        """The facts that deltas with this shape state."""
+        function, collection = self.embedding_function, self.stated
+        header = header_of(space=self.space, embedding_function=function, collection=collection)
+        return Statement(header, self.dimension)
 
 
 def chosen_shape(source: RecordSource, *, space: Space | None, embedding_function: str | None) -> Shape:
@@ -39,50 +50,37 @@ def chosen_shape(source: RecordSource, *, space: Space | None, embedding_functio
         raise InvalidRequestError(
             f"the distance of {source.name} cannot be determined", next_step="name it: --space l2, cosine or ip"
         )
-    return Shape(source.dimension, space or source.space, embedding_function or source.embedding_function)
+    function = embedding_function or source.embedding_function
+    return Shape(source.dimension, space or source.space, function, source.stated)
 
 
 def check_agreement(shapes: Iterable[tuple[RecordSource, Shape]]) -> None:
     """Raise InvalidRequestError if sources of one collection contradict each other."""
-    first: dict[str, tuple[str, Shape]] = {}
+    first: dict[str, tuple[str, StoredShape]] = {}
     for source, shape in shapes:
-        name, before = first.get(source.collection, (source.name, shape))
-        _compare(source, shape, before, name)
-        known = Shape(
-            before.dimension or shape.dimension,
-            before.space or shape.space,
-            before.embedding_function or shape.embedding_function,
-        )
-        first[source.collection] = (name, known)
+        name, before = first.get(source.collection, (source.name, StoredShape.published(source.collection, None)))
+        try:
+            check_fit(shape.statement, before, owner=name)
+        except CorruptDeltaError as error:
+            raise _contradiction(source, error) from error
+        first[source.collection] = (name, decided_shape(shape.statement, before))
 
 
-def published_shape(services: Services, collection: str) -> Shape | None:
-    """Return the shape of the published collection. None if there is none, or if it may not be read."""
-    try:
-        published = read_pointer(services)
-        collections = read_manifest(services, published.pointer).collections if published else {}
-    except (ConfigurationError, NewerFormatError, SnapshotCorruptError):
-        return None  # the credentials may only write deltas; MergeBatch checks in any case
-    found = collections.get(collection)
-    return Shape(found.dimension, found.space, found.embedding_function) if found else None
-
-
-def check_published(source: RecordSource, shape: Shape, published: Shape) -> list[str]:
+def check_published(source: RecordSource, shape: Shape, published: PublishedShapes) -> list[str]:
     """Return warnings about what the published collection will not store of the shape.
 
     Raises InvalidRequestError if the two contradict each other.
     """
-    name = f"the published collection {source.collection}"
-    _compare(source, shape, published, name)
-    if shape.embedding_function and not published.embedding_function:
-        return [f"{name} names no embedding function, and will not store {shape.embedding_function}"]
-    return []
+    try:
+        published.check(source.collection, shape.statement)
+    except CorruptDeltaError as error:
+        raise _contradiction(source, error) from error
+    known = published.shape(source.collection)
+    if known is None or not known.is_stated or known.settings.function or not shape.embedding_function:
+        return []
+    name, function = f"the published collection {source.collection}", shape.embedding_function
+    return [f"{name} names no embedding function, and will not store {function}"]
 
 
-def _compare(source: RecordSource, shape: Shape, other: Shape, name: str) -> None:
-    labels = ("embeddings have {} dimensions", "distance is {}", "embedding function is {}")
-    for label, mine, theirs in zip(labels, shape, other, strict=True):
-        if mine is not None and theirs is not None and mine != theirs:
-            raise InvalidRequestError(
-                f"{source.name}: its {label.format(mine)}, but {name} has {theirs}", next_step=_OTHER_NAME
-            )
+def _contradiction(source: RecordSource, error: CorruptDeltaError) -> InvalidRequestError:
+    return InvalidRequestError(f"{source.name}: {error.message}", next_step=_OTHER_NAME)

@@ -26,7 +26,8 @@ from chromadb_compaction.cli.sources.journal import RESTART, Journal
 from chromadb_compaction.cli.sources.newer_deltas import NewerDeltas, newer_deltas
 from chromadb_compaction.cli.sources.records import Records, RecordSource
 from chromadb_compaction.cli.sources.row_digests import RowDigests
-from chromadb_compaction.cli.sources.shape import check_published, chosen_shape, published_shape
+from chromadb_compaction.cli.sources.shape import check_published, chosen_shape
+from chromadb_compaction.client.published import PublishedShapes
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import CompactionError, ConfigurationError, InvalidRequestError
@@ -79,16 +80,16 @@ class Transfer:
 
         Raises InvalidRequestError if the deltas of an earlier run are gone, or if the shapes contradict each other.
         """
-        published = published_shape(self._services, self.source.collection)
-        if published is not None:
-            self.warnings += check_published(self.source, self.shape, published)
-            self.shape = self.shape._replace(dimension=published.dimension)
+        published = PublishedShapes(self._services.settings, self._services.objects)
+        self.warnings += check_published(self.source, self.shape, published)
         self._check_written_deltas()
         self.records_before = self._journal.rows
         self.deltas_before = len(self._journal.written)
 
     def run(self) -> Iterator[int]:
         """Write the records that earlier runs have not written. Yield the size of each piece after it is read.
+
+        A collection of ChromaDB without records becomes one delta that creates it.
 
         Raises InvalidRequestError about a record that cannot be written.
         """
@@ -100,6 +101,9 @@ class Transfer:
                 writer.expect(digests)
                 self._write_records(writer, records)
             yield records.size
+        if self.shape.stated is not None and writer is None and not self._journal.written:
+            writer = self._writer()
+            writer.create_collection(self.source.collection)
         if writer is not None:
             writer.flush()
             if not self._options.dry_run:
@@ -216,6 +220,7 @@ class Transfer:
             self._services,
             space=self.shape.space,
             embedding_function=self.shape.embedding_function,
+            stated=self.shape.stated,
             dimension=self.shape.dimension,
             dry_run=self._options.dry_run,
         )

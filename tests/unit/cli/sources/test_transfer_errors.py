@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.client import open_directory
-from chromadb_compaction.cli.sources import chroma_collections, transfer
+from chromadb_compaction.cli.sources import chroma_collections
 from chromadb_compaction.cli.sources.chroma_collections import ChromaCollection
 from chromadb_compaction.cli.sources.chroma_instances import chroma_directory
 from chromadb_compaction.cli.sources.files import RecordFiles
-from chromadb_compaction.cli.sources.shape import Shape
 from chromadb_compaction.cli.sources.transfer import PutOptions, Transfer
 from chromadb_compaction.cli.sources.transfers import check_all, written_deltas_reported
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
+from tests.fakes.published import point_to, put_snapshot
 from tests.fakes.services import Fakes
 from tests.puts import (
     ALL,
@@ -172,42 +172,41 @@ def test_the_error_about_a_record_names_it_and_the_put_continues_once_it_is_fixe
 
 
 def test_another_dimension_than_the_published_one_is_an_error_before_anything_is_written(
-    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, source: Path
 ) -> None:
-    publish(monkeypatch, Shape(3, "l2", None))
+    publish(fakes, dimension=3)
 
     with pytest.raises(InvalidRequestError, match=r"2 dimensions, but the published collection docs has 3; nothing"):
         put(fakes, source)
 
-    assert fakes.objects.objects == {}
+    assert fakes.objects.keys("delta/") == set()
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, shape: Shape) -> None:
-    monkeypatch.setattr(transfer, "published_shape", lambda _services, _collection: shape)
+def publish(fakes: Fakes, **described: Any) -> None:
+    put_snapshot(fakes, 1, **described)
+    point_to(fakes, 1)
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"space": "l2"}, "its distance is l2, but the published collection docs has cosine"),
-        ({"embedding_function": "default"}, "function is default, but the published collection docs has wordllama"),
+        ({"space": "l2"}, "the distance l2, but the published collection docs has cosine"),
+        ({"embedding_function": "default"}, "function default, but the published collection docs has wordllama"),
     ],
 )
 def test_a_shape_that_contradicts_the_published_one_is_an_error_before_anything_is_written(
-    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], problem: str
+    fakes: Fakes, source: Path, options: dict[str, Any], problem: str
 ) -> None:
-    publish(monkeypatch, Shape(2, "cosine", "wordllama"))
+    publish(fakes, space="cosine", embedding_function="wordllama")
 
     with pytest.raises(InvalidRequestError, match=problem):
         put(fakes, source, **options)
 
-    assert fakes.objects.objects == {}
+    assert fakes.objects.keys("delta/") == set()
 
 
-def test_a_function_that_the_published_collection_will_not_store_is_a_warning(
-    fakes: Fakes, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(monkeypatch, Shape(2, "l2", None))
+def test_a_function_that_the_published_collection_will_not_store_is_a_warning(fakes: Fakes, source: Path) -> None:
+    publish(fakes)
 
     done = put(fakes, source, embedding_function="default")
 
