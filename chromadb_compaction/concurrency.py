@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ def in_threads(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
 
 def ahead(
     call: Callable[[Item], Result], items: Iterable[Item], *, weigh: Callable[[Item], int], most: int, threads: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `call` of each item, in order, while later calls already run.
 
     The items that have begun and are not yet finished by the caller weigh at most `most` together. An item that weighs

@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from chromadb_compaction import layout
 from chromadb_compaction.errors import ConfigurationError
 
-KNOWN_PREFIXES = ("CHROMADB_", "COMPACT", "DELTA_", "DYNAMODB_", "LOCK_", "MAX_", "SNAPSHOT_", "STATE_MACHINE_")
+KNOWN_PREFIXES = (
+    "CHROMADB_",
+    "COMPACT",
+    "DELTA_",
+    "DYNAMODB_",
+    "LOCK_",
+    "MAX_",
+    "PENDING_",
+    "READ_",
+    "SNAPSHOT_",
+    "STATE_MACHINE_",
+)
 MEBIBYTE = 1024 * 1024
 MERGES_AT_ONCE = 10
 """The Map's MaxConcurrency in the state machine."""
@@ -46,6 +57,10 @@ class Settings(BaseModel):
         max_pass_bytes: The largest size of the deltas of a pass.
         max_delta_bytes: The largest size of a delta. Larger ones are quarantined.
         max_delta_failures: A delta that made so many executions fail is set aside, and the others go on without it.
+        read_refresh_seconds: How long a reader uses the list of pending deltas that it has read.
+        pending_rows: The most rows of pending deltas that a fresh read joins with the snapshot.
+        pending_bytes: The most bytes of these deltas, stored and in memory.
+        pending_deltas: The most deltas among them.
         chromadb_cache_dir: The directory of downloaded snapshots.
         state_machine_arn: The state machine.
         chromadb_query_function: The name of the query function.
@@ -76,6 +91,10 @@ class Settings(BaseModel):
     max_pass_bytes: Annotated[int, Field(ge=1)] = 512 * MEBIBYTE
     max_delta_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     max_delta_failures: Annotated[int, Field(ge=1)] = 3
+    read_refresh_seconds: Annotated[float, Field(ge=0, le=3600)] = 1
+    pending_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    pending_bytes: Annotated[int, Field(ge=1)] = 32 * MEBIBYTE
+    pending_deltas: Annotated[int, Field(ge=1, le=10_000)] = 200
     chromadb_cache_dir: str = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
     state_machine_arn: str | None = None
     chromadb_query_function: str | None = None

@@ -78,12 +78,13 @@ class ApiLoader:
                 collection.delete(ids=list(ids))
             for rows in plan.written(min(largest, max(1, MAX_BATCH_VALUES // spec.dimension)), RECORD):
                 progress()
-                _add(collection, rows)
+                add_records(collection, rows)
             set_threshold(collection, DEFAULT_SYNC_THRESHOLD)
         return {}
 
 
-def _add(collection: Collection, rows: pa.Table) -> None:
+def add_records(collection: Collection, rows: pa.Table) -> None:
+    """Add run-shaped rows, none of which exists yet, by ChromaDB's API."""
     metadatas = [None if text is None else orjson.loads(text) for text in texts_of(rows, "metadata")]
     collection.add(
         ids=ids_of(rows),

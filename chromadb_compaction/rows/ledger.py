@@ -137,18 +137,18 @@ def plan_fold(
     """
     known, rows = LEDGER_SCHEMA.empty_table() if ledger is None else ledger, arriving.keys
     restarts = drop is not None and drop.is_new and not keeps_records(known, drop.version)
-    compared = _since(known, drop) if restarts else known
+    compared = since(known, drop) if restarts else known
     at = _positions(rows, compared)
     seen = at >= 0
     newer, live, same_vector, same = _compare(rows, compared, at, seen)
-    newer &= ~_is_dropped(rows, drop)
+    newer &= ~is_dropped(rows, drop)
     upsert = ~_mask(rows["deleted"])
     inserts, replaced = newer & upsert & ~live, newer & upsert & live & ~same
     deletes = newer & ~upsert & live
     merged = _next_ledger(compared, rows, at[newer & seen], newer)
-    dropped = (known if restarts else merged).filter(pa.array(_is_dropped(known if restarts else merged, drop)))
+    dropped = (known if restarts else merged).filter(pa.array(is_dropped(known if restarts else merged, drop)))
     dropped_live = dropped.filter(pc.invert(dropped["deleted"]))
-    next_ledger = _since(merged, drop)
+    next_ledger = since(merged, drop)
     conservation = Conservation(
         base=live_sum(known) if base is None else base,
         replaced=_sum(compared.take(at[replaced])),
@@ -182,10 +182,10 @@ def plan_fold(
 
 def keeps_records(ledger: pa.Table, dropped_before: bytes) -> bool:
     """Return whether a live row of the ledger is newer than a drop at this version."""
-    return bool((~_mask(ledger["deleted"]) & ~_is_dropped(ledger, Drop(dropped_before, is_new=True))).any())
+    return bool((~_mask(ledger["deleted"]) & ~is_dropped(ledger, Drop(dropped_before, is_new=True))).any())
 
 
-def _is_dropped(rows: pa.Table, drop: Drop | None) -> Mask:
+def is_dropped(rows: pa.Table, drop: Drop | None) -> Mask:
     """Return, per row, whether its version is smaller than that of the drop."""
     if drop is None:
         return np.zeros(rows.num_rows, dtype=np.bool_)
@@ -193,10 +193,20 @@ def _is_dropped(rows: pa.Table, drop: Drop | None) -> Mask:
     return np.asarray(deltas < drop.version, dtype=np.bool_)
 
 
-def _since(rows: pa.Table, drop: Drop | None) -> pa.Table:
+def since(rows: pa.Table, drop: Drop | None) -> pa.Table:
     """Return the rows that are not dropped."""
-    dropped = _is_dropped(rows, drop)
+    dropped = is_dropped(rows, drop)
     return rows.filter(pa.array(~dropped)).combine_chunks() if dropped.any() else rows
+
+
+def newer_rows(rows: pa.Table, ledger: pa.Table) -> Mask:
+    """Return, per row, whether its version is greater than that of its id in the ledger: rule 1.
+
+    `rows` have the columns of a run, one row an id.
+    """
+    keys = rows.select(LEDGER_SCHEMA.names)
+    at = _positions(keys, ledger)
+    return _compare(keys, ledger, at, at >= 0)[0]
 
 
 def _positions(rows: pa.Table, known: pa.Table) -> Positions:
@@ -211,15 +221,15 @@ def _compare(rows: pa.Table, known: pa.Table, at: Positions, seen: Mask) -> tupl
     """Return, per row: is it newer than the ledger, is its id live there, with the same vector, the same content."""
     newer, live, same_vector, same = ~seen, np.zeros_like(seen), np.zeros_like(seen), np.zeros_like(seen)
     arriving, existing = rows.filter(pa.array(seen)), known.take(at[seen])
-    newer[seen] = _versions(arriving) > _versions(existing)
+    newer[seen] = versions(arriving) > versions(existing)
     live[seen] = ~_mask(existing["deleted"])
     equal = _byte_matrix(arriving["fingerprint"]) == _byte_matrix(existing["fingerprint"])
     same_vector[seen], same[seen] = equal[:, :VECTOR_BYTES].all(axis=1), equal.all(axis=1)
     return newer, live, same_vector, same
 
 
-def _versions(table: pa.Table) -> NDArray[np.bytes_]:
-    """Return each row's version as 52 bytes, which compare like (delta, row, fingerprint).
+def versions(table: pa.Table) -> NDArray[np.bytes_]:
+    """Return the version of each row as 52 bytes, which compare like (delta, row, fingerprint).
 
     NumPy ignores trailing NULs when it compares byte strings. All have the same length, so this changes no result.
     """

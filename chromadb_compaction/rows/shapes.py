@@ -23,10 +23,17 @@ class StoredShape(CollectionShape):
     dropped_before: DeltaVersion | None = None
 
     @classmethod
-    def published(cls, name: str, known: CollectionSnapshot | None) -> Self:
+    def published(cls, name: str, known: CollectionSnapshot | None, dropped_before: DeltaVersion | None = None) -> Self:
         """Return the shape of a published collection. None, or one that has only ever seen deletes: nothing stands."""
         if known is None or not known.has_shape:
-            return cls(collection=name, dimension=None, space="l2", embedding_function=None, records=0)
+            return cls(
+                collection=name,
+                dimension=None,
+                space="l2",
+                embedding_function=None,
+                records=0,
+                dropped_before=dropped_before,
+            )
         return cls(
             collection=name,
             dimension=known.dimension,
@@ -34,6 +41,7 @@ class StoredShape(CollectionShape):
             embedding_function=known.embedding_function,
             records=known.records,
             settings=known.settings_with_function,
+            dropped_before=dropped_before,
         )
 
     @property

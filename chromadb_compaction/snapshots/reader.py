@@ -11,9 +11,11 @@ from threading import Condition
 from typing import NamedTuple
 
 from chromadb_compaction.chroma.client import Collection, open_collection
+from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.errors import (
     NoSnapshotError,
     ObjectMissingError,
+    SnapshotConflictError,
     SnapshotCorruptError,
     SnapshotTooLargeError,
     TransientStorageError,
@@ -42,30 +44,32 @@ class ReadableCollection(NamedTuple):
         snapshot_id: The snapshot that it belongs to.
         described: What the manifest says about it.
         collection: The open collection. None if it has only ever seen deletes: it holds no record.
+        dropped_before: The version at which it was dropped last. None: never.
     """
 
     snapshot_id: str
     described: CollectionSnapshot
     collection: Collection | None
+    dropped_before: DeltaVersion | None
 
 
 @dataclass
 class _Copy:
-    """An open, private copy of a collection of `snapshot_id`. It is removed when it is neither current nor in use."""
+    """An open, private copy of a collection. It is removed when it is neither current nor in use."""
 
-    snapshot_id: str
-    described: CollectionSnapshot
-    collection: Collection
+    readable: ReadableCollection
     resources: ExitStack
     users: int = 0
     current: bool = True
 
     def has_files_of(self, described: CollectionSnapshot) -> bool:
         """Return whether it holds exactly these files."""
-        return self.described.chroma_files == described.chroma_files
+        return self.readable.described.chroma_files == described.chroma_files
 
 
-class _Snapshot(NamedTuple):
+class CurrentSnapshot(NamedTuple):
+    """The published snapshot as it was read: its pointer, and its manifest."""
+
     published: PublishedPointer
     manifest: Manifest
 
@@ -82,7 +86,7 @@ class SnapshotReader:
     def __init__(self) -> None:
         # Guards the fields below. It is never held during a download, or while a copy is opened or removed.
         self._state = Condition()
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: CurrentSnapshot | None = None
         self._copies: dict[str, _Copy] = {}
         self._downloading: set[str] = set()
         self._refreshes = count(1)
@@ -96,22 +100,49 @@ class SnapshotReader:
         Raises NoSnapshotError, NoSuchCollectionError, and SnapshotCorruptError.
         """
         readable, copy = self._acquire_published(services, name)
-        try:
+        with self._released(copy):
             yield readable
-        finally:
-            if copy is not None:
-                with ExitStack() as unused, self._state:
-                    copy.users -= 1
-                    _remove_if_unused(copy, unused)
+
+    def read_current(self, services: Services) -> CurrentSnapshot | None:
+        """Return the published snapshot, None if nothing is published yet. Costs one conditional GET.
+
+        Of two results, equal pointers mean that nothing was published between the two calls. Raises
+        SnapshotCorruptError if the pointer was lost, and the errors of S3.
+        """
+        found = self._refresh(services)
+        if found is None and isinstance(error := missing_pointer(services), SnapshotCorruptError):
+            raise error
+        return found
+
+    @contextmanager
+    def reading_of(self, services: Services, snapshot: CurrentSnapshot, name: str) -> Iterator[ReadableCollection]:
+        """Yield the collection `name` exactly as `snapshot`, a result of `read_current`, has it. Wait for its download.
+
+        Raises SnapshotConflictError if another snapshot is current by now and the files of this one are not open,
+        NoSuchCollectionError, SnapshotCorruptError, and the errors of S3.
+        """
+        readable, copy = self._acquire_of(services, snapshot, name)
+        with self._released(copy):
+            yield readable
 
     def close(self) -> None:
         """Remove every copy that no query uses. The others are removed when their query ends."""
         with ExitStack() as unused, self._state:
             self._set_snapshot(None, unused)
 
+    @contextmanager
+    def _released(self, copy: _Copy | None) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if copy is not None:
+                with ExitStack() as unused, self._state:
+                    copy.users -= 1
+                    _remove_if_unused(copy, unused)
+
     def _acquire_published(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
         try:
-            self._refresh(services)
+            self._refresh_or_raise(services)
             return self._acquire(services, name)
         except SnapshotCorruptError as error:
             # The snapshot may have been pruned while it was read, so the pointer is read once more.
@@ -121,13 +152,17 @@ class SnapshotReader:
                 copy = self._copies.get(name)
                 if copy is None:
                     raise
-                log.warning("answering from snapshot %s: %s", copy.snapshot_id, error)
+                log.warning("answering from snapshot %s: %s", copy.readable.snapshot_id, error)
                 return _use(copy)
-        self._refresh(services)
+        self._refresh_or_raise(services)
         return self._acquire(services, name)
 
-    def _refresh(self, services: Services) -> None:
-        """Read the pointer and, if it has changed, the manifest.
+    def _refresh_or_raise(self, services: Services) -> None:
+        if self._refresh(services) is None:
+            raise missing_pointer(services)
+
+    def _refresh(self, services: Services) -> CurrentSnapshot | None:
+        """Read the pointer and, if it has changed, the manifest. Return what was read.
 
         Of several refreshes at the same time, the one that began last wins: its result was published when the others
         began, or later. Sequence numbers cannot decide this, because a restored pointer has an older one.
@@ -139,10 +174,9 @@ class SnapshotReader:
             if refresh > self._last_refresh and (found is not known or self._snapshot is known):
                 self._last_refresh = refresh
                 self._set_snapshot(found, unused)
-        if found is None:
-            raise missing_pointer(services)
+        return found
 
-    def _set_snapshot(self, found: _Snapshot | None, unused: ExitStack) -> None:
+    def _set_snapshot(self, found: CurrentSnapshot | None, unused: ExitStack) -> None:
         if found is self._snapshot:
             return
         self._snapshot = found
@@ -162,16 +196,37 @@ class SnapshotReader:
                 manifest = self._snapshot.manifest
                 described = manifest.collection(name)
                 if described.dimension is None:
-                    return ReadableCollection(manifest.snapshot_id, described, None), None
+                    return _readable(manifest, name, None), None
                 copy = self._copies.get(name)
                 if copy is not None and copy.has_files_of(described):
-                    copy.snapshot_id, copy.described = manifest.snapshot_id, described
+                    copy.readable = _readable(manifest, name, copy.readable.collection)
                     return _use(copy)
                 if name not in self._downloading:
                     self._downloading.add(name)
                     break
                 if copy is not None:
                     return _use(copy)
+                self._state.wait()
+        return self._replace_copy(services, manifest, name)
+
+    def _acquire_of(
+        self, services: Services, snapshot: CurrentSnapshot, name: str
+    ) -> tuple[ReadableCollection, _Copy | None]:
+        """Return the collection as `snapshot` has it, and the copy that the caller must release."""
+        manifest, described = snapshot.manifest, snapshot.manifest.collection(name)
+        if described.dimension is None:
+            return _readable(manifest, name, None), None
+        with self._state:
+            while True:
+                copy = self._copies.get(name)
+                if copy is not None and copy.has_files_of(described):
+                    used, copy = _use(copy)
+                    return _readable(manifest, name, used.collection), copy
+                if self._snapshot is None or self._snapshot.published != snapshot.published:
+                    raise SnapshotConflictError("another snapshot was published since the query began")
+                if name not in self._downloading:
+                    self._downloading.add(name)
+                    break
                 self._state.wait()
         return self._replace_copy(services, manifest, name)
 
@@ -207,7 +262,11 @@ class SnapshotReader:
 def _use(copy: _Copy) -> tuple[ReadableCollection, _Copy]:
     """Count one more user of the copy, who must release it."""
     copy.users += 1
-    return ReadableCollection(copy.snapshot_id, copy.described, copy.collection), copy
+    return copy.readable, copy
+
+
+def _readable(manifest: Manifest, name: str, collection: Collection | None) -> ReadableCollection:
+    return ReadableCollection(manifest.snapshot_id, manifest.collection(name), collection, manifest.dropped.get(name))
 
 
 def _remove_if_unused(copy: _Copy, unused: ExitStack) -> None:
@@ -216,7 +275,7 @@ def _remove_if_unused(copy: _Copy, unused: ExitStack) -> None:
         unused.callback(copy.resources.close)
 
 
-def _read_snapshot(services: Services, known: _Snapshot | None) -> _Snapshot | None:
+def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> CurrentSnapshot | None:
     """Return the published snapshot: `known` itself if the pointer has not changed, None if there is no pointer."""
     try:
         pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
@@ -226,7 +285,7 @@ def _read_snapshot(services: Services, known: _Snapshot | None) -> _Snapshot | N
         return None
     if known is not None and pointer == known.published:
         return known
-    return _Snapshot(pointer, read_manifest(services, pointer.pointer))
+    return CurrentSnapshot(pointer, read_manifest(services, pointer.pointer))
 
 
 def _download_and_open(services: Services, manifest: Manifest, name: str) -> _Copy:
@@ -235,4 +294,4 @@ def _download_and_open(services: Services, manifest: Manifest, name: str) -> _Co
         directory = stack.enter_context(cache_of(services).scratch()) / DIRECTORY
         download(services, manifest, [Wanted(name, described.chroma_files, directory)])
         collection = stack.enter_context(open_collection(directory, name))
-        return _Copy(manifest.snapshot_id, described, collection, resources=stack.pop_all())
+        return _Copy(_readable(manifest, name, collection), resources=stack.pop_all())

@@ -5,29 +5,24 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
-from uuid import UUID
+
+import pyarrow as pa
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
-from chromadb_compaction.deltas.fitting import check_fit, decided_shape
 from chromadb_compaction.deltas.formats import Delta, may_drop
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import BATCH_MANIFEST, LISTED_COLLECTIONS, DownloadedSnapshot, DownloadSnapshotRequest
+from chromadb_compaction.pending.listed import fetch_delta, find_archived, judge
+from chromadb_compaction.pending.shapes import after_drop, decided_by
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
-from chromadb_compaction.rows.ledger import decode_ledger, keeps_records
+from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
-from chromadb_compaction.steps.listed_deltas import (
-    attributed,
-    check_not_rewritten,
-    fetch_delta,
-    find_archived,
-    parse_delta,
-)
 from chromadb_compaction.times import Phases
 
 READERS = 16
@@ -81,8 +76,8 @@ def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services
     drop = _newest_drop(pending, services)
     if drop is not None and drop > (dropped_before or ""):
         dropped_before = drop
-        known = known and _after_drop(known, drop, services)
-    shape = StoredShape.published(name, known).model_copy(update={"dropped_before": dropped_before})
+        known = known and after_drop(known, drop, _ledger(known, services))
+    shape = StoredShape.published(name, known, dropped_before)
     if shape.dimension is not None:
         return shape
     archived = find_archived(pending, services)
@@ -90,17 +85,9 @@ def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services
         delta = _read(listed, archived, services)
         if delta is None or delta.id <= (dropped_before or ""):
             continue
-        try:
-            with attributed(listed.key):
-                decided = decided_shape(delta.statement, shape)
-                check_fit(delta.statement, decided)
-        except (CorruptDeltaError, DeltaFailedError) as error:
-            _log_undecided(listed, error)
-            continue
-        if decided.dimension is not None:
-            return decided
-        if decided.is_stated:
-            shape = decided
+        shape = decided_by(delta, shape) or shape
+        if shape.dimension is not None:
+            return shape
     return shape
 
 
@@ -116,30 +103,18 @@ def _newest_drop(pending: list[ObjectInfo], services: Services) -> DeltaVersion 
     return max((delta.id for delta in found if delta is not None and delta.header.drop), default=None)
 
 
-def _after_drop(known: CollectionSnapshot, drop: DeltaVersion, services: Services) -> CollectionSnapshot:
-    """Return a published collection with what a drop leaves of its shape."""
-    ledger = decode_ledger(services.objects.get(known.files[layout.LEDGER_FILE].key).body)
-    kept = keeps_records(ledger, UUID(drop).bytes)
-    settings = known.settings.since(drop)
-    return known.model_copy(update={"settings": settings, "dimension": known.dimension if kept else None})
+def _ledger(known: CollectionSnapshot, services: Services) -> pa.Table:
+    return decode_ledger(services.objects.get(known.files[layout.LEDGER_FILE].key).body)
 
 
 def _read(listed: ObjectInfo, archived: Mapping[str, ObjectInfo], services: Services) -> Delta | None:
     """Return a delta, or None if it decides nothing: it is gone, or MergeBatch will refuse it."""
     try:
-        stored = fetch_delta(listed, services)
-        delta = parse_delta(listed, stored, services.settings)
-        if stored is not None:
-            check_not_rewritten(listed, stored, archived.get(listed.key), services)
+        return judge(listed, fetch_delta(listed, services), archived.get(listed.key), services)
     except (CorruptDeltaError, DeltaFailedError, UnreadableObjectError) as error:
-        _log_undecided(listed, error)
+        # MergeBatch handles it.
+        log.info("%s does not decide its collection's shape: %s", listed.key, error)
         return None
-    return delta
-
-
-def _log_undecided(listed: ObjectInfo, error: Exception) -> None:
-    """Log a fault that MergeBatch handles."""
-    log.info("%s does not decide its collection's shape: %s", listed.key, error)
 
 
 def _pending(request: DownloadSnapshotRequest, services: Services) -> dict[str, list[ObjectInfo]]:

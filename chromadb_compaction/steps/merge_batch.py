@@ -35,6 +35,7 @@ from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.layout import collection_of_key, parts_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, MergeBatchRequest, MergedBatch
+from chromadb_compaction.pending.listed import attributed, find_archived, judge, try_fetch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.batch_run import RUN_PARTS, BatchRun, RunPart
@@ -42,13 +43,6 @@ from chromadb_compaction.rows.native_memory import use_system_memory_pool
 from chromadb_compaction.rows.runs import run_schema
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.steps.listed_deltas import (
-    attributed,
-    check_not_rewritten,
-    find_archived,
-    parse_delta,
-    try_fetch,
-)
 
 READERS = 16
 """Deltas fetched at once. Only one is parsed at a time: parsing needs CPU and memory, fetching only waits."""
@@ -185,15 +179,12 @@ def _check(
     what the pass was planned without: a drop that was not found, and upserts if the collection has no dimension yet. A
     delta from before the collection was dropped is merged without its rows.
     """
-    if isinstance(stored, UnreadableObjectError):
-        return _ReadDelta(delta, error=stored)
-    sha256 = hashlib.sha256(stored.body).hexdigest() if stored is not None else None
+    sha256 = hashlib.sha256(stored.body).hexdigest() if isinstance(stored, StoredObject) else None
     try:
         check_merge(delta, services.settings)
-        parsed = parse_delta(delta, stored, services.settings)
-        if stored is None or parsed is None or shape is None:
+        parsed = judge(delta, stored, archived.get(delta.key), services)
+        if parsed is None or shape is None:
             return _ReadDelta(delta, sha256)
-        check_not_rewritten(delta, stored, archived.get(delta.key), services)
         if parsed.id < (shape.dropped_before or ""):
             change = CollectionChange(dropped_before=shape.dropped_before)
             table = run_schema(None).empty_table()

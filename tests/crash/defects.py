@@ -19,10 +19,11 @@ from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.fold import fold
 from chromadb_compaction.operations import merged_since
+from chromadb_compaction.pending import listed as listed_deltas
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import archiving, clean_up, listed_deltas, merge_batch, publication, upload_snapshot
+from chromadb_compaction.steps import archiving, clean_up, merge_batch, publication, upload_snapshot
 from chromadb_compaction.steps.notifications import Notifications
 from tests.crash.faults import FaultKind
 from tests.fakes.aws.protocol import Call

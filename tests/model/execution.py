@@ -150,7 +150,7 @@ def _download_files(rules: Rules, s: State, i: int, me: Execution) -> Transition
         yield "download: copies the base's files", next_task(s, i, me, "merge.renew")
 
 
-@EXECUTION.step("merge.read", models="steps.listed_deltas.fetch_delta", call="get delta")
+@EXECUTION.step("merge.read", models="pending.listed.fetch_delta", call="get delta")
 def _merge(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     left = me.todo & ~(me.got | me.bad | me.done)
     number = first(left)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.rows.fingerprints import hex128, sum_rows
-from chromadb_compaction.rows.ledger import Drop, FoldPlan, _versions, decode_ledger, encode_ledger
+from chromadb_compaction.rows.ledger import Drop, FoldPlan, decode_ledger, encode_ledger
+from chromadb_compaction.rows.ledger import versions as versions_of
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from tests.runs import a_run, planned
@@ -126,7 +127,7 @@ def test_the_ledger_compares_delta_then_row_then_fingerprint(
         schema=pa.schema([LEDGER_SCHEMA.field(name) for name in ("delta", "row", "fingerprint")]),
     )
 
-    assert [versions[position] for position in np.argsort(_versions(table), kind="stable")] == sorted(versions)
+    assert [versions[position] for position in np.argsort(versions_of(table), kind="stable")] == sorted(versions)
 
 
 class Row(NamedTuple):

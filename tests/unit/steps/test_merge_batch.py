@@ -27,12 +27,12 @@ from chromadb_compaction.layout import (
     shapes_key,
 )
 from chromadb_compaction.messages import BatchRef, CollectionShape, MergeBatchRequest, MergedBatch
+from chromadb_compaction.pending import listed as listed_deltas
+from chromadb_compaction.pending.listed import find_archived
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
-from chromadb_compaction.steps import listed_deltas
-from chromadb_compaction.steps.listed_deltas import find_archived
 from chromadb_compaction.steps.merge_batch import merge_batch
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7
 from tests.fakes.leases import InMemoryLeaseStore
@@ -453,7 +453,7 @@ def test_an_unexpected_error_fails_the_task_and_quarantines_nothing(
 
     delta = a_delta({"a": [1, 1]})
     request = request_for(services, listed(services, [delta]))
-    monkeypatch.setattr("chromadb_compaction.steps.listed_deltas.read_delta", broken)
+    monkeypatch.setattr("chromadb_compaction.pending.listed.read_delta", broken)
 
     with pytest.raises(DeltaFailedError, match="MemoryError"):
         merge_batch(request, services)

@@ -78,6 +78,25 @@ def parse_delta(listed: ObjectInfo, stored: StoredObject | None, settings: Setti
         return read_delta(listed.key, stored.body, now=stored.modified, max_bytes=limit, prefix=settings.delta_prefix)
 
 
+def judge(
+    listed: ObjectInfo,
+    stored: StoredObject | UnreadableObjectError | None,
+    archived: ObjectInfo | None,
+    services: Services,
+) -> Delta | None:
+    """Parse what `try_fetch` returned, and check it against what was merged under its key, the object `archived`.
+
+    Return None if the delta was deleted or written again. Raises the errors of `parse_delta`, CorruptDeltaError for
+    other content than was merged, and UnreadableObjectError.
+    """
+    if isinstance(stored, UnreadableObjectError):
+        raise stored
+    delta = parse_delta(listed, stored, services.settings)
+    if stored is not None and delta is not None:
+        check_not_rewritten(listed, stored, archived, services)
+    return delta
+
+
 def find_archived(listed: Sequence[ObjectInfo], services: Services) -> Mapping[str, ObjectInfo]:
     """Return the copies of these deltas that are in compacted/ already, by pending key.
 
@@ -86,7 +105,7 @@ def find_archived(listed: Sequence[ObjectInfo], services: Services) -> Mapping[s
     prefix = services.settings.delta_prefix
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for each in listed:
-        if _is_named_well(each, prefix):
+        if is_named_well(each.key, prefix):
             copy = layout.compacted_key(each.key, prefix=prefix)
             folders[copy.rpartition("/")[0] + "/"][copy] = each.key
     found = in_threads(lambda folder: _find_copies(folder, folders[folder], services), folders)
@@ -118,10 +137,10 @@ def check_not_rewritten(
             raise rewritten_error(listed.key)
 
 
-def _is_named_well(listed: ObjectInfo, prefix: str) -> bool:
-    """Return whether the delta can be merged at all, judged by its name."""
+def is_named_well(key: str, prefix: str) -> bool:
+    """Return whether a delta of this key can be merged at all: the key has a UUIDv7."""
     try:
-        parse_delta_id(layout.parse_delta_key(listed.key, prefix=prefix).stem, now=math.inf)
+        parse_delta_id(layout.parse_delta_key(key, prefix=prefix).stem, now=math.inf)
     except CorruptDeltaError:
         return False
     return True

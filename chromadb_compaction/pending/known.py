@@ -1,0 +1,99 @@
+"""Pending deltas that a reader has fetched and parsed. They never change, so each is fetched once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Final, NamedTuple
+
+from chromadb_compaction.concurrency import ahead
+from chromadb_compaction.deltas.formats import Delta
+from chromadb_compaction.errors import (
+    CompactionError,
+    CorruptDeltaError,
+    DeltaFailedError,
+    ObjectMissingError,
+    UnreadableObjectError,
+)
+from chromadb_compaction.pending.listed import find_archived, judge, try_fetch
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Services, StoredObject
+
+READERS: Final = 16
+FETCHED: Final = 64
+"""The most deltas that are fetched and not yet parsed."""
+FETCHED_BYTES: Final = 8 * 1024 * 1024
+"""The most that is fetched and not yet parsed."""
+
+log = logging.getLogger(__name__)
+
+
+class ReadDelta(NamedTuple):
+    """A listed delta with its rows, or with the `error` that keeps it out."""
+
+    listed: ObjectInfo
+    delta: Delta | None = None
+    error: CompactionError | None = None
+
+    @property
+    def stays_pending(self) -> bool:
+        """True if its rows may still be merged some day, although they cannot be read now."""
+        return self.error is not None and not isinstance(self.error, CorruptDeltaError)
+
+
+class KnownDeltas:
+    """The deltas of one collection that were read, by key and ETag. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, ReadDelta] = {}
+
+    def forget_all_but(self, listed: Sequence[ObjectInfo]) -> None:
+        """Release what is no longer pending."""
+        kept = {each.key: each.etag for each in listed}
+        self._known = {key: read for key, read in self._known.items() if kept.get(key) == read.listed.etag}
+
+    def read(self, listed: Sequence[ObjectInfo], services: Services) -> Generator[ReadDelta, None, None]:
+        """Yield each delta, in the order of `listed`. Fetch those that are not known, a few ahead.
+
+        Raises ObjectMissingError if a delta has left delta/ or was written again since it was listed, and the errors
+        of S3.
+        """
+        unknown = [each for each in listed if self._find(each) is None]
+        archived = find_archived(unknown, services) if unknown else {}
+        fetching = ahead(
+            lambda each: try_fetch(each, services),
+            unknown,
+            weigh=lambda each: max(each.bytes, FETCHED_BYTES // FETCHED),
+            most=FETCHED_BYTES,
+            threads=READERS,
+        )
+        with closing(fetching) as fetched:
+            for each in listed:
+                yield self._find(each) or self._judge(each, next(fetched), archived.get(each.key), services)
+
+    def _find(self, listed: ObjectInfo) -> ReadDelta | None:
+        found = self._known.get(listed.key)
+        return found if found is not None and found.listed.etag == listed.etag else None
+
+    def _judge(
+        self,
+        listed: ObjectInfo,
+        stored: StoredObject | UnreadableObjectError | None,
+        archived: ObjectInfo | None,
+        services: Services,
+    ) -> ReadDelta:
+        try:
+            delta = judge(listed, stored, archived, services)
+        except UnreadableObjectError as error:
+            log.warning("%s is left out: %s", listed.key, error)
+            return ReadDelta(listed, error=error)  # it is tried again, because somebody may have repaired it
+        except (CorruptDeltaError, DeltaFailedError) as error:
+            log.warning("%s is left out: %s", listed.key, error)
+            read = ReadDelta(listed, error=error)
+        else:
+            if delta is None:
+                raise ObjectMissingError(f"{listed.key} was moved or written again since it was listed", key=listed.key)
+            read = ReadDelta(listed, delta)
+        self._known[listed.key] = read
+        return read

@@ -1,0 +1,163 @@
+"""Fresh reads: collections with every delta that was written before the read began, published or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from chromadb_compaction import layout
+from chromadb_compaction.chroma.query import Filters
+from chromadb_compaction.errors import (
+    NoSuchCollectionError,
+    SnapshotConflictError,
+    SnapshotCorruptError,
+    TransientStorageError,
+)
+from chromadb_compaction.pending.collection import CollectionDescription, FreshCollection, describe
+from chromadb_compaction.pending.filtering import Mask
+from chromadb_compaction.pending.overlay import Overlay
+from chromadb_compaction.pending.selection import Published, Selection
+from chromadb_compaction.pending.views import CollectionViews, View, list_pending
+from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
+from chromadb_compaction.rows.shapes import StoredShape
+from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
+
+__all__ = ["CollectionDescription", "FreshCollection", "FreshReader", "ReadLevel"]
+
+ReadLevel = Literal["fresh", "snapshot"]
+"""`fresh`: the snapshot joined with the pending deltas. `snapshot`: the published snapshot alone."""
+
+ATTEMPTS: Final = 3
+
+
+class FreshReader:
+    """The collections of one process, shared by its threads.
+
+    Args:
+        snapshots: The reader of published snapshots. Without one, it makes its own and closes it.
+    """
+
+    def __init__(self, snapshots: SnapshotReader | None = None) -> None:
+        self._snapshots = snapshots or SnapshotReader()
+        self._owns_snapshots = snapshots is None
+        self._lock = Lock()
+        self._collections: dict[str, CollectionViews] = {}
+
+    @contextmanager
+    def reading(
+        self, services: Services, name: str, *, read_level: ReadLevel = "fresh", refresh: bool = False
+    ) -> Iterator[FreshCollection]:
+        """Yield the collection `name`.
+
+        Args:
+            services: The bucket.
+            name: The name of the collection, which may exist in pending deltas only.
+            read_level: Whether pending deltas are joined.
+            refresh: List the pending deltas now, so that the caller sees what it has just written. Without it, a list
+                is used for READ_REFRESH_SECONDS.
+
+        Raises:
+            NoSuchCollectionError: Neither the snapshot nor a pending delta has it.
+            NoSnapshotError: Nothing is published yet, and only snapshots are to be read.
+            SnapshotCorruptError: The published snapshot is damaged.
+            TransientStorageError: S3 failed, or the bucket changed faster than it could be read.
+        """
+        with ExitStack() as stack:
+            if read_level == "snapshot":
+                yield _without_pending(stack.enter_context(self._snapshots.reading(services, name)), name)
+            else:
+                yield self._open(stack, services, name, refresh=refresh)
+
+    def collections(
+        self, services: Services, *, read_level: ReadLevel = "fresh", refresh: bool = False
+    ) -> dict[str, CollectionDescription]:
+        """Return every collection that a read sees, by name, sorted. Arguments and errors are those of `reading`."""
+        if read_level == "snapshot":
+            snapshot, pending = self._snapshots.read_current(services), frozenset[str]()
+        else:
+            listed, snapshot = list_pending(services.settings.delta_prefix, self._snapshots, services)
+            pending = frozenset(
+                layout.collection_of_key(each.key, prefix=services.settings.delta_prefix) for each in listed
+            )
+        published = snapshot.manifest.collections if snapshot else {}
+        dropped = snapshot.manifest.dropped if snapshot else {}
+        found = {
+            name: describe(StoredShape.published(name, known, dropped.get(name)), known.settings_with_function)
+            for name, known in published.items()
+        }
+        for name in pending - {layout.NO_COLLECTION}:
+            view = self._views(name).current(services, refresh=refresh)
+            found.pop(name, None)
+            if view.overlay.exists:
+                found[name] = describe(view.overlay.selection.shape, view.overlay.selection.settings)
+        return dict(sorted(found.items()))
+
+    def close(self) -> None:
+        """Remove every local copy that no read uses. The others are removed when their read ends."""
+        with self._lock:
+            collections, self._collections = self._collections, {}
+        for each in collections.values():
+            each.filter.close()
+        if self._owns_snapshots:
+            self._snapshots.close()
+
+    def _open(self, stack: ExitStack, services: Services, name: str, *, refresh: bool) -> FreshCollection:
+        views = self._views(name)
+        for attempt in range(ATTEMPTS):
+            view = views.current(services, refresh=refresh or attempt > 0)
+            try:
+                return self._join(stack, services, view, name, views)
+            except (SnapshotConflictError, SnapshotCorruptError) as error:
+                # Another snapshot was published, and this one may have been pruned.
+                last: Exception = error
+        if isinstance(last, SnapshotCorruptError):
+            raise last
+        raise TransientStorageError(
+            f"another snapshot was published during each of {ATTEMPTS} attempts to read {name!r}", next_step="ask again"
+        ) from last
+
+    def _join(
+        self, stack: ExitStack, services: Services, view: View, name: str, views: CollectionViews
+    ) -> FreshCollection:
+        if not view.overlay.exists:
+            raise _no_such_collection(view, name)
+        collection = None
+        if view.snapshot is not None and view.known is not None:
+            readable = stack.enter_context(self._snapshots.reading_of(services, view.snapshot, name))
+            collection = readable.collection
+        return FreshCollection(
+            name,
+            view.snapshot.manifest.snapshot_id if view.snapshot else None,
+            collection,
+            view.overlay,
+            lambda rows, filters: views.filter.passing(rows, filters, services),
+        )
+
+    def _views(self, name: str) -> CollectionViews:
+        with self._lock:
+            return self._collections.setdefault(name, CollectionViews(name, self._snapshots))
+
+
+def _without_pending(readable: ReadableCollection, name: str) -> FreshCollection:
+    known = readable.described
+    shape = StoredShape.published(name, known, readable.dropped_before)
+    published = Published(name, known, readable.dropped_before, LEDGER_SCHEMA.empty_table)
+    nothing = Overlay(Selection((), 0, 0, shape, known.settings_with_function), published)
+    return FreshCollection(name, readable.snapshot_id, readable.collection, nothing, _passing_none)
+
+
+def _passing_none(rows: pa.Table, _filters: Filters) -> Mask:
+    return np.zeros(rows.num_rows, dtype=np.bool_)
+
+
+def _no_such_collection(view: View, name: str) -> NoSuchCollectionError:
+    published = ", ".join(view.snapshot.manifest.collections) if view.snapshot else ""
+    return NoSuchCollectionError(
+        f"there is no collection {name!r}, and no pending delta makes it; published are: {published or 'none'}"
+    )

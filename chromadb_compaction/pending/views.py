@@ -1,0 +1,159 @@
+"""Views: the published snapshot and the pending deltas of one collection, as they were at one moment.
+
+The order of the requests makes a view whole. A delta leaves delta/ only after a snapshot that holds it was published.
+So the deltas are listed first, and the pointer is read afterwards. What is in both is decided by its version.
+
+A rollback moves the pointer back, after it has put the deltas merged since into delta/ again. So the pointer must also
+be the one that was read before the list began. Otherwise the list may be from before the deltas came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from threading import Lock
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+
+from chromadb_compaction import layout
+from chromadb_compaction.errors import ObjectMissingError, TransientStorageError
+from chromadb_compaction.manifest import CollectionSnapshot
+from chromadb_compaction.pending.filtering import PendingFilter
+from chromadb_compaction.pending.known import KnownDeltas
+from chromadb_compaction.pending.overlay import Overlay
+from chromadb_compaction.pending.selection import Published, select
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.ledger import decode_ledger
+from chromadb_compaction.snapshots.base import cache_of
+from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pointer import PublishedPointer
+from chromadb_compaction.snapshots.reader import CurrentSnapshot, SnapshotReader
+
+ATTEMPTS: Final = 4
+"""The first reading, and three more when what was listed has changed meanwhile."""
+
+
+class View(NamedTuple):
+    """One collection at one moment.
+
+    Attributes:
+        snapshot: The published snapshot. None if nothing is published yet.
+        known: The snapshot's description of the collection. None if it does not have it.
+        overlay: The pending rows.
+    """
+
+    snapshot: CurrentSnapshot | None
+    known: CollectionSnapshot | None
+    overlay: Overlay
+
+
+class CollectionViews:
+    """The newest view of one collection, kept by a process and shared by its threads.
+
+    Args:
+        name: The name of the collection.
+        snapshots: The reader that reads the pointer.
+    """
+
+    def __init__(self, name: str, snapshots: SnapshotReader) -> None:
+        self.filter = PendingFilter()
+        self._name = name
+        self._snapshots = snapshots
+        self._known = KnownDeltas()
+        self._ledger: tuple[str, pa.Table] | None = None
+        self._turns = count(1)
+        self._reading = Lock()
+        # The newest view, the turn in which its reading began, and the time of that in Unix seconds.
+        self._newest: tuple[View, int, float] | None = None
+
+    def current(self, services: Services, *, refresh: bool) -> View:
+        """Return a view that is at most READ_REFRESH_SECONDS old or, with `refresh`, whose reading begins now or later.
+
+        Calls at the same time share one reading. Raises the errors of S3, SnapshotCorruptError, and
+        TransientStorageError if the deltas changed during each of several attempts.
+        """
+        asked = next(self._turns)
+        found = None if refresh else self._recent(services)
+        if found is not None:
+            return found
+        with self._reading:
+            if self._newest is not None and self._newest[1] > asked:
+                return self._newest[0]
+            found = None if refresh else self._recent(services)
+            if found is not None:
+                return found
+            began, at = next(self._turns), services.clock()
+            view = self._read(services)
+            self._newest = (view, began, at)
+            return view
+
+    def _recent(self, services: Services) -> View | None:
+        newest = self._newest
+        if newest is None or not 0 <= services.clock() - newest[2] < services.settings.read_refresh_seconds:
+            return None
+        return newest[0]
+
+    def _read(self, services: Services) -> View:
+        prefix = layout.collection_prefix(self._name, prefix=services.settings.delta_prefix)
+        snapshot = self._newest[0].snapshot if self._newest else self._snapshots.read_current(services)
+        for attempt in range(1, ATTEMPTS + 1):
+            listed, snapshot = list_pending(prefix, self._snapshots, services, before=snapshot)
+            try:
+                return self._join(listed, snapshot, services)
+            except ObjectMissingError as error:
+                # A clean-up has moved a delta since it was listed.
+                if attempt == ATTEMPTS:
+                    raise _changes_too_fast(prefix) from error
+        raise AssertionError("unreachable")
+
+    def _join(self, listed: Sequence[ObjectInfo], snapshot: CurrentSnapshot | None, services: Services) -> View:
+        self._known.forget_all_but(listed)
+        known = snapshot.manifest.collections.get(self._name) if snapshot else None
+        dropped = snapshot.manifest.dropped.get(self._name) if snapshot else None
+        published = Published(self._name, known, dropped, lambda: self._read_ledger(snapshot, services))
+        selection = select(listed, published, self._known, services)
+        previous = self._newest[0] if self._newest else None
+        if previous is not None and (previous.overlay.selection, previous.known) == (selection, known):
+            return View(snapshot, known, previous.overlay)
+        return View(snapshot, known, Overlay(selection, published, previous=previous.overlay if previous else None))
+
+    def _read_ledger(self, snapshot: CurrentSnapshot | None, services: Services) -> pa.Table:
+        """Return the collection's ledger, downloaded unless it is that of the last call."""
+        if snapshot is None:
+            raise ValueError("nothing is published")
+        file = snapshot.manifest.collection(self._name).files[layout.LEDGER_FILE]
+        if self._ledger is None or self._ledger[0] != file.sha256:
+            with cache_of(services).scratch() as scratch:
+                download(services, snapshot.manifest, [Wanted(self._name, {layout.LEDGER_FILE: file}, scratch)])
+                self._ledger = file.sha256, decode_ledger((scratch / layout.LEDGER_FILE).read_bytes())
+        return self._ledger[1]
+
+
+def list_pending(
+    prefix: str, snapshots: SnapshotReader, services: Services, *, before: CurrentSnapshot | None = None
+) -> tuple[list[ObjectInfo], CurrentSnapshot | None]:
+    """Return the pending deltas under a prefix, and the snapshot that was published while they were listed.
+
+    `before` is a snapshot that was read before. Raises TransientStorageError if each of several lists took longer than
+    the time between two publications.
+    """
+    before = before or snapshots.read_current(services)
+    for _ in range(ATTEMPTS):
+        listed = [each for each in services.objects.list(prefix) if not layout.is_folder_marker(each.key)]
+        snapshot = snapshots.read_current(services)
+        if _pointer(snapshot) == _pointer(before):
+            return listed, snapshot
+        before = snapshot
+    raise _changes_too_fast(prefix)
+
+
+def _changes_too_fast(prefix: str) -> TransientStorageError:
+    return TransientStorageError(
+        f"what is under {prefix} changed during each of {ATTEMPTS} attempts to read it", next_step="ask again"
+    )
+
+
+def _pointer(snapshot: CurrentSnapshot | None) -> PublishedPointer | None:
+    return snapshot.published if snapshot else None
