@@ -12,7 +12,7 @@ from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.errors import NoSnapshotError, NoSuchCollectionError, TransientStorageError
 from chromadb_compaction.pending.collection import CollectionDescription
 from chromadb_compaction.pending.reader import FreshReader
-from tests.builders import NOW, BuiltDelta, a_delta
+from tests.builders import NOW, BuiltDelta, a_delta, a_drop
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import Pass, compact
 
@@ -212,13 +212,9 @@ def test_deltas_that_are_published_and_not_yet_archived_change_nothing(fakes: Fa
     assert ids(fakes, reader) == ["b"]
 
 
-def drop(at: float) -> BuiltDelta:
-    return a_delta(header={"format": 2, "drop": True}, at=at)
-
-
 def test_a_pending_drop_hides_what_is_older(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, at=NOW))
-    put(fakes, a_delta({"b": [2, 0]}, at=NOW + 1), drop(NOW + 2))
+    put(fakes, a_delta({"b": [2, 0]}, at=NOW + 1), a_drop(at=NOW + 2))
 
     with pytest.raises(NoSuchCollectionError), reader.reading(fakes.services, "docs"):
         pass
@@ -227,7 +223,7 @@ def test_a_pending_drop_hides_what_is_older(fakes: Fakes, reader: FreshReader) -
 
 def test_newer_deltas_remake_a_dropped_collection_in_another_shape(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, at=NOW))
-    put(fakes, drop(NOW + 2), a_delta({"c": [1, 0, 0]}, at=NOW + 3, header={"space": "cosine"}))
+    put(fakes, a_drop(at=NOW + 2), a_delta({"c": [1, 0, 0]}, at=NOW + 3, header={"space": "cosine"}))
 
     assert ids(fakes, reader) == ["c"]
     with reader.reading(fakes.services, "docs") as collection:
@@ -238,13 +234,13 @@ def test_newer_deltas_remake_a_dropped_collection_in_another_shape(fakes: Fakes,
 def test_a_late_drop_hides_only_the_records_that_are_older(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0], "b": [2, 0]}, at=NOW))
     compact(fakes, a_delta({"b": [3, 0]}, at=NOW + 5))
-    put(fakes, drop(NOW + 2))
+    put(fakes, a_drop(at=NOW + 2))
 
     assert ids(fakes, reader) == ["b"]
 
 
 def test_a_late_delta_from_before_a_published_drop_stays_out(fakes: Fakes, reader: FreshReader) -> None:
-    compact(fakes, a_delta({"a": [1, 0]}, at=NOW), drop(NOW + 2))
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW), a_drop(at=NOW + 2))
     put(fakes, a_delta({"b": [2, 0]}, at=NOW + 1), a_delta({"c": [2, 0, 0]}, at=NOW + 3))
 
     assert ids(fakes, reader) == ["c"]
