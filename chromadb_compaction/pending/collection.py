@@ -111,7 +111,7 @@ class FreshCollection:
         changed = kinds != UNCHANGED
         start = max(0, (offset or 0) - page.total)
         end = None if limit is None else start + limit - len(page.records["ids"])
-        rest = folded_order(self._overlay, at[changed], kinds[changed])[start:end]
+        rest = folded_order(at[changed], kinds[changed])[start:end]
         return get_result(joined(page.records, self._pending_side.records(rest, include)), include)
 
     def query(self, vectors: Vector, *, n_results: int, filters: Filters, include: Sequence[str]) -> QueryResult:

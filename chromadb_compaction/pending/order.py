@@ -1,7 +1,8 @@
 """The order in which a fold of everything pending would leave the records, so that pages stay as they are after it.
 
 A fold leaves the records that it does not touch in place. It writes the others at the end: those with a new vector,
-then those with the same vector, then new ids. Within each kind they come in the order of the batches, then of the ids.
+then those with the same vector, then new ids. Within each kind they are in the order of the ids' bytes, if one batch
+holds all deltas.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def kinds_of(overlay: Overlay, at: Positions, collection: Collection | None, exi
     return kinds
 
 
-def folded_order(overlay: Overlay, at: Positions, kinds: Kinds) -> Positions:
+def folded_order(at: Positions, kinds: Kinds) -> Positions:
     """Return the rows of `at`, which are in the order of their ids, in the order in which a fold would write them."""
-    return at[np.lexsort((overlay.batches[at], kinds))]
+    return at[np.argsort(kinds, kind="stable")]
 
 
 def _compare(overlay: Overlay, at: Positions, collection: Collection) -> list[int]:

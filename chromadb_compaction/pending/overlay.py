@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.loader import ids_of, vectors_of
 from chromadb_compaction.deltas.records import Vector
@@ -62,13 +61,6 @@ class Overlay:
     def live_ids(self) -> list[str]:
         """The ids of the live rows, in the order of their bytes. All data about live rows has this order."""
         return ids_of(self.live)
-
-    @cached_property
-    def batches(self) -> NDArray[np.int64]:
-        """The number of the batch in which a compaction would merge each live row."""
-        batch = {UUID(each.delta.id).bytes: each.batch for each in self.selection.deltas}
-        deltas = cast("list[bytes]", self.live["delta"].to_pylist())
-        return np.array([batch[delta] for delta in deltas], dtype=np.int64)
 
     @cached_property
     def positions(self) -> dict[str, int]:

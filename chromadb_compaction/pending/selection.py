@@ -42,12 +42,10 @@ class SelectedDelta(NamedTuple):
     Attributes:
         listed: Its description in the listing.
         delta: Its rows.
-        batch: The number of the batch in which a compaction would merge it.
     """
 
     listed: ObjectInfo
     delta: Delta
-    batch: int
 
 
 class Selection(NamedTuple):
@@ -110,8 +108,7 @@ def select(listed: Sequence[ObjectInfo], published: Published, known: KnownDelta
             left += read.stays_pending
             if read.delta is None:
                 continue
-            batch = number // services.settings.compaction_batch_size
-            readable.append(SelectedDelta(each, read.delta, batch))
+            readable.append(SelectedDelta(each, read.delta))
             shape = _shape_after(read.delta, shape, published)
     return _selection(readable, left, shape, published)
 

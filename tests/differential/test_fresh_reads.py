@@ -70,7 +70,7 @@ EVENTS = st.lists(st.one_of(_WRITES, _WRITES, _WRITES, st.sampled_from(("compact
 def check(events: list[Write | str], space: Space) -> None:
     """Play the events, read what is pending, compact all of it, and compare."""
     with TemporaryDirectory() as parent:
-        fakes = new_fakes(chromadb_cache_dir=Path(parent), compaction_batch_size=2)
+        fakes = new_fakes(chromadb_cache_dir=Path(parent))
         fresh, after = FreshReader(), FreshReader()
         try:
             for number, event in enumerate(events):
