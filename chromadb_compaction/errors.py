@@ -182,7 +182,7 @@ class NoSnapshotError(CompactionError):
 
 
 class NoSuchCollectionError(CompactionError):
-    """The published snapshot has no collection of that name."""
+    """Neither the published snapshot nor, in a fresh read, a pending delta has a collection of that name."""
 
 
 class InvalidRequestError(CompactionError):

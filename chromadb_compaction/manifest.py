@@ -96,6 +96,7 @@ class CollectionSnapshot(_Stored):
         conservation: The proof that the fold lost no row.
         files: The files, by path inside the collection's directory, and the ledger.
         settings: Its other settings, and the whole of its embedding function.
+        newest: The newest delta of which the ledger has a row. None: it has no row, or an earlier version wrote it.
     """
 
     dimension: Annotated[int, Field(ge=1)] | None
@@ -106,6 +107,7 @@ class CollectionSnapshot(_Stored):
     conservation: Conservation
     files: dict[LocalPath, StoredFile]
     settings: KeptSettings = KeptSettings()
+    newest: DeltaVersion | None = None
 
     @property
     def settings_with_function(self) -> KeptSettings:
@@ -113,6 +115,10 @@ class CollectionSnapshot(_Stored):
         if self.settings.function or not self.embedding_function:
             return self.settings
         return self.settings.model_copy(update={"function": FunctionConfiguration(name=self.embedding_function)})
+
+    def may_hold(self, version: DeltaVersion) -> bool:
+        """Return whether the ledger may have a row of this delta, or a newer one of the same id."""
+        return self.newest is None or version <= self.newest
 
     @property
     def has_shape(self) -> bool:

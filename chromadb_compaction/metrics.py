@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from chromadb_compaction.errors import LockHeldError
 from chromadb_compaction.lease import Lease
@@ -15,7 +15,7 @@ STACK = "stack"
 PHASE = "phase"
 """The second dimension, which only PhaseSeconds has."""
 
-Unit = Literal["Count", "Seconds", "Bytes"]
+Unit = Literal["Count", "Seconds", "Milliseconds", "Bytes"]
 
 
 class Measure(Enum):
@@ -36,6 +36,9 @@ class Measure(Enum):
     SNAPSHOT_BYTES = "SnapshotBytes", "Bytes"
     COMPACTION_SECONDS = "CompactionSeconds", "Seconds"
     COMPACTION_SUCCEEDED = "CompactionSucceeded", "Count"
+    PENDING_ROWS_APPLIED = "PendingRowsApplied", "Count"
+    REFRESH_MILLISECONDS = "RefreshMilliseconds", "Milliseconds"
+    ANSWERS_PAST_BOUND = "AnswersPastBound", "Count"
 
     def __init__(self, metric: str, unit: Unit) -> None:
         self.metric = metric
@@ -56,6 +59,14 @@ class DataPoint(NamedTuple):
     phase: str | None = None
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """A result that knows its own metrics."""
+
+    def data_points(self) -> tuple[DataPoint, ...]:
+        """Return the metrics."""
+
+
 def metrics_of(outcome: object) -> tuple[DataPoint, ...]:
     """Return the metrics of a task's result, or of the error that ended it. Most have none.
 
@@ -63,17 +74,17 @@ def metrics_of(outcome: object) -> tuple[DataPoint, ...]:
     no delta is counted twice.
     """
     match outcome:
-        case LockHeldError():
-            return (DataPoint(Measure.LOCK_CONTENTION, 1),)
-        case Lease():
+        case LockHeldError() | Lease():
             # With the zeros, the mean is the share of executions that found the lock held.
-            return (DataPoint(Measure.LOCK_CONTENTION, 0),)
+            return (DataPoint(Measure.LOCK_CONTENTION, int(isinstance(outcome, LockHeldError))),)
         case DeltaListing():
             return _of_listing(outcome)
         case DownloadedSnapshot():
             return (DataPoint(Measure.PHASE_SECONDS, outcome.seconds, phase="download_snapshot"),)
         case PublishedSnapshot():
             return _of_pass(outcome)
+        case Measured():
+            return outcome.data_points()
         case _:
             return ()
 

@@ -82,6 +82,10 @@ class CompactionConfig(BaseModel):
     max_passes: int = _as_in_functions("max_passes")
     max_delta_bytes: int = _as_in_functions("max_delta_bytes")
     max_delta_failures: int = _as_in_functions("max_delta_failures")
+    read_refresh_seconds: float = _as_in_functions("read_refresh_seconds")
+    pending_rows: int = _as_in_functions("pending_rows")
+    pending_bytes: int = _as_in_functions("pending_bytes")
+    pending_deltas: int = _as_in_functions("pending_deltas")
     embedding_function: Annotated[str, Field(min_length=1)] = function_default("chromadb_embedding_function")
 
     # Storage: encryption, replication and retention.

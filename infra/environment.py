@@ -54,6 +54,10 @@ def settings(config: CompactionConfig) -> dict[str, str]:
         "MAX_PASSES": config.max_passes,
         "MAX_DELTA_BYTES": config.max_delta_bytes,
         "MAX_DELTA_FAILURES": config.max_delta_failures,
+        "READ_REFRESH_SECONDS": config.read_refresh_seconds,
+        "PENDING_ROWS": config.pending_rows,
+        "PENDING_BYTES": config.pending_bytes,
+        "PENDING_DELTAS": config.pending_deltas,
         "CHROMADB_EMBEDDING_FUNCTION": config.embedding_function,
     }
     return {name: str(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""The query's Lambda function: answer from the published snapshot."""
+"""The query's Lambda function: answer from the published snapshot and the pending deltas."""
 
 from __future__ import annotations
 

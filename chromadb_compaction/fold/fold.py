@@ -21,7 +21,15 @@ from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fold.kept_settings import write_settings
 from chromadb_compaction.manifest import Conservation, Fingerprint128
-from chromadb_compaction.rows.ledger import Drop, FoldCounts, FoldPlan, decode_ledger, encode_ledger, plan_fold
+from chromadb_compaction.rows.ledger import (
+    Drop,
+    FoldCounts,
+    FoldPlan,
+    decode_ledger,
+    encode_ledger,
+    newest_delta,
+    plan_fold,
+)
 from chromadb_compaction.rows.native_memory import trim_memory
 from chromadb_compaction.rows.run_rows import stored_rows
 from chromadb_compaction.times import Phases
@@ -65,6 +73,7 @@ class FoldResult(BaseModel):
         records_changed: False if no record was changed.
         changed: False if there was nothing new, so that nothing was written.
         exists: False if a drop has left nothing of the collection.
+        newest: The newest delta of which the ledger has a row. None: it has no row.
         loader: The name of the loader that changed the records. None if no record changed.
         seconds: By phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
@@ -76,6 +85,7 @@ class FoldResult(BaseModel):
     records_changed: bool
     changed: bool
     exists: bool
+    newest: DeltaVersion | None
     counts: FoldCounts
     conservation: Conservation
     loader: str | None
@@ -113,6 +123,7 @@ def fold_collection(
     if changed and exists:
         with phases("ledger"):
             request.next_ledger.write_bytes(encode_ledger(plan.ledger))
+    newest = newest_delta(plan.ledger)
     return FoldResult(
         collection=request.collection,
         # Late upserts of deleted ids have a dimension, but give the collection none.
@@ -120,6 +131,7 @@ def fold_collection(
         records_changed=plan.touches_records,
         changed=changed,
         exists=exists,
+        newest=str(newest) if newest else None,
         counts=plan.counts,
         conservation=plan.conservation,
         loader=loader.name if loader and plan.touches_records else None,

@@ -77,6 +77,7 @@ class FreshCollection:
         snapshot_id: The published snapshot. None if nothing is published yet.
         description: Its properties.
         pending: The pending deltas.
+        pending_rows: The number of ids for which the applied ones have a row.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class FreshCollection:
         self.snapshot_id = snapshot_id
         self.description = describe(selection.shape, selection.settings)
         self.pending = PendingCounts(selection.applied, selection.left)
+        self.pending_rows = overlay.merged.num_rows
         self._collection = None if overlay.restarts else collection
         self._overlay = overlay
         self._pending_side = PendingSide(overlay, passing)

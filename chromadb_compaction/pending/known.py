@@ -16,7 +16,7 @@ from chromadb_compaction.errors import (
     ObjectMissingError,
     UnreadableObjectError,
 )
-from chromadb_compaction.pending.listed import find_archived, judge, try_fetch
+from chromadb_compaction.pending.listed import judge, try_fetch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services, StoredObject
 
@@ -60,7 +60,6 @@ class KnownDeltas:
         of S3.
         """
         unknown = [each for each in listed if self._find(each) is None]
-        archived = find_archived(unknown, services) if unknown else {}
         fetching = ahead(
             lambda each: try_fetch(each, services),
             unknown,
@@ -70,21 +69,18 @@ class KnownDeltas:
         )
         with closing(fetching) as fetched:
             for each in listed:
-                yield self._find(each) or self._judge(each, next(fetched), archived.get(each.key), services)
+                yield self._find(each) or self._judge(each, next(fetched), services)
 
     def _find(self, listed: ObjectInfo) -> ReadDelta | None:
         found = self._known.get(listed.key)
         return found if found is not None and found.listed.etag == listed.etag else None
 
     def _judge(
-        self,
-        listed: ObjectInfo,
-        stored: StoredObject | UnreadableObjectError | None,
-        archived: ObjectInfo | None,
-        services: Services,
+        self, listed: ObjectInfo, stored: StoredObject | UnreadableObjectError | None, services: Services
     ) -> ReadDelta:
         try:
-            delta = judge(listed, stored, archived, services)
+            # A reader may not read compacted/. `select` compares a delta that may have been merged with the ledger.
+            delta = judge(listed, stored, None, services)
         except UnreadableObjectError as error:
             log.warning("%s is left out: %s", listed.key, error)
             return ReadDelta(listed, error=error)  # it is tried again, because somebody may have repaired it

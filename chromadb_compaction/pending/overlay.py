@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from chromadb_compaction.chroma.loader import ids_of, vectors_of
 from chromadb_compaction.deltas.records import Vector
+from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.distances import stored
 from chromadb_compaction.pending.selection import Published, SelectedDelta, Selection
 from chromadb_compaction.rows.ledger import Drop, is_dropped, keeps_records, newer_rows, since
@@ -50,7 +51,7 @@ class Overlay:
         self.selection = selection
         self._replaced: frozenset[str] | None = None
         self.merged = _merge(selection.deltas, previous)
-        base = _base_of(selection, published, self.merged)
+        base = _base_of(selection, published)
         rows = self.merged.filter(pa.array(newer_rows(self.merged, base.ledger)))
         self.ids = frozenset([*ids_of(rows), *base.dropped])
         self.restarts = base.restarts
@@ -106,18 +107,24 @@ class _Base(NamedTuple):
     stands: bool
 
 
-def _base_of(selection: Selection, published: Published, merged: pa.Table) -> _Base:
+def _base_of(selection: Selection, published: Published) -> _Base:
     dropped_before, nothing = selection.shape.dropped_before, LEDGER_SCHEMA.empty_table()
     if published.known is None:
         return _Base(nothing, [], restarts=False, stands=False)
     if dropped_before is None or dropped_before == published.dropped_before:
-        ledger = published.read_ledger() if merged.num_rows else nothing
+        ledger = published.read_ledger() if _may_be_older(selection, published.known) else nothing
         return _Base(ledger, [], restarts=False, stands=True)
     ledger, drop = published.read_ledger(), Drop(UUID(dropped_before).bytes, is_new=True)
     dropped = ledger.filter(pa.array(is_dropped(ledger, drop)))
     live = dropped.filter(pc.invert(dropped["deleted"]))
     restarts = not keeps_records(ledger, drop.version)
     return _Base(since(ledger, drop), ids_of(live), restarts=restarts, stands=False)
+
+
+def _may_be_older(selection: Selection, known: CollectionSnapshot) -> bool:
+    """Return whether a pending row may be older than the snapshot's row of the same id."""
+    oldest = min((each.delta.id for each in selection.deltas), default=None)
+    return oldest is not None and known.may_hold(oldest)
 
 
 def _merge(deltas: tuple[SelectedDelta, ...], previous: Overlay | None) -> pa.Table:

@@ -157,7 +157,13 @@ def _passing_none(rows: pa.Table, _filters: Filters) -> Mask:
 
 
 def _no_such_collection(view: View, name: str) -> NoSuchCollectionError:
-    published = ", ".join(view.snapshot.manifest.collections) if view.snapshot else ""
+    if view.snapshot is None:
+        return NoSuchCollectionError(
+            f"there is no collection {name!r}: nothing is published yet, and no pending delta makes it",
+            next_step="write records to it, or see: chromadb-compaction status",
+        )
+    published = ", ".join(view.snapshot.manifest.collections)
     return NoSuchCollectionError(
-        f"there is no collection {name!r}, and no pending delta makes it; published are: {published or 'none'}"
+        f"snapshot {view.snapshot.manifest.snapshot_id} has no collection {name!r}, and no pending delta makes it;"
+        f" it has: {published or 'none'}"
     )

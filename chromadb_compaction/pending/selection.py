@@ -13,6 +13,7 @@ from chromadb_compaction.deltas.formats import Delta
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.known import KnownDeltas
 from chromadb_compaction.pending.listed import is_named_well
+from chromadb_compaction.pending.rewritten import is_rewritten
 from chromadb_compaction.pending.shapes import after_drop, decided_by
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
@@ -106,11 +107,16 @@ def select(listed: Sequence[ObjectInfo], published: Published, known: KnownDelta
                 left += len(waiting) - number
                 break
             left += read.stays_pending
-            if read.delta is None:
+            if read.delta is None or _is_rewritten(read.delta, published):
                 continue
             readable.append(SelectedDelta(each, read.delta))
             shape = _shape_after(read.delta, shape, published)
     return _selection(readable, left, shape, published)
+
+
+def _is_rewritten(delta: Delta, published: Published) -> bool:
+    known = published.known
+    return known is not None and known.may_hold(delta.id) and is_rewritten(delta, published.read_ledger())
 
 
 def _takes(space: _Space, delta: Delta, listed: ObjectInfo, shape: StoredShape) -> bool:

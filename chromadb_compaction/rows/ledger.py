@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -197,6 +198,12 @@ def since(rows: pa.Table, drop: Drop | None) -> pa.Table:
     """Return the rows that are not dropped."""
     dropped = is_dropped(rows, drop)
     return rows.filter(pa.array(~dropped)).combine_chunks() if dropped.any() else rows
+
+
+def newest_delta(ledger: pa.Table) -> UUID | None:
+    """Return the newest delta of which the ledger has a row. None: it has no row."""
+    newest = cast("bytes | None", pc.max(ledger["delta"]).as_py())
+    return None if newest is None else UUID(bytes=newest)
 
 
 def newer_rows(rows: pa.Table, ledger: pa.Table) -> Mask:

@@ -137,4 +137,5 @@ def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
         conservation=result.conservation,
         files=files,
         settings=folded.settings,
+        newest=result.newest,
     )

@@ -1,22 +1,25 @@
-"""Query: answer requests for records of a published collection, by id, by filter or by nearness."""
+"""Query: answer requests for records of a collection, by id, by filter or by nearness."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 
 from chromadb_compaction.chroma.embedding import embed
-from chromadb_compaction.chroma.query import Filters, matching, nearest
+from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.deltas.records import Vector, check_embedding
 from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
+from chromadb_compaction.pending.collection import FreshCollection
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
 from chromadb_compaction.steps.query_messages import (
     MAX_RECORDS,
+    Answer,
     AnyRequest,
     CountAnswer,
     CountRequest,
@@ -24,11 +27,11 @@ from chromadb_compaction.steps.query_messages import (
     GetField,
     GetRequest,
     PeekRequest,
+    PendingAnswered,
     QueryAnswer,
     QueryEvent,
     QueryField,
     QueryRequest,
-    SnapshotAnswer,
 )
 
 ANSWER_BYTES: Final = 6 * 1024 * 1024 - 1024
@@ -36,12 +39,12 @@ ANSWER_BYTES: Final = 6 * 1024 * 1024 - 1024
 
 PEEK_FIELDS: Final[tuple[GetField, ...]] = ("embeddings", "metadatas", "documents")
 
-_PROCESS_READER = SnapshotReader()
+_PROCESS_READER = FreshReader()
 """Kept as long as the process, so that the next query finds the collection open."""
 
 
-def query(event: QueryEvent, services: Services) -> SnapshotAnswer:
-    """Answer from the snapshot that is published when the query begins.
+def query(event: QueryEvent, services: Services) -> Answer:
+    """Answer from the snapshot that is published when the query begins, and from the pending deltas.
 
     Raises NoSnapshotError, NoSuchCollectionError, which names the collections there are, and InvalidRequestError if
     the request breaks a rule or its answer has more than ANSWER_BYTES.
@@ -56,7 +59,7 @@ def query(event: QueryEvent, services: Services) -> SnapshotAnswer:
     return result
 
 
-def _bytes_sent(result: SnapshotAnswer) -> int:
+def _bytes_sent(result: Answer) -> int:
     """Return the size of the JSON that Lambda sends. Its spaces after commas matter only near the limit."""
     compact = len(result.model_dump_json())
     if 2 * compact < ANSWER_BYTES:
@@ -64,33 +67,45 @@ def _bytes_sent(result: SnapshotAnswer) -> int:
     return len(json.dumps(result.model_dump(mode="json"), ensure_ascii=False).encode())
 
 
-def answer(request: AnyRequest, services: Services, *, reader: SnapshotReader = _PROCESS_READER) -> SnapshotAnswer:
+def answer(request: AnyRequest, services: Services, *, reader: FreshReader = _PROCESS_READER) -> Answer:
     """Answer one request, without a limit of size. `reader` keeps the collection open for the next request."""
-    with reader.reading(services, request.collection) as readable:
+    began = perf_counter()
+    with reader.reading(services, request.collection, read_level=request.read_level) as collection:
+        source = _source(collection, request, perf_counter() - began)
         match request:
             case QueryRequest():
-                return _query(request, readable)
+                return _query(request, collection, source)
             case GetRequest():
-                filters = Filters(request.ids, request.where, request.where_document)
-                return _get(filters, request.limit, request.offset, request.include, readable)
+                return _get(request, collection, source)
             case PeekRequest():
-                return _get(Filters(), request.limit, None, list(PEEK_FIELDS), readable)
+                first = GetRequest(
+                    action="get", collection=request.collection, limit=request.limit, include=list(PEEK_FIELDS)
+                )
+                return _get(first, collection, source)
             case CountRequest():
-                return _count(readable)
+                return _count(collection, source)
 
 
-def _query(request: QueryRequest, readable: ReadableCollection) -> QueryAnswer:
+def _source(collection: FreshCollection, request: AnyRequest, seconds: float) -> dict[str, Any]:
+    """Return the fields that say what an answer comes from."""
+    counts = collection.pending
+    pending = PendingAnswered(
+        applied=counts.applied, left=counts.left, rows=collection.pending_rows, refresh_ms=round(seconds * 1000, 1)
+    )
+    return {"snapshot_id": collection.snapshot_id, "pending": pending if request.read_level == "fresh" else None}
+
+
+def _query(request: QueryRequest, collection: FreshCollection, source: dict[str, Any]) -> QueryAnswer:
     found: Any = {name: [[] for _ in range(request.question_count)] for name in ("ids", *request.include)}
-    if readable.collection is not None:
-        found = nearest(
-            readable.collection,
-            _question_vectors(request, readable),
+    if collection.description.dimension is not None:
+        found = collection.query(
+            _question_vectors(request, collection),
             n_results=request.n_results,
             filters=Filters(request.ids, request.where, request.where_document),
             include=list(request.include),
         )
-    fields = _answer_fields(found, request.include, readable)
-    return QueryAnswer.model_validate({**fields, "distances": _finite(found.get("distances"))})
+    fields = _answer_fields(found, request.include)
+    return QueryAnswer.model_validate({**source, **fields, "distances": _finite(found.get("distances"))})
 
 
 def _finite(distances: Sequence[Sequence[float]] | None) -> list[list[float | None]] | None:
@@ -99,56 +114,50 @@ def _finite(distances: Sequence[Sequence[float]] | None) -> list[list[float | No
     return [[each if math.isfinite(each) else None for each in row] for row in distances]
 
 
-def _get(
-    filters: Filters, limit: int | None, offset: int | None, include: list[GetField], readable: ReadableCollection
-) -> GetAnswer:
-    found: Any = {name: [] for name in ("ids", *include)}
-    if readable.collection is not None:
-        # One more than an answer may hold shows that there are too many, without reading them all.
-        most = min(limit or MAX_RECORDS + 1, MAX_RECORDS + 1)
-        found = matching(readable.collection, filters, limit=most, offset=offset, include=list(include))
-        if len(found["ids"]) > MAX_RECORDS:
-            raise InvalidRequestError(
-                f"the answer has more than {MAX_RECORDS:,} records", next_step="ask in parts, with limit and offset"
-            )
-    return GetAnswer.model_validate(_answer_fields(found, include, readable))
+def _get(request: GetRequest, collection: FreshCollection, source: dict[str, Any]) -> GetAnswer:
+    # One more than an answer may hold shows that there are too many, without reading them all.
+    most = min(request.limit or MAX_RECORDS + 1, MAX_RECORDS + 1)
+    filters = Filters(request.ids, request.where, request.where_document)
+    found = collection.get(filters, limit=most, offset=request.offset, include=list(request.include))
+    if len(found["ids"]) > MAX_RECORDS:
+        raise InvalidRequestError(
+            f"the answer has more than {MAX_RECORDS:,} records", next_step="ask in parts, with limit and offset"
+        )
+    return GetAnswer.model_validate({**source, **_answer_fields(found, request.include)})
 
 
-def _answer_fields(
-    found: Mapping[str, Any], include: Sequence[QueryField], readable: ReadableCollection
-) -> dict[str, Any]:
+def _answer_fields(found: Mapping[str, Any], include: Sequence[QueryField]) -> dict[str, Any]:
     """Return the fields that both answers have. Embeddings become lists of numbers."""
     embeddings = found.get("embeddings")
     return {
         **{name: found.get(name) for name in ("ids", "documents", "metadatas", "uris")},
-        "snapshot_id": readable.snapshot_id,
         "embeddings": None if embeddings is None else [np.asarray(each).tolist() for each in embeddings],
         "included": include,
     }
 
 
-def _count(readable: ReadableCollection) -> CountAnswer:
-    described = readable.described
+def _count(collection: FreshCollection, source: dict[str, Any]) -> CountAnswer:
+    described = collection.description
     return CountAnswer(
-        snapshot_id=readable.snapshot_id,
-        count=0 if readable.collection is None else readable.collection.count(),
+        **source,
+        count=collection.count(),
         dimension=described.dimension,
         space=described.space,
         embedding_function=described.embedding_function,
     )
 
 
-def _question_vectors(request: QueryRequest, readable: ReadableCollection) -> Vector:
+def _question_vectors(request: QueryRequest, collection: FreshCollection) -> Vector:
     """Return one row per question. Raises InvalidRequestError for another dimension than the collection's."""
-    dimension = readable.described.dimension
+    dimension = collection.description.dimension
     if request.query_texts is not None:
-        function = readable.described.embedding_function
+        function = collection.description.embedding_function
         if function is None:
             raise InvalidRequestError(
                 f"the collection {request.collection!r} names no embedding function",
                 next_step=f"ask with query_embeddings of {dimension} dimensions",
             )
-        stated = readable.described.settings.function
+        stated = collection.description.settings.function
         rows = list(embed(request.query_texts, function, stated.config if stated else None))
         question = f"a text's embedding by {function!r}"
     else:

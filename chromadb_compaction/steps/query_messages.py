@@ -1,6 +1,7 @@
 """The requests and answers of the query function, with ChromaDB's parameters and fields.
 
-`collection` is always the name of a collection in the published snapshot.
+`collection` is always the name of a collection. `read_level` says what is read: `fresh`, which is the default, joins
+the published snapshot with the pending deltas; `snapshot` reads the published snapshot alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValu
 from chromadb_compaction.chroma.filter_bounds import check_filter
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.messages import Message
+from chromadb_compaction.metrics import DataPoint, Measure
+from chromadb_compaction.pending.reader import ReadLevel
 
 MAX_IDS: Final = 10_000
 MAX_QUESTIONS: Final = 1_000
@@ -44,6 +47,7 @@ class QueryRequest(Message):
 
     action: Literal["query"] = "query"
     collection: str
+    read_level: ReadLevel = "fresh"
     query_embeddings: Annotated[list[list[Number]], Field(min_length=1, max_length=MAX_QUESTIONS)] | None = None
     query_texts: Annotated[list[str], Field(min_length=1, max_length=MAX_QUESTIONS)] | None = None
     n_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = 10
@@ -79,6 +83,7 @@ class GetRequest(Message):
 
     action: Literal["get"]
     collection: str
+    read_level: ReadLevel = "fresh"
     ids: Ids | None = None
     where: Filter | None = None
     where_document: Filter | None = None
@@ -92,6 +97,7 @@ class PeekRequest(Message):
 
     action: Literal["peek"]
     collection: str
+    read_level: ReadLevel = "fresh"
     limit: Annotated[int, Field(ge=1)] = 10
 
 
@@ -100,6 +106,7 @@ class CountRequest(Message):
 
     action: Literal["count"]
     collection: str
+    read_level: ReadLevel = "fresh"
 
 
 AnyRequest = QueryRequest | GetRequest | PeekRequest | CountRequest
@@ -131,13 +138,47 @@ class QueryEvent(
     model_config = ConfigDict(frozen=True)
 
 
-class SnapshotAnswer(Message):
-    """The answer to any request. `snapshot_id` names the snapshot that it comes from."""
+class PendingAnswered(Message):
+    """The pending deltas of the collection, which no snapshot holds yet.
 
-    snapshot_id: str
+    Attributes:
+        applied: The number of deltas that the answer includes.
+        left: The number of those that it does not, because they exceed the bounds of a fresh read or cannot be read.
+            The answer is then as old as the oldest of them.
+        rows: The number of ids for which the applied deltas have a row.
+        refresh_ms: The milliseconds from the request until the collection was open, with all that had to be read.
+    """
+
+    applied: int
+    left: int
+    rows: int
+    refresh_ms: float
 
 
-class QueryAnswer(SnapshotAnswer):
+class Answer(Message):
+    """The answer to any request.
+
+    Attributes:
+        snapshot_id: The snapshot that it comes from. None if nothing is published yet.
+        pending: The pending deltas. None at the read level `snapshot`.
+    """
+
+    snapshot_id: str | None
+    pending: PendingAnswered | None = None
+
+    def data_points(self) -> tuple[DataPoint, ...]:
+        """Return the metrics of a fresh read."""
+        if self.pending is None:
+            return ()
+        return (
+            DataPoint(Measure.PENDING_ROWS_APPLIED, self.pending.rows),
+            DataPoint(Measure.REFRESH_MILLISECONDS, self.pending.refresh_ms),
+            # With the zeros, the mean is the share of answers that lack a pending delta.
+            DataPoint(Measure.ANSWERS_PAST_BOUND, int(self.pending.left > 0)),
+        )
+
+
+class QueryAnswer(Answer):
     """The fields of ChromaDB's QueryResult. Each has one inner list per question, nearest record first.
 
     An inner list has at most `n_results` items, in the same order in every field. A field is None if the request did
@@ -163,7 +204,7 @@ class QueryAnswer(SnapshotAnswer):
     included: list[QueryField]
 
 
-class GetAnswer(SnapshotAnswer):
+class GetAnswer(Answer):
     """The fields of ChromaDB's GetResult: as in QueryAnswer, but one flat list each and no distances."""
 
     ids: list[str]
@@ -175,7 +216,7 @@ class GetAnswer(SnapshotAnswer):
     included: list[GetField]
 
 
-class CountAnswer(SnapshotAnswer):
+class CountAnswer(Answer):
     """The size and shape of a collection. A producer can check its own settings against it before it writes.
 
     Attributes:

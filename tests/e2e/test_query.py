@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import Any
 
 import pytest
@@ -58,10 +59,28 @@ def test_a_missing_snapshot_or_collection_gets_an_error_with_a_stable_name(stack
     assert stack.compact().status == "SUCCEEDED"
     after = stack.invoke("query", question)["error"]
 
-    assert before["type"] == "NoSnapshot"
-    assert before["message"].startswith("nothing has been published yet")
-    assert after["type"] == "NoSuchCollection"
-    assert after["message"].endswith("has no collection 'dogs'; it has: docs")
+    assert before["type"] == after["type"] == "NoSuchCollection"
+    assert "nothing is published yet" in before["message"]
+    assert after["message"].endswith("has no collection 'dogs', and no pending delta makes it; it has: docs")
+    assert stack.invoke("query", {**question, "read_level": "snapshot"})["error"]["type"] == "NoSuchCollection"
+
+
+def test_a_record_is_found_before_and_after_its_compaction(stack: Stack) -> None:
+    question = {"collection": "docs", "query_embeddings": [[1, 0]]}
+    put(stack, Delta("docs", (Row("a", (1.0, 0.0)),)))
+
+    before = stack.invoke("query", question)
+    assert stack.compact().status == "SUCCEEDED"
+    put(stack, Delta("docs", (Row("b", (1.0, 0.1)),)))
+    sleep(1.1)  # READ_REFRESH_SECONDS
+    after = stack.invoke("query", question)
+    published = stack.invoke("query", {**question, "read_level": "snapshot"})
+
+    assert (before["snapshot_id"], before["ids"]) == (None, [["a"]])
+    assert (before["pending"]["applied"], before["pending"]["left"]) == (1, 0)
+    assert after["ids"] == [["a", "b"]]
+    assert published["snapshot_id"] == after["snapshot_id"]
+    assert (published["ids"], published["pending"]) == ([["a"]], None)
 
 
 def test_the_compactor_starts_an_execution_when_its_event_is_empty(stack: Stack) -> None:

@@ -35,6 +35,10 @@ CONFIGURED = {
     "maxPasses": ("MAX_PASSES", "2"),
     "maxDeltaBytes": ("MAX_DELTA_BYTES", "2000000"),
     "maxDeltaFailures": ("MAX_DELTA_FAILURES", "5"),
+    "readRefreshSeconds": ("READ_REFRESH_SECONDS", "2.5"),
+    "pendingRows": ("PENDING_ROWS", "500"),
+    "pendingBytes": ("PENDING_BYTES", "1000000"),
+    "pendingDeltas": ("PENDING_DELTAS", "50"),
     "embeddingFunction": ("CHROMADB_EMBEDDING_FUNCTION", "default"),
 }
 

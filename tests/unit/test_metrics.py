@@ -17,6 +17,7 @@ from chromadb_compaction.messages import (
     ReleasedLock,
 )
 from chromadb_compaction.metrics import Measure, metrics_of
+from chromadb_compaction.steps.query_messages import CountAnswer, PendingAnswered
 
 
 def values(outcome: object) -> dict[str, float]:
@@ -137,10 +138,29 @@ def test_other_results_have_no_metrics(outcome: object) -> None:
     assert metrics_of(outcome) == ()
 
 
+def a_fresh_answer(*, applied: int, left: int) -> CountAnswer:
+    pending = PendingAnswered(applied=applied, left=left, rows=7, refresh_ms=12.5)
+    return CountAnswer(snapshot_id=None, pending=pending, count=7, dimension=2, space="l2", embedding_function=None)
+
+
+def test_a_fresh_answer_counts_its_pending_rows_and_what_it_left_out() -> None:
+    assert values(a_fresh_answer(applied=2, left=1)) == {
+        "PendingRowsApplied": 7,
+        "RefreshMilliseconds": 12.5,
+        "AnswersPastBound": 1,
+    }
+    assert values(a_fresh_answer(applied=2, left=0))["AnswersPastBound"] == 0
+
+
+def test_an_answer_from_the_snapshot_alone_has_no_metrics() -> None:
+    assert metrics_of(a_fresh_answer(applied=0, left=0).model_copy(update={"pending": None})) == ()
+
+
 def test_every_measure_is_reported() -> None:
     reported = [
         LockHeldError("held"),
         a_listing(deltas=1, pending=1, oldest=1.0),
         a_pass(),
+        a_fresh_answer(applied=1, left=0),
     ]
     assert {metric.measure for outcome in reported for metric in metrics_of(outcome)} == set(Measure)

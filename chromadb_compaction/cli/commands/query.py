@@ -1,10 +1,10 @@
-"""`query`: query the published snapshot through the query function."""
+"""`query`: query a collection through the query function."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,10 +13,11 @@ from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
 from chromadb_compaction.errors import InvalidRequestError
 
+ReadLevel = Literal["fresh", "snapshot"]
 _EXAMPLES = {"--where": '{"year": {"$gte": 2024}}', "--where-document": '{"$contains": "backup"}'}
 
 
-def query(
+def query(  # noqa: PLR0913 - typer makes an option of each
     text: Annotated[str | None, typer.Argument(help="The text to search for.", show_default=False)] = None,
     *,
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to query.", show_default=False)],
@@ -32,6 +33,9 @@ def query(
     where_document: Annotated[
         str | None, typer.Option(help="Only records that pass this filter on documents: ChromaDB's, in JSON.")
     ] = None,
+    read_level: Annotated[
+        ReadLevel, typer.Option(help="fresh: with the pending deltas. snapshot: what the last compaction published.")
+    ] = "fresh",
     as_json: JsonFlag = False,
 ) -> None:
     """Find the records of a collection that are nearest to a text or an embedding; with neither, list records.
@@ -51,7 +55,7 @@ def query(
         "where_document": _filter("--where-document", where_document),
     }
     chosen = {name: value for name, value in filters.items() if value}
-    response = invoke(function, {"collection": collection, **question, **chosen})
+    response = invoke(function, {"collection": collection, "read_level": read_level, **question, **chosen})
     result = QueryResult.model_validate(response) if "distances" in response else GetResult.model_validate(response)
     output_for(as_json=as_json).show(response, lambda _: render_answer(result))
     if not result.count:

@@ -61,7 +61,7 @@ ADVICE = {
     ),
     "CorruptDeltaError": Advice("a delta is corrupt; see the reason", "chromadb-compaction deltas quarantined"),
     "NoSnapshotError": Advice("nothing has been published yet; run a compaction", RUN_AGAIN),
-    "NoSuchCollectionError": Advice("the published snapshot has no such collection", STATUS),
+    "NoSuchCollectionError": Advice("there is no such collection, published or pending", STATUS),
     "InvalidRequestError": Advice("state machine and functions have different versions; deploy both", "pulumi up"),
     "AmbiguousIdError": Advice("an id was shortened too much; type more of it", STATUS),
     "ObjectMissingError": Advice("an object is missing from the bucket; see if the snapshot is intact", VERIFY),

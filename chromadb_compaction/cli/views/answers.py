@@ -10,19 +10,46 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import RenderableType
 from rich.text import Text
 
-from chromadb_compaction.cli.common.formatting import one_line
+from chromadb_compaction.cli.common.formatting import counted, one_line
 from chromadb_compaction.cli.common.tables import Column, Listing
 
 INCLUDE = ["documents", "metadatas", "distances"]
 """The fields that a question asks for."""
 
 
-class QueryResult(BaseModel):
-    """ChromaDB's QueryResult, with one inner list per question, and the snapshot that was queried."""
+class Pending(BaseModel):
+    """The pending deltas that an answer includes, and those that it left out."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    snapshot_id: str
+    applied: int
+    left: int
+
+
+class _Result(BaseModel):
+    """The source of an answer: a snapshot, and pending deltas unless the answer is from the snapshot alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    snapshot_id: str | None
+    pending: Pending | None = None
+
+    @property
+    def source(self) -> str:
+        """The snapshot and the pending deltas, for a person."""
+        parts = [f"snapshot {self.snapshot_id}"] if self.snapshot_id else []
+        if self.pending and (self.pending.applied or not parts):
+            parts.append(counted(self.pending.applied, "pending delta"))
+        left = self.pending.left if self.pending else 0
+        more = (
+            f"; {counted(left, 'pending delta')} not yet: more than a fresh read holds, or unreadable" if left else ""
+        )
+        return f"from {' and '.join(parts)}{more}"
+
+
+class QueryResult(_Result):
+    """ChromaDB's QueryResult, with one inner list per question, and the source of the answer."""
+
     ids: list[list[str]]
     distances: list[list[float | None]] | None = None
     documents: list[list[str | None]] | None = None
@@ -34,12 +61,9 @@ class QueryResult(BaseModel):
         return len(self.ids[0])
 
 
-class GetResult(BaseModel):
-    """ChromaDB's GetResult, and the snapshot that was queried."""
+class GetResult(_Result):
+    """ChromaDB's GetResult, and the source of the answer."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    snapshot_id: str
     ids: list[str]
     documents: list[str | None] | None = None
     metadatas: list[dict[str, Any] | None] | None = None
@@ -51,10 +75,10 @@ class GetResult(BaseModel):
 
 
 def render_answer(result: QueryResult | GetResult) -> Iterator[RenderableType]:
-    """Render the records of an answer as a table, and the snapshot below it. Nothing if there are none."""
+    """Render the records of an answer as a table, and its source below it. Nothing if there are none."""
     if result.count:
         yield _nearest(result) if isinstance(result, QueryResult) else _listed(result)
-        yield Text(f"from snapshot {result.snapshot_id}", style="dim")
+        yield Text(result.source, style="dim")
 
 
 def _nearest(result: QueryResult) -> Listing:

@@ -10,6 +10,7 @@ import pytest
 
 from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.errors import NoSnapshotError, NoSuchCollectionError, TransientStorageError
+from chromadb_compaction.fold import fold
 from chromadb_compaction.pending.collection import CollectionDescription
 from chromadb_compaction.pending.reader import FreshReader
 from tests.builders import NOW, BuiltDelta, a_delta, a_drop
@@ -257,3 +258,31 @@ def test_settings_and_an_empty_collection_are_seen_before_they_are_merged(fakes:
         assert (hnsw.space, hnsw.ef_search) == ("ip", 7)
     put(fakes, a_delta({"a": [1, 0]}, at=NOW + 1), a_delta({"b": [1, 0]}, at=NOW + 2, header={"space": "l2"}))
     assert ids(fakes, reader) == ["a"]
+
+
+def ledgers_read(fakes: Fakes) -> int:
+    return sum(call == "download" and key.endswith("ledger.parquet") for call, key in fakes.objects.calls)
+
+
+def test_the_ledger_is_read_only_for_deltas_that_may_be_older_than_a_record(fakes: Fakes, reader: FreshReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW + 5))
+    put(fakes, a_delta({"a": [2, 0]}, at=NOW + 6))
+    fakes.objects.calls.clear()
+
+    assert nearest(fakes, reader, [2, 0]) == ["a"]
+    assert ledgers_read(fakes) == 0
+    for number in range(3):
+        put(fakes, a_delta({"b": [1, 0]}, at=NOW + number))
+        assert ids(fakes, reader) == ["a", "b"]
+    assert ledgers_read(fakes) == 1
+
+
+def test_a_snapshot_of_a_version_that_did_not_state_its_newest_delta_is_compared(
+    fakes: Fakes, reader: FreshReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold, "newest_delta", lambda _ledger: None)
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW + 5))
+    put(fakes, a_delta({"a": [9, 0], "b": [9, 0]}, at=NOW))
+
+    assert nearest(fakes, reader, [9, 0]) == ["b", "a"]
+    assert ledgers_read(fakes) == 1

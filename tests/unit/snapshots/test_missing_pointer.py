@@ -13,10 +13,11 @@ from chromadb_compaction.cli.views.checks import check_snapshot
 from chromadb_compaction.cli.views.overview import read_overview
 from chromadb_compaction.cli.views.snapshots import read_snapshot_list
 from chromadb_compaction.deltas.outcomes import pack_outcomes
-from chromadb_compaction.errors import NoSnapshotError, SnapshotCorruptError
+from chromadb_compaction.errors import NoSnapshotError, NoSuchCollectionError, SnapshotCorruptError
 from chromadb_compaction.messages import ListDeltasRequest
 from chromadb_compaction.operations.provenance import find_provenance
 from chromadb_compaction.operations.pull import pull_snapshot
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.missing_pointer import lost_pointer
 from chromadb_compaction.snapshots.reader import SnapshotReader
@@ -49,14 +50,16 @@ def raised_by(command: Callable[[Services], object]) -> Callable[[Services], str
             command(services)
         except SnapshotCorruptError as error:
             return str(error)
-        except NoSnapshotError:
+        except (NoSnapshotError, NoSuchCollectionError):
             pass
         return None
 
     return run
 
 
-query = raised_by(lambda s: answer(CountRequest(action="count", collection="docs"), s, reader=SnapshotReader()))
+query = raised_by(
+    lambda s: answer(CountRequest(action="count", collection="docs"), s, reader=FreshReader(SnapshotReader()))
+)
 pull = raised_by(lambda s: pull_snapshot(s, None, Path("never-made")))
 why = raised_by(lambda s: find_provenance(s, "docs", "a"))
 compact = raised_by(lambda s: list_deltas(ListDeltasRequest(execution=EXECUTION, previous_pass=0), s))

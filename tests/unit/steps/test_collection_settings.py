@@ -17,8 +17,8 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import PublishedSnapshot
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.operations.verify import verify_snapshot
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import CountAnswer, CountRequest, QueryAnswer, QueryRequest
 from tests.builders import NOW, BuiltDelta, a_delta
@@ -208,7 +208,7 @@ def test_a_delta_without_rows_makes_an_empty_collection(fakes: Fakes, tmp_path: 
     configuration, metadata, records = pulled(fakes, tmp_path)
     assert {name: configuration["hnsw"][name] for name in INDEX} == INDEX
     assert (metadata, records) == (ABOUT, 0)
-    reader = SnapshotReader()
+    reader = FreshReader()
     counted = answer(CountRequest(action="count", collection="docs"), fakes.services, reader=reader)
     assert isinstance(counted, CountAnswer)
     assert (counted.count, counted.dimension) == (0, None)

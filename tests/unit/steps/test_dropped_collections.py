@@ -15,8 +15,8 @@ from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import PublishedSnapshot
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.operations.verify import verify_snapshot
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import GetAnswer, GetRequest
 from tests.builders import NOW, BuiltDelta, a_delta, a_drop
@@ -43,7 +43,9 @@ def manifest(fakes: Fakes) -> Manifest:
 def documents(fakes: Fakes) -> dict[str, str | None] | None:
     """Return the records that a reader finds. None: there is no such collection."""
     try:
-        found = answer(GetRequest(action="get", collection="docs"), fakes.services, reader=SnapshotReader())
+        found = answer(
+            GetRequest(action="get", collection="docs", read_level="snapshot"), fakes.services, reader=FreshReader()
+        )
     except NoSuchCollectionError:
         return None
     assert isinstance(found, GetAnswer)

@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from chromadb_compaction.chroma.filter_bounds import MAX_TERMS, MAX_TEXT, MAX_VALUES
+from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.errors import (
     InvalidRequestError,
     NoSnapshotError,
@@ -21,9 +22,10 @@ from chromadb_compaction.errors import (
     SnapshotTooLargeError,
 )
 from chromadb_compaction.layout import pointer_key
+from chromadb_compaction.pending.collection import FreshCollection
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.snapshots import files
 from chromadb_compaction.snapshots import reader as snapshot_reader
-from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import (
@@ -40,8 +42,9 @@ from tests.fakes.services import Fakes
 from tests.passes import compact
 
 
-def ask(fakes: Fakes, reader: SnapshotReader, collection: str = "docs", **request: Any) -> QueryAnswer:
+def ask(fakes: Fakes, reader: FreshReader, collection: str = "docs", **request: Any) -> QueryAnswer:
     asked = {"query_embeddings": [[1, 0]], **request} if "query_texts" not in request else request
+    asked = {"read_level": "snapshot", **asked}
     answered = answer(QueryRequest(collection=collection, **asked), fakes.services, reader=reader)
     assert isinstance(answered, QueryAnswer)
     return answered
@@ -52,7 +55,7 @@ def private_copies(fakes: Fakes) -> list[Path]:
     return [path for path in scratch.iterdir() if path.is_dir()]
 
 
-def test_the_nearest_records_come_first_with_all_included_fields(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_the_nearest_records_come_first_with_all_included_fields(fakes: Fakes, reader: FreshReader) -> None:
     published = compact(
         fakes,
         a_delta(
@@ -77,24 +80,24 @@ def test_the_nearest_records_come_first_with_all_included_fields(fakes: Fakes, r
     )
 
 
-def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_an_answer_has_the_fields_of_chromadb_and_its_defaults(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
     found = ask(fakes, reader).model_dump(mode="json")
 
     chroma = {"ids", "embeddings", "documents", "uris", "data", "metadatas", "distances", "included"}
-    assert found.keys() == chroma | {"snapshot_id"}
+    assert found.keys() == chroma | {"snapshot_id", "pending"}
     assert found["included"] == ["metadatas", "documents", "distances"]
     assert found["embeddings"] is found["uris"] is found["data"] is None
 
 
-def test_each_question_has_its_own_list_of_at_most_n_results(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_each_question_has_its_own_list_of_at_most_n_results(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0], "b": [0, 1], "c": [9, 9]}))
 
     assert ask(fakes, reader, query_embeddings=[[1, 0], [0, 1]], n_results=1).ids == [["a"], ["b"]]
 
 
-def test_filters_are_those_of_chromadb(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_filters_are_those_of_chromadb(fakes: Fakes, reader: FreshReader) -> None:
     compact(
         fakes,
         a_delta(
@@ -109,7 +112,7 @@ def test_filters_are_those_of_chromadb(fakes: Fakes, reader: SnapshotReader) -> 
 
 
 def test_texts_are_embedded_with_the_collections_embedding_function(
-    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, reader: FreshReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0], "b": [0, 1]}, header={"format": 1, "embedding_function": "letters"}))
     asked: list[tuple[list[str], str]] = []
@@ -124,14 +127,14 @@ def test_texts_are_embedded_with_the_collections_embedding_function(
     assert asked == [(["what?"], "letters")]
 
 
-def test_texts_need_a_collection_that_names_its_embedding_function(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_texts_need_a_collection_that_names_its_embedding_function(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
     with pytest.raises(InvalidRequestError, match="query_embeddings of 2 dimensions"):
         ask(fakes, reader, query_texts=["what?"])
 
 
-def test_a_wrong_dimension_is_reported_with_both_numbers(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_wrong_dimension_is_reported_with_both_numbers(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
     with pytest.raises(InvalidRequestError, match=r"3 dimensions.*'docs' has 2"):
@@ -150,7 +153,7 @@ def test_a_wrong_dimension_is_reported_with_both_numbers(fakes: Fakes, reader: S
     ids=str,
 )
 def test_a_filter_that_chromadb_refuses_is_an_invalid_request(
-    fakes: Fakes, reader: SnapshotReader, filters: dict[str, Any]
+    fakes: Fakes, reader: FreshReader, filters: dict[str, Any]
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
@@ -193,7 +196,7 @@ def test_a_request_with_a_filter_that_is_too_large_is_refused() -> None:
         GetRequest.model_validate({"action": "get", "collection": "docs", "where_document": where})
 
 
-def test_the_largest_request_that_is_allowed_is_answered(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_the_largest_request_that_is_allowed_is_answered(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, metadatas={"a": {"n": 6}}, documents={"a": "text"}))
     values = list(range(MAX_VALUES))
 
@@ -205,7 +208,7 @@ def test_the_largest_request_that_is_allowed_is_answered(fakes: Fakes, reader: S
         assert ask(fakes, reader, n_results=MAX_RESULTS, **filters).ids == [["a"]]
 
 
-def test_a_document_filter_of_the_longest_text_is_answered(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_document_filter_of_the_longest_text_is_answered(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}))
 
     for text in ("a", "%", "\N{GRINNING FACE}"):
@@ -213,20 +216,18 @@ def test_a_document_filter_of_the_longest_text_is_answered(fakes: Fakes, reader:
         assert ask(fakes, reader, where_document={"$not_contains": text * MAX_TEXT}).ids == [["a"]]
 
 
-def test_a_regular_expression_that_is_too_large_when_compiled_is_refused(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_regular_expression_that_is_too_large_when_compiled_is_refused(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, documents={"a": "text"}))
 
     with pytest.raises(InvalidRequestError, match="too large; repeat less"):
         ask(fakes, reader, where_document={"$regex": "(a{1000}){1000}"})
 
 
-def test_a_distance_beyond_float32_is_none(
-    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_distance_beyond_float32_is_none(fakes: Fakes, reader: FreshReader, monkeypatch: pytest.MonkeyPatch) -> None:
     # The rule for records makes every distance finite, but a snapshot may be older than the rule.
     compact(fakes, a_delta({"a": [1, 0], "b": [1, 1]}))
     far = {"ids": [["a", "b"]], "distances": [[float("inf"), 1.5]]}
-    monkeypatch.setattr(query_step, "nearest", lambda *_args, **_options: far)
+    monkeypatch.setattr(FreshCollection, "query", lambda *_args, **_options: far)
 
     found = ask(fakes, reader, include=["distances"])
 
@@ -235,7 +236,7 @@ def test_a_distance_beyond_float32_is_none(
 
 
 def test_an_answer_of_too_many_records_is_refused(
-    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, reader: FreshReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query_step, "MAX_RECORDS", 2)
     compact(fakes, a_delta({"a": [1, 0], "b": [1, 0], "c": [1, 0]}))
@@ -246,19 +247,19 @@ def test_an_answer_of_too_many_records_is_refused(
     assert part.model_dump()["ids"] == ["a", "b"]
 
 
-def test_a_query_before_the_first_snapshot_fails(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_before_the_first_snapshot_fails(fakes: Fakes, reader: FreshReader) -> None:
     with pytest.raises(NoSnapshotError, match="compact"):
         ask(fakes, reader)
 
 
-def test_an_unknown_collection_is_reported_with_the_known_ones(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_an_unknown_collection_is_reported_with_the_known_ones(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
 
     with pytest.raises(NoSuchCollectionError, match=r"'dogs'; it has: docs, others"):
         ask(fakes, reader, "dogs")
 
 
-def test_a_collection_with_only_deletes_gives_empty_lists(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_collection_with_only_deletes_gives_empty_lists(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta(deletes=["a"]))
 
     found = ask(fakes, reader, query_embeddings=[[1, 0], [0, 1]], include=["documents"])
@@ -266,14 +267,14 @@ def test_a_collection_with_only_deletes_gives_empty_lists(fakes: Fakes, reader: 
     assert (found.ids, found.documents, found.distances) == ([[], []], [[], []], None)
 
 
-def test_a_collection_whose_records_were_all_deleted_gives_empty_lists(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_collection_whose_records_were_all_deleted_gives_empty_lists(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta(deletes=["a"], at=NOW + 1))
 
     assert ask(fakes, reader).ids == [[]]
 
 
-def test_the_next_query_costs_one_conditional_get(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_the_next_query_costs_one_conditional_get(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     ask(fakes, reader)
     fakes.objects.calls.clear()
@@ -283,7 +284,7 @@ def test_the_next_query_costs_one_conditional_get(fakes: Fakes, reader: Snapshot
     assert fakes.objects.calls == [("get_if_changed", pointer_key())]
 
 
-def test_only_the_queried_collection_is_downloaded_without_its_ledger(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_only_the_queried_collection_is_downloaded_without_its_ledger(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
     fakes.objects.calls.clear()
 
@@ -294,7 +295,7 @@ def test_only_the_queried_collection_is_downloaded_without_its_ledger(fakes: Fak
     assert not any("/others/" in key or key.endswith("ledger.parquet") for key in downloaded)
 
 
-def test_a_query_reads_the_snapshot_published_since_the_last_one(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_reads_the_snapshot_published_since_the_last_one(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     before = ask(fakes, reader)
     published = compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
@@ -306,7 +307,7 @@ def test_a_query_reads_the_snapshot_published_since_the_last_one(fakes: Fakes, r
     assert len(private_copies(fakes)) == 1
 
 
-def test_a_collection_that_a_new_snapshot_did_not_change_stays_open(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_collection_that_a_new_snapshot_did_not_change_stays_open(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     ask(fakes, reader)
     published = compact(fakes, a_delta({"a": [1]}, collection="others"))
@@ -318,20 +319,20 @@ def test_a_collection_that_a_new_snapshot_did_not_change_stays_open(fakes: Fakes
     assert not any(call == "download" for call, _ in fakes.objects.calls)
 
 
-def test_a_running_query_keeps_its_snapshot(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_running_query_keeps_its_snapshot(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    with reader.reading(fakes.services, "docs") as running:
+    with reader.reading(fakes.services, "docs", read_level="snapshot") as running:
         compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
         assert ask(fakes, reader).ids == [["b"]]
 
-        assert running.collection is not None
-        assert running.collection.query(query_embeddings=np.asarray([[1, 0]], np.float32))["ids"] == [["a"]]
+        found = running.query(np.asarray([[1, 0]], np.float32), n_results=1, filters=Filters(), include=[])
+        assert found["ids"] == [["a"]]
         assert len(private_copies(fakes)) == 2
     assert len(private_copies(fakes)) == 1
 
 
 def test_queries_during_many_swaps_never_fail_and_never_see_an_older_snapshot(
-    fakes: Fakes, reader: SnapshotReader
+    fakes: Fakes, reader: FreshReader
 ) -> None:
     compact(fakes, a_delta({"0": [1, 0]}))
     done = threading.Event()
@@ -352,14 +353,14 @@ def test_queries_during_many_swaps_never_fail_and_never_see_an_older_snapshot(
         answers = [future.result() for future in queries]
 
     for series in answers:
-        seen = [one.snapshot_id for one in series]
+        seen = [str(one.snapshot_id) for one in series]
         assert seen == sorted(seen)
         # The first snapshot's only record is "0", the second's "1": every answer fits its own snapshot.
-        assert all(one.ids == [[str(int(one.snapshot_id[:10]) - 1)]] for one in series)
+        assert all(one.ids == [[str(int(str(one.snapshot_id)[:10]) - 1)]] for one in series)
     assert len(private_copies(fakes)) <= 1
 
 
-def test_a_query_whose_snapshot_is_pruned_reads_the_published_one(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_whose_snapshot_is_pruned_reads_the_published_one(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
 
     def prune(key: str) -> None:
@@ -371,7 +372,7 @@ def test_a_query_whose_snapshot_is_pruned_reads_the_published_one(fakes: Fakes, 
     assert ask(fakes, reader).ids == [["b"]]
 
 
-def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
     fakes.objects.delete([damaged])
@@ -381,7 +382,7 @@ def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: 
     assert private_copies(fakes) == []
 
 
-def test_a_query_after_the_pointer_was_lost_says_so(fakes: Fakes, reader: SnapshotReader) -> None:
+def test_a_query_after_the_pointer_was_lost_says_so(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
     ask(fakes, reader)
     fakes.objects.delete([pointer_key()])
@@ -392,7 +393,7 @@ def test_a_query_after_the_pointer_was_lost_says_so(fakes: Fakes, reader: Snapsh
 
 
 def test_other_collections_are_removed_from_a_full_disk(
-    fakes: Fakes, reader: SnapshotReader, monkeypatch: pytest.MonkeyPatch
+    fakes: Fakes, reader: FreshReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1, 0]}, collection="others"))
     ask(fakes, reader)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chromadb_compaction.errors import InvalidRequestError, NoSuchCollectionError
-from chromadb_compaction.snapshots.reader import SnapshotReader
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer, query
-from chromadb_compaction.steps.query_messages import CountAnswer, GetAnswer, QueryEvent, SnapshotAnswer
+from chromadb_compaction.steps.query_messages import Answer, CountAnswer, GetAnswer, QueryEvent
 from tasks.handling import parse
 from tests.builders import a_delta
 from tests.fakes.services import Fakes, new_fakes
@@ -35,17 +35,17 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Fakes:
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[SnapshotReader]:
-    reader = SnapshotReader()
+def reader() -> Iterator[FreshReader]:
+    reader = FreshReader()
     yield reader
     reader.close()
 
 
 @pytest.fixture
-def ask(fakes: Fakes, reader: SnapshotReader) -> Any:
+def ask(fakes: Fakes, reader: FreshReader) -> Any:
     """Return a function that answers an event."""
 
-    def asked(**event: Any) -> SnapshotAnswer:
+    def asked(**event: Any) -> Answer:
         return answer(parse(QueryEvent, {"collection": "fruit", **event}).root, fakes.services, reader=reader)
 
     return asked
@@ -55,7 +55,7 @@ def test_get_answers_with_the_fields_of_chromadb_and_its_defaults(ask: Any) -> N
     found = ask(action="get", ids=["apple"])
 
     assert isinstance(found, GetAnswer)
-    assert found.model_dump(exclude={"snapshot_id"}) == {
+    assert found.model_dump(exclude={"snapshot_id", "pending"}) == {
         "ids": ["apple"],
         "embeddings": None,
         "documents": ["a red apple"],
@@ -106,7 +106,7 @@ def test_peek_answers_the_first_records_with_all_fields(ask: Any) -> None:
 
 
 def test_count_answers_the_size_and_shape_of_the_collection(ask: Any) -> None:
-    assert ask(action="count").model_dump(exclude={"snapshot_id"}) == {
+    assert ask(action="count").model_dump(exclude={"snapshot_id", "pending"}) == {
         "count": 3,
         "dimension": 2,
         "space": "ip",
