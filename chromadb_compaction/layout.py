@@ -13,6 +13,7 @@ COMPACTED_PREFIX = "compacted/"
 QUARANTINE_PREFIX = "quarantine/"
 WORK_PREFIX = "work/"
 ATTEMPTS_PREFIX = f"{WORK_PREFIX}attempts/"
+RUNNING_PREFIX = f"{ATTEMPTS_PREFIX}running/"
 SNAPSHOT_PREFIX = "snapshot/"
 FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
@@ -215,9 +216,24 @@ def unreadable_key(key: str, etag: str) -> str:
     return f"{attempts_prefix(key, etag)}unreadable.json"
 
 
-def failure_key(key: str, etag: str, execution: str) -> str:
-    """Return the key of the mark that a delta made `execution` fail."""
-    return f"{attempts_prefix(key, etag)}{execution_name(execution)}.failed.json"
+def collection_attempts_prefix(collection: str) -> str:
+    """Return the folder of the marks about one collection that could not be folded."""
+    return f"{ATTEMPTS_PREFIX}collections/{collection}/"
+
+
+def failure_key(folder: str, execution: str) -> str:
+    """Return the key of the mark that what `folder` is about made `execution` fail."""
+    return f"{folder}{execution_name(execution)}.failed.json"
+
+
+def suspicion_key(folder: str, execution: str) -> str:
+    """Return the key of the mark that what `folder` is about, or something else, made `execution` fail."""
+    return f"{folder}{execution_name(execution)}.suspected.json"
+
+
+def running_key(execution: str, pass_number: int, task: str) -> str:
+    """Return the key of the mark that a process of `execution` works on `task`."""
+    return f"{RUNNING_PREFIX}{execution_name(execution)}/{pass_number}/{task}.json"
 
 
 def new_snapshot_id(sequence: int, token: str) -> str:

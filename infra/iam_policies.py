@@ -10,6 +10,7 @@ from chromadb_compaction.layout import (
     COMPACTED_PREFIX,
     DELTA_PREFIX,
     QUARANTINE_PREFIX,
+    RUNNING_PREFIX,
     SNAPSHOT_PREFIX,
     WORK_PREFIX,
 )
@@ -69,6 +70,8 @@ def list_deltas(on: Resources) -> list[Statement]:
         _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX, ATTEMPTS_PREFIX),
         *_archive(on),
         _objects(on, ["PutObject"], f"{WORK_PREFIX}*"),
+        # The marks of killed processes.
+        _objects(on, ["GetObject", "DeleteObject"], f"{RUNNING_PREFIX}*"),
     ]
 
 
@@ -80,6 +83,7 @@ def merge_batch(on: Resources) -> list[Statement]:
         _objects(on, ["GetObject", "GetObjectTagging"], f"{DELTA_PREFIX}*"),
         _objects(on, ["GetObject"], f"{COMPACTED_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{WORK_PREFIX}*"),
+        _objects(on, ["DeleteObject"], f"{RUNNING_PREFIX}*"),
         _objects(on, ["PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
     ]
 
@@ -91,6 +95,7 @@ def compactor(on: Resources) -> list[Statement]:
         _list(on, DELTA_PREFIX, COMPACTED_PREFIX, SNAPSHOT_PREFIX),
         _objects(on, ["GetObject"], f"{DELTA_PREFIX}*", f"{COMPACTED_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
+        _objects(on, ["DeleteObject"], f"{RUNNING_PREFIX}*"),
         _objects(on, ["GetObject", "PutObject", "AbortMultipartUpload"], f"{SNAPSHOT_PREFIX}*"),
         allow(["states:StartExecution"], [on.state_machine]),
     ]

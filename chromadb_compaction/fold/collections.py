@@ -6,7 +6,8 @@ It is the only module here that reads S3. Its caller, UploadSnapshot, publishes 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_version
+from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.fold.capacity import FoldSize, check_folds, extra_links, folds_at_once
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
@@ -75,7 +77,13 @@ def fold_pass(
         requests = [
             _fold_request(shapes[name], base, change, directories[name], runs[name]) for name, change in changes.items()
         ]
-        results = run_folds(requests, progress=heartbeat.check, at_once=folds_at_once(sizes, services.settings))
+        process = Process(request.execution, request.pass_number, "fold")
+
+        def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
+            return running(process, services.objects, collections=[each.collection for each in group])
+
+        at_once = folds_at_once(sizes, services.settings)
+        results = run_folds(requests, progress=heartbeat.check, at_once=at_once, marked=marked)
     for result in results:
         phases.include(result.seconds, of="fold")
     return [

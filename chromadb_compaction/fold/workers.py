@@ -10,8 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -30,6 +31,13 @@ after the other, and twice the memory."""
 
 PROGRESS_SECONDS = 1.0
 """The seconds between calls of `progress` while a worker folds."""
+
+
+GROUP = 16
+"""The small collections that are folded within one mark: a mark for each would take as long as its fold."""
+
+Marked = Callable[[Sequence[FoldRequest]], AbstractContextManager[None]]
+"""Returns the block in which the folds of these collections run."""
 
 
 class FoldFailure(BaseModel):
@@ -52,23 +60,52 @@ class FoldOutput(BaseModel):
 
 
 def run_folds(
-    requests: Sequence[FoldRequest], *, progress: Progress = no_progress, at_once: int = sys.maxsize
+    requests: Sequence[FoldRequest],
+    *,
+    progress: Progress = no_progress,
+    at_once: int = sys.maxsize,
+    marked: Marked = lambda _: nullcontext(),
 ) -> list[FoldResult]:
     """Fold every collection, at most `at_once` at a time, and return the results in the order of the requests.
 
-    Large runs fold in workers, one worker per two cores. `progress` is called from several threads; an exception
-    from it stops every fold.
+    Large runs fold in workers, one worker per two cores. Each group of folds runs within `marked`. `progress` and
+    `marked` are called from several threads; an exception from `progress` stops every fold.
     """
+
+    def here(group: Sequence[FoldRequest]) -> list[FoldResult]:
+        with marked(group):
+            return [fold_collection(request, progress=progress) for request in group]
+
+    def in_worker(request: FoldRequest) -> FoldResult:
+        with marked([request]):
+            return fold_in_worker(request, progress=progress)
+
     large = [request for request in requests if _run_bytes(request) >= PROCESS_BYTES]
     # The small ones fold in this process meanwhile, one after the other.
     processes = min((os.cpu_count() or 1) // CORES_PER_FOLD, at_once - (len(large) < len(requests)))
     if processes < 2 or len(large) < 2:
-        return [fold_collection(request, progress=progress) for request in requests]
+        return [result for group in _groups(requests) for result in here(group)]
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        workers = {request.collection: pool.submit(fold_in_worker, request, progress=progress) for request in large}
-        small = {r.collection: fold_collection(r, progress=progress) for r in requests if r.collection not in workers}
-        results = small | {collection: future.result() for collection, future in workers.items()}
+        workers = {request.collection: pool.submit(in_worker, request) for request in large}
+        small = [request for request in requests if request.collection not in workers]
+        found = {result.collection: result for group in _groups(small) for result in here(group)}
+        results = found | {collection: future.result() for collection, future in workers.items()}
     return [results[request.collection] for request in requests]
+
+
+def _groups(requests: Sequence[FoldRequest]) -> Iterator[Sequence[FoldRequest]]:
+    """Yield the requests in order: a large collection alone, and GROUP small ones together."""
+    small: list[FoldRequest] = []
+    for request in requests:
+        is_large = _bytes_on_disk(request) >= PROCESS_BYTES
+        small += [] if is_large else [request]
+        if small and (is_large or len(small) == GROUP):
+            yield small
+            small = []
+        if is_large:
+            yield [request]
+    if small:
+        yield small
 
 
 def fold_in_worker(request: FoldRequest, *, progress: Progress = no_progress) -> FoldResult:
@@ -108,6 +145,11 @@ def _communicate(child: subprocess.Popen[bytes], request: bytes, progress: Progr
     finally:
         # The child still runs only if `progress` raised, and then its result is not wanted.
         child.kill()
+
+
+def _bytes_on_disk(request: FoldRequest) -> int:
+    base = request.directory.rglob("*") if request.directory.exists() else ()
+    return _run_bytes(request) + sum(path.stat().st_size for path in base if path.is_file())
 
 
 def _run_bytes(request: FoldRequest) -> int:

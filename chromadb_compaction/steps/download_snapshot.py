@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import pyarrow as pa
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
+from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.deltas.formats import Delta, may_drop
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
@@ -47,7 +49,7 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
         heartbeat.check()
         shapes = list(
             ahead(
-                lambda name: _shape(name, base, pending[name], services),
+                lambda name: _shape(name, base, pending[name], request, services),
                 pending,
                 weigh=lambda name: max(delta.bytes for delta in pending[name]),
                 most=READ_BYTES,
@@ -66,7 +68,13 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
     )
 
 
-def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services: Services) -> StoredShape:
+def _shape(
+    name: str,
+    base: Manifest | None,
+    pending: list[ObjectInfo],
+    request: DownloadSnapshotRequest,
+    services: Services,
+) -> StoredShape:
     """Return the published shape. What it lacks, the oldest deltas of the pass decide, whatever the batching.
 
     A drop in this pass frees the shape first, unless it is older than a record.
@@ -81,8 +89,10 @@ def _shape(name: str, base: Manifest | None, pending: list[ObjectInfo], services
     if shape.dimension is not None:
         return shape
     archived = find_archived(pending, services)
+    process = Process(request.execution, request.pass_number, "download")
     for listed in pending:
-        delta = _read(listed, archived, services)
+        mark = running(process, services.objects, deltas=[listed])
+        delta = _read(listed, archived, services, within=mark)
         if delta is None or delta.id <= (dropped_before or ""):
             continue
         shape = decided_by(delta, shape) or shape
@@ -107,10 +117,18 @@ def _ledger(known: CollectionSnapshot, services: Services) -> pa.Table:
     return decode_ledger(services.objects.get(known.files[layout.LEDGER_FILE].key).body)
 
 
-def _read(listed: ObjectInfo, archived: Mapping[str, ObjectInfo], services: Services) -> Delta | None:
-    """Return a delta, or None if it decides nothing: it is gone, or MergeBatch will refuse it."""
+def _read(
+    listed: ObjectInfo,
+    archived: Mapping[str, ObjectInfo],
+    services: Services,
+    *,
+    within: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it can be entered again
+) -> Delta | None:
+    """Return a delta, or None if it decides nothing: it is gone, or MergeBatch will refuse it. Parse it `within`."""
     try:
-        return judge(listed, fetch_delta(listed, services), archived.get(listed.key), services)
+        stored = fetch_delta(listed, services)
+        with within:
+            return judge(listed, stored, archived.get(listed.key), services)
     except (CorruptDeltaError, DeltaFailedError, UnreadableObjectError) as error:
         # MergeBatch handles it.
         log.info("%s does not decide its collection's shape: %s", listed.key, error)

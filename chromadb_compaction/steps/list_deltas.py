@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.deltas.attempts import next_turn, read_attempts
+from chromadb_compaction.deltas.attempts import Attempts, attempts_by_folder, next_turn, read_attempts
+from chromadb_compaction.deltas.deaths import blame_for_deaths
 from chromadb_compaction.errors import ObjectMissingError
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
@@ -40,7 +42,12 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         base = _base(services)
         finished = _finish_clean_up(base, services, request.execution, heartbeat)
         pending = [d for d in services.objects.list(settings.delta_prefix) if not layout.is_folder_marker(d.key)]
-        turn = next_turn(pending, read_attempts(services.objects), max_failures=settings.max_delta_failures)
+        turn = next_turn(
+            pending,
+            _attempts(services),
+            max_failures=settings.max_delta_failures,
+            prefix=settings.delta_prefix,
+        )
         plan = plan_batches(
             turn.deltas,
             size=1 if turn.alone else settings.compaction_batch_size,
@@ -63,6 +70,13 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         finished_clean_up_of=base.snapshot_id if finished else None,
         queue_error=finished.queue_error if finished else None,
     )
+
+
+def _attempts(services: Services) -> Mapping[str, Attempts]:
+    """Return the marks of all deltas, also about what killed processes worked on. One request if none was killed."""
+    marks = list(services.objects.list(layout.ATTEMPTS_PREFIX))
+    running = [info for info in marks if info.key.startswith(layout.RUNNING_PREFIX)]
+    return read_attempts(services.objects) if blame_for_deaths(running, services.objects) else attempts_by_folder(marks)
 
 
 def _base(services: Services) -> BaseRef:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.deltas.attempts import mark
+from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.deltas.fitting import check_fit, decided_shape
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
@@ -33,7 +34,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
-from chromadb_compaction.layout import collection_of_key, parts_key, report_key, run_key, shapes_key
+from chromadb_compaction.layout import batch_number, collection_of_key, parts_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, MergeBatchRequest, MergedBatch
 from chromadb_compaction.pending.listed import attributed, find_archived, judge, try_fetch
 from chromadb_compaction.planning import ObjectInfo
@@ -78,11 +79,15 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
     A second run over the same deltas writes the same objects. Only CorruptDeltaError quarantines a delta. One that
     cannot be read stays pending, and the others are merged. So do those for which the disk has no space. Any other
     error fails the task and leaves every delta pending. If one delta caused it, the error names it and a mark is
-    written: DeltaFailedError, or SnapshotTooLargeError if it alone does not fit the function's memory or disk.
+    written: DeltaFailedError, or SnapshotTooLargeError if it alone does not fit the function's memory or disk. If the
+    process is killed, the mark of its work stays for ListDeltas.
     """
     use_system_memory_pool()
     with heartbeat_for(services, request.execution) as heartbeat, cache_of(services).scratch() as scratch:
-        merged = _merge(request, services, scratch, heartbeat)
+        listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
+        process = Process(request.execution, request.pass_number, f"merge-{batch_number(request.batch.key)}")
+        with running(process, services.objects, deltas=listed):
+            merged = _merge(listed, request, services, scratch, heartbeat)
         report = report_key(request.batch.key)
         count = Counter(outcome.status for outcome in merged.outcomes)
         services.objects.put(report, encode_outcomes(merged.outcomes))
@@ -102,9 +107,10 @@ def merge_batch(request: MergeBatchRequest, services: Services) -> MergedBatch:
         )
 
 
-def _merge(request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat) -> _MergeResult:
+def _merge(
+    listed: list[ObjectInfo], request: MergeBatchRequest, services: Services, scratch: Path, heartbeat: Heartbeat
+) -> _MergeResult:
     """Upload the run, unless it has no rows, and return the outcome of each delta."""
-    listed = BATCH_MANIFEST.validate_json(services.objects.get(request.batch.key).body)
     run = BatchRun(scratch)
     outcomes: dict[str, DeltaOutcome] = {}
     rejected: list[_ReadDelta] = []

@@ -53,6 +53,10 @@ QUARANTINE = dict.fromkeys(
     (Permission("s3:PutObject", "quarantine/*"), Permission("s3:PutObjectTagging", "quarantine/*")),
     "a delta was written again under its key between publishing and clean-up",
 )
+AFTER_A_KILL = dict.fromkeys(
+    (Permission("s3:GetObject", "work/attempts/running/*"), Permission("s3:DeleteObject", "work/attempts/running/*")),
+    "a process was killed and left the mark of its work",
+)
 COMPARISON = {Permission("s3:GetObject", "compacted/*"): "a merged delta was written again under its key"}
 NOT_USED_HERE = {
     "merge-batch": {
@@ -63,7 +67,7 @@ NOT_USED_HERE = {
         Permission("s3:AbortMultipartUpload", "snapshot/*"): "a part of a file over 16 MiB could not be uploaded",
         **COMPARISON,
     },
-    "list-deltas": {**RESTORING, **QUARANTINE},
+    "list-deltas": {**RESTORING, **QUARANTINE, **AFTER_A_KILL},
     "clean-up": {**RESTORING, **QUARANTINE},
 }
 

@@ -36,6 +36,8 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         **ARCHIVING,
         "s3:ListBucket": [*ARCHIVING["s3:ListBucket"], "work/attempts/*"],
         "s3:PutObject": [*ARCHIVING["s3:PutObject"], "work/*"],
+        "s3:GetObject": [*ARCHIVING["s3:GetObject"], "work/attempts/running/*"],
+        "s3:DeleteObject": [*ARCHIVING["s3:DeleteObject"], "work/attempts/running/*"],
     },
     "merge-batch": {
         "dynamodb:UpdateItem": ["the lock"],
@@ -44,6 +46,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "s3:GetObjectTagging": ["delta/*"],
         "s3:PutObject": ["work/*", "quarantine/*"],
         "s3:AbortMultipartUpload": ["work/*"],
+        "s3:DeleteObject": ["work/attempts/running/*"],
         "s3:PutObjectTagging": ["quarantine/*"],
     },
     "compactor": {
@@ -52,6 +55,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "s3:GetObject": ["delta/*", "compacted/*", "work/*", "snapshot/*"],
         "s3:PutObject": ["work/*", "snapshot/*"],
         "s3:AbortMultipartUpload": ["snapshot/*"],
+        "s3:DeleteObject": ["work/attempts/running/*"],
         "states:StartExecution": [MACHINE],
     },
     "clean-up": {

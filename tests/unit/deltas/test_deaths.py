@@ -1,0 +1,139 @@
+"""Marks of work in progress: they stay only after a kill, and blame what the killed process worked on."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import pytest
+
+from chromadb_compaction import layout
+from chromadb_compaction.deltas.attempts import attempts_of, is_set_aside, next_turn, read_attempts
+from chromadb_compaction.deltas.deaths import Process, blame_for_deaths, running
+from chromadb_compaction.errors import TransientStorageError
+from chromadb_compaction.planning import ObjectInfo
+from tests.fakes.objects import InMemoryObjectStore
+
+ONE, TWO = "arn:one", "arn:two"
+
+
+@pytest.fixture
+def objects() -> InMemoryObjectStore:
+    return InMemoryObjectStore()
+
+
+def a_pending(number: int, collection: str = "docs") -> ObjectInfo:
+    return ObjectInfo(key=f"delta/{collection}/{number:04d}.parquet", bytes=1, etag="e", modified=0)
+
+
+_killed: list[AbstractContextManager[None]] = []
+
+
+def kill(
+    objects: InMemoryObjectStore, *deltas: ObjectInfo, collection: str | None = None, execution: str = ONE
+) -> None:
+    """Begin work and never end it."""
+    process = Process(execution, 1, "fold" if collection else "merge-0000")
+    work = running(process, objects, deltas=deltas, collections=[collection] if collection else [])
+    work.__enter__()
+    _killed.append(work)  # its block ends when it is collected as garbage
+
+
+def blame(objects: InMemoryObjectStore) -> bool:
+    return blame_for_deaths(list(objects.list(layout.RUNNING_PREFIX)), objects)
+
+
+def test_work_that_ends_leaves_no_mark_even_after_an_error(objects: InMemoryObjectStore) -> None:
+    def work() -> None:
+        with running(Process(ONE, 1, "merge-0000"), objects, deltas=[a_pending(1)]):
+            assert objects.keys(layout.RUNNING_PREFIX)
+            raise TransientStorageError("503")
+
+    with pytest.raises(TransientStorageError):
+        work()
+    assert not objects.keys()
+    assert not blame(objects)
+
+
+def test_an_error_while_the_mark_is_deleted_does_not_hide_the_result(objects: InMemoryObjectStore) -> None:
+    def fail(call: str, _key: str) -> None:
+        if call == "delete":
+            raise TransientStorageError("503")
+
+    objects.before = fail
+    with running(Process(ONE, 1, "merge-0000"), objects, deltas=[a_pending(1)]):
+        pass
+
+    assert objects.keys(layout.RUNNING_PREFIX)
+
+
+def test_the_only_delta_of_a_killed_process_has_failed(objects: InMemoryObjectStore) -> None:
+    kill(objects, a_pending(1))
+
+    assert blame(objects)
+    found = attempts_of(a_pending(1), read_attempts(objects))
+    assert (found.failures, found.suspected) == (1, 0)
+    assert b"was killed" in objects.get(str(found.latest)).body
+    assert not objects.keys(layout.RUNNING_PREFIX)
+
+
+def test_deltas_that_were_merged_together_are_suspected_and_then_planned_alone(objects: InMemoryObjectStore) -> None:
+    kill(objects, a_pending(1), a_pending(2))
+    blame(objects)
+
+    turn = next_turn([a_pending(1), a_pending(2), a_pending(3)], read_attempts(objects), max_failures=1)
+    assert (turn.deltas, turn.later) == ([a_pending(3)], True)
+    turn = next_turn([a_pending(1), a_pending(2)], read_attempts(objects), max_failures=1)
+    assert (turn.deltas, turn.alone, turn.set_aside) == ([a_pending(1), a_pending(2)], True, [])
+
+
+def test_a_suspect_is_set_aside_only_once_it_was_killed_alone(objects: InMemoryObjectStore) -> None:
+    for execution in (ONE, TWO, "arn:three"):
+        kill(objects, a_pending(1), a_pending(2), execution=execution)
+        blame(objects)
+    assert not is_set_aside(attempts_of(a_pending(1), read_attempts(objects)), max_failures=2)
+
+    kill(objects, a_pending(1), execution="arn:four")
+    blame(objects)
+    marks = read_attempts(objects)
+    assert is_set_aside(attempts_of(a_pending(1), marks), max_failures=2)
+    assert not is_set_aside(attempts_of(a_pending(2), marks), max_failures=2)
+
+
+def test_a_killed_fold_delays_all_deltas_of_its_collection_and_sets_them_aside_in_the_end(
+    objects: InMemoryObjectStore,
+) -> None:
+    pending = [a_pending(1), a_pending(2), a_pending(1, "other")]
+    kill(objects, collection="docs")
+    blame(objects)
+
+    first = next_turn(pending, read_attempts(objects), max_failures=2)
+    then = next_turn(pending[:2], read_attempts(objects), max_failures=2)
+    kill(objects, collection="docs", execution=TWO)
+    blame(objects)
+    last = next_turn(pending, read_attempts(objects), max_failures=2)
+
+    assert (first.deltas, first.later) == (pending[2:], True)
+    assert (then.deltas, then.alone) == (pending[:2], False)
+    assert (last.deltas, last.later, last.set_aside) == (pending[2:], False, pending[:2])
+
+
+def test_folds_that_were_killed_together_are_suspected_and_take_a_pass_each(objects: InMemoryObjectStore) -> None:
+    kill(objects, collection="docs")
+    kill(objects, collection="other")
+    blame(objects)
+    pending = [a_pending(1), a_pending(1, "other")]
+
+    turn = next_turn(pending, read_attempts(objects), max_failures=1)
+
+    assert (turn.deltas, turn.later, turn.set_aside) == (pending[:1], True, [])
+
+
+def test_a_delta_that_is_suspected_again_gets_a_pass_of_its_own(objects: InMemoryObjectStore) -> None:
+    pending = [a_pending(1), a_pending(2)]
+    for execution in (ONE, TWO):
+        kill(objects, *pending, execution=execution)
+        blame(objects)
+
+    turn = next_turn(pending, read_attempts(objects), max_failures=2)
+
+    assert (turn.deltas, turn.alone, turn.later) == (pending[:1], True, True)
