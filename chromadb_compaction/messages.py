@@ -16,6 +16,9 @@ from chromadb_compaction.planning import ObjectInfo
 LISTED_COLLECTIONS = 40
 """The most collections that a message lists, so that a pass over hundreds of them fits into a state's payload."""
 
+MOST_TOO_LARGE = 8
+"""The most collections that a message names because they are too large."""
+
 PassNumber = Annotated[int, Field(ge=1, alias="pass")]
 
 
@@ -241,7 +244,8 @@ class PublishedSnapshot(Message):
         bytes_uploaded: The bytes that the pass uploaded.
         seconds: The seconds of each phase.
         deltas_unreadable: The number of deltas of the pass whose object cannot be read.
-        deltas_left: The number of deltas that the next execution merges, because the disk had no space for them.
+        deltas_left: The number of deltas left pending, because disk or memory had no space for them or their fold.
+        too_large: The collections whose fold memory or disk could not hold, at most MOST_TOO_LARGE.
     """
 
     published: bool
@@ -256,6 +260,7 @@ class PublishedSnapshot(Message):
     seconds: dict[str, float]
     deltas_unreadable: int = 0
     deltas_left: int = 0
+    too_large: list[str] = []
 
 
 class CleanUpRequest(Message):

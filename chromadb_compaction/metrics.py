@@ -102,7 +102,10 @@ def _of_listing(listing: DeltaListing) -> tuple[DataPoint, ...]:
 def _of_pass(done: PublishedSnapshot) -> tuple[DataPoint, ...]:
     # Phases with a dot in their name are parts of others, and CloudWatch charges for each distinct phase.
     phases = {name: seconds for name, seconds in done.seconds.items() if "." not in name}
+    # ListDeltas counts them too, but only after they have failed several times.
+    set_aside = (DataPoint(Measure.DELTAS_SET_ASIDE, done.deltas_left),) if done.too_large else ()
     return (
+        *set_aside,
         DataPoint(Measure.COMPACTION_SUCCEEDED, 1),
         DataPoint(Measure.COMPACTION_SECONDS, round(sum(phases.values()), 3)),
         DataPoint(Measure.DELTAS_MERGED, done.deltas_merged),

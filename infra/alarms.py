@@ -152,7 +152,8 @@ def _quarantine(names: StackNames) -> AlarmSpec:
 def _set_aside(names: StackNames) -> AlarmSpec:
     return AlarmSpec(
         "set-aside",
-        "A delta cannot be read, or made several executions fail. It stays pending, and the others are merged."
+        "A delta cannot be read, or made several executions fail, or its collection is too large to be folded. It stays"
+        " pending, and the others are merged."
         " `chromadb-compaction status` names it, with the reason and what to do.",
         {"set_aside": of_tasks(names, Measure.DELTAS_SET_ASIDE, "Maximum")},
         "IF(set_aside > 0, 1, 0)",

@@ -6,13 +6,14 @@ delta that was set aside is tried again after a few days. deaths.py marks what a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
-from chromadb_compaction.errors import CompactionError, UnreadableObjectError
+from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, UnreadableObjectError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore
 
@@ -87,6 +88,24 @@ def mark(delta: ObjectInfo, error: CompactionError, execution: str, objects: Obj
     )
     content = AttemptMark(delta=delta.key, reason=str(error), execution=execution)
     objects.put(key, content.model_dump_json().encode())
+
+
+def mark_collections(names: Collection[str], error: CompactionError, execution: str, objects: ObjectStore) -> None:
+    """Write the mark that these collections could not be folded because of `error`. Several are only suspected."""
+    key_of = layout.failure_key if len(names) == 1 else layout.suspicion_key
+    for name in names:
+        content = AttemptMark(delta=f"collection {name}", reason=str(error), execution=execution)
+        objects.put(key_of(layout.collection_attempts_prefix(name), execution), content.model_dump_json().encode())
+
+
+@contextmanager
+def blaming_collections(names: Collection[str], execution: str, objects: ObjectStore) -> Iterator[None]:
+    """Mark the collections if the block fails because memory or disk cannot hold them, so that others come first."""
+    try:
+        yield
+    except SnapshotTooLargeError as error:
+        mark_collections(names, error, execution, objects)
+        raise
 
 
 def read_attempts(objects: ObjectStore) -> Mapping[str, Attempts]:

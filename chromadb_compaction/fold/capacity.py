@@ -56,16 +56,18 @@ def extra_links(max_neighbors: int | None) -> int:
     return 8 * max(0, (max_neighbors or 0) - cast("int", DEFAULT_INDEX.max_neighbors))
 
 
-def check_folds(sizes: Sequence[FoldSize], settings: Settings) -> None:
-    """Raise SnapshotTooLargeError if the function's memory cannot hold one of the folds."""
+def folds_too_large(sizes: Sequence[FoldSize], settings: Settings) -> dict[str, SnapshotTooLargeError]:
+    """Return the error of each collection whose fold the function's memory cannot hold."""
     memory = settings.function_memory_bytes
-    for size in sizes:
-        if memory is not None and memory < size.memory:
-            raise SnapshotTooLargeError(
-                f"{size.collection}: folding its vectors, {size.vectors:,} bytes, may take {size.memory:,} bytes of"
-                f" memory, the function has {memory:,}",
-                next_step="raise the compactor's memory, or divide the collection",
-            )
+    return {
+        size.collection: SnapshotTooLargeError(
+            f"{size.collection}: folding its vectors, {size.vectors:,} bytes, may take {size.memory:,} bytes of"
+            f" memory, the function has {memory:,}",
+            next_step="raise the compactor's memory, or divide the collection",
+        )
+        for size in sizes
+        if memory is not None and memory < size.memory
+    }
 
 
 def folds_at_once(sizes: Sequence[FoldSize], settings: Settings) -> int:

@@ -5,6 +5,7 @@ It is the only module here that reads S3. Its caller, UploadSnapshot, publishes 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,11 +16,13 @@ from typing import NamedTuple
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_version
+from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
-from chromadb_compaction.fold.capacity import FoldSize, check_folds, extra_links, folds_at_once
+from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.fold.capacity import FoldSize, extra_links, folds_at_once, folds_too_large
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
-from chromadb_compaction.fold.workers import run_folds
+from chromadb_compaction.fold.workers import FoldOutcome, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import UploadSnapshotRequest
@@ -28,6 +31,8 @@ from chromadb_compaction.rows.batch_run import RUN_PARTS, RunPart, split
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.snapshots.base import take_copies
 from chromadb_compaction.times import Phases
+
+log = logging.getLogger(__name__)
 
 COPIES = "copies"
 RUNS = "runs"
@@ -43,6 +48,18 @@ class FoldedCollection(NamedTuple):
     dropped_before: DeltaVersion | None
 
 
+class FoldedPass(NamedTuple):
+    """The folds of a pass.
+
+    Attributes:
+        folded: The collections after their folds, in the order of the runs.
+        too_large: The errors of the collections whose fold memory or disk cannot hold. Their deltas stay pending.
+    """
+
+    folded: list[FoldedCollection]
+    too_large: dict[str, SnapshotTooLargeError]
+
+
 def fold_pass(
     request: UploadSnapshotRequest,
     services: Services,
@@ -51,20 +68,55 @@ def fold_pass(
     scratch: Path,
     phases: Phases,
     heartbeat: Heartbeat,
-) -> list[FoldedCollection]:
-    """Fold every collection that the runs change, below `scratch`, and return the results in the order of the runs.
+) -> FoldedPass:
+    """Fold every collection that the runs change, below `scratch`.
 
-    The local copies of the base are changed in place. Raises SnapshotTooLargeError if the function's memory or disk
-    is too small, and what fold_collection and `heartbeat` raise.
+    The local copies of the base are changed in place. A mark is written about each collection that does not fit. Raises
+    SnapshotTooLargeError if none fits, and what fold_collection and `heartbeat` raise.
     """
     parts = _read_parts(request, services)
     changes = _changes(parts)
     if not changes:
-        return []
-    known = base.collections if base else {}
+        return FoldedPass([], {})
     shapes = _shapes(request, services)
-    sizes = _sizes(parts, shapes, known)
-    check_folds(sizes, services.settings)
+    sizes = _sizes(parts, shapes, base.collections if base else {})
+    too_large = folds_too_large(sizes, services.settings)
+    changes = {name: change for name, change in changes.items() if name not in too_large}
+    folded: list[FoldedCollection] = []
+    if changes:
+        with blaming_collections(changes, request.execution, services.objects):
+            directories, runs = _download(request, parts, changes, services, base, scratch, phases, heartbeat)
+        requests = [
+            _fold_request(shapes[name], base, change, directories[name], runs[name]) for name, change in changes.items()
+        ]
+        with phases("fold"):
+            outcomes = _run_folds(requests, request, services, sizes, heartbeat)
+        for each, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, SnapshotTooLargeError):
+                too_large[each.collection] = outcome
+            else:
+                phases.include(outcome.seconds, of="fold")
+                shape = shapes[each.collection]
+                folded.append(FoldedCollection(outcome, shape, each.directory, each.settings, each.dropped_before))
+    for name, error in too_large.items():
+        log.error("the deltas of %s stay pending: %s", name, error)
+        mark_collections([name], error, request.execution, services.objects)
+    if too_large and not folded:
+        raise next(iter(too_large.values()))
+    return FoldedPass(folded, too_large)
+
+
+def _download(  # noqa: PLR0917 - a part of fold_pass
+    request: UploadSnapshotRequest,
+    parts: list[list[RunPart]],
+    changes: Mapping[str, CollectionChange],
+    services: Services,
+    base: Manifest | None,
+    scratch: Path,
+    phases: Phases,
+    heartbeat: Heartbeat,
+) -> tuple[Mapping[str, Path], Mapping[str, list[Path]]]:
+    """Return the directories with the copies of the base, and the runs of each collection."""
     with phases("download"):
         directories = take_copies(services, base, changes, scratch / COPIES)
     heartbeat.check()
@@ -73,23 +125,23 @@ def fold_pass(
         check_disk(scratch, _bytes_to_split(request), "downloading the runs", next_step=MORE_COMPACTOR_DISK)
         runs = _download_runs(request, parts, services, scratch / RUNS)
     heartbeat.check()
-    with phases("fold"):
-        requests = [
-            _fold_request(shapes[name], base, change, directories[name], runs[name]) for name, change in changes.items()
-        ]
-        process = Process(request.execution, request.pass_number, "fold")
+    return directories, runs
 
-        def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
-            return running(process, services.objects, collections=[each.collection for each in group])
 
-        at_once = folds_at_once(sizes, services.settings)
-        results = run_folds(requests, progress=heartbeat.check, at_once=at_once, marked=marked)
-    for result in results:
-        phases.include(result.seconds, of="fold")
-    return [
-        FoldedCollection(result, shapes[each.collection], each.directory, each.settings, each.dropped_before)
-        for result, each in zip(results, requests, strict=True)
-    ]
+def _run_folds(
+    requests: Sequence[FoldRequest],
+    request: UploadSnapshotRequest,
+    services: Services,
+    sizes: Sequence[FoldSize],
+    heartbeat: Heartbeat,
+) -> list[FoldOutcome]:
+    process = Process(request.execution, request.pass_number, "fold")
+
+    def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
+        return running(process, services.objects, collections=[each.collection for each in group])
+
+    at_once = folds_at_once(sizes, services.settings)
+    return run_folds(requests, progress=heartbeat.check, at_once=at_once, marked=marked)
 
 
 def _read_parts(request: UploadSnapshotRequest, services: Services) -> list[list[RunPart]]:

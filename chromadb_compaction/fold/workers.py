@@ -7,6 +7,7 @@ writes JSON to a pipe, because Lambda has no /dev/shm for multiprocessing's pool
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,9 @@ PROGRESS_SECONDS = 1.0
 
 GROUP = 16
 """The small collections that are folded within one mark: a mark for each would take as long as its fold."""
+
+FoldOutcome = FoldResult | SnapshotTooLargeError
+"""The result of a fold, or the error of one that memory or disk cannot hold."""
 
 Marked = Callable[[Sequence[FoldRequest]], AbstractContextManager[None]]
 """Returns the block in which the folds of these collections run."""
@@ -65,32 +69,47 @@ def run_folds(
     progress: Progress = no_progress,
     at_once: int = sys.maxsize,
     marked: Marked = lambda _: nullcontext(),
-) -> list[FoldResult]:
-    """Fold every collection, at most `at_once` at a time, and return the results in the order of the requests.
+) -> list[FoldOutcome]:
+    """Fold every collection, at most `at_once` at a time, and return the outcomes in the order of the requests.
 
+    A fold that memory or disk cannot hold does not stop the others: its outcome is the error, its directory is removed.
     Large runs fold in workers, one worker per two cores. Each group of folds runs within `marked`. `progress` and
     `marked` are called from several threads; an exception from `progress` stops every fold.
     """
 
-    def here(group: Sequence[FoldRequest]) -> list[FoldResult]:
+    def here(group: Sequence[FoldRequest]) -> list[FoldOutcome]:
         with marked(group):
-            return [fold_collection(request, progress=progress) for request in group]
+            return [_outcome(fold_collection, request, progress) for request in group]
 
-    def in_worker(request: FoldRequest) -> FoldResult:
+    def in_worker(request: FoldRequest) -> FoldOutcome:
         with marked([request]):
-            return fold_in_worker(request, progress=progress)
+            return _outcome(fold_in_worker, request, progress)
 
     large = [request for request in requests if _run_bytes(request) >= PROCESS_BYTES]
     # The small ones fold in this process meanwhile, one after the other.
     processes = min((os.cpu_count() or 1) // CORES_PER_FOLD, at_once - (len(large) < len(requests)))
     if processes < 2 or len(large) < 2:
-        return [result for group in _groups(requests) for result in here(group)]
+        return [outcome for group in _groups(requests) for outcome in here(group)]
     with ThreadPoolExecutor(max_workers=processes) as pool:
         workers = {request.collection: pool.submit(in_worker, request) for request in large}
         small = [request for request in requests if request.collection not in workers]
-        found = {result.collection: result for group in _groups(small) for result in here(group)}
-        results = found | {collection: future.result() for collection, future in workers.items()}
-    return [results[request.collection] for request in requests]
+        found = [outcome for group in _groups(small) for outcome in here(group)]
+        outcomes = {request.collection: outcome for request, outcome in zip(small, found, strict=True)}
+        outcomes |= {collection: future.result() for collection, future in workers.items()}
+    return [outcomes[request.collection] for request in requests]
+
+
+def _outcome(fold: Callable[..., FoldResult], request: FoldRequest, progress: Progress) -> FoldOutcome:
+    try:
+        with reporting_full_disk(_function()):
+            return fold(request, progress=progress)
+    except SnapshotTooLargeError as error:
+        too_large = error
+    except MemoryError:
+        message = f"{request.collection}: memory ran out in its fold"
+        too_large = SnapshotTooLargeError(message, next_step="raise the compactor's memory")
+    shutil.rmtree(request.directory, ignore_errors=True)
+    return too_large
 
 
 def _groups(requests: Sequence[FoldRequest]) -> Iterator[Sequence[FoldRequest]]:
@@ -147,6 +166,10 @@ def _communicate(child: subprocess.Popen[bytes], request: bytes, progress: Progr
         child.kill()
 
 
+def _function() -> str:
+    return os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "the function")
+
+
 def _bytes_on_disk(request: FoldRequest) -> int:
     base = request.directory.rglob("*") if request.directory.exists() else ()
     return _run_bytes(request) + sum(path.stat().st_size for path in base if path.is_file())
@@ -160,7 +183,7 @@ def main() -> Literal[0]:
     """Fold the request on standard input and print the outcome. An unexpected error ends in a traceback."""
     outcome: FoldResult | FoldFailure
     try:
-        with reporting_full_disk(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "the function")):
+        with reporting_full_disk(_function()):
             outcome = fold_collection(FoldRequest.model_validate_json(sys.stdin.buffer.read()))
     except CompactionError as error:
         outcome = FoldFailure.model_validate(

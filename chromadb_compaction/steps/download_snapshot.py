@@ -12,6 +12,7 @@ import pyarrow as pa
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
+from chromadb_compaction.deltas.attempts import blaming_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.deltas.formats import Delta, may_drop
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
@@ -45,7 +46,8 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
     with heartbeat_for(services, request.execution) as heartbeat, phases("download"):
         base = read_base(services, request.base)
         pending = _pending(request, services)
-        transferred = ensure_copies(services, base, pending)
+        with blaming_collections(pending, request.execution, services.objects):
+            transferred = ensure_copies(services, base, pending)
         heartbeat.check()
         shapes = list(
             ahead(

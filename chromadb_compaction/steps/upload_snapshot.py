@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from chromadb_compaction import layout
@@ -14,6 +15,7 @@ from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import (
     LISTED_COLLECTIONS,
+    MOST_TOO_LARGE,
     CollectionCounts,
     PublishedSnapshot,
     UploadSnapshotRequest,
@@ -33,7 +35,8 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
 
     A second run of the same pass returns the first run's result. Raises SnapshotConflictError if another execution
     has published since the pass began, VerificationError if the folded collection differs from its ledger. In both
-    cases nothing is published and the deltas stay pending.
+    cases nothing is published and the deltas stay pending. A collection whose fold does not fit is left out; raises
+    SnapshotTooLargeError if there is no other.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
         current = read_pointer(services)
@@ -54,10 +57,14 @@ def _fold_and_publish(
     base = read_base(services, request.base)
     outcomes = _read_outcomes(request, services)
     phases = Phases()
-    folded = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
+    folded, too_large = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
+    listed = len(outcomes)
+    outcomes = _without(outcomes, too_large, services)
+    pending = _pending_counts(request, left=listed - len(outcomes), too_large=too_large)
     changed = [collection for collection in folded if collection.result.changed]
     if not changed:
-        return _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
+        kept = _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
+        return kept.model_copy(update=pending)
     draft = Draft(request, base, base_sha256=started_from.pointer.manifest_sha256 if started_from else None)
     heartbeat.check()
     with phases("upload"):
@@ -76,8 +83,7 @@ def _fold_and_publish(
             bytes=manifest.bytes,
             bytes_uploaded=uploaded,
             seconds=phases.seconds,
-            **_pending_counts(request),
-        )
+        ).model_copy(update=pending)
         pointer = write_objects(services, manifest, outcomes, result)
     with phases("publish"):
         current = publish(services, pointer, etag=request.base.etag, before_swap=heartbeat.check)
@@ -130,14 +136,24 @@ def _keep_base(
         bytes=base.bytes if base else 0,
         bytes_uploaded=0,
         seconds=phases.seconds,
-        **_pending_counts(request),
     )
 
 
-def _pending_counts(request: UploadSnapshotRequest) -> dict[str, int]:
+def _without(outcomes: list[DeltaOutcome], collections: Collection[str], services: Services) -> list[DeltaOutcome]:
+    """Return the outcomes without those of deltas of `collections` that stay pending, because they were not folded."""
+    prefix = services.settings.delta_prefix
+    return [
+        outcome
+        for outcome in outcomes
+        if outcome.status == "quarantined" or layout.collection_of_key(outcome.key, prefix=prefix) not in collections
+    ]
+
+
+def _pending_counts(request: UploadSnapshotRequest, *, left: int, too_large: Collection[str]) -> dict[str, object]:
     return {
         "deltas_unreadable": sum(run.unreadable for run in request.runs),
-        "deltas_left": sum(run.left for run in request.runs),
+        "deltas_left": left + sum(run.left for run in request.runs),
+        "too_large": sorted(too_large)[:MOST_TOO_LARGE],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chromadb_compaction import layout
 from chromadb_compaction.messages import (
+    MOST_TOO_LARGE,
     BaseRef,
     BatchRef,
     CleanedUp,
@@ -127,6 +128,7 @@ def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
         seconds={f"fold.phase-{number:02d}": 899.123456789 for number in range(20)},
         deltas_unreadable=LARGE,
         deltas_left=LARGE,
+        too_large=[collection] * min(batches, MOST_TOO_LARGE),
     )
 
 

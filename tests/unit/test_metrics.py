@@ -113,6 +113,12 @@ def test_a_published_pass_reports_its_changes_and_the_published_snapshot() -> No
     }
 
 
+def test_deltas_of_a_collection_that_is_too_large_are_set_aside() -> None:
+    left = a_pass().model_copy(update={"too_large": ["large"], "deltas_left": 4})
+
+    assert values(left)["DeltasSetAside"] == 4
+
+
 def test_a_pass_that_changed_nothing_is_a_success_too() -> None:
     assert values(a_pass(published=False))["CompactionSucceeded"] == 1
 

@@ -70,6 +70,8 @@ def render_summary(summary: Summary) -> Iterator[RenderableType]:
     if summary.quarantined:
         quarantined = counted(summary.quarantined, "delta")
         yield f"[yellow]Quarantined {quarantined}[/]; the reasons: chromadb-compaction status"
+    if summary.too_large:
+        yield f"[yellow]Too large to fold: {', '.join(summary.too_large)}[/]; what to do: chromadb-compaction status"
     yield from summarised(
         [each for each in summary.collections if each.collections == 1],
         lambda each: (

@@ -23,6 +23,7 @@ class Summary(BaseModel):
     quarantined: int
     snapshot_id: str | None
     collections: list[CollectionCounts]
+    too_large: list[str] = []
     bytes_uploaded: int
     held: str | None
     error: str | None
@@ -43,6 +44,7 @@ def summarise(timeline: Timeline) -> Summary:
         quarantined=sum(run.quarantined for run in runs),
         snapshot_id=last_published(timeline),
         collections=_totals(count for upload in uploads for count in upload.collections),
+        too_large=sorted({name for upload in uploads for name in upload.too_large}),
         bytes_uploaded=sum(upload.bytes_uploaded for upload in uploads),
         held=held.message if held else None,
         error=timeline.failure.error if timeline.failure else None,

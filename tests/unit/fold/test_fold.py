@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 from collections import namedtuple
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +19,7 @@ import pytest
 
 from chromadb_compaction.chroma.client import CollectionSpec, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, PartSeconds, Progress
-from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, VerificationError
+from chromadb_compaction.errors import CompactionError, DiskFullError, SnapshotTooLargeError, VerificationError
 from chromadb_compaction.fold import workers
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection
 from chromadb_compaction.fold.workers import fold_in_worker, run_folds
@@ -139,6 +143,55 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_changed(
     assert not any(docs.directory.iterdir())
 
 
+def fold_all(collections: list[LocalCollection], **options: Any) -> list[FoldResult]:
+    requests = [collection.request(a_run({collection.name: [1, 0]})) for collection in collections]
+    outcomes = run_folds(requests, **options)
+    results = [outcome for outcome in outcomes if isinstance(outcome, FoldResult)]
+    assert results == outcomes
+    return results
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DiskFullError("full"), "full"),
+        (MemoryError(), "other: memory ran out in its fold"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk of the function is full"),
+    ],
+)
+def test_a_fold_that_does_not_fit_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: str
+) -> None:
+    def fold(request: FoldRequest, **options: Any) -> FoldResult:
+        if request.collection == "other":
+            raise error
+        return fold_collection(request, **options)
+
+    monkeypatch.setattr(workers, "fold_collection", fold)
+    collections = [LocalCollection(tmp_path, name) for name in ("one", "other", "two")]
+
+    outcomes = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+
+    assert [isinstance(outcome, FoldResult) for outcome in outcomes] == [True, False, True]
+    assert expected in str(outcomes[1])
+
+
+def test_folds_are_marked_in_groups_and_large_ones_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "GROUP", 2)
+    monkeypatch.setattr(workers, "_bytes_on_disk", lambda request: 10**9 if request.collection == "large" else 1)
+    names = ["one", "large", "two", "three", "four"]
+    groups = []
+
+    def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
+        groups.append([request.collection for request in group])
+        return nullcontext()
+
+    results = fold_all([LocalCollection(tmp_path, name) for name in names], marked=marked)
+
+    assert groups == [["one"], ["large"], ["two", "three"], ["four"]]
+    assert [result.collection for result in results] == names
+
+
 @pytest.fixture
 def worker_per_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every fold in a worker, for any size and on any machine."""
@@ -148,7 +201,7 @@ def worker_per_fold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large_collections_fold_in_workers(tmp_path: Path, worker_per_fold: None) -> None:
     collections = [LocalCollection(tmp_path, name) for name in ("one", "two", "three")]
-    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+    results = fold_all(collections)
     assert [result.collection for result in results] == ["one", "two", "three"]
     assert [collection.ids() for collection in collections] == [{"one"}, {"two"}, {"three"}]
     assert all(result.conservation.holds() for result in results)
@@ -159,7 +212,7 @@ def test_collections_that_do_not_fit_in_memory_together_fold_one_after_the_other
 ) -> None:
     monkeypatch.setattr(workers, "fold_in_worker", None)
     collections = [LocalCollection(tmp_path, name) for name in ("one", "two")]
-    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections], at_once=1)
+    results = fold_all(collections, at_once=1)
     assert [result.counts.records for result in results] == [1, 1]
 
 
@@ -169,14 +222,14 @@ def test_collections_that_would_share_their_cores_fold_one_after_the_other(
     monkeypatch.setattr(workers, "fold_in_worker", None)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     collections = [LocalCollection(tmp_path, name) for name in ("one", "two")]
-    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+    results = fold_all(collections)
     assert [result.counts.records for result in results] == [1, 1]
 
 
 def test_small_collections_fold_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "fold_in_worker", None)
     collections = [LocalCollection(tmp_path, name) for name in ("one", "two")]
-    results = run_folds([collection.request(a_run({collection.name: [1, 0]})) for collection in collections])
+    results = fold_all(collections)
     assert [result.counts.records for result in results] == [1, 1]
 
 
