@@ -55,20 +55,23 @@ def archive(
     execution: str,
     confirm: Callable[[], bool],
     still_published: Callable[[], bool],
+    outlasts_outage: bool = False,
 ) -> ArchivedDeltas | None:
     """Move merged deltas to compacted/, delete quarantined ones from delta/, and delete their notifications.
 
     Call `confirm` between copying and deleting, and `still_published` after deleting. If either returns False, return
-    None: then every merged delta is still, or again, in delta/. Raises TransientStorageError if a delta is being
-    written again at this moment.
+    None: then every merged delta is still, or again, in delta/. With `outlasts_outage` a temporary failure of a queue
+    is only noted, and quarantined deltas that could not be reported stay pending. Raises TransientStorageError if a
+    delta is being written again at this moment.
     """
     archived, replaced = _copy_to_compacted([o for o in outcomes if o.status == "merged"], services)
     quarantined = _with_quarantine_copy([o for o in outcomes if o.status == "quarantined"], services)
     if not confirm():
         return None
     quarantined += _quarantine_all_rewritten(replaced, services, execution)
-    notifications = Notifications(services)
-    notifications.send_dead_letters(quarantined)
+    notifications = Notifications(services, outlasts_outage=outlasts_outage)
+    if not notifications.send_dead_letters(quarantined):
+        quarantined = []
     rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *quarantined)})
     for key in sorted(rewritten):
         log.warning("%s was written again during this clean-up and stays pending", key)

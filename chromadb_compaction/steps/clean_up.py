@@ -46,13 +46,19 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
 
 
 def archive_published(
-    snapshot_id: str | None, outcome: str, services: Services, *, execution: str, check_lease: Callable[[], None]
+    snapshot_id: str | None,
+    outcome: str,
+    services: Services,
+    *,
+    execution: str,
+    check_lease: Callable[[], None],
+    outlasts_outage: bool = False,
 ) -> ArchivedDeltas | None:
     """Archive the deltas listed under the key `outcome`, and mark the snapshot that merged them as cleaned.
 
     `snapshot_id` None: nothing has been published yet. Return None, with every merged delta in delta/, if
     `snapshot_id` is not published: a snapshot that was rolled back may not hold the pending deltas.
-    `check_lease` raises LockLostError if the lease is lost.
+    `check_lease` raises LockLostError if the lease is lost. `outlasts_outage` as for `archive`.
     """
 
     def still_published() -> bool:
@@ -67,7 +73,14 @@ def archive_published(
         log.warning("%s is not published: its deltas stay pending", snapshot_id)
         return None
     outcomes = unpack_outcomes(services.objects.get(outcome).body, outcome)
-    archived = archive(outcomes, services, execution=execution, confirm=confirm, still_published=still_published)
+    archived = archive(
+        outcomes,
+        services,
+        execution=execution,
+        confirm=confirm,
+        still_published=still_published,
+        outlasts_outage=outlasts_outage,
+    )
     if archived is None:
         log.warning("%s was replaced or rolled back during clean-up: its deltas stay pending", snapshot_id)
         return None

@@ -106,7 +106,14 @@ def _finish_clean_up(base: BaseRef, services: Services, execution: str, heartbea
         return None
     merged = layout.merged_deltas_key(base.snapshot_id, prefix=prefix)
     try:
-        return archive_published(base.snapshot_id, merged, services, execution=execution, check_lease=heartbeat.check)
+        return archive_published(
+            base.snapshot_id,
+            merged,
+            services,
+            execution=execution,
+            check_lease=heartbeat.check,
+            outlasts_outage=True,  # CleanUp has retried
+        )
     except ObjectMissingError as error:
         # The next pass merges the pending deltas again, which changes nothing, and archives them.
         log.warning("the clean-up of snapshot %s cannot be finished: %s", base.snapshot_id, error)

@@ -1,7 +1,8 @@
 """The messages about archived deltas: dead letters for quarantined ones, and notifications that are answered.
 
 The queues only notify: a delta and its reason are in the bucket. So a queue that is deleted, forbidden or full is
-logged and reported, and the clean-up goes on. A temporary failure is raised, because a retry sends what is missing.
+logged and reported, and the clean-up goes on. A temporary failure is raised, because a retry sends what is missing. But
+in a clean-up that has failed before, it may be an outage, which must not stop the compaction.
 """
 
 from __future__ import annotations
@@ -28,14 +29,20 @@ class Notifications:
 
     Args:
         services: The queues, and the bucket, which decides whether a delta is still pending.
+        outlasts_outage: Go on after a temporary failure too, and do not use the queues again.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, outlasts_outage: bool = False) -> None:
         self.error: str | None = None
+        self._outlasts_outage = outlasts_outage
+        self._is_down = False
         self._services = services
 
-    def send_dead_letters(self, quarantined: Sequence[DeltaOutcome]) -> None:
-        """Send one dead-letter message per quarantined delta that is pending. A crash right after repeats them."""
+    def send_dead_letters(self, quarantined: Sequence[DeltaOutcome]) -> bool:
+        """Send one dead-letter message per quarantined delta that is pending. A crash right after repeats them.
+
+        Return False if an outage prevents it: then they must stay pending, so that a later pass reports them.
+        """
         pending = in_threads(lambda delta: _is_pending(delta.key, self._services), quarantined)
         reason = "quarantined without a reason"
         self._dead_letter(
@@ -45,6 +52,7 @@ class Notifications:
                 if is_pending
             ]
         )
+        return not self._is_down
 
     def delete_notifications(self, moved: set[str], outcomes: int) -> int:
         """Delete notifications of deltas that left delta/. Move messages that are not notifications to the DLQ.
@@ -80,11 +88,13 @@ class Notifications:
         return [each for each, is_done in zip(notifications, gone, strict=True) if is_done]
 
     def _receive(self, limit: int) -> Iterator[ReceivedNotification]:
+        if self._is_down:
+            return
         with self._noting_errors():
             yield from self._services.queue.receive(limit)
 
     def _delete(self, done: Sequence[ReceivedNotification]) -> int:
-        if not done:
+        if not done or self._is_down:
             return 0
         with self._noting_errors():
             self._services.queue.delete([message.receipt for message in done])
@@ -93,8 +103,8 @@ class Notifications:
 
     def _dead_letter(self, messages: Sequence[DeadLetterMessage]) -> bool:
         """Send the messages. Return whether the dead-letter queue has them."""
-        if not messages:
-            return True
+        if not messages or self._is_down:
+            return not messages
         with self._noting_errors():
             self._services.queue.dead_letter(messages)
             return True
@@ -104,9 +114,11 @@ class Notifications:
     def _noting_errors(self) -> Iterator[None]:
         try:
             yield
-        except TransientStorageError:
-            raise
         except CompactionError as error:
+            if isinstance(error, TransientStorageError):
+                if not self._outlasts_outage:
+                    raise
+                self._is_down = True
             self.error = self.error or str(error)
             log.warning("the clean-up goes on without a queue: %s", error)
 

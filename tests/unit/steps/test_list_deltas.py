@@ -15,6 +15,7 @@ from chromadb_compaction.messages import (
     ReleaseLockRequest,
 )
 from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import DeltaNotification
 from chromadb_compaction.steps.acquire_lock import acquire_lock
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.release_lock import release_lock
@@ -215,6 +216,32 @@ def test_an_unfinished_clean_up_is_finished_before_the_listing() -> None:
     assert [delta.key for delta in listed(fakes, listing)] == [pending]
     assert layout.compacted_key(merged) in fakes.objects.objects
     assert layout.cleaned_key(snapshot_id) in fakes.objects.objects
+
+
+@pytest.mark.parametrize("failing", ["receive", "delete", "dead_letter"])
+def test_an_outage_of_the_queues_does_not_stop_an_unfinished_clean_up(failing: str) -> None:
+    fakes = new_fakes()
+    merged, pending = put_delta(fakes, 1), put_delta(fakes, 2)
+    fakes.queue.notify([DeltaNotification(merged, 1, 1)])
+    quarantined = put_quarantined(fakes, 3)
+    snapshot_id = publish(fakes, 1, [outcome_of(fakes, merged), quarantined])
+    calls = []
+
+    def fail(call: str) -> None:
+        calls.append(call)
+        if call == failing:
+            raise TransientStorageError("the queue answers 503")
+
+    fakes.queue.before = fail
+
+    listing = list_pass(fakes)
+
+    assert listing.finished_clean_up_of == snapshot_id
+    assert listing.queue_error == "the queue answers 503"
+    # What could not be reported as quarantined stays pending for that.
+    unreported = {quarantined.key} if failing == "dead_letter" else set()
+    assert fakes.objects.keys("delta/") == {pending} | unreported
+    assert calls[-1] == failing
 
 
 def test_a_finished_clean_up_is_not_repeated() -> None:
