@@ -141,6 +141,10 @@ def _a_failed_delta_counts_as_merged() -> Iterator[None]:
         yield
 
 
+def _an_unreadable_delta_stops_all() -> AbstractContextManager[object]:
+    return patch.object(merge_batch, "try_fetch", listed_deltas.fetch_delta)
+
+
 def _a_bad_delta_is_dropped() -> AbstractContextManager[object]:
     return patch.object(
         merge_batch, "_quarantine", lambda bad, reason, *_: merge_batch._outcome(bad, "merged", reason=reason)
@@ -251,6 +255,7 @@ DEFECTS = (
     Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
     Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
     Defect("a failed delta counts as merged", _a_failed_delta_counts_as_merged, FIRST, _given_up, "lost"),
+    Defect("an unreadable delta stops all", _an_unreadable_delta_stops_all, "an unreadable delta", _none, "FAILED"),
     Defect("a bad delta is dropped", _a_bad_delta_is_dropped, "a quarantined delta", _none, "lost"),
     Defect("the own commit is not recognised", _own_commit_is_not_recognised, FIRST, _lost_at_the_pointer, "it FAILED"),
     Defect(

@@ -158,6 +158,15 @@ def _quarantined(world: World) -> Truth:
     return Truth([first, good], {bad.key: bad.body(), unreadable.key: b"no Parquet"})
 
 
+def _unreadable(world: World) -> Truth:
+    """Let one delta be archived to Glacier before it is merged."""
+    good, archived = a_delta(1, {"a": [1, 0]}), a_delta(2, {"b": [0, 1]})
+    put(world, good, archived)
+    objects = world.aws.s3.buckets.objects["bucket"]
+    objects[archived.key] = objects[archived.key]._replace(archived=True)
+    return Truth([good], unreadable={archived.key: archived.body()})
+
+
 def _several_passes(world: World) -> Truth:
     deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2, 3)]
     put(world, *deltas)
@@ -269,6 +278,7 @@ SCENARIOS = (
         executor=ReversedExecutor,
     ),
     Scenario("a quarantined delta", _quarantined),
+    Scenario("an unreadable delta", _unreadable),
     Scenario("several passes", _several_passes, settings={"COMPACTION_BATCH_SIZE": 1, "MAX_BATCHES_PER_PASS": 1}),
     Scenario("nothing new", _nothing_new),
     Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),

@@ -49,6 +49,7 @@ class Truth:
         rewritten: The other content, by key, that was written over merged ones. It belongs in quarantine too.
         unarchived: The keys in `good` that were written over before they could be archived.
         undone: The keys in `good` whose rows an earlier rollback took out until a replay.
+        unreadable: The content, by key, of archived objects, which stay pending.
     """
 
     good: list[Delta] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Truth:
     rewritten: dict[str, bytes] = field(default_factory=dict)
     unarchived: frozenset[str] = frozenset()
     undone: frozenset[str] = frozenset()
+    unreadable: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.quarantined = self.bad | self.rewritten
@@ -88,6 +90,11 @@ class Truth:
             copy = objects.get(layout.quarantine_key(key))
             if not _is_pending(key, body, objects) and (copy is None or copy.body != body):
                 yield f"lost: the bad delta {key} is neither pending nor in quarantine"
+        yield from (
+            f"lost: the unreadable delta {key} is no longer pending"
+            for key, body in self.unreadable.items()
+            if not _is_pending(key, body, objects)
+        )
         for key, rows in self.rows.items():
             missing = [row for row, version in rows.items() if versions.get(row, (b"",)) < version]
             if missing and not _is_pending(key, self.bodies[key], objects) and key not in except_for:
@@ -121,7 +128,8 @@ class Truth:
         )
 
     def _misplaced(self, objects: Objects) -> Iterator[str]:
-        yield from (f"left behind: {key} is still pending" for key in objects if key.startswith(layout.DELTA_PREFIX))
+        pending = [key for key in objects if key.startswith(layout.DELTA_PREFIX) and key not in self.unreadable]
+        yield from (f"left behind: {key} is still pending" for key in pending)
         archived = {key: objects[key].body for key in objects if key.startswith(layout.COMPACTED_PREFIX)}
         merged = {key: body for key, body in self.bodies.items() if key not in self.unarchived}
         if archived != {layout.compacted_key(key): body for key, body in merged.items()}:
