@@ -37,6 +37,7 @@ RESULTS: dict[str, Any] = {
             "seconds",
             "deltas_unreadable",
             "deltas_left",
+            "too_large",
         )
     ),
     "CleanUp": dict.fromkeys(
