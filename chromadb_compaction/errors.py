@@ -51,6 +51,10 @@ class ConfigurationError(CompactionError):
     """A setting is missing, misspelt or out of range. Correct the environment and start again."""
 
 
+class EmbeddingFunctionError(ConfigurationError):
+    """An embedding function cannot run here: its package, its model or its API key is missing. Embed elsewhere."""
+
+
 class MalformedLockError(ConfigurationError):
     """The lock item is not a lease, so its holder is unknown. Release it by force once nothing runs."""
 

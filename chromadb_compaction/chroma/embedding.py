@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from chromadb_compaction.configuration import is_of_machine
 from chromadb_compaction.deltas.records import Vector, shown
-from chromadb_compaction.errors import ConfigurationError, InvalidRequestError
+from chromadb_compaction.errors import EmbeddingFunctionError, InvalidRequestError
 
 WORDLLAMA = "wordllama"
 
@@ -33,25 +33,28 @@ _MODEL_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,99}/)?[A-Za-z0-9][\w.-]{0,99}(:\
 _Embedder = Callable[[list[str]], Vector]
 
 
-def embed(texts: Sequence[str], function: str, config: Mapping[str, JsonValue] | None = None) -> Vector:
+def embed(
+    texts: Sequence[str], function: str, config: Mapping[str, JsonValue] | None = None, *, trusted: bool = False
+) -> Vector:
     """Return a matrix with one float32 row per text. Wordllama's rows have 256 dimensions and length 1.
 
     `config` has the function's parameters, as ChromaDB stores them. None: its defaults. It comes from a delta, which
-    must not choose a server, a secret or a file here: see `checked_parameters`.
+    must not choose a server, a secret or a file here: see `checked_parameters`. `trusted` accepts all parameters, for
+    a person who has named the function.
 
     A function is loaded once per process. Raises InvalidRequestError if it is unknown, or if a parameter is not
-    accepted, and ConfigurationError if its package, its model or its API key is missing.
+    accepted, and EmbeddingFunctionError if its package, its model or its API key is missing.
     """
     if not texts:
         return np.empty((0, 0), dtype=np.float32)
-    return _load(function, json.dumps(config or {}, sort_keys=True))(list(texts))
+    return _load(function, json.dumps(config or {}, sort_keys=True), trusted)(list(texts))
 
 
 @lru_cache(maxsize=4)
-def _load(function: str, config: str) -> _Embedder:
+def _load(function: str, config: str, trusted: bool) -> _Embedder:  # noqa: FBT001 - the cache takes it by position
     stored = json.loads(config)
     if function != WORDLLAMA:
-        return _load_from_chromadb(function, stored)
+        return _load_from_chromadb(function, stored, trusted=trusted)
     for name, value in stored.items():  # it takes no parameters, and would embed otherwise than they say
         raise _refused(function, name, value)
     return _load_wordllama()
@@ -109,7 +112,7 @@ def _load_wordllama() -> _Embedder:
         with _root_logger_restored():
             import wordllama
     except ImportError as error:
-        raise ConfigurationError(
+        raise EmbeddingFunctionError(
             "the package of the embedding function 'wordllama' is missing", next_step="pip install wordllama"
         ) from error
     # The package ships its model, but looks for it in a cache directory of the same layout.
@@ -139,8 +142,9 @@ def normalised(vectors: Vector) -> Vector:
     return np.asarray(vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
 
-def _load_from_chromadb(function: str, config: dict[str, JsonValue]) -> _Embedder:
-    from chromadb.utils.embedding_functions import known_embedding_functions
+def _load_from_chromadb(function: str, config: dict[str, JsonValue], *, trusted: bool) -> _Embedder:
+    with _load_errors_translated(function):
+        from chromadb.utils.embedding_functions import known_embedding_functions
 
     if function not in known_embedding_functions:
         names = ", ".join(sorted({WORDLLAMA, *known_embedding_functions}))
@@ -149,7 +153,8 @@ def _load_from_chromadb(function: str, config: dict[str, JsonValue]) -> _Embedde
         )
     known = known_embedding_functions[function]
     defaults = {each.name: each.default for each in signature(known).parameters.values() if each.default != each.empty}
-    chosen = checked_parameters(function, config, defaults=defaults)
+    of_function = {name: value for name, value in config.items() if not is_of_machine(name)}
+    chosen = of_function if trusted else checked_parameters(function, config, defaults=defaults)
     with _load_errors_translated(function):
         embed_texts = known.build_from_config({**defaults, **chosen}) if chosen else known()
 
@@ -165,5 +170,6 @@ def _load_from_chromadb(function: str, config: dict[str, JsonValue]) -> _Embedde
 def _load_errors_translated(function: str) -> Iterator[None]:
     try:
         yield
-    except (AssertionError, ImportError, LookupError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"the embedding function {function!r} cannot be loaded: {error}") from error
+    except (AssertionError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
+        # An OSError: the model is downloaded into the home directory, which a function cannot write.
+        raise EmbeddingFunctionError(f"the embedding function {function!r} cannot be loaded: {error}") from error

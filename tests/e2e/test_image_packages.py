@@ -80,7 +80,7 @@ def test_texts_are_embedded_compacted_and_found_by_text(image_stack: Stack) -> N
 
 def test_the_error_for_an_embedding_function_that_the_image_lacks_names_the_function(image_stack: Stack) -> None:
     request = {"collection": "docs", "records": [{"id": "a", "document": "x"}], "embedding_function": "default"}
-    with pytest.raises(FunctionError, match=r"ConfigurationError.*'default' cannot be loaded.*onnxruntime"):
+    with pytest.raises(FunctionError, match=r"EmbeddingFunctionError.*'default' cannot be loaded.*onnxruntime"):
         image_stack.invoke("producer", request)
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
-from chromadb_compaction.errors import InvalidRequestError
+from chromadb_compaction.errors import EmbeddingFunctionError, InvalidRequestError
 
 ReadLevel = Literal["fresh", "snapshot"]
 _EXAMPLES = {"--where": '{"year": {"$gte": 2024}}', "--where-document": '{"$contains": "backup"}'}
@@ -25,6 +26,10 @@ def query(  # noqa: PLR0913 - typer makes an option of each
     embedding_file: Annotated[
         Path | None,
         typer.Option(help="Search for this embedding instead: a file with a JSON list of numbers.", dir_okay=False),
+    ] = None,
+    embedding_function: Annotated[
+        str | None,
+        typer.Option(help="Embed the text here, with this function, instead of in the query function."),
     ] = None,
     ids: Annotated[list[str] | None, typer.Option("--id", help="Only records with these ids.")] = None,
     where: Annotated[
@@ -40,22 +45,28 @@ def query(  # noqa: PLR0913 - typer makes an option of each
 ) -> None:
     """Find the records of a collection that are nearest to a text or an embedding; with neither, list records.
 
+    The query function embeds the text. If it cannot run the collection's embedding function, this machine does.
+
     For example: chromadb-compaction query "how are backups made" -c notes --where '{"year": {"$gte": 2024}}'
     """
-    from chromadb_compaction.aws.functions import invoke
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.answers import GetResult, QueryResult, render_answer
     from chromadb_compaction.settings import required
 
     function = required(clients.settings().chromadb_query_function, "CHROMADB_QUERY_FUNCTION")
-    question = _question(text, embedding_file, results)
+    question = _question(text, embedding_file, embedding_function, results)
     filters = {
         "ids": ids,
         "where": _filter("--where", where),
         "where_document": _filter("--where-document", where_document),
     }
     chosen = {name: value for name, value in filters.items() if value}
-    response = invoke(function, {"collection": collection, "read_level": read_level, **question, **chosen})
+    request = {"collection": collection, "read_level": read_level, **question, **chosen}
+    if embedding_function is not None:
+        from chromadb_compaction.cli.common.embedding import embed_with
+
+        request = _embedded(request, embed_with(embedding_function, str(text), collection, clients.services()))
+    response = _ask(function, request)
     result = QueryResult.model_validate(response) if "distances" in response else GetResult.model_validate(response)
     output_for(as_json=as_json).show(response, lambda _: render_answer(result))
     if not result.count:
@@ -64,9 +75,33 @@ def query(  # noqa: PLR0913 - typer makes an option of each
         raise exit_with(NothingFoundError(message, next_step="see: chromadb-compaction status"))
 
 
-def _question(text: str | None, embedding_file: Path | None, results: int) -> dict[str, Any]:
+def _ask(function: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Invoke the query function. If it cannot embed the text, embed it here and ask again."""
+    from chromadb_compaction.aws.functions import invoke
+    from chromadb_compaction.cli.common import clients
+
+    try:
+        return invoke(function, request)
+    except EmbeddingFunctionError as cause:
+        from chromadb_compaction.cli.common.embedding import embed_instead
+
+        [text] = request["query_texts"]
+        vector = embed_instead(text, request["collection"], clients.services(), cause)
+        note(f"The query function cannot embed the text ({cause.message}), so it was embedded here.")
+        return invoke(function, _embedded(request, vector))
+
+
+def _embedded(request: dict[str, Any], vector: list[float]) -> dict[str, Any]:
+    return {**{name: value for name, value in request.items() if name != "query_texts"}, "query_embeddings": [vector]}
+
+
+def _question(
+    text: str | None, embedding_file: Path | None, embedding_function: str | None, results: int
+) -> dict[str, Any]:
     if text is not None and embedding_file is not None:
         raise InvalidRequestError("give a TEXT or --embedding-file, not both")
+    if text is None and embedding_function is not None:
+        raise InvalidRequestError("--embedding-function embeds a TEXT", next_step="give the TEXT too")
     from chromadb_compaction.cli.views.answers import INCLUDE
 
     near = {"action": "query", "n_results": results, "include": INCLUDE}

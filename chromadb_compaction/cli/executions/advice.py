@@ -63,6 +63,7 @@ ADVICE = {
     "NoSnapshotError": Advice("nothing has been published yet; run a compaction", RUN_AGAIN),
     "NoSuchCollectionError": Advice("there is no such collection, published or pending", STATUS),
     "InvalidRequestError": Advice("state machine and functions have different versions; deploy both", "pulumi up"),
+    "EmbeddingFunctionError": Advice("the package, model or API key of an embedding function is missing", STATUS),
     "AmbiguousIdError": Advice("an id was shortened too much; type more of it", STATUS),
     "ObjectMissingError": Advice("an object is missing from the bucket; see if the snapshot is intact", VERIFY),
     "UnreadableObjectError": Advice("an object cannot be read; the message says what to change", STATUS),
