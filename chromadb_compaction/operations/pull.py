@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
+from chromadb_compaction.operations.pulling.exchange import install
+from chromadb_compaction.operations.pulling.fetch import fetch, unfinished_beside
+from chromadb_compaction.operations.pulling.marker import (
+    changed_since,
+    read_marker,
+    write_marker,
+)
+from chromadb_compaction.operations.pulling.merge import Part, merge
 from chromadb_compaction.operations.typed_ids import LATEST, find_snapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import read_catalogue
-from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pruning import noticing_pruning
 
 ATTEMPTS = 3
 """Snapshots that are tried one after the other if each is pruned while it is copied."""
+
+Chosen = Mapping[str, CollectionSnapshot]
+
+
+class _Request(NamedTuple):
+    """The arguments of `pull_snapshot` that say what to put where."""
+
+    into: Path
+    only: Collection[str]
+    merged: bool
+    force: bool
 
 
 class PulledCollection(BaseModel):
@@ -32,18 +49,42 @@ class PulledCollection(BaseModel):
     dimension: int | None
     space: str
     bytes: int
+    refreshed: bool
 
 
 class Pulled(BaseModel):
-    """The copied collections, sorted by name, or with `dry_run` those that would be copied."""
+    """The copied collections, sorted by name, or with `dry_run` those that would be copied.
+
+    Attributes:
+        bytes: The size of all files.
+        fetched: The bytes that were fetched, or would be. What was there already is not fetched again.
+        removed: The collections that were there, and are not in the snapshot.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     snapshot_id: str
     directory: str
     bytes: int
+    fetched: int
     collections: list[PulledCollection]
+    removed: list[str]
+    merged: bool
     dry_run: bool
+
+
+class _Plan(NamedTuple):
+    """The changes that a pull makes.
+
+    Attributes:
+        stale: The collections that are missing there, or differ.
+        removed: The collections that are there, and should not be.
+        changed: The files there that were changed since they were pulled.
+    """
+
+    stale: Chosen
+    removed: list[str]
+    changed: list[Path]
 
 
 def pull_snapshot(
@@ -52,66 +93,159 @@ def pull_snapshot(
     into: Path,
     *,
     only: Collection[str] = (),
+    merged: bool = False,
+    force: bool = False,
     dry_run: bool = False,
 ) -> Pulled:
-    """Copy a snapshot (None: the published one) to {into}/{collection}/, every file checked.
+    """Copy a snapshot (None: the published one) to {into}/{collection}/, every file checked, or refresh such a copy.
+
+    Each directory is replaced as a whole, once all of its files have arrived. If the published snapshot is pruned
+    meanwhile, begin again with the one that is published by then.
 
     Args:
         services: The bucket and the settings.
-        snapshot_id: The snapshot.
-        into: A directory that is empty or missing. It stays so until all files have arrived.
-        only: The collections to copy. Empty for all.
+        snapshot_id: The snapshot, as `find_snapshot` takes it.
+        into: A directory that is empty or missing, or that an earlier pull has filled.
+        only: The collections to copy; others that are there stay as they are. Empty for all, and for no others.
+        merged: Make `into` one ChromaDB directory of all collections.
+        force: Replace directories that were changed since they were pulled.
         dry_run: Copy nothing.
 
-    If the published snapshot is pruned meanwhile, begin again with the one that is published by then. Raises
-    SnapshotCorruptError, NoSnapshotError (also for a snapshot that is pruned meanwhile), NoSuchCollectionError for a
-    name in `only`, InvalidRequestError for a directory that is not empty.
+    Raises SnapshotCorruptError, NoSnapshotError (also for a snapshot that is pruned meanwhile), AmbiguousIdError,
+    NoSuchCollectionError for a name in `only`, and InvalidRequestError for a directory that holds anything else, or
+    that was changed since it was pulled.
     """
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise InvalidRequestError(f"{into} is not empty", next_step="give a directory that is, or that does not exist")
-    into = into.resolve()
+    request = _Request(into.resolve(), only, merged=merged, force=force)
+    _check_contents(request.into, merged=merged)
     for attempt in range(1, ATTEMPTS + 1):
         manifest = find_snapshot(snapshot_id, read_catalogue(services)).manifest
         chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections)
+        plan = _plan(request, manifest, chosen)
         if dry_run:
+            fetched = sum(_chroma_bytes(each) for each in plan.stale.values())
             break
         try:
             with noticing_pruning(manifest.snapshot_id, services):
-                _copy(services, manifest, chosen, into)
+                fetched = _carry_out(services, request, manifest, chosen)
             break
         except NoSnapshotError:
             if snapshot_id not in (None, LATEST) or attempt == ATTEMPTS:
                 raise
-    collections = [_pulled(name, each, into) for name, each in sorted(chosen.items())]
+    collections = [_pulled(name, each, request, plan) for name, each in sorted(chosen.items())]
     return Pulled(
         snapshot_id=manifest.snapshot_id,
-        directory=str(into),
+        directory=str(request.into),
         bytes=sum(each.bytes for each in collections),
+        fetched=fetched,
         collections=collections,
+        removed=plan.removed,
+        merged=merged,
         dry_run=dry_run,
     )
 
 
-def _copy(services: Services, manifest: Manifest, chosen: dict[str, CollectionSnapshot], into: Path) -> None:
-    into.mkdir(parents=True, exist_ok=True)
-    unfinished = into.parent / f".{into.name}-{secrets.token_hex(4)}"
-    wanted = [Wanted(name, each.chroma_files, unfinished / name) for name, each in chosen.items() if each.chroma_files]
-    try:
-        unfinished.mkdir()
-        download(services, manifest, wanted)
-        for directory in unfinished.iterdir():
-            directory.rename(into / directory.name)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def _check_contents(into: Path, *, merged: bool) -> None:
+    """Raise InvalidRequestError unless everything in the directory was pulled into it, in the same way."""
+    if not into.exists():
+        return
+    otherwise = "give a directory that is empty, or that does not exist"
+    marker = read_marker(into) if into.is_dir() else None
+    inside = [read_marker(each) for each in into.iterdir()] if into.is_dir() and marker is None else []
+    if not into.is_dir() or None in inside or (merged and inside):
+        raise InvalidRequestError(f"{into} is not empty, and was not filled by such a pull", next_step=otherwise)
+    if marker is not None and not merged:
+        raise InvalidRequestError(f"{into} was pulled with --merge", next_step=f"add --merge, or {otherwise}")
 
 
-def _pulled(name: str, each: CollectionSnapshot, into: Path) -> PulledCollection:
-    has_directory = bool(each.chroma_files)
+def _plan(request: _Request, manifest: Manifest, chosen: Chosen) -> _Plan:
+    into = request.into
+    if request.merged:
+        marker = read_marker(into)
+        changed = [into / path for path in changed_since(into, marker)] if marker else []
+        wanted = {name: _content(each) for name, each in chosen.items() if each.chroma_files}
+        same = marker is not None and not changed and marker.collections == wanted
+        removed = sorted(marker.collections.keys() - wanted.keys()) if marker else []
+        plan = _Plan({} if same else {name: chosen[name] for name in wanted}, removed, changed)
+    else:
+        plan = _plan_directories(request, manifest, chosen)
+    if plan.changed and not request.force:
+        raise InvalidRequestError(
+            f"{plan.changed[0]} was changed since it was pulled ({len(plan.changed)} such files)",
+            next_step="give another directory, or add --force to replace it",
+        )
+    return plan
+
+
+def _plan_directories(request: _Request, manifest: Manifest, chosen: Chosen) -> _Plan:
+    into = request.into
+    held = {each.name: read_marker(each) for each in into.iterdir()} if into.exists() else {}
+    stale: dict[str, CollectionSnapshot] = {}
+    removed = [] if request.only else sorted(held.keys() - manifest.collections.keys())
+    removed += sorted(name for name in held.keys() & chosen.keys() if not chosen[name].chroma_files)
+    changed: list[Path] = []
+    for name, each in chosen.items():
+        marker = held.get(name)
+        touched = changed_since(into / name, marker) if marker else []
+        changed += [into / name / path for path in touched]
+        if each.chroma_files and (marker is None or touched or marker.collections.get(name) != _content(each)):
+            stale[name] = each
+    for name in removed:
+        marker = held.get(name)
+        changed += [into / name / path for path in changed_since(into / name, marker)] if marker else []
+    return _Plan(stale, removed, changed)
+
+
+def _carry_out(services: Services, request: _Request, manifest: Manifest, chosen: Chosen) -> int:
+    """Fetch what is stale, and put it in place. Return the bytes that were fetched."""
+    into, plan = request.into, _plan(request, manifest, chosen)
+    if not request.merged:
+        into.mkdir(parents=True, exist_ok=True)
+    with unfinished_beside(into) as unfinished:
+        if request.merged:
+            return _merge(services, into, manifest, plan, unfinished) if plan.stale or plan.removed else 0
+        fetched = fetch(services, manifest, plan.stale, into, unfinished)
+        _plan(request, manifest, chosen)  # raises if anything was changed during the download
+        for name, each in plan.stale.items():
+            write_marker(unfinished / name, manifest.snapshot_id, {name: _content(each)}, merged=False)
+            install(unfinished / name, into / name)
+        for name in plan.removed:
+            (into / name).rename(unfinished / f"{name}.removed")
+    return fetched
+
+
+def _merge(services: Services, into: Path, manifest: Manifest, plan: _Plan, unfinished: Path) -> int:
+    """Make the merged directory. Collections that it holds unchanged are read from there."""
+    marker = None if plan.changed else read_marker(into)
+    kept = marker.collections if marker else {}
+    stale = {name: each for name, each in plan.stale.items() if kept.get(name) != _content(each)}
+    fetched = fetch(services, manifest, stale, None, unfinished)
+    parts = {
+        name: Part(unfinished / name if name in stale else into, each.records) for name, each in plan.stale.items()
+    }
+    new = unfinished / ".merged"
+    merge(parts, new)
+    content = {name: _content(each) for name, each in plan.stale.items()}
+    write_marker(new, manifest.snapshot_id, content, merged=True)
+    install(new, into)
+    return fetched
+
+
+def _content(each: CollectionSnapshot) -> dict[str, str]:
+    return {path: file.sha256 for path, file in each.chroma_files.items()}
+
+
+def _chroma_bytes(each: CollectionSnapshot) -> int:
+    return sum(file.bytes for file in each.chroma_files.values())
+
+
+def _pulled(name: str, each: CollectionSnapshot, request: _Request, plan: _Plan) -> PulledCollection:
+    directory = request.into if request.merged else request.into / name
     return PulledCollection(
         collection=name,
-        directory=str(into / name) if has_directory else None,
+        directory=str(directory) if each.chroma_files else None,
         records=each.records,
         dimension=each.dimension,
         space=each.space,
-        bytes=sum(file.bytes for file in each.chroma_files.values()) if has_directory else 0,
+        bytes=_chroma_bytes(each),
+        refreshed=name in plan.stale,
     )

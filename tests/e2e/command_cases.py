@@ -112,6 +112,7 @@ CASES: Mapping[Words, CommandCases] = {
     ("query",): CommandCases(
         (
             Succeeds("animals -c texts -n 1", "The whale is an animal.", texts_are_published),
+            Succeeds("animals -c texts --embedding-function wordllama", "whale", texts_are_published),
             Succeeds("-c notes --id oncall --results 2", "The engineer on call"),
             Succeeds("--collection notes --embedding-file <files>/vector.json", "backups"),
             Succeeds("""-c notes --where-document '{"$contains": "Tuesdays"}'""", "deploy"),
@@ -177,10 +178,13 @@ CASES: Mapping[Words, CommandCases] = {
         (
             Succeeds("<files>/copy --snapshot <first> -c notes", "3 records"),
             Succeeds("<files>/copy --collection notes --dry-run", "Would copy snapshot <second>"),
+            Succeeds("<files>/merged --merge --force --every 5", "Copied snapshot <second>"),
         ),
         "collections",
         (
             Fails("<files>", 2, "not empty"),
+            Fails("<files>/followed --follow", 130, "Stopped", ctrl_c_is_pressed),
+            Fails("<files>/copy --snapshot <first> --follow", 2, "--follow copies the published"),
             Fails("<files>/copy -c nowhere", 4, "nowhere"),
             Fails("<files>/copy --snapshot 0000000099-00000000", 4, "snapshots list"),
             Fails("<files>/copy", 5, "snapshot/CURRENT", the_pointer_is_damaged),

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from chromadb_compaction.cli.common.console import warn
+from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
-from chromadb_compaction.errors import SnapshotCorruptError, error_named
+from chromadb_compaction.errors import InvalidRequestError, SnapshotCorruptError, error_named
 
 app = typer.Typer(
     name="snapshots",
@@ -70,8 +70,10 @@ def show(snapshot_id: SnapshotId = None, *, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def pull(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that is empty or does not exist.")],
+def pull(  # noqa: PLR0913 - typer makes an option of each
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A directory that is empty or missing, or that a pull has filled.")
+    ],
     *,
     snapshot: Annotated[
         str | None, typer.Option("--snapshot", metavar="ID", help=f"{ID_HELP} By default the published one.")
@@ -80,20 +82,53 @@ def pull(
         list[str] | None,
         typer.Option("--collection", "-c", metavar="NAME", help="Only this one; may be repeated."),
     ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Make DIR one ChromaDB directory of all collections.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what was changed in DIR since the last pull.")
+    ] = False,
+    following: Annotated[
+        bool, typer.Option("--follow", help="Refresh DIR whenever another snapshot is published, until Ctrl-C.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Seconds between readings of --follow.")] = 30,
     dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Copy a snapshot to DIR, one directory per collection for chromadb.PersistentClient, and check every file.
 
+    A DIR that a pull has filled is refreshed: only what has changed is fetched, and each directory is replaced as a
+    whole. A client that is open then keeps what it has read; open another one to see the new content.
+
+    With --json and --follow: one JSON document per line.
+
     Example: `chromadb-compaction snapshots pull ./copy -c docs`, then in Python
     `chromadb.PersistentClient("copy/docs").get_collection("docs")`
+
+    Exit codes: 0 done, 2 DIR holds something else or was changed, 4 no such snapshot or collection, 5 it is corrupt,
+    130 Ctrl-C ended --follow.
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshot_text import render_pulled
-    from chromadb_compaction.operations.pull import pull_snapshot
+    from chromadb_compaction.operations.pull import Pulled, pull_snapshot
+    from chromadb_compaction.operations.pulling.follow import follow
 
-    pulled = pull_snapshot(clients.services(), snapshot, directory, only=collection or (), dry_run=dry_run)
-    output_for(as_json=as_json).show(pulled, render_pulled)
+    if following and (dry_run or snapshot not in (None, "latest")):
+        raise InvalidRequestError("--follow copies the published snapshot", next_step="leave out --snapshot, --dry-run")
+    output, services = output_for(as_json=as_json), clients.services()
+
+    def pull_once() -> Pulled:
+        return pull_snapshot(
+            services, snapshot, directory, only=collection or (), merged=merge, force=force, dry_run=dry_run
+        )
+
+    if not following:
+        output.show(pull_once(), render_pulled)
+        return
+    try:
+        for pulled in follow(services, pull_once, every=every, on_error=lambda error: warn(str(error))):
+            output.show_next(pulled, render_pulled)
+    except KeyboardInterrupt:
+        note(f"Stopped. {directory} stays as it is. Go on: chromadb-compaction snapshots pull {directory} --follow")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 @app.command()

@@ -41,6 +41,15 @@ class Output(ABC):
         """
 
     @abstractmethod
+    def show_next(self, value: Value, render: Render[Value]) -> None:
+        """Print one of several results, one below the other. For a program it is a document on one line.
+
+        Args:
+            value: As in `show`.
+            render: Renders `value` for a person.
+        """
+
+    @abstractmethod
     def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:
         """Print a new result again and again until Ctrl-C.
 
@@ -69,6 +78,10 @@ class ConsoleOutput(Output):
         for part in render(value):
             out.print(part, soft_wrap=isinstance(part, str | Text))
 
+    def show_next(self, value: Value, render: Render[Value]) -> None:
+        """Print what `render` returns."""
+        self.show(value, render)
+
     def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:
         """Draw each result in place of the last one."""
         watch_screen(lambda: render(read()), every=every)
@@ -87,6 +100,11 @@ class JsonOutput(Output):
         """Print `value` as an indented document."""
         sys.stdout.write(_document(value, indent=2) + "\n")
         sys.stdout.flush()  # `local up` keeps running after its result
+
+    def show_next(self, value: Value, render: Render[Value]) -> None:  # noqa: ARG002 - as above
+        """Print `value` as one line."""
+        sys.stdout.write(_document(value) + "\n")
+        sys.stdout.flush()
 
     def watch(self, read: Callable[[], Value], render: Render[Value], *, every: float) -> None:  # noqa: ARG002 - as above
         """Print each result as one line."""

@@ -81,7 +81,8 @@ def render_snapshot(manifest: Manifest, *, published: bool) -> Iterator[Renderab
 def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
     """Render what was copied, or would be."""
     verb = "Would copy" if pulled.dry_run else "Copied"
-    yield f"{verb} snapshot [bold]{pulled.snapshot_id}[/], {size(pulled.bytes)}:"
+    fetched = "" if pulled.fetched == pulled.bytes else f", {size(pulled.fetched)} of them fetched now"
+    yield f"{verb} snapshot [bold]{pulled.snapshot_id}[/], {size(pulled.bytes)}{fetched}:"
     yield from summarised(
         pulled.collections,
         lambda each: (
@@ -92,6 +93,10 @@ def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
         weight=lambda each: each.records,
         order="largest",
     )
+    if pulled.removed:
+        names = some(pulled.removed, MOST)
+        yield "  Removed, because the snapshot does not have them:" if not pulled.dry_run else "  Would remove:"
+        yield from (Text(f"  {name}") for name in names)
 
 
 def render_verified(verified: Verified) -> Iterator[RenderableType]:
