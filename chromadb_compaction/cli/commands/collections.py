@@ -11,6 +11,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from chromadb_compaction.cli.common.completion import complete_collection
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, size
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
@@ -27,7 +28,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the collection.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The name of the collection.", show_default=False, autocompletion=complete_collection
+    ),
+]
 
 
 @app.command("list")

@@ -10,6 +10,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from chromadb_compaction.cli.common.completion import complete_collection
 from chromadb_compaction.cli.common.console import warn
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, duration, local_time, one_line, size, some
@@ -33,7 +34,10 @@ app = typer.Typer(
 NAMES_HELP = "UUIDs or keys, or their beginnings, or `latest`."
 Names = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help=NAMES_HELP, show_default=False)]
 OneCollection = Annotated[
-    str | None, typer.Option("--collection", "-c", metavar="NAME", help="Only deltas of this collection.")
+    str | None,
+    typer.Option(
+        "--collection", "-c", metavar="NAME", help="Only deltas of this collection.", autocompletion=complete_collection
+    ),
 ]
 Everything = Annotated[bool, typer.Option("--all", help="Every delta, or with -c every delta of that collection.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="The most to show; --json shows all.")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console, RenderableType
 
+from chromadb_compaction.cli.common.completion import complete_collection
 from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.formatting import counted, local_time
 from chromadb_compaction.cli.common.many import MOST, summarised
@@ -37,7 +38,10 @@ Sources = Annotated[
 Collections = Annotated[
     list[str] | None,
     typer.Option(
-        "--collection", "-c", help="The collection for files; or the ChromaDB collections to put, by default all."
+        "--collection",
+        "-c",
+        help="The collection for files; or the ChromaDB collections to put, by default all.",
+        autocompletion=complete_collection,
     ),
 ]
 Headers = Annotated[list[str] | None, typer.Option(help='For the server, such as "Authorization: Bearer ...".')]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from chromadb_compaction.cli.common.completion import complete_collection
 from chromadb_compaction.cli.common.console import note
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.options import JsonFlag
@@ -21,7 +22,16 @@ _EXAMPLES = {"--where": '{"year": {"$gte": 2024}}', "--where-document": '{"$cont
 def query(  # noqa: PLR0913 - typer makes an option of each
     text: Annotated[str | None, typer.Argument(help="The text to search for.", show_default=False)] = None,
     *,
-    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection to query.", show_default=False)],
+    collection: Annotated[
+        str,
+        typer.Option(
+            "--collection",
+            "-c",
+            help="The collection to query.",
+            show_default=False,
+            autocompletion=complete_collection,
+        ),
+    ],
     results: Annotated[int, typer.Option("--results", "-n", min=1, help="How many records to return.")] = 5,
     embedding_file: Annotated[
         Path | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from chromadb_compaction.cli.common.completion import complete_collection, complete_snapshot
 from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
@@ -23,7 +24,13 @@ app = typer.Typer(
 ID_HELP = "A snapshot's id, its beginning, its sequence number, or `latest`."
 
 SnapshotId = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help=f"{ID_HELP} By default the published one.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="[ID]",
+        help=f"{ID_HELP} By default the published one.",
+        show_default=False,
+        autocompletion=complete_snapshot,
+    ),
 ]
 
 
@@ -76,11 +83,23 @@ def pull(  # noqa: PLR0913 - typer makes an option of each
     ],
     *,
     snapshot: Annotated[
-        str | None, typer.Option("--snapshot", metavar="ID", help=f"{ID_HELP} By default the published one.")
+        str | None,
+        typer.Option(
+            "--snapshot",
+            metavar="ID",
+            help=f"{ID_HELP} By default the published one.",
+            autocompletion=complete_snapshot,
+        ),
     ] = None,
     collection: Annotated[
         list[str] | None,
-        typer.Option("--collection", "-c", metavar="NAME", help="Only this one; may be repeated."),
+        typer.Option(
+            "--collection",
+            "-c",
+            metavar="NAME",
+            help="Only this one; may be repeated.",
+            autocompletion=complete_collection,
+        ),
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Make DIR one ChromaDB directory of all collections.")] = False,
     force: Annotated[
@@ -164,7 +183,7 @@ def verify(
 
 @app.command()
 def rollback(
-    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help=ID_HELP)],
+    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help=ID_HELP, autocompletion=complete_snapshot)],
     *,
     replay: Annotated[
         bool, typer.Option("--replay", help="Make every delta merged since pending again, for the next compaction.")

@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from chromadb_compaction.cli.common.completion import complete_collection
 from chromadb_compaction.cli.common.exits import NothingFoundError
 from chromadb_compaction.cli.common.formatting import counted, when
 from chromadb_compaction.cli.common.options import JsonFlag
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 def why(
     record: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
     *,
-    collection: Annotated[str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.")],
+    collection: Annotated[
+        str,
+        typer.Option("--collection", "-c", metavar="NAME", help="The collection.", autocompletion=complete_collection),
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Show which delta wrote a record's current version, when, and in which snapshot it first appeared.
