@@ -1,13 +1,19 @@
-"""The warning for a producer whose clock is wrong: its time is the version of its rows."""
+"""The names of deltas, and the warnings for a producer whose clock is wrong: its time is the version of its rows."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
+from uuid import UUID
 
-from chromadb_compaction.deltas.versions import FUTURE_TOLERANCE_SECONDS
+import uuid_utils
+
+from chromadb_compaction.deltas.versions import FUTURE_TOLERANCE_SECONDS, uuid7_at, uuid7_seconds
 
 TOLERATED_SECONDS: Final = 60.0
 """A clock that NTP keeps is right within a second. S3's Date has whole seconds, and a response takes its time."""
+CLOCK_TOLERANCE_SECONDS: Final = 5.0
+"""The most that a name may be ahead of this machine's clock, which may be set back a little at any time."""
 MINUTE: Final = 60
 HOUR: Final = 3600
 
@@ -29,6 +35,26 @@ def clock_warning(ahead: float | None) -> str | None:
     return (
         f"this machine's clock is {amount} {'ahead of' if ahead > 0 else 'behind'} S3's, {effect};"
         " correct the clock (NTP), then write the rows again"
+    )
+
+
+def following_id(last: UUID, now: float) -> tuple[UUID, str | None]:
+    """Return a new UUIDv7, later than the last one even if the clock was set back a little, and a warning or None.
+
+    If it was set back further, after it had been ahead, the name has the time of now: rows from the future would win
+    over the updates of everybody else.
+    """
+    later = UUID(int=last.int + 1)
+    following = max(UUID(int=uuid_utils.uuid7().int), later)
+    if uuid7_seconds(following) <= now + CLOCK_TOLERANCE_SECONDS:
+        return following, None
+    following = uuid7_at(now, secrets.randbits(74))
+    ahead = uuid7_seconds(last) - now
+    if ahead <= CLOCK_TOLERANCE_SECONDS:
+        return max(following, later), None
+    return following, (
+        f"the clock was set back: this writer's last delta has a time {ahead:.0f} s ahead, and wins over its next ones"
+        " until then"
     )
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-import uuid_utils
-from botocore.exceptions import BotoCoreError, ClientError
-
 from chromadb_compaction.aws import clients
-from chromadb_compaction.client.clock import clock_warning
+from chromadb_compaction.client.clock import clock_warning, following_id
+from chromadb_compaction.client.embedding import Embed, embedded, embedder_of, with_function
+from chromadb_compaction.client.notifying import notify_or_warn, warn
 from chromadb_compaction.client.published import PublishedShapes
 from chromadb_compaction.client.row_buffer import RowBuffer, deletes_of, upserts_of
 from chromadb_compaction.client.statements import as_invalid_request, header_of, stated_collection
@@ -24,8 +20,7 @@ from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes
 from chromadb_compaction.deltas.fitting import Statement
 from chromadb_compaction.deltas.formats import write_delta, write_drop
 from chromadb_compaction.deltas.header import DeltaHeader
-from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
-from chromadb_compaction.errors import CompactionError
+from chromadb_compaction.errors import InvalidRequestError
 from chromadb_compaction.layout import check_collection_name, delta_key
 from chromadb_compaction.ports import DeltaNotification, DeltaQueue, ObjectStore
 from chromadb_compaction.settings import MEBIBYTE, Settings, settings_with
@@ -36,11 +31,6 @@ TARGET_BYTES = 7 * MEBIBYTE // 2
 MOST_BYTES = 19 * MEBIBYTE // 4
 """Up to this size rows are not split, so that of several files none is below 1 MB, not even the last."""
 
-CLOCK_TOLERANCE_SECONDS = 5.0
-"""The most that a name may be ahead of this machine's clock, which may be set back a little at any time."""
-
-log = logging.getLogger(__name__)
-
 
 class DeltaWriter:
     """Buffers rows per collection, writes them as delta files, and notifies the queue.
@@ -49,8 +39,8 @@ class DeltaWriter:
     ...     writer.upsert("docs", ["a", "b"], embeddings, documents=["first", "second"])
     ...     writer.delete("docs", ["c"])
 
-    A file is written as soon as a collection has nearly 5 MB of rows. The rest is written by `flush`, or at the end of
-    the `with` block. If the block ends with an exception, the rest is dropped; written files stay.
+    A file is written as soon as a collection has nearly 5 MB of rows. The rest is written by `flush`, or by `close` at
+    the end of the `with` block. If the block ends with an exception, the rest is dropped; written files stay.
 
     Files of one writer are ordered like its calls: of two rows with one id, the later call wins. Across writers, the
     file that is written later wins, by the clocks of the machines. A clock that differs from S3's by more than a minute
@@ -62,7 +52,9 @@ class DeltaWriter:
         queue_url: The queue to notify. None: that of the settings. Without any, nothing is notified, and the next
             scheduled compaction finds the deltas.
         space: The distance of a new collection: l2 (the default), cosine or ip.
-        embedding_function: The name of a new collection's embedding function.
+        embedding_function: The embedding function of a new collection: a name that ChromaDB knows, `wordllama`, or an
+            EmbeddingFunction of ChromaDB. It embeds documents that are upserted without embeddings. The distance does
+            not follow from it.
         configuration: The configuration of every collection that this writer writes, as ChromaDB's
             `Collection.configuration_json` gives it, or a part of it. It names the distance and the embedding function
             too, so give those here or above.
@@ -87,7 +79,7 @@ class DeltaWriter:
         bucket: str | None = None,
         queue_url: str | None = None,
         space: Space | None = None,
-        embedding_function: str | None = None,
+        embedding_function: str | Embed | None = None,
         configuration: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         producer: str | None = None,
@@ -101,10 +93,11 @@ class DeltaWriter:
         self._settings = settings_with(settings, {name: value for name, value in chosen.items() if value is not None})
         self._header = header_of(
             space=space,
-            embedding_function=embedding_function,
+            embedding_function=embedding_function if isinstance(embedding_function, str) else None,
             producer=producer,
-            collection=stated_collection(configuration, metadata),
+            collection=stated_collection(with_function(configuration, embedding_function), metadata),
         )
+        self._embedder = embedder_of(configuration, embedding_function)
         if objects is None:
             services = clients.connect(self._settings)
             objects = services.objects
@@ -119,6 +112,7 @@ class DeltaWriter:
         self._not_notified: list[DeltaNotification] = []
         self._last_id = UUID(int=0)
         self._clock_is_wrong = False
+        self._closed = False
         self.written: list[str] = []
         """The keys of all deltas written so far, oldest first."""
 
@@ -129,13 +123,14 @@ class DeltaWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.flush()
+            self.close()
+        self._closed = True
 
     def upsert(
         self,
         collection: str,
         ids: Sequence[str],
-        embeddings: Any,  # noqa: ANN401 - anything that numpy can make a matrix of
+        embeddings: Any = None,  # noqa: ANN401 - anything that numpy can make a matrix of
         documents: Sequence[str | None] | None = None,
         metadatas: Sequence[dict[str, Any] | None] | None = None,
         *,
@@ -146,16 +141,21 @@ class DeltaWriter:
         Args:
             collection: The name of the collection.
             ids: The ids of the records.
-            embeddings: A numpy array of shape (rows, dimension), or a list of lists of numbers.
+            embeddings: A numpy array of shape (rows, dimension), or a list of lists of numbers. None: the writer's
+                embedding function embeds the documents, one for each id.
             documents: One text or None for each id. None: no documents.
             metadatas: One dictionary or None for each id. None: no metadata.
             uris: One URI or None for each id, such as that of an image. None: no URIs.
 
         Raises:
-            InvalidRequestError: A row is invalid, or does not fit the published collection. Nothing is buffered.
+            InvalidRequestError: A row is invalid, or does not fit the published collection. Nothing is buffered. Or the
+                writer is closed.
+            EmbeddingFunctionError: The embedding function cannot run here. Nothing is buffered.
             TransientStorageError: A file could not be written. It stays buffered: call `flush`.
         """
-        self._add(collection, lambda: upserts_of(ids, embeddings, documents, metadatas, uris))
+        self._check_open()
+        vectors = embedded(documents, self._embedder) if embeddings is None else embeddings
+        self._add(collection, lambda: upserts_of(ids, vectors, documents, metadatas, uris))
 
     def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Delete records. An id that does not exist is remembered as deleted, so that an older upsert stays out.
@@ -203,13 +203,28 @@ class DeltaWriter:
 
         If it raises TransientStorageError, call it again: it then writes the same files under the same keys.
         """
+        self._check_open()
         before = len(self.written)
         for collection, buffer in self._buffers.items():
             self._encode(collection, buffer.cut(TARGET_BYTES, MOST_BYTES, everything=True))
         self._send()
         return self.written[before:]
 
+    def close(self) -> None:
+        """Write everything that is buffered, and refuse any further call. A writer may be closed twice.
+
+        If it raises TransientStorageError, the writer stays open: call it again.
+        """
+        if not self._closed:
+            self.flush()
+            self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidRequestError("this DeltaWriter is closed", next_step="make another one")
+
     def _add(self, collection: str, check: Callable[[], DeltaColumns]) -> None:
+        self._check_open()
         with as_invalid_request():
             check_collection_name(collection)
             rows = check()
@@ -223,6 +238,7 @@ class DeltaWriter:
 
     def _add_statement(self, collection: str, header: DeltaHeader) -> None:
         """Add a file without rows to the outbox, after the rows that are buffered."""
+        self._check_open()
         with as_invalid_request():
             check_collection_name(collection)
             self._published.check(collection, Statement(header, None))
@@ -245,25 +261,10 @@ class DeltaWriter:
         self._outbox.append((DeltaNotification(key, rows, len(body)), body))
 
     def _next_id(self) -> UUID:
-        """Return a new UUIDv7, later than the last one even if the clock was set back a little.
-
-        If it was set back further, after it had been ahead, the name has the time of now: rows from the future would
-        win over the updates of everybody else.
-        """
-        now = time.time()
-        following = max(UUID(int=uuid_utils.uuid7().int), UUID(int=self._last_id.int + 1))
-        if uuid7_seconds(following) > now + CLOCK_TOLERANCE_SECONDS:
-            following = uuid7_at(now, secrets.randbits(74))
-            if uuid7_seconds(self._last_id) <= now + CLOCK_TOLERANCE_SECONDS:
-                following = max(following, UUID(int=self._last_id.int + 1))
-            else:
-                ahead = uuid7_seconds(self._last_id) - now
-                message = (
-                    f"the clock was set back: this writer's last delta has a time {ahead:.0f} s ahead, and wins over"
-                    " its next ones until then"
-                )
-                log.warning(message)
-                warnings.warn(message, RuntimeWarning, stacklevel=6)
+        """Return the name of the next delta, and warn if the clock was set back."""
+        following, message = following_id(self._last_id, time.time())
+        if message is not None:
+            warn(message, stacklevel=6)
         self._last_id = following
         return following
 
@@ -292,16 +293,8 @@ class DeltaWriter:
         message = None if self._clock_is_wrong else clock_warning(self._objects.seconds_ahead())
         if message is not None:
             self._clock_is_wrong = True
-            log.warning(message)
-            warnings.warn(message, RuntimeWarning, stacklevel=5)
+            warn(message, stacklevel=5)
 
     def _notify(self) -> None:
         notifications, self._not_notified = self._not_notified, []
-        if self._queue is None or not notifications:
-            return
-        try:
-            self._queue.notify(notifications)
-        except (CompactionError, BotoCoreError, ClientError) as error:
-            message = f"{len(notifications)} deltas are safe in S3, but the queue was not notified: {error}"
-            log.warning(message)
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        notify_or_warn(self._queue, notifications, stacklevel=4)

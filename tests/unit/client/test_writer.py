@@ -13,7 +13,8 @@ import uuid_utils
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.client.writer import CLOCK_TOLERANCE_SECONDS, MOST_BYTES, DeltaWriter
+from chromadb_compaction.client.clock import CLOCK_TOLERANCE_SECONDS
+from chromadb_compaction.client.writer import MOST_BYTES, DeltaWriter
 from chromadb_compaction.deltas.formats import DROP_BYTES, Delta, read_delta
 from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_ROW_BYTES
@@ -251,7 +252,7 @@ def test_an_exception_in_the_block_drops_what_is_buffered(objects: InMemoryObjec
     [
         ({"ids": "ab"}, "ids is a single string"),
         ({"ids": ["a", ""]}, "row 1: id is empty"),
-        ({"embeddings": None}, "row 0 (id 'a'): an upsert needs an embedding"),
+        ({"embeddings": None}, "there are no embeddings, and the writer has no embedding function"),
         ({"embeddings": [[1, 2]]}, "embeddings has 1 entries, but there are 2 ids"),
         ({"embeddings": [[1, 2], [1]]}, "row 1 (id 'b'): embedding has 1 dimensions, but that of row 0 has 2"),
         ({"embeddings": [[1, 2], None]}, "row 1 (id 'b'): embedding is null"),
