@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.fitting import Statement, check_fit
-from chromadb_compaction.deltas.formats import may_drop, read_delta
+from chromadb_compaction.deltas.header import may_drop
 from chromadb_compaction.errors import CompactionError, ConfigurationError, CorruptDeltaError
 from chromadb_compaction.ports import Bucket, ObjectStore
 from chromadb_compaction.rows.shapes import StoredShape
@@ -96,6 +96,9 @@ class PublishedShapes(Bucket):
             return True
 
     def _drops(self, key: str) -> bool:
+        # Not above: it loads pyarrow, whose memory a put needs for ChromaDB's index.
+        from chromadb_compaction.deltas.formats import read_delta
+
         stored = self._objects.get(key)
         limit, prefix = self._settings.max_delta_bytes, self._settings.delta_prefix
         try:

@@ -12,7 +12,7 @@ from chromadb_compaction.configuration import KeptSettings
 from chromadb_compaction.deltas import jsonl
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes, check_values
 from chromadb_compaction.deltas.fitting import Statement
-from chromadb_compaction.deltas.header import HEADER_KEY, DeltaHeader, parse_header
+from chromadb_compaction.deltas.header import DROP_BYTES, DROP_SUFFIX, HEADER_KEY, DeltaHeader, may_drop, parse_header
 from chromadb_compaction.deltas.parquet import files as parquet
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError
@@ -20,14 +20,6 @@ from chromadb_compaction.layout import DELTA_PREFIX, parse_delta_key
 from chromadb_compaction.rows.fingerprints import DELETED, fingerprint
 from chromadb_compaction.rows.runs import DELTA_ID, FINGERPRINT, run_schema
 
-DROP_BYTES = 512
-"""The largest delta that drops a collection. It is JSON Lines, without rows.
-
-A pass must know its drops before it merges anything, so it reads every delta that may be one. A drop has 100 bytes.
-With one row, JSON Lines have 50 bytes for a delete, and for an upsert 70 to 90 (2 dimensions), 220 to 390 (32) or
-1,700 to 3,900 (384). Parquet has 1,400 or more. So only the smallest JSON Lines are read twice.
-"""
-_DROP_SUFFIX = ".jsonl.gz"
 _PRODUCER_CHARACTERS = 80
 """The longest producer of a drop. In any alphabet it takes less than DROP_BYTES."""
 
@@ -78,20 +70,15 @@ def read_delta(key: str, body: bytes, *, now: float, max_bytes: int, prefix: str
     if parsed.drop and (columns.ids or not may_drop(key, len(body))):
         raise CorruptDeltaError(
             f"it drops its collection, but is a {name.suffix} file of {len(body):,} bytes, {len(columns.ids):,} rows",
-            next_step=f"drop a collection by a {_DROP_SUFFIX} file without rows, of at most {DROP_BYTES} bytes",
+            next_step=f"drop a collection by a {DROP_SUFFIX} file without rows, of at most {DROP_BYTES} bytes",
         )
     return Delta(name.collection, _as_run(columns, delta_id), columns.dimension, parsed, str(delta_id))
-
-
-def may_drop(key: str, size: int) -> bool:
-    """Return whether a delta of `size` bytes may drop its collection."""
-    return key.endswith(_DROP_SUFFIX) and size <= DROP_BYTES
 
 
 def write_drop(header: DeltaHeader) -> tuple[bytes, str]:
     """Return a delta that drops its collection, and its suffix. A long name of the producer is cut."""
     short = header.model_copy(update={"producer": header.producer and header.producer[:_PRODUCER_CHARACTERS]})
-    return jsonl.write_header(short.model_dump_json(exclude_none=True).encode(), header_key=HEADER_KEY), _DROP_SUFFIX
+    return jsonl.write_header(short.model_dump_json(exclude_none=True).encode(), header_key=HEADER_KEY), DROP_SUFFIX
 
 
 def write_delta(columns: DeltaColumns, header: DeltaHeader) -> bytes:

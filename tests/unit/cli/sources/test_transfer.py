@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from uuid import UUID
 
@@ -135,3 +137,11 @@ def test_deltas_of_others_that_are_newer_than_a_put_are_counted(fakes: Fakes, so
 
     assert resumed.newer is not None
     assert (resumed.newer.deltas, resumed.newer.oldest) == (2, uuid7_seconds(UUID(names[0])))
+
+
+def test_pyarrow_is_not_loaded_before_the_first_delta_is_written() -> None:
+    """Use a new process. pyarrow would take memory that a put needs for the index of a ChromaDB directory."""
+    modules = "chromadb_compaction.cli.sources.transfer, chromadb_compaction.cli.sources.chroma_collections"
+    code = f"import sys, {modules}; sys.exit('pyarrow' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
