@@ -14,6 +14,7 @@ from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.cli.commands.query import query
 from chromadb_compaction.cli.common import clients
 from chromadb_compaction.errors import EmbeddingFunctionError, InvalidRequestError
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import QueryRequest
@@ -50,7 +51,8 @@ class QueryFunction:
         if "query_texts" in request:
             raise MISSING
         fields = {name: value for name, value in request.items() if name != "action"}
-        return answer(QueryRequest(**fields), self._fakes.services, reader=self._reader).model_dump(mode="json")
+        reader = FreshReader(self._reader)
+        return answer(QueryRequest(**fields), self._fakes.services, reader=reader).model_dump(mode="json")
 
 
 @pytest.fixture
