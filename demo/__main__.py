@@ -165,7 +165,7 @@ def answer_questions(summary: Summary) -> None:
 
 def check_nothing_is_left(overview: Overview, *, records: int) -> None:
     """Raise DemoFailedError if a delta is pending or quarantined, a message is queued, or the lock is held."""
-    expect(overview.lease is None, "the lock is still held")
+    expect(overview.lock is None, "the lock is still held")
     pending, quarantine = overview.pending, overview.quarantine
     expect(pending is not None and pending.deltas == 0, f"deltas are still pending: {pending}")
     expect(quarantine is not None and quarantine.deltas == 0, f"deltas are in quarantine: {quarantine}")

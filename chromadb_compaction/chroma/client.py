@@ -21,6 +21,7 @@ from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where,
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
+from chromadb_compaction.chroma.schema import SQLITE_FILE
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import (
     InvalidRequestError,
@@ -29,8 +30,9 @@ from chromadb_compaction.errors import (
     VerificationError,
 )
 
-# ChromaDB's own classes, exported for the other modules.
+# ChromaDB's own classes and the name of its database, exported for the other modules.
 __all__ = [
+    "SQLITE_FILE",
     "ChromaError",
     "ClientAPI",
     "Collection",
@@ -48,7 +50,6 @@ DEFAULT_SYNC_THRESHOLD = 1000
 """ChromaDB's default. Every published directory has it, so that later writers flush as usual."""
 
 CHROMADB_VERSION = chromadb.__version__
-SQLITE_FILE = "chroma.sqlite3"
 VACUUM_FREE_SHARE = 0.05
 """SQLite's file is rewritten if a larger share of its pages is free: a snapshot is read far more often than written."""
 

@@ -87,7 +87,8 @@ def _refused(function: str, name: str, value: JsonValue) -> InvalidRequestError:
     return InvalidRequestError(
         f"the embedding function {function!r} of the collection has the parameter {name} = {shown(json.dumps(value))},"
         " which is not accepted here",
-        next_step="embed the text yourself, with that function, and ask with query_embeddings",
+        next_step="embed the text yourself, with that function, and ask with query_embeddings; the command"
+        f" `query` does both with --embedding-function {function}",
     )
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+SQLITE_FILE: Final = "chroma.sqlite3"
+"""The database of a ChromaDB directory."""
 
 MAX_KEYS = 5_000
 """The most keys that a schema lists. More cost about 10 KB of memory each whenever ChromaDB opens the collection.

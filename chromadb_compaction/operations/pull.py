@@ -17,7 +17,6 @@ from chromadb_compaction.operations.pulling.marker import (
     read_marker,
     write_marker,
 )
-from chromadb_compaction.operations.pulling.merge import Part, merge
 from chromadb_compaction.operations.typed_ids import LATEST, find_snapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import read_catalogue
@@ -106,7 +105,7 @@ def pull_snapshot(
         services: The bucket and the settings.
         snapshot_id: The snapshot, as `find_snapshot` takes it.
         into: A directory that is empty or missing, or that an earlier pull has filled.
-        only: The collections to copy; others that are there stay as they are. Empty for all, and for no others.
+        only: The collections to copy; the directories of others stay as they are. Empty for all, and for no others.
         merged: Make `into` one ChromaDB directory of all collections.
         force: Replace directories that were changed since they were pulled.
         dry_run: Copy nothing.
@@ -150,11 +149,16 @@ def _check_contents(into: Path, *, merged: bool) -> None:
         return
     otherwise = "give a directory that is empty, or that does not exist"
     marker = read_marker(into) if into.is_dir() else None
-    inside = [read_marker(each) for each in into.iterdir()] if into.is_dir() and marker is None else []
-    if not into.is_dir() or None in inside or (merged and inside):
+    inside = [read_marker(each) for each in _entries(into)] if into.is_dir() and marker is None else []
+    if not into.is_dir() or None in inside or (merged and marker is None and any(into.iterdir())):
         raise InvalidRequestError(f"{into} is not empty, and was not filled by such a pull", next_step=otherwise)
     if marker is not None and not merged:
         raise InvalidRequestError(f"{into} was pulled with --merge", next_step=f"add --merge, or {otherwise}")
+
+
+def _entries(into: Path) -> list[Path]:
+    """Return what is in the directory, except hidden files, such as those of file managers. No collection is hidden."""
+    return [each for each in into.iterdir() if not each.name.startswith(".")]
 
 
 def _plan(request: _Request, manifest: Manifest, chosen: Chosen) -> _Plan:
@@ -178,7 +182,7 @@ def _plan(request: _Request, manifest: Manifest, chosen: Chosen) -> _Plan:
 
 def _plan_directories(request: _Request, manifest: Manifest, chosen: Chosen) -> _Plan:
     into = request.into
-    held = {each.name: read_marker(each) for each in into.iterdir()} if into.exists() else {}
+    held = {each.name: read_marker(each) for each in _entries(into)} if into.exists() else {}
     stale: dict[str, CollectionSnapshot] = {}
     removed = [] if request.only else sorted(held.keys() - manifest.collections.keys())
     removed += sorted(name for name in held.keys() & chosen.keys() if not chosen[name].chroma_files)
@@ -202,9 +206,14 @@ def _carry_out(services: Services, request: _Request, manifest: Manifest, chosen
         into.mkdir(parents=True, exist_ok=True)
     with unfinished_beside(into) as unfinished:
         if request.merged:
-            return _merge(services, into, manifest, plan, unfinished) if plan.stale or plan.removed else 0
+            if not plan.stale and not plan.removed:
+                return 0
+            fetched, new = _merge(services, into, manifest, plan, unfinished)
+            _plan(request, manifest, chosen)  # raises if anything was changed meanwhile
+            install(new, into)
+            return fetched
         fetched = fetch(services, manifest, plan.stale, into, unfinished)
-        _plan(request, manifest, chosen)  # raises if anything was changed during the download
+        _plan(request, manifest, chosen)  # as above
         for name, each in plan.stale.items():
             write_marker(unfinished / name, manifest.snapshot_id, {name: _content(each)}, merged=False)
             install(unfinished / name, into / name)
@@ -213,8 +222,13 @@ def _carry_out(services: Services, request: _Request, manifest: Manifest, chosen
     return fetched
 
 
-def _merge(services: Services, into: Path, manifest: Manifest, plan: _Plan, unfinished: Path) -> int:
-    """Make the merged directory. Collections that it holds unchanged are read from there."""
+def _merge(services: Services, into: Path, manifest: Manifest, plan: _Plan, unfinished: Path) -> tuple[int, Path]:
+    """Make the merged directory. Collections that `into` holds unchanged are read from there.
+
+    Return the bytes that were fetched, and the directory.
+    """
+    from chromadb_compaction.operations.pulling.merge import Part, merge  # ChromaDB takes a second to import
+
     marker = None if plan.changed else read_marker(into)
     kept = marker.collections if marker else {}
     stale = {name: each for name, each in plan.stale.items() if kept.get(name) != _content(each)}
@@ -226,8 +240,7 @@ def _merge(services: Services, into: Path, manifest: Manifest, plan: _Plan, unfi
     merge(parts, new)
     content = {name: _content(each) for name, each in plan.stale.items()}
     write_marker(new, manifest.snapshot_id, content, merged=True)
-    install(new, into)
-    return fetched
+    return fetched, new
 
 
 def _content(each: CollectionSnapshot) -> dict[str, str]:

@@ -172,7 +172,7 @@ def test_status_shows_the_lock_of_the_store(cli: Cli, stack: Stack) -> None:
     hold_lock(stack)
     held = stack.lease()
 
-    lease = cli("status", "--json").json["lease"]
+    shown = cli("status", "--json").json["lock"]
 
     assert isinstance(held, Lease)
-    assert (lease["owner"], lease["expired"]) == (held.owner, False)
+    assert (shown["owner"], shown["expired"]) == (held.owner, False)

@@ -76,7 +76,7 @@ def render(overview: Overview) -> Iterator[RenderableType]:
         return Text(f"error: {overview.errors[name]}", style="bold red") if name in overview.errors else drawn()
 
     yield facts(
-        ("Lock", shown("lease", lambda: _lock(overview))),
+        ("Lock", shown("lock", lambda: _lock(overview))),
         ("Snapshot", shown("snapshot", lambda: _snapshot(overview))),
         ("Pending", shown("pending", lambda: _pending(overview.pending))),
         ("Quarantine", shown("quarantine", lambda: _quarantine(overview.quarantine))),
@@ -87,9 +87,9 @@ def render(overview: Overview) -> Iterator[RenderableType]:
 
 
 def _lock(overview: Overview) -> Text:
-    held = overview.lease
-    if overview.lease_malformed:
-        return Text(f"malformed: {overview.lease_malformed}", style="bold red")
+    held = overview.lock
+    if overview.lock_malformed:
+        return Text(f"malformed: {overview.lock_malformed}", style="bold red")
     if held is None:
         return Text("free", style="green")
     if held.expired:

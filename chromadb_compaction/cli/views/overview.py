@@ -113,13 +113,13 @@ class QueueView(_View):
 class Overview(_View):
     """All views. One that is not configured is None, and so is one that could not be read.
 
-    `lease_malformed` says why `lease` is None although there is a lock item. `snapshot_corrupt` or
+    `lock_malformed` says why `lock` is None although there is a lock item. `snapshot_corrupt` or
     `snapshot_of_newer_format` says why `snapshot` is None although there is a pointer, or was one. `errors` says why
     other views are None, by the name of their field.
     """
 
-    lease: HeldLock | None
-    lease_malformed: str | None
+    lock: HeldLock | None
+    lock_malformed: str | None
     snapshot: SnapshotView | None
     snapshot_corrupt: str | None
     snapshot_of_newer_format: str | None
@@ -164,7 +164,7 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
     settings, now = services.settings, services.clock()
     machine, parts = settings.state_machine_arn, _Parts()
     snapshot = parts.read("snapshot", lambda: _snapshot(services, now))
-    lease = parts.read("lease", lambda: read_lock(services)) if settings.dynamodb_table else None
+    lock = parts.read("lock", lambda: read_lock(services)) if settings.dynamodb_table else None
     pending = parts.read("pending", lambda: _pending(services, now))
     quarantine = parts.read("quarantine", lambda: _quarantine(services))
     queue = parts.read("queue", lambda: _queue(services.queue.depth()))
@@ -172,8 +172,8 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
     executions = parts.read("executions", lambda: latest(step_functions, machine, SHOWN)) if machine else []
     parts.check()
     return Overview(
-        lease=lease,
-        lease_malformed=parts.take_error("lease", MalformedLockError),
+        lock=lock,
+        lock_malformed=parts.take_error("lock", MalformedLockError),
         snapshot=snapshot,
         snapshot_corrupt=parts.take_error("snapshot", SnapshotCorruptError),
         snapshot_of_newer_format=parts.take_error("snapshot", NewerFormatError),

@@ -81,7 +81,8 @@ def render_snapshot(manifest: Manifest, *, published: bool) -> Iterator[Renderab
 def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
     """Render what was copied, or would be."""
     verb = "Would copy" if pulled.dry_run else "Copied"
-    fetched = "" if pulled.fetched == pulled.bytes else f", {size(pulled.fetched)} of them fetched now"
+    now = "to fetch" if pulled.dry_run else "fetched now"
+    fetched = "" if pulled.fetched == pulled.bytes else f", {size(pulled.fetched)} of them {now}"
     yield f"{verb} snapshot [bold]{pulled.snapshot_id}[/], {size(pulled.bytes)}{fetched}:"
     yield from summarised(
         pulled.collections,

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from chromadb_compaction.chroma.client import SQLITE_FILE
+from chromadb_compaction.chroma.schema import SQLITE_FILE
 from chromadb_compaction.errors import NewerFormatError
 from chromadb_compaction.manifest import parse_stored
 

@@ -264,6 +264,38 @@ def test_a_merged_copy_that_was_changed_is_replaced_only_by_force(fakes: Fakes, 
     assert ids(copy) == ["a"]
 
 
+def test_a_merged_copy_that_is_changed_while_the_files_arrive_is_kept(fakes: Fakes, copy: Path) -> None:
+    publish(fakes, "a", at=0)
+    pull(fakes, copy, merged=True)
+    publish(fakes, "b", at=1)
+    fakes.objects.run_before_next("download", lambda _: change(copy, lambda docs: docs.upsert("mine", [[1, 0]])))
+
+    with pytest.raises(InvalidRequestError, match="was changed"):
+        pull(fakes, copy, merged=True)
+
+    assert ids(copy) == ["a", "mine"]
+
+
+def test_hidden_files_beside_the_collections_are_left_alone(fakes: Fakes, copy: Path) -> None:
+    publish(fakes, "a", at=0)
+    pull(fakes, copy)
+    (copy / ".DS_Store").write_bytes(b"mine")
+    publish(fakes, "b", at=1)
+
+    pull(fakes, copy)
+
+    assert (copy / ".DS_Store").read_bytes() == b"mine"
+
+
+def test_a_merged_copy_does_not_take_the_place_of_hidden_files(fakes: Fakes, copy: Path) -> None:
+    publish(fakes, "a", at=0)
+    copy.mkdir()
+    (copy / ".mine").write_bytes(b"precious")
+
+    with pytest.raises(InvalidRequestError, match="not empty"):
+        pull(fakes, copy, merged=True)
+
+
 @pytest.mark.parametrize("merged", [True, False])
 def test_a_copy_of_the_other_kind_is_refused(fakes: Fakes, copy: Path, *, merged: bool) -> None:
     publish(fakes, "a", at=0)

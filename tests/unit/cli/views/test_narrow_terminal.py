@@ -74,8 +74,8 @@ def test_the_list_of_pending_deltas() -> None:
 def test_the_last_executions_of_the_status() -> None:
     execution = Execution(arn="arn", name=UUID, status="SUCCEEDED", started=NOON, stopped=NOON)
     overview = Overview(
-        lease=None,
-        lease_malformed=None,
+        lock=None,
+        lock_malformed=None,
         snapshot=None,
         snapshot_corrupt=None,
         snapshot_of_newer_format=None,
