@@ -89,6 +89,13 @@ def parse_delta_key(key: str, *, prefix: str = DELTA_PREFIX) -> DeltaName:
     return DeltaName(check_collection_name(collection), name.removesuffix(suffix), suffix)
 
 
+def twin_key(key: str) -> str | None:
+    """Return the key of the other format of the same delta name. None for a key without a delta's suffix."""
+    suffix = _delta_suffix(key)
+    other = {name: next(each for each in DELTA_SUFFIXES if each != name) for name in DELTA_SUFFIXES}
+    return key.removesuffix(suffix) + other[suffix] if suffix else None
+
+
 def delta_stem(key: str) -> str:
     """Return the file name without suffix of a pending, compacted or quarantined delta, valid or not."""
     name = key.rpartition("/")[2]

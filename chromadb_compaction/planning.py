@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chromadb_compaction.layout import DELTA_PREFIX, collection_of_key, is_folder_marker, snapshot_sequence
+from chromadb_compaction.layout import DELTA_PREFIX, collection_of_key, is_folder_marker, snapshot_sequence, twin_key
 
 
 class ObjectInfo(BaseModel):
@@ -62,8 +62,8 @@ def plan_batches(
 
     A batch holds at most `size` deltas of at most `max_collections` collections, and at most `max_batch_bytes`. A pass
     has at most `max_batches` batches, `max_bytes` and `max_collections`. Both hold at least one delta, so that an
-    oversized delta cannot block the others. The batch with the oldest delta comes first, so that no collection waits
-    for ever.
+    oversized delta cannot block the others. Two files of one name, in two formats, share a batch, even a full one. The
+    batch with the oldest delta comes first, so that no collection waits for ever.
     """
     batches = sorted(
         _batches(pending, size, min(max_batch_bytes, max_bytes), max_collections, prefix),
@@ -93,8 +93,12 @@ def _batches(
     collections: dict[str, None] = {}
     total = 0
     for collection, delta in sorted(named, key=lambda each: each[0]):
-        full = len(taken) == size or total + delta.bytes > max_bytes
-        if taken and (full or len(collections.keys() | {collection}) > max_collections):
+        full = len(taken) >= size or total + delta.bytes > max_bytes
+        if (
+            taken
+            and twin_key(delta.key) != taken[-1].key
+            and (full or len(collections.keys() | {collection}) > max_collections)
+        ):
             yield PlannedBatch(tuple(collections), tuple(taken))
             taken, collections, total = [], {}, 0
         taken.append(delta)

@@ -69,6 +69,15 @@ def read_sha256(stored: ObjectInfo, objects: ObjectStore) -> str:
         return objects.download(stored.key, Path(scratch) / "delta")
 
 
+def twin_error(key: str, twin: str) -> CorruptDeltaError:
+    """Return the error for a delta whose name another file has too, in the other format, `twin`."""
+    return CorruptDeltaError(
+        f"{twin} has the same name, so the rows of both would have the same versions",
+        next_step="write the rows of each again under a new UUIDv7, in one format",
+        key=key,
+    )
+
+
 def rewritten_error(key: str) -> CorruptDeltaError:
     """Return the error for a delta whose key was written again after other content had been merged under it."""
     return CorruptDeltaError(

@@ -16,7 +16,7 @@ from chromadb_compaction.errors import (
     ObjectMissingError,
     UnreadableObjectError,
 )
-from chromadb_compaction.pending.listed import judge, try_fetch
+from chromadb_compaction.pending.listed import find_twins, judge, try_fetch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services, StoredObject
 
@@ -59,7 +59,9 @@ class KnownDeltas:
         Raises ObjectMissingError if a delta has left delta/ or was written again since it was listed, and the errors
         of S3.
         """
-        unknown = [each for each in listed if self._find(each) is None]
+        twins = find_twins(listed, {})
+        # A twin that was written later changes the verdict.
+        unknown = [each for each in listed if self._find(each) is None or each.key in twins]
         fetching = ahead(
             lambda each: try_fetch(each, services),
             unknown,
@@ -69,18 +71,24 @@ class KnownDeltas:
         )
         with closing(fetching) as fetched:
             for each in listed:
-                yield self._find(each) or self._judge(each, next(fetched), services)
+                known = None if each.key in twins else self._find(each)
+                yield known or self._judge(each, next(fetched), services, twin=twins.get(each.key))
 
     def _find(self, listed: ObjectInfo) -> ReadDelta | None:
         found = self._known.get(listed.key)
         return found if found is not None and found.listed.etag == listed.etag else None
 
     def _judge(
-        self, listed: ObjectInfo, stored: StoredObject | UnreadableObjectError | None, services: Services
+        self,
+        listed: ObjectInfo,
+        stored: StoredObject | UnreadableObjectError | None,
+        services: Services,
+        *,
+        twin: str | None,
     ) -> ReadDelta:
         try:
             # A reader may not read compacted/. `select` compares a delta that may have been merged with the ledger.
-            delta = judge(listed, stored, None, services)
+            delta = judge(listed, stored, None, services, twin=twin)
         except UnreadableObjectError as error:
             log.warning("%s is left out: %s", listed.key, error)
             return ReadDelta(listed, error=error)  # it is tried again, because somebody may have repaired it

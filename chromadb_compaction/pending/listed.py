@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.formats import Delta, read_delta
-from chromadb_compaction.deltas.identity import Content, has_merged_content, rewritten_error
+from chromadb_compaction.deltas.identity import Content, has_merged_content, rewritten_error, twin_error
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import (
     CompactionError,
@@ -83,33 +83,50 @@ def judge(
     stored: StoredObject | UnreadableObjectError | None,
     archived: ObjectInfo | None,
     services: Services,
+    *,
+    twin: str | None = None,
 ) -> Delta | None:
     """Parse what `try_fetch` returned, and check it against what was merged under its key, the object `archived`.
 
-    Return None if the delta was deleted or written again. Raises the errors of `parse_delta`, CorruptDeltaError for
-    other content than was merged, and UnreadableObjectError.
+    `twin` is the key of another file with its name, from `find_twins`. Return None if the delta was deleted or written
+    again. Raises the errors of `parse_delta`, CorruptDeltaError for a twin and for other content than was merged, and
+    UnreadableObjectError.
     """
     if isinstance(stored, UnreadableObjectError):
         raise stored
     delta = parse_delta(listed, stored, services.settings)
+    if delta is not None and twin is not None:
+        raise twin_error(listed.key, twin)
     if stored is not None and delta is not None:
         check_not_rewritten(listed, stored, archived, services)
     return delta
 
 
 def find_archived(listed: Sequence[ObjectInfo], services: Services) -> Mapping[str, ObjectInfo]:
-    """Return the copies of these deltas that are in compacted/ already, by pending key.
+    """Return the copies of these deltas, and of their twins, that are in compacted/ already, by pending key.
 
     Names order as their times do, so for each collection a listing of the time of its deltas finds them in few calls.
     """
     prefix = services.settings.delta_prefix
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for each in listed:
-        if is_named_well(each.key, prefix):
-            copy = layout.compacted_key(each.key, prefix=prefix)
-            folders[copy.rpartition("/")[0] + "/"][copy] = each.key
+        for key in (each.key, layout.twin_key(each.key)) if is_named_well(each.key, prefix) else ():
+            if key is not None:
+                copy = layout.compacted_key(key, prefix=prefix)
+                folders[copy.rpartition("/")[0] + "/"][copy] = key
     found = in_threads(lambda folder: _find_copies(folder, folders[folder], services), folders)
     return {pending: copy for copies in found for pending, copy in copies.items()}
+
+
+def find_twins(listed: Sequence[ObjectInfo], archived: Mapping[str, ObjectInfo]) -> dict[str, str]:
+    """Return the other file of each delta whose name has two, in two formats: `archived` already, or listed too.
+
+    The rows of both would have the same versions, so neither order of them would be right: both are refused, unless one
+    was merged before the other was written. `archived` is the result of `find_archived`.
+    """
+    keys = {each.key for each in listed}
+    twins = {key: layout.twin_key(key) for key in keys if key not in archived}
+    return {key: twin for key, twin in twins.items() if twin in keys or (twin is not None and twin in archived)}
 
 
 def _find_copies(folder: str, wanted: Mapping[str, str], services: Services) -> dict[str, ObjectInfo]:

@@ -20,7 +20,7 @@ from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, Unre
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import BATCH_MANIFEST, LISTED_COLLECTIONS, DownloadedSnapshot, DownloadSnapshotRequest
-from chromadb_compaction.pending.listed import fetch_delta, find_archived, judge
+from chromadb_compaction.pending.listed import fetch_delta, find_archived, find_twins, judge
 from chromadb_compaction.pending.shapes import after_drop, decided_by
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
@@ -92,8 +92,11 @@ def _shape(
     if shape.dimension is not None:
         return shape
     archived = find_archived(pending, services)
+    twins = find_twins(pending, archived)
     process = Process(request.execution, request.pass_number, "download")
     for listed in pending:
+        if listed.key in twins:
+            continue  # MergeBatch refuses it
         mark = running(process, services.objects, deltas=[listed])
         delta = _read(listed, archived, services, within=mark)
         if delta is None or delta.id <= (dropped_before or ""):

@@ -36,7 +36,7 @@ from chromadb_compaction.fold.capacity import check_merge
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.layout import batch_number, collection_of_key, parts_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, MergeBatchRequest, MergedBatch
-from chromadb_compaction.pending.listed import attributed, find_archived, judge, try_fetch
+from chromadb_compaction.pending.listed import attributed, find_archived, find_twins, judge, try_fetch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.batch_run import RUN_PARTS, BatchRun, RunPart
@@ -62,6 +62,13 @@ class _ReadDelta(NamedTuple):
     error: CompactionError | None = None
     change: CollectionChange = CollectionChange()
     rows: int = 0
+
+
+class _MergedBefore(NamedTuple):
+    """The results of find_archived and find_twins for a batch."""
+
+    archived: Mapping[str, ObjectInfo]
+    twins: Mapping[str, str]
 
 
 class _MergeResult(NamedTuple):
@@ -167,16 +174,17 @@ def _read_all(listed: list[ObjectInfo], shapes: Mapping[str, StoredShape], servi
         threads=READERS,
     )
     archived = find_archived(listed, services)
+    merged_before = _MergedBefore(archived, find_twins(listed, archived))
     for delta in listed:
         # There is no shape for a name that no collection can have: all its deltas are corrupt.
-        yield _check(delta, next(fetched), shapes.get(_collection(delta, services)), archived, services)
+        yield _check(delta, next(fetched), shapes.get(_collection(delta, services)), merged_before, services)
 
 
 def _check(
     delta: ObjectInfo,
     stored: StoredObject | UnreadableObjectError | None,
     shape: StoredShape | None,
-    archived: Mapping[str, ObjectInfo],
+    merged_before: _MergedBefore,
     services: Services,
 ) -> _ReadDelta:
     """Parse one delta, and check it against its collection's shape and against what was merged under its key.
@@ -188,7 +196,13 @@ def _check(
     sha256 = hashlib.sha256(stored.body).hexdigest() if isinstance(stored, StoredObject) else None
     try:
         check_merge(delta, services.settings)
-        parsed = judge(delta, stored, archived.get(delta.key), services)
+        parsed = judge(
+            delta,
+            stored,
+            merged_before.archived.get(delta.key),
+            services,
+            twin=merged_before.twins.get(delta.key),
+        )
         if parsed is None or shape is None:
             return _ReadDelta(delta, sha256)
         if parsed.id < (shape.dropped_before or ""):

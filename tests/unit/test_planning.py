@@ -1,5 +1,6 @@
 """The rules of batching and pruning, for every backlog and every history."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.layout import NO_COLLECTION, collection_of_key, new_snapshot_id, snapshot_sequence
+from chromadb_compaction.layout import NO_COLLECTION, collection_of_key, new_snapshot_id, snapshot_sequence, twin_key
 from chromadb_compaction.planning import ObjectInfo, PassPlan, SnapshotAge, plan_batches, plan_prune
 
 NOW = 1_000_000.0
@@ -36,6 +37,21 @@ byte_limits = st.integers(1, 120)
 
 def planned(plan: PassPlan) -> list[ObjectInfo]:
     return [delta for batch in plan.batches for delta in batch.deltas]
+
+
+@given(backlogs, sizes, byte_limits, st.randoms(use_true_random=False))
+def test_two_files_of_one_name_share_a_batch(
+    backlog: list[ObjectInfo], size: int, most: int, chance: random.Random
+) -> None:
+    second = [d.model_copy(update={"key": d.key.removesuffix(".parquet") + ".jsonl.gz"}) for d in backlog]
+    both = sorted([*backlog, *chance.sample(second, len(second) // 2)], key=lambda delta: delta.key)
+
+    plan = plan_batches(both, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most, max_collections=2)
+
+    places = {delta.key: number for number, batch in enumerate(plan.batches) for delta in batch.deltas}
+    for key, place in places.items():
+        assert places.get(str(twin_key(key)), place) == place
+    assert all(len(batch.deltas) <= size + 1 for batch in plan.batches)
 
 
 @given(backlogs, sizes, limits, byte_limits)

@@ -165,6 +165,40 @@ def test_a_delta_whose_key_was_merged_with_other_content_is_quarantined_whole(se
     assert services.objects.get(quarantine_key(rewritten.key)).body == rewritten.body
 
 
+def twins() -> tuple[BuiltDelta, BuiltDelta]:
+    """Return two valid deltas of one name, in the two formats."""
+    name = a_uuid7(NOW)
+    row = {"id": "a", "embedding": [2, 2]}
+    return a_delta({"a": [1, 1]}, name=name), a_jsonl_delta([row], name=name)
+
+
+def test_two_files_of_one_name_are_both_quarantined_and_each_reason_names_the_other(services: Services) -> None:
+    parquet, jsonl = twins()
+
+    result = merge(services, jsonl, parquet, a_delta({"b": [1, 1]}, at=NOW + 1))
+
+    assert (result.quarantined, result.merged) == (2, 1)
+    reasons = {outcome.key: str(outcome.reason) for outcome in outcomes(services)}
+    assert jsonl.key in reasons[parquet.key]
+    assert parquet.key in reasons[jsonl.key]
+    assert services.objects.get(quarantine_key(jsonl.key)).body == jsonl.body
+
+
+def test_a_second_file_of_a_merged_name_is_quarantined(services: Services) -> None:
+    merged, late = twins()
+    services.objects.put(compacted_key(merged.key), merged.body)
+
+    assert merge(services, late).quarantined == 1
+    assert merged.key in str(outcomes(services)[0].reason)
+
+
+def test_a_replayed_delta_is_merged_again_though_its_name_has_two_archived_files(services: Services) -> None:
+    for each in twins():
+        services.objects.put(compacted_key(each.key), each.body)
+
+    assert merge(services, twins()[0]).merged == 1
+
+
 def test_a_delta_of_the_size_of_the_archived_one_is_compared_by_content(services: Services) -> None:
     first, second = a_delta({"a": [1, 1]}), a_delta({"a": [2, 2]})
     assert len(first.body) == len(second.body)
