@@ -18,8 +18,9 @@ from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import CollectionSpec, create_directory, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
-from chromadb_compaction.configuration import Space
+from chromadb_compaction.configuration import KeptSettings, Space
 from chromadb_compaction.fold.fold import no_progress
+from chromadb_compaction.fold.kept_settings import write_settings
 from chromadb_compaction.rows.ledger import FoldPlan
 from tests.runs import a_run, planned
 
@@ -52,10 +53,19 @@ class LoaderContract:
 
     loader: Loader
 
-    def fold(self, directory: Path, *runs: pa.Table, space: Space = "l2", dimension: int = 2) -> FoldPlan:
+    def fold(
+        self,
+        directory: Path,
+        *runs: pa.Table,
+        space: Space = "l2",
+        dimension: int = 2,
+        settings: KeptSettings | None = None,
+    ) -> FoldPlan:
         """Create the directory, fold each run in turn and verify it. Return the last plan."""
         spec, ledger = CollectionSpec(NAME, dimension, space), None
         create_directory(directory, spec)
+        if settings is not None:
+            write_settings(directory, settings)
         for run in runs:
             plan = planned(ledger, run)
             self.loader.apply(directory, spec, plan, progress=no_progress)
@@ -79,6 +89,20 @@ class LoaderContract:
             "b": ([0, 1], None, {"ü": "é"}),
             "c": ([2, 2], "", None),
         }
+
+    def test_the_index_is_built_and_changed_with_the_settings_of_the_collection(self, tmp_path: Path) -> None:
+        rows = [{str(row): [row, number] for row in range(60)} for number in (1, 2)]
+        runs = [a_run(each, delta=number) for number, each in enumerate(rows, 1)]
+        self.fold(tmp_path, *runs, settings=KeptSettings(max_neighbors=32, ef_construction=200))
+
+        with closing(plain_client(tmp_path)) as client:
+            collection = client.get_collection(NAME)
+            index = collection.configuration_json["hnsw"]
+            assert (index["max_neighbors"], index["ef_construction"], index["ef_search"]) == (32, 200, 100)
+            assert collection.query(query_embeddings=[[7, 2]], n_results=1)["ids"] == [["7"]]
+        (header,) = tmp_path.glob("*/header.bin")
+        # hnswlib stores maxM_ after the version, six sizes, the greatest level and the entry point.
+        assert int.from_bytes(header.read_bytes()[60:68], "little") == 32
 
     def test_a_replacement_replaces_the_whole_record(self, tmp_path: Path) -> None:
         old = a_run({"a": [1, 0]}, documents={"a": "gone"}, metadatas={"a": {"gone": 1, "kept": 1}}, delta=1)

@@ -205,6 +205,17 @@ def _a_replay_stops_at_the_branch() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _a_drop_is_forgotten() -> Iterator[None]:
+    right = publication.Draft.manifest
+
+    def wrong(draft: Any, *arguments: Any, **options: Any) -> Any:
+        return right(draft, *arguments, **options).model_copy(update={"dropped": {}})
+
+    with patch.object(publication.Draft, "manifest", wrong):
+        yield
+
+
 def _overtaken(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken" and call.target == layout.pointer_key() and call.writes
 
@@ -254,6 +265,7 @@ DEFECTS = (
     ),
     Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
     Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
+    Defect("a drop is forgotten", _a_drop_is_forgotten, "dropped collections", _none, "lost: the drop"),
     Defect("a failed delta counts as merged", _a_failed_delta_counts_as_merged, FIRST, _given_up, "lost"),
     Defect("an unreadable delta stops all", _an_unreadable_delta_stops_all, "an unreadable delta", _none, "FAILED"),
     Defect("a bad delta is dropped", _a_bad_delta_is_dropped, "a quarantined delta", _none, "lost"),

@@ -136,6 +136,43 @@ def _on_a_base(world: World) -> Truth:
     return Truth([*BASE, TOMBSTONE, *deltas])
 
 
+def a_drop(number: int, *, collection: str = "docs") -> Delta:
+    """Return the delta with version `number` that drops the collection."""
+    name = str(a_uuid7(START - 1000, number))
+    return Delta(collection, (), name, ".jsonl.gz", header={"format": 2, "drop": True})
+
+
+def _dropped(world: World) -> Truth:
+    """Drop one collection that gets another shape, and one that keeps a newer record."""
+    first = [a_delta(10, {"a": [1, 0], "b": [0, 1]}), a_delta(11, {"x": [1, 0]}, collection="other")]
+    newer = a_delta(30, {"y": [2, 0]}, collection="other")
+    put_and_compact(world, "base", *first, newer)
+    deltas = [
+        a_delta(15, {"late": [7, 7]}),
+        a_drop(20),
+        a_delta(21, {"a": [1, 0, 0]}),
+        a_drop(25, collection="other"),
+    ]
+    put(world, *deltas)
+    return Truth([*first, newer, *deltas, LATE], undone=frozenset({LATE.key}))
+
+
+LATE = a_delta(16, {"late": [8, 8], "a": [9, 9]})
+"""A delta from before the drop of `docs`, which arrives after it."""
+
+
+def _put_late(world: World) -> None:
+    put(world, LATE)
+
+
+def _rollback_before_a_drop(world: World) -> Truth:
+    """Drop a collection and give it another shape, each in a snapshot of its own."""
+    deltas = [a_delta(1, {"a": [1, 0]}), a_drop(2), a_delta(3, {"a": [3, 0, 0]})]
+    for delta in deltas:
+        put_and_compact(world, f"earlier-{delta.name}", delta)
+    return Truth(deltas)
+
+
 def _several_collections(world: World) -> Truth:
     first = [a_delta(10, {"a": [1, 0]}), a_delta(11, {"x": [1, 0, 0]}, collection="other")]
     put_and_compact(world, "base", *first)
@@ -277,6 +314,7 @@ SCENARIOS = (
         settings={"COMPACTION_BATCH_SIZE": 1},
         executor=ReversedExecutor,
     ),
+    Scenario("dropped collections", _dropped, settings={"COMPACTION_BATCH_SIZE": 1}, afterwards=_put_late),
     Scenario("a quarantined delta", _quarantined),
     Scenario("an unreadable delta", _unreadable),
     Scenario("several passes", _several_passes, settings={"COMPACTION_BATCH_SIZE": 1, "MAX_BATCHES_PER_PASS": 1}),
@@ -287,6 +325,7 @@ SCENARIOS = (
     Scenario("a key written again", _rewritten),
     Scenario("a key written again before its clean-up", _rewritten_before_the_clean_up),
     Scenario("rollback with replay", _rollback, RollbackProcedure(), fixed_later=OVERTAKING),
+    Scenario("rollback with replay of a drop", _rollback_before_a_drop, RollbackProcedure(), fixed_later=OVERTAKING),
     Scenario(
         "rollback with replay, repeated",
         _rollback,

@@ -18,7 +18,7 @@ from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from tests.crash.world import World
-from tests.e2e.model import Delta, Record, content_of, expected
+from tests.e2e.model import Delta, Record, content_of, expected, since_drops
 from tests.fakes.aws.in_process import Saved
 from tests.fakes.aws.protocol import Call
 from tests.fakes.aws.s3 import StoredBytes
@@ -48,7 +48,7 @@ class Truth:
         bad: The content, by key, of those that belong in quarantine.
         rewritten: The other content, by key, that was written over merged ones. It belongs in quarantine too.
         unarchived: The keys in `good` that were written over before they could be archived.
-        undone: The keys in `good` whose rows an earlier rollback took out until a replay.
+        undone: The keys in `good` whose rows come in at the end: written later, or taken out by an earlier rollback.
         unreadable: The content, by key, of archived objects, which stay pending.
     """
 
@@ -63,10 +63,11 @@ class Truth:
         self.quarantined = self.bad | self.rewritten
         self.bodies = {delta.key: delta.body() for delta in self.good}
         self.rows = {delta.key: dict(_rows(delta)) for delta in self.good}
+        self.drops = {delta.key for delta in self.good if delta.drops}
         self.known = {(row, version) for rows in self.rows.values() for row, version in rows.items()}
         self.newest: dict[tuple[str, str], RowVersion] = {}
-        for rows in self.rows.values():
-            for row, version in rows.items():
+        for delta in since_drops(self.good):
+            for row, version in self.rows[delta.key].items():
                 self.newest[row] = max(version, self.newest.get(row, version))
 
     def watch(self, world: World, call: Call, before: Saved) -> None:
@@ -86,6 +87,7 @@ class Truth:
             yield f"half a snapshot is visible: {problem}"
             return
         versions = versions_of(manifest, objects) if manifest else {}
+        dropped = manifest.dropped if manifest else {}
         for key, body in self.quarantined.items():
             copy = objects.get(layout.quarantine_key(key))
             if not _is_pending(key, body, objects) and (copy is None or copy.body != body):
@@ -95,13 +97,25 @@ class Truth:
             for key, body in self.unreadable.items()
             if not _is_pending(key, body, objects)
         )
-        for key, rows in self.rows.items():
-            missing = [row for row, version in rows.items() if versions.get(row, (b"",)) < version]
-            if missing and not _is_pending(key, self.bodies[key], objects) and key not in except_for:
-                yield f"lost: {missing[0]} of {key}, which is no longer pending"
+        for key in self.rows.keys() - except_for:
+            is_dropped = layout.delta_stem(key) <= dropped.get(layout.collection_of_key(key), "")
+            if not is_dropped and not _is_pending(key, self.bodies[key], objects):
+                yield from self._missing(key, versions)
+        yield from self._invented(versions, dropped)
+
+    def _missing(self, key: str, versions: Versions) -> Iterator[str]:
+        """Yield what is lost of a delta that is no longer pending, and newer than every drop that was merged."""
+        missing = [row for row, version in self.rows[key].items() if versions.get(row, (b"",)) < version]
+        if missing or key in self.drops:
+            yield f"lost: {missing[0] if missing else 'the drop'} of {key}, which is no longer pending"
+
+    def _invented(self, versions: Versions, dropped: Mapping[str, str]) -> Iterator[str]:
         for row, version in versions.items():
             if (row, version) not in self.known:
                 yield f"invented: {row} has a version that no delta wrote"
+        for name, drop in dropped.items():
+            if layout.delta_key(name, drop, ".jsonl.gz") not in self.drops:
+                yield f"invented: {name} was dropped by no delta"
 
     def final_problems(self, world: World) -> Iterator[str]:
         """Yield all problems after the last execution."""

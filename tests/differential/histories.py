@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from chromadb_compaction.configuration import Space
+from chromadb_compaction.configuration import KeptSettings, Space
 from tests.runs import a_run
 
 IDS = ("a", "b", "c", "ü", "line\nbreak", "nul\0", "quote'\"", "日本", "g", "h", "i", "j")
@@ -64,11 +64,12 @@ _FOLDS = st.dictionaries(st.sampled_from(IDS), st.one_of(_UPSERTS, _UPSERTS, st.
 
 
 class History(NamedTuple):
-    """A collection's folds, oldest first, and the shape of its index."""
+    """A collection's folds, oldest first, and the shape and settings of its index."""
 
     dimension: int
     space: Space
     folds: list[Fold]
+    settings: KeptSettings = KeptSettings()
 
     def vector(self, number: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return the vector of that number."""
@@ -93,4 +94,11 @@ class History(NamedTuple):
         return {row_id: each for row_id, each in latest.items() if each is not None}
 
 
-HISTORIES = st.builds(History, DIMENSIONS, SPACES, st.lists(_FOLDS, min_size=1, max_size=4))
+_SETTINGS = st.sampled_from(
+    (
+        KeptSettings(),
+        KeptSettings(max_neighbors=8, ef_construction=40),
+        KeptSettings(max_neighbors=48, ef_construction=300),
+    )
+)
+HISTORIES = st.builds(History, DIMENSIONS, SPACES, st.lists(_FOLDS, min_size=1, max_size=4), _SETTINGS)

@@ -21,6 +21,7 @@ from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.fold.fold import no_progress
+from chromadb_compaction.fold.kept_settings import write_settings
 from tests.differential.answers import (
     NAME,
     assert_equal_answers,
@@ -71,10 +72,15 @@ def check(template: Path, history: History, loader: BulkLoader) -> None:
     with TemporaryDirectory() as parent:
         api, bulk = (shutil.copytree(template, Path(parent, name)) for name in ("api", "bulk"))
         for directory, by in ((api, ApiLoader()), (bulk, loader)):
+            write_settings(directory, history.settings)
             load(directory, history, by)
         assert_equal_tables(api, bulk)
         with plain_collection(api) as expected, plain_collection(bulk) as found:
             assert_equal_answers(expected, found, history)
+            index: Any = found.configuration_json["hnsw"]
+            wanted = history.settings.configuration(history.space).hnsw
+            assert wanted is not None
+            assert (index["max_neighbors"], index["ef_construction"]) == (wanted.max_neighbors, wanted.ef_construction)
             assert_nearest_neighbours(found, history)
             for collection in (expected, found):
                 write_with_chromadb(collection, history)

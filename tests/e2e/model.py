@@ -40,6 +40,12 @@ class Delta:
     rows: tuple[Row, ...]
     name: str = field(default_factory=lambda: str(uuid_utils.uuid7()))
     suffix: str = ".parquet"
+    header: Mapping[str, Any] | None = None
+
+    @property
+    def drops(self) -> bool:
+        """True if it drops its collection."""
+        return bool(self.header and self.header.get("drop"))
 
     @property
     def key(self) -> str:
@@ -58,12 +64,14 @@ class Delta:
                 "metadata": pa.array([row.metadata and json.dumps(row.metadata) for row in self.rows], pa.string()),
             }
         )
+        if self.header is not None:
+            table = table.replace_schema_metadata({"chromadb_compaction": json.dumps(self.header)})
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
         return buffer.getvalue()
 
     def _json_lines(self) -> bytes:
-        lines = []
+        lines = [] if self.header is None else [json.dumps({"chromadb_compaction": self.header})]
         for row in self.rows:
             line: dict[str, Any] = {"id": row.id, "op": "delete" if row.embedding is None else "upsert"}
             line |= {"embedding": row.embedding, "document": row.document}
@@ -76,10 +84,14 @@ Record = tuple[tuple[float, ...], str | None, dict[str, Any] | None]
 
 
 def expected(deltas: Iterable[Delta]) -> dict[str, dict[str, Record]]:
-    """Return collection -> id -> record. Per id the row with the greatest (UUIDv7, row number) wins."""
+    """Return collection -> id -> record. Per id the row with the greatest (UUIDv7, row number) wins.
+
+    Rows from before a drop do not count.
+    """
+    deltas = list(deltas)
     rows = [
         (UUID(delta.name).bytes, number, delta.collection, row)
-        for delta in deltas
+        for delta in since_drops(deltas)
         for number, row in enumerate(delta.rows)
     ]
     content: dict[str, dict[str, Record]] = {delta.collection: {} for delta in deltas}
@@ -90,6 +102,16 @@ def expected(deltas: Iterable[Delta]) -> dict[str, dict[str, Record]]:
             vector = tuple(np.asarray(row.embedding, np.float32).tolist())
             content[collection][row.id] = (vector, row.document, dict(row.metadata) if row.metadata else None)
     return content
+
+
+def since_drops(deltas: Iterable[Delta]) -> list[Delta]:
+    """Return the deltas that are newer than the newest drop of their collection."""
+    listed = list(deltas)
+    dropped: dict[str, str] = {}
+    for delta in listed:
+        if delta.drops:
+            dropped[delta.collection] = max(delta.name, dropped.get(delta.collection, ""))
+    return [delta for delta in listed if delta.name > dropped.get(delta.collection, "")]
 
 
 def pull(s3: Any, bucket: str, target: Path) -> dict[str, Path]:
