@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.configuration import Space
+from chromadb_compaction.layout import delta_key
 from chromadb_compaction.pending.reader import FreshReader
-from tests.builders import NOW, BuiltDelta, a_delta, a_uuid7
+from tests.builders import NOW, BuiltDelta, a_delta, a_drop, a_uuid7
 from tests.differential.fresh_answers import assert_equal_reads
 from tests.differential.histories import DOCUMENTS, IDS, METADATA, SPACES
 from tests.fakes.services import Fakes, new_fakes
@@ -44,6 +46,34 @@ class Write(NamedTuple):
         )
 
 
+class Drop(NamedTuple):
+    """A delta that drops the collection."""
+
+    age: int
+
+    def delta(self, number: int, _space: Space) -> BuiltDelta:
+        """Return the delta that arrives as the one of that number."""
+        made = a_drop()
+        return BuiltDelta(delta_key("docs", str(a_uuid7(NOW - self.age, number)), ".jsonl.gz"), made.body)
+
+
+class Statement(NamedTuple):
+    """A delta without rows that states settings of the collection."""
+
+    age: int
+    metadata: dict[str, int]
+    ef_search: int | None
+
+    def delta(self, number: int, space: Space) -> BuiltDelta:
+        """Return the delta that arrives as the one of that number."""
+        hnsw = {"space": space} if self.ef_search is None else {"space": space, "ef_search": self.ef_search}
+        stated = {"metadata": self.metadata, "configuration": {"hnsw": hnsw}}
+        return a_delta(header={"format": 2, "collection": stated}, name=a_uuid7(NOW - self.age, number))
+
+
+Event = Write | Drop | Statement | str
+
+
 def vector(number: int, dimension: int = DIMENSION) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the vector of that number. Number 0 is zero."""
     made = np.random.default_rng(number).standard_normal(dimension).astype(np.float32)
@@ -64,10 +94,18 @@ _WRITES = st.builds(
     st.frozensets(st.sampled_from(IDS), max_size=2),
     _DIMENSIONS,
 )
-EVENTS = st.lists(st.one_of(_WRITES, _WRITES, _WRITES, st.sampled_from(("compact", "publish"))), min_size=1, max_size=8)
+_DROPS = st.builds(Drop, st.integers(0, 5))
+_STATEMENTS = st.builds(
+    Statement,
+    st.integers(0, 5),
+    st.dictionaries(st.sampled_from(("k", "l")), st.integers(0, 3), max_size=2),
+    st.sampled_from((None, 10, 200)),
+)
+_PASSES = st.sampled_from(("compact", "publish"))
+EVENTS = st.lists(st.one_of(_WRITES, _WRITES, _WRITES, _PASSES, st.one_of(_DROPS, _STATEMENTS)), min_size=1, max_size=8)
 
 
-def check(events: list[Write | str], space: Space) -> None:
+def check(events: list[Event], space: Space) -> None:
     """Play the events, read what is pending, compact all of it, and compare."""
     with TemporaryDirectory() as parent:
         fakes = new_fakes(chromadb_cache_dir=Path(parent))
@@ -75,10 +113,10 @@ def check(events: list[Write | str], space: Space) -> None:
         try:
             for number, event in enumerate(events):
                 happen(event, number, space, fakes)
-                if "docs" in fresh.collections(fakes.services, refresh=True):
-                    with fresh.reading(fakes.services, "docs") as found:
-                        found.count()
+                fresh.collections(fakes.services, refresh=True)
             if "docs" not in fresh.collections(fakes.services):
+                compact(fakes)
+                assert "docs" not in collections_published(after, fakes)
                 return
             with fresh.reading(fakes.services, "docs", refresh=True) as found:
                 compact(fakes)
@@ -90,9 +128,13 @@ def check(events: list[Write | str], space: Space) -> None:
             after.close()
 
 
-def happen(event: Write | str, number: int, space: Space, fakes: Fakes) -> None:
+def collections_published(reader: FreshReader, fakes: Fakes) -> Collection[str]:
+    return reader.collections(fakes.services, read_level="snapshot")
+
+
+def happen(event: Event, number: int, space: Space, fakes: Fakes) -> None:
     """Write a delta, run a whole pass, or one that does not clean up."""
-    if isinstance(event, Write):
+    if not isinstance(event, str):
         event.delta(number, space).put_into(fakes.objects)
     elif event == "compact":
         compact(fakes)
@@ -105,7 +147,7 @@ quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 
 @settings(quiet, max_examples=25)
 @given(events=EVENTS, space=SPACES)
-def test_a_fresh_read_equals_the_next_compaction(events: list[Write | str], space: Space) -> None:
+def test_a_fresh_read_equals_the_next_compaction(events: list[Event], space: Space) -> None:
     check(events, space)
 
 
@@ -113,7 +155,5 @@ def test_a_fresh_read_equals_the_next_compaction(events: list[Write | str], spac
 @pytest.mark.timeout(7200)
 @settings(quiet, max_examples=1500)
 @given(events=EVENTS, space=SPACES)
-def test_a_fresh_read_equals_the_next_compaction_on_very_many_histories(
-    events: list[Write | str], space: Space
-) -> None:
+def test_a_fresh_read_equals_the_next_compaction_on_very_many_histories(events: list[Event], space: Space) -> None:
     check(events, space)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from chromadb_compaction import layout
+from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.client.writer import DeltaWriter
 from chromadb_compaction.errors import (
     InvalidRequestError,
@@ -20,8 +21,11 @@ from chromadb_compaction.errors import (
     ObjectMissingError,
     SnapshotConflictError,
     SnapshotCorruptError,
+    TransientStorageError,
 )
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
+from chromadb_compaction.pending.collection import PendingCounts
+from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.ports import DeltaNotification, Services
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import a_uuid7
@@ -122,12 +126,43 @@ def _read_collection(snapshots: SnapshotReader, services: Services, name: str, c
     swaps = len(checker.swaps)
     try:
         with snapshots.reading(services, name) as readable:
-            rows: Any = readable.collection or []
-            checker.check_read(name, readable.snapshot_id, dict(rows), swaps=swaps)
+            found: Any = readable.collection.get() if readable.collection else {"ids": [], "documents": []}
+            rows = dict(zip(found["ids"], found["documents"], strict=True))
+            checker.check_read(name, readable.snapshot_id, rows, swaps=swaps)
     except (NoSnapshotError, NoSuchCollectionError):
         pass
     except SnapshotCorruptError:
         assert len(checker.swaps) > swaps + 1, "a reader found half a snapshot, though nobody swapped the pointer"
+
+
+def fresh_reader(checker: Any, *, reads: int) -> Callable[[Services], None]:
+    """Return a reader that joins both collections with their pending deltas, and passes their rows to the checker."""
+
+    def read(services: Services) -> None:
+        fresh = FreshReader()
+        for number in range(reads):
+            for name in COLLECTIONS:
+                _read_fresh(fresh, services, name, checker, refresh=number % 2 == 0)
+        fresh.close()
+
+    return read
+
+
+def _read_fresh(fresh: FreshReader, services: Services, name: str, checker: Any, *, refresh: bool) -> None:
+    began = checker.now - (0 if refresh else services.settings.read_refresh_seconds)
+    rows, pending = {}, PendingCounts(0, 0)
+    try:
+        with fresh.reading(services, name, refresh=refresh) as collection:
+            found: Any = collection.get(Filters(), limit=None, offset=None, include=["documents"])
+            rows, pending = dict(zip(found["ids"], found["documents"], strict=True)), collection.pending
+            assert collection.count() == len(rows) == len(found["ids"]), "2. an id exists twice"
+    except NoSuchCollectionError:
+        pass
+    except (TransientStorageError, SnapshotCorruptError):
+        return  # S3 failed, or everything changed at each attempt
+    assert pending.applied <= services.settings.pending_deltas, "9. a fresh read joined more deltas than the bound"
+    if not pending.left:
+        checker.check_fresh_read(name, rows, began=began)
 
 
 def operator(environment: Environment, chance: random.Random) -> Callable[[Services], None]:

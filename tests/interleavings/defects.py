@@ -6,11 +6,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest.mock import ANY, Mock
 
+import numpy as np
 import pytest
 
 from chromadb_compaction.aws.lease_store import DynamoDBLeaseStore
 from chromadb_compaction.aws.object_store import S3ObjectStore
+from chromadb_compaction.errors import ObjectMissingError
 from chromadb_compaction.operations import rollback
+from chromadb_compaction.pending import overlay, selection, views
+from chromadb_compaction.pending.known import KnownDeltas, ReadDelta
+from chromadb_compaction.pending.overlay import Overlay
+from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up
 from tests.interleavings.simulation import ActorSet
@@ -61,6 +68,51 @@ def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "_still_published", lambda *_: True)
 
 
+def pointer_before_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_pending(prefix: str, snapshots: Any, services: Services, *, before: Any = None) -> Any:
+        snapshot = snapshots.read_current(services)
+        return list(services.objects.list(prefix)), snapshot
+
+    monkeypatch.setattr(views, "list_pending", list_pending)
+
+
+def pointer_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_pending(prefix: str, snapshots: Any, services: Services, *, before: Any = None) -> Any:
+        listed = list(services.objects.list(prefix))
+        return listed, snapshots.read_current(services)
+
+    monkeypatch.setattr(views, "list_pending", list_pending)
+
+
+def deletes_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(Overlay):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.ids = frozenset(self.live_ids)
+
+    monkeypatch.setattr(views, "Overlay", Forgetful)
+
+
+def missing_delta_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = KnownDeltas._judge
+
+    def judge_leniently(self: KnownDeltas, listed: ObjectInfo, *arguments: Any) -> ReadDelta:
+        try:
+            return judge(self, listed, *arguments)
+        except ObjectMissingError:
+            return ReadDelta(listed)
+
+    monkeypatch.setattr(KnownDeltas, "_judge", judge_leniently)
+
+
+def late_rows_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "newer_rows", lambda rows, _ledger: np.ones(rows.num_rows, dtype=np.bool_))
+
+
+def overlay_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection._Space, "may_fit", lambda *_: True)
+
+
 class SeededDefect(NamedTuple):
     """A mistake, the invariant that it breaks, the actors, and the first seed to try, which has shown it before."""
 
@@ -78,4 +130,10 @@ DEFECTS = (
     SeededDefect(clean_up_without_second_pointer_check, "1", "rollback", 25),
     SeededDefect(prune_by_age_alone, "4", "everybody", 4),
     SeededDefect(prune_without_marks, "4", "rollback", 1),
+    SeededDefect(pointer_before_list, "9", "fresh reads", 1),
+    SeededDefect(pointer_not_compared, "9", "fresh reads", 64),
+    SeededDefect(deletes_hide_nothing, "9", "fresh reads", 0),
+    SeededDefect(missing_delta_is_empty, "9", "fresh reads", 51),
+    SeededDefect(late_rows_win, "9", "fresh reads", 6),
+    SeededDefect(overlay_without_bounds, "9", "fresh reads", 1),
 )

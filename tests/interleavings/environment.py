@@ -17,6 +17,7 @@ from chromadb_compaction import concurrency, heartbeat
 from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.chroma.loader import PartSeconds
 from chromadb_compaction.fold import fold
+from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
@@ -146,6 +147,7 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr(concurrency, "THREADS", 1)
     monkeypatch.setattr(merge_batch, "READERS", 1)
+    monkeypatch.setattr(known, "READERS", 1)
     monkeypatch.setattr(download_snapshot, "READERS", 1)
     monkeypatch.setattr(heartbeat, "Thread", NoThread)
     return chance.seed
@@ -164,16 +166,43 @@ class JsonLoader:
         rows: list[list[Any]] = json.loads(file.read_text()) if file.exists() else []
         removed = set(plan.removed)
         kept = [row for row in rows if row[0] not in removed]
-        written = plan.written(1000, ("id", "document"))
-        added = [[row["id"], row["document"]] for part in written for row in part.to_pylist()]
+        columns = ("id", "document", "embedding")
+        added = [[row[name] for name in columns] for part in plan.written(1000, columns) for row in part.to_pylist()]
         file.write_text(json.dumps(kept + added))
         return {}
 
 
+class JsonCollection:
+    """An open collection of JsonLoader's. It answers as far as readers ask."""
+
+    def __init__(self, rows: list[list[Any]]) -> None:
+        self._rows = rows
+
+    def count(self) -> int:
+        """Return the number of records."""
+        return len(self._rows)
+
+    def get(
+        self, *, ids: list[str] | None = None, limit: int | None = None, offset: int | None = None, **_: object
+    ) -> dict[str, list[Any]]:
+        """Return the records, or those of `ids`, with every field."""
+        start = offset or 0
+        rows = [row for row in self._rows if ids is None or row[0] in ids][start : limit and start + limit]
+        nothing = [None] * len(rows)
+        names, documents, embeddings = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+        return {
+            "ids": names,
+            "documents": documents,
+            "embeddings": embeddings,
+            "metadatas": nothing,
+            "uris": nothing,
+        }
+
+
 @contextmanager
-def open_json(directory: Path, _name: str) -> Iterator[list[list[Any]]]:
-    """Yield the rows of a collection."""
-    yield json.loads((directory / ROWS_FILE).read_text())
+def open_json(directory: Path, _name: str) -> Iterator[JsonCollection]:
+    """Yield a collection."""
+    yield JsonCollection(json.loads((directory / ROWS_FILE).read_text()))
 
 
 def use_json_folds(monkeypatch: pytest.MonkeyPatch) -> None:

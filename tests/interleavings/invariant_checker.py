@@ -30,13 +30,19 @@ class SharedState(NamedTuple):
 class InvariantChecker:
     """Reads the bucket and the lock directly, without calls to AWS."""
 
-    def __init__(self, environment: Environment, written: WrittenDeltas) -> None:
+    def __init__(self, environment: Environment, written: WrittenDeltas, *, reads_fresh: bool = False) -> None:
         self.swaps: list[str] = []
+        self._reads_fresh = reads_fresh
+        self._pending: set[str] = set()
+        self._has_gap = False
         self._environment = environment
         self._written = written
         self._contents: dict[str, Content] = {}
         self._last_seen = 0
-        self._accepted: set[str] = set()
+        # The deltas that were ever pending, with the time at which each was first seen.
+        self._accepted: dict[str, float] = {}
+        # The times at which a delta was neither pending nor published.
+        self._gaps: list[tuple[float, str]] = []
 
     def read_state(self) -> SharedState:
         """Return the current lock and pointer."""
@@ -46,11 +52,16 @@ class InvariantChecker:
     def check(self, actor: str, before: SharedState) -> None:
         """Check the invariants after a call of `actor`."""
         after = self.read_state()
-        self._accepted |= self._environment.keys("delta/")
+        pending = self._environment.keys("delta/")
+        for key in pending:
+            self._accepted.setdefault(key, self.now)
         if after.pointer != before.pointer:
             assert after.pointer is not None, "the pointer was deleted"
             self._check_swap(before.pointer, Pointer.model_validate_json(after.pointer))
         self._check_complete(after.pointer)
+        if self._reads_fresh and (after.pointer != before.pointer or self._pending - pending or self._has_gap):
+            self._note_gaps()
+        self._pending = pending
         self._check_lock(actor, before.lock, after.lock)
 
     def check_read(self, name: str, snapshot_id: str, rows: Mapping[str, str], *, swaps: int) -> None:
@@ -62,13 +73,50 @@ class InvariantChecker:
         assert following, "4. a reader went backward"
         self._last_seen = following[0]
 
+    @property
+    def now(self) -> float:
+        """The true time, in Unix seconds."""
+        return self._environment.clock()
+
+    def check_fresh_read(self, name: str, rows: Mapping[str, str], *, began: float) -> None:
+        """Check that a read shows each id as it was at `began` or later, and nothing that was never written."""
+        versions = [row for _, written in self._rows() for row in written if row.collection == name]
+        for row_id in {row.id for row in versions} | rows.keys():
+            seen = [row for row in versions if row.id == row_id and row.document == rows.get(row_id)]
+            known = [row for row in versions if row.id == row_id and self._was_durable(row, began)]
+            if not seen and row_id not in rows:
+                assert not known, f"9. a fresh read of {name} does not show {row_id}, which was written before"
+                continue
+            assert seen, f"9. a fresh read of {name} shows {row_id} as nobody wrote it: {rows.get(row_id)!r}"
+            newest = max(map(_version, known), default=(b"", 0))
+            assert max(map(_version, seen)) >= newest, f"9. a fresh read of {name} shows an old {row_id}: {rows}"
+
+    def _was_durable(self, row: WrittenRow, began: float) -> bool:
+        """Return whether the row was stored before `began`, and since then has always been pending or published."""
+        key = layout.delta_key(row.collection, str(row.version))
+        lost = any(at >= began and gap == key for at, gap in self._gaps)
+        return self._accepted.get(key, began) < began and not lost
+
+    def _note_gaps(self) -> None:
+        """Note the deltas that are nowhere: a clean-up that a rollback has overtaken puts them back."""
+        missing = self._missing()
+        self._gaps += [(self.now, key) for key in missing]
+        self._has_gap = bool(missing)
+
+    def _missing(self) -> list[str]:
+        """Return the deltas that are neither pending, nor published, nor superseded by a published row."""
+        ledger = self._ledger()
+
+        def is_inside(rows: list[WrittenRow]) -> bool:
+            return all(ledger.get((row.collection, row.id), (b"", 0)) >= _version(row) for row in rows)
+
+        return [key for key, rows in self._rows() if not is_inside(rows) and key not in self._environment.objects]
+
     def check_at_the_end(self) -> None:
         """Check that every delta is pending, quarantined, published, or superseded by a published row."""
-        ledger = self._ledger()
-        for key, rows in self._rows():
-            inside = all(ledger.get((row.collection, row.id), (b"", 0)) >= _version(row) for row in rows)
-            assert inside or key in self._environment.objects, f"1. {key} is lost: neither pending nor published"
-        for key in self._written.bad & self._accepted:
+        lost = self._missing()
+        assert not lost, f"1. lost, neither pending nor published: {', '.join(lost)}"
+        for key in self._written.bad & self._accepted.keys():
             exists = key in self._environment.objects or layout.quarantine_key(key) in self._environment.objects
             assert exists, f"1. the bad delta {key} is lost"
 
@@ -76,7 +124,7 @@ class InvariantChecker:
         """Check that the snapshot equals the set of all deltas, and that nothing is left to do."""
         assert self._content() == self._expected(), "2. the snapshot differs from the set of deltas"
         assert not self._environment.keys("delta/"), "7. deltas are pending after undisturbed executions"
-        for key in self._written.bad & self._accepted:
+        for key in self._written.bad & self._accepted.keys():
             assert layout.quarantine_key(key) in self._environment.objects, "3. a bad delta is not in quarantine"
             assert layout.reason_key(layout.quarantine_key(key)) in self._environment.objects, (
                 "3. a quarantined delta has no reason"
@@ -135,7 +183,7 @@ class InvariantChecker:
         for name, path, body in self._files():
             if path == ROWS_FILE:
                 rows = json.loads(body)
-                content[name] = dict(rows)
+                content[name] = {row_id: document for row_id, document, _ in rows}
                 assert len(rows) == len(content[name]), "2. an id exists twice"
         return content
 

@@ -9,13 +9,13 @@ from typing import Any, Literal
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.ports import Services
 from tests.fakes.aws.protocol import Call, text_header
-from tests.interleavings.actors import WrittenDeltas, operator, producer, reader
+from tests.interleavings.actors import WrittenDeltas, fresh_reader, operator, producer, reader
 from tests.interleavings.environment import LEASE_SECONDS, START, Environment
 from tests.interleavings.execution import SimulatedExecution
 from tests.interleavings.invariant_checker import InvariantChecker
 from tests.interleavings.scheduler import Actor, Order
 
-ActorSet = Literal["everybody", "rollback"]
+ActorSet = Literal["everybody", "rollback", "fresh reads"]
 MAX_STEPS = 4000
 LARGEST_CLOCK_ERROR = 240.0
 
@@ -41,9 +41,11 @@ class Simulation:
         self._faults_left = 0
         self._max_faults = faults
         self._overtaken = False
-        self.checker = InvariantChecker(environment, self.written)
+        self.checker = InvariantChecker(environment, self.written, reads_fresh=actor_set == "fresh reads")
         kept = self.chance.choice((1, 10))
-        self._settings = {"snapshot_retention_count": kept, "snapshot_retention_days": 0.0001}
+        self._settings: dict[str, object] = {"snapshot_retention_count": kept, "snapshot_retention_days": 0.0001}
+        if actor_set == "fresh reads":
+            self._settings["pending_deltas"] = self.chance.choice((1, 200, 200, 200))
 
     def run(self) -> None:
         """Run all actors to their end, then undisturbed executions, and check the result. Raises AssertionError."""
@@ -95,6 +97,9 @@ class Simulation:
         if self._actor_set == "rollback":
             self._start_operator()
             return
+        if self._actor_set == "fresh reads":
+            self._start_fresh_readers()
+            return
         if chance.random() < 0.5:
             self.start_actor("producer 2", producer(self.written, chance, files=chance.randint(1, 2)))
         self.start_actor("reader", reader(self.checker, reads=3))
@@ -102,6 +107,16 @@ class Simulation:
             self._executions.append(second := SimulatedExecution(self, "E2"))
             if second.attempt is not None and chance.random() < 0.7:
                 self._waits[second.attempt] = lambda: self._lease_is_available("E2")
+        if chance.random() < 0.6:
+            self._start_operator()
+
+    def _start_fresh_readers(self) -> None:
+        chance = self.chance
+        self.start_actor("producer 2", producer(self.written, chance, files=2))
+        for number in range(2):
+            self.start_actor(f"fresh reader {number}", fresh_reader(self.checker, reads=4))
+        if chance.random() < 0.6:
+            self._executions.append(SimulatedExecution(self, "E2"))
         if chance.random() < 0.6:
             self._start_operator()
 
@@ -176,6 +191,8 @@ class Simulation:
             if self._overtaken:
                 self._overtake(foremost)
                 return
+        if self._actor_set == "fresh reads" and _reads_pending(foremost) and self.chance.random() < 0.2:
+            self._deprioritize(foremost)  # what it has read becomes old while others run
         if not self._faults_left or self.chance.random() > 0.02:
             return
         self._faults_left -= 1
@@ -227,6 +244,11 @@ class Simulation:
 def _is_about_to_delete(actor: Actor) -> bool:
     call = actor.next_call
     return "E1 CleanUp" in actor.name and call is not None and call.operation == "DeleteObjects"
+
+
+def _reads_pending(actor: Actor) -> bool:
+    call = actor.next_call
+    return actor.name.startswith("fresh reader") and call is not None and call.target.startswith("delta/")
 
 
 def _describe(call: Call) -> str:

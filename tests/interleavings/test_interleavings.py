@@ -77,6 +77,19 @@ def test_no_interleaving_loses_doubles_or_resurrects_anything(seeds: range, simu
         simulate(seed, None)
 
 
+@pytest.mark.parametrize("seeds", groups(0, SEEDS), ids=first_and_last)
+def test_in_every_interleaving_fresh_reads_see_what_was_written(seeds: range, simulate: Simulate) -> None:
+    for seed in seeds:
+        simulate(seed, "fresh reads")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", groups(SEEDS, MANY_SEEDS), ids=first_and_last)
+def test_in_every_other_interleaving_they_do_too(seeds: range, simulate: Simulate) -> None:
+    for seed in seeds:
+        simulate(seed, "fresh reads")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", groups(SEEDS, MANY_SEEDS), ids=first_and_last)
 def test_no_other_interleaving_does_either(seeds: range, simulate: Simulate) -> None:
