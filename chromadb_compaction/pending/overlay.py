@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chromadb_compaction import layout
 from chromadb_compaction.chroma.loader import ids_of, vectors_of
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.distances import stored
 from chromadb_compaction.pending.selection import Published, SelectedDelta, Selection
+from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.rows.ledger import Drop, is_dropped, keeps_records, newer_rows, since
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
@@ -112,7 +114,11 @@ def _base_of(selection: Selection, published: Published) -> _Base:
     if published.known is None:
         return _Base(nothing, [], restarts=False, stands=False)
     if dropped_before is None or dropped_before == published.dropped_before:
-        ledger = published.read_ledger() if _may_be_older(selection, published.known) else nothing
+        ledger = (
+            published.read_ledger()
+            if any(may_be_merged(each.listed, published.known) for each in selection.deltas)
+            else nothing
+        )
         return _Base(ledger, [], restarts=False, stands=True)
     ledger, drop = published.read_ledger(), Drop(UUID(dropped_before).bytes, is_new=True)
     dropped = ledger.filter(pa.array(is_dropped(ledger, drop)))
@@ -121,10 +127,9 @@ def _base_of(selection: Selection, published: Published) -> _Base:
     return _Base(since(ledger, drop), ids_of(live), restarts=restarts, stands=False)
 
 
-def _may_be_older(selection: Selection, known: CollectionSnapshot) -> bool:
-    """Return whether a pending row may be older than the snapshot's row of the same id."""
-    oldest = min((each.delta.id for each in selection.deltas), default=None)
-    return oldest is not None and known.may_hold(oldest)
+def may_be_merged(listed: ObjectInfo, known: CollectionSnapshot | None) -> bool:
+    """Return whether the snapshot may have a row of this delta, or a newer row of one of its ids."""
+    return known is not None and known.may_hold(layout.delta_stem(listed.key))
 
 
 def _merge(deltas: tuple[SelectedDelta, ...], previous: Overlay | None) -> pa.Table:

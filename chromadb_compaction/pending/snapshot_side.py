@@ -54,7 +54,7 @@ class SnapshotSide:
         """Return at most `limit` visible records that pass, in the collection's order, from the one at `offset` on."""
         names = ("ids", *include)
         visible = self._visible(filters)
-        if self._collection is None or visible.ids == []:
+        if self._collection is None or (filters.ids and not visible.ids):
             return Page(empty(names), total=0)
         if self._hidden and visible.ids is None:
             return self._sparse_page(self._collection, visible, limit=limit, offset=offset, include=include)
@@ -69,7 +69,7 @@ class SnapshotSide:
         """Return at least the `n_results` nearest visible records of each question, or all, the nearest first."""
         names = ("ids", *include)
         visible = self._visible(filters)
-        if self._collection is None or visible.ids == []:
+        if self._collection is None or (filters.ids and not visible.ids):
             return [empty(names) for _ in vectors]
         hidden = self._hidden if visible.ids is None else frozenset[str]()
         asked = min(2 * n_results, n_results + len(hidden))
@@ -99,8 +99,8 @@ class SnapshotSide:
         return Page(chosen(columns_of(dict(found), names), (at - first for at in wanted)), total)
 
     def _visible(self, filters: Filters) -> Filters:
-        if filters.ids is None:
-            return filters
+        if not filters.ids:
+            return filters  # ChromaDB refuses an empty list
         return filters._replace(ids=[each for each in dict.fromkeys(filters.ids) if each not in self._hidden])
 
 

@@ -9,6 +9,7 @@ be the one that was read before the list began. Otherwise the list may be from b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import count
 from threading import Lock
@@ -17,22 +18,26 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from chromadb_compaction import layout
-from chromadb_compaction.errors import ObjectMissingError, TransientStorageError
+from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, TransientStorageError
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.filtering import PendingFilter
 from chromadb_compaction.pending.known import KnownDeltas
-from chromadb_compaction.pending.overlay import Overlay
+from chromadb_compaction.pending.overlay import Identity, Overlay, may_be_merged
 from chromadb_compaction.pending.selection import Published, select
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.base import cache_of
+from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import PublishedPointer
 from chromadb_compaction.snapshots.reader import CurrentSnapshot, SnapshotReader
 
 ATTEMPTS: Final = 4
 """The first reading, and three more when what was listed has changed meanwhile."""
+
+
+log = logging.getLogger(__name__)
 
 
 class View(NamedTuple):
@@ -63,6 +68,7 @@ class CollectionViews:
         self._snapshots = snapshots
         self._known = KnownDeltas()
         self._ledger: tuple[str, pa.Table] | None = None
+        self._held: tuple[str, frozenset[Identity]] | None = None
         self._turns = count(1)
         self._reading = Lock()
         # The newest view, the turn in which its reading began, and the time of that in Unix seconds.
@@ -112,12 +118,32 @@ class CollectionViews:
         self._known.forget_all_but(listed)
         known = snapshot.manifest.collections.get(self._name) if snapshot else None
         dropped = snapshot.manifest.dropped.get(self._name) if snapshot else None
+        listed = self._not_held(listed, snapshot, known, services)
         published = Published(self._name, known, dropped, lambda: self._read_ledger(snapshot, services))
         selection = select(listed, published, self._known, services)
         previous = self._newest[0] if self._newest else None
         if previous is not None and (previous.overlay.selection, previous.known) == (selection, known):
             return View(snapshot, known, previous.overlay)
         return View(snapshot, known, Overlay(selection, published, previous=previous.overlay if previous else None))
+
+    def _not_held(
+        self,
+        listed: Sequence[ObjectInfo],
+        snapshot: CurrentSnapshot | None,
+        known: CollectionSnapshot | None,
+        services: Services,
+    ) -> Sequence[ObjectInfo]:
+        """Leave out the deltas that the snapshot's own pass has merged, so that they do not count in the bounds.
+
+        They stay in delta/ until the clean-up. Their versions would decide the same.
+        """
+        if snapshot is None or not any(may_be_merged(each, known) for each in listed):
+            return listed
+        snapshot_id = snapshot.manifest.snapshot_id
+        if self._held is None or self._held[0] != snapshot_id:
+            self._held = snapshot_id, _merged_by(snapshot_id, services)
+        held = self._held[1]
+        return [each for each in listed if (each.key, each.etag) not in held]
 
     def _read_ledger(self, snapshot: CurrentSnapshot | None, services: Services) -> pa.Table:
         """Return the collection's ledger, downloaded unless it is that of the last call."""
@@ -147,6 +173,16 @@ def list_pending(
             return listed, snapshot
         before = snapshot
     raise _changes_too_fast(prefix)
+
+
+def _merged_by(snapshot_id: str, services: Services) -> frozenset[Identity]:
+    """Return the deltas that the pass of this snapshot merged. None if their list is damaged."""
+    try:
+        outcomes = read_list(services, snapshot_id)
+    except SnapshotCorruptError as error:
+        log.warning("the deltas that wait for their clean-up count in the bounds: %s", error)
+        return frozenset()
+    return frozenset((each.key, each.etag) for each in outcomes if each.status == "merged")
 
 
 def _changes_too_fast(prefix: str) -> TransientStorageError:

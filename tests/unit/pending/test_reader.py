@@ -11,6 +11,7 @@ import pytest
 from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.errors import NoSnapshotError, NoSuchCollectionError, TransientStorageError
 from chromadb_compaction.fold import fold
+from chromadb_compaction.layout import merged_deltas_key
 from chromadb_compaction.pending.collection import CollectionDescription
 from chromadb_compaction.pending.reader import FreshReader
 from tests.builders import NOW, BuiltDelta, a_delta, a_drop
@@ -286,3 +287,26 @@ def test_a_snapshot_of_a_version_that_did_not_state_its_newest_delta_is_compared
 
     assert nearest(fakes, reader, [9, 0]) == ["b", "a"]
     assert ledgers_read(fakes) == 1
+
+
+def test_deltas_that_wait_for_their_clean_up_do_not_count_in_the_bounds(tmp_path: Path, reader: FreshReader) -> None:
+    fakes = new_fakes(chromadb_cache_dir=tmp_path, pending_deltas=2)
+    put(fakes, *(a_delta({str(number): [1, 0]}, at=NOW + number) for number in range(5)))
+    Pass(fakes).up_to_upload().upload()
+    put(fakes, a_delta({"new": [1, 0]}, at=NOW + 9))
+    fakes.objects.calls.clear()
+
+    with reader.reading(fakes.services, "docs") as collection:
+        assert (collection.pending, collection.count()) == ((1, 0), 6)
+    assert sum(call == "get" and key.startswith("delta/") for call, key in fakes.objects.calls) == 1
+    assert ledgers_read(fakes) == 0
+
+
+def test_a_damaged_list_of_merged_deltas_changes_no_answer(fakes: Fakes, reader: FreshReader) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW))
+    put(fakes, a_delta({"b": [2, 0]}, deletes={"a"}, at=NOW + 1))
+    published = Pass(fakes).up_to_upload().upload()
+    assert published.snapshot_id is not None
+    fakes.objects.put(merged_deltas_key(published.snapshot_id), b"damaged")
+
+    assert ids(fakes, reader) == ["b"]
