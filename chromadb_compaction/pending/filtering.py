@@ -50,8 +50,8 @@ class PendingFilter:
             # Rows that newer versions have replaced stay in the directory until they are the most.
             if directory is None or directory.rows > 2 * rows.num_rows + SPARE_ROWS:
                 directory = self._directory = _RowDirectory(services)
-            numbers = directory.add(rows)
-        return np.isin(numbers, directory.matching(filters))
+            # ChromaDB has a SQLite of its own. Of two in one process, neither sees the file locks of the other.
+            return np.isin(directory.add(rows), directory.matching(filters))
 
     def close(self) -> None:
         """Remove the directory when no other thread uses it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -113,11 +114,11 @@ def reader(checker: Any, *, reads: int) -> Callable[[Services], None]:
     """Return a reader that reads both collections several times, and passes their rows to the checker."""
 
     def read(services: Services) -> None:
-        snapshots = SnapshotReader()
-        for _ in range(reads):
-            for name in COLLECTIONS:
-                _read_collection(snapshots, services, name, checker)
-        snapshots.close()
+        # A copy that is not closed would be removed later, perhaps from the directory of another simulation.
+        with closing(SnapshotReader()) as snapshots:
+            for _ in range(reads):
+                for name in COLLECTIONS:
+                    _read_collection(snapshots, services, name, checker)
 
     return read
 
@@ -139,11 +140,10 @@ def fresh_reader(checker: Any, *, reads: int) -> Callable[[Services], None]:
     """Return a reader that joins both collections with their pending deltas, and passes their rows to the checker."""
 
     def read(services: Services) -> None:
-        fresh = FreshReader()
-        for number in range(reads):
-            for name in COLLECTIONS:
-                _read_fresh(fresh, services, name, checker, refresh=number % 2 == 0)
-        fresh.close()
+        with closing(FreshReader()) as fresh:
+            for number in range(reads):
+                for name in COLLECTIONS:
+                    _read_fresh(fresh, services, name, checker, refresh=number % 2 == 0)
 
     return read
 

@@ -12,6 +12,7 @@ from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.errors import NoSnapshotError, NoSuchCollectionError, TransientStorageError
 from chromadb_compaction.fold import fold
 from chromadb_compaction.layout import merged_deltas_key
+from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.pending.collection import CollectionDescription
 from chromadb_compaction.pending.reader import FreshReader
 from tests.builders import NOW, BuiltDelta, a_delta, a_drop
@@ -310,3 +311,34 @@ def test_a_damaged_list_of_merged_deltas_changes_no_answer(fakes: Fakes, reader:
     fakes.objects.put(merged_deltas_key(published.snapshot_id), b"damaged")
 
     assert ids(fakes, reader) == ["b"]
+
+
+def test_a_rollback_between_list_and_pointer_hides_nothing_that_it_replays(fakes: Fakes, reader: FreshReader) -> None:
+    first = compact(fakes, a_delta({"a": [1, 0]}, at=NOW)).snapshot_id
+    compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1))
+    assert ids(fakes, reader) == ["a", "b"]
+    assert first is not None
+    fakes.leases.leases.clear()
+    request = RollbackRequest(snapshot_id=first, operator="operator:me/1", replay=True)
+    fakes.objects.run_before_next("get_if_changed", lambda _key: rollback(request, fakes.services))
+
+    with reader.reading(fakes.services, "docs", refresh=True) as collection:
+        assert (collection.snapshot_id, collection.pending, collection.count()) == (first, (1, 0), 2)
+
+
+def test_a_rollback_without_replay_gives_the_rows_up(fakes: Fakes, reader: FreshReader) -> None:
+    first = compact(fakes, a_delta({"a": [1, 0]}, at=NOW)).snapshot_id
+    compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1))
+    assert first is not None
+    fakes.leases.leases.clear()
+    rollback(RollbackRequest(snapshot_id=first, operator="operator:me/1"), fakes.services)
+
+    assert ids(fakes, reader) == ["a"]
+
+
+def test_a_delta_whose_key_was_merged_with_other_content_is_not_seen(fakes: Fakes, reader: FreshReader) -> None:
+    delta = a_delta({"a": [1, 0]}, at=NOW)
+    compact(fakes, delta)
+    put(fakes, BuiltDelta(delta.key, a_delta({"a": [2, 0], "b": [2, 0]}).body))
+
+    assert nearest(fakes, reader, [1, 0]) == ["a"]

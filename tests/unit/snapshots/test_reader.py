@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chromadb_compaction.errors import TransientStorageError
+from chromadb_compaction.errors import SnapshotConflictError, SnapshotCorruptError, TransientStorageError
 from chromadb_compaction.layout import pointer_key
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.builders import NOW, a_delta
@@ -189,3 +189,48 @@ def test_a_pointer_restored_to_its_previous_version_is_followed(fakes: Fakes, re
     fakes.objects.put(pointer_key(), before)
 
     assert read(fakes, reader) == (old, ["a"])
+
+
+def test_a_reading_of_one_snapshot_waits_for_its_download_and_uses_no_older_copy(
+    fakes: Fakes, reader: SnapshotReader, pool: ThreadPoolExecutor
+) -> None:
+    publish(fakes, "a")
+    read(fakes, reader)
+    new = publish(fakes, "b", at=1)
+
+    def read_current() -> tuple[str, list[str]]:
+        current = reader.read_current(fakes.services)
+        assert current is not None
+        with reader.reading_of(fakes.services, current, "docs") as readable:
+            assert readable.collection is not None
+            return readable.snapshot_id, readable.collection.get(include=[])["ids"]
+
+    with blocked(fakes, "download") as blocked_call:
+        waiting = [pool.submit(read_current) for _ in range(2)]
+        assert blocked_call.reached.wait(SECONDS)
+        assert not any(each.done() for each in waiting)
+        blocked_call.over.set()
+        assert [each.result(SECONDS) for each in waiting] == [(new, ["a", "b"])] * 2
+
+
+def test_a_reading_of_a_snapshot_that_was_replaced_is_refused(fakes: Fakes, reader: SnapshotReader) -> None:
+    publish(fakes, "a")
+    old = reader.read_current(fakes.services)
+    publish(fakes, "b", at=1)
+    reader.read_current(fakes.services)
+    assert old is not None
+
+    with pytest.raises(SnapshotConflictError), reader.reading_of(fakes.services, old, "docs"):
+        pass
+
+
+def test_before_anything_is_published_there_is_no_current_snapshot(fakes: Fakes, reader: SnapshotReader) -> None:
+    assert reader.read_current(fakes.services) is None
+
+
+def test_a_lost_pointer_is_not_taken_for_an_empty_bucket(fakes: Fakes, reader: SnapshotReader) -> None:
+    publish(fakes, "a")
+    fakes.objects.objects.pop(pointer_key())
+
+    with pytest.raises(SnapshotCorruptError, match="has been published"):
+        reader.read_current(fakes.services)
