@@ -18,7 +18,7 @@ from chromadb_compaction.chroma.client import Collection
 from chromadb_compaction.chroma.loader import batches, texts_of
 from chromadb_compaction.chroma.query import Filters, matching
 from chromadb_compaction.chroma.verification import differing, same_metadata
-from chromadb_compaction.pending.overlay import Overlay
+from chromadb_compaction.pending.overlay import UNKNOWN, Overlay
 from chromadb_compaction.pending.pending_side import Positions
 
 REPLACED, EDITED, INSERTED, UNCHANGED = range(4)
@@ -29,13 +29,16 @@ ROWS_AT_ONCE: Final = 1_000
 
 
 def kinds_of(overlay: Overlay, at: Positions, collection: Collection | None, existing: frozenset[str]) -> Kinds:
-    """Return, for each live row of `at`, how a fold would treat it. `existing` are the pending ids of `collection`."""
-    kinds = np.full(len(at), INSERTED, dtype=np.int64)
-    compared = [number for number, position in enumerate(at) if overlay.live_ids[position] in existing]
-    for part in batches(compared, ROWS_AT_ONCE):
+    """Return, for each live row of `at`, how a fold would treat it. `existing` are the pending ids of `collection`.
+
+    The overlay remembers the result for each row.
+    """
+    known = overlay.kinds
+    unknown = [position for position in at[known[at] == UNKNOWN].tolist() if overlay.live_ids[position] in existing]
+    for part in batches(unknown, ROWS_AT_ONCE):
         if collection is not None:
-            kinds[list(part)] = _compare(overlay, at[list(part)], collection)
-    return kinds
+            known[list(part)] = _compare(overlay, np.array(part, dtype=np.int64), collection)
+    return np.where(known[at] == UNKNOWN, INSERTED, known[at])
 
 
 def folded_order(at: Positions, kinds: Kinds) -> Positions:

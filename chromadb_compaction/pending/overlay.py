@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -22,12 +22,14 @@ from chromadb_compaction.rows.ledger import Drop, is_dropped, keeps_records, new
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 
+UNKNOWN: Final = -1
+
 Identity = tuple[str, str]
 """The key and the ETag of a delta."""
 
 
 class Overlay:
-    """The pending rows of one collection as a fresh read sees them. It never changes, so threads may share it.
+    """The pending rows of one collection as a fresh read sees them. Threads share it, because its rows never change.
 
     Args:
         selection: The deltas.
@@ -41,6 +43,7 @@ class Overlay:
         restarts: Whether a pending drop leaves no record of the snapshot.
         exists: Whether the collection exists.
         live: Those of their rows that are not deletes, in the order of the bytes of the ids.
+        kinds: For each live row, how a fold would treat it, as far as that was asked (order.kinds_of), or UNKNOWN.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Overlay:
         self.restarts = base.restarts
         self.exists = base.stands or base.ledger.num_rows + rows.num_rows > 0 or selection.settings.stated is not None
         self.live = rows.filter(pc.invert(rows["deleted"])).combine_chunks()
+        self.kinds = np.full(self.live.num_rows, UNKNOWN, dtype=np.int64)
 
     @cached_property
     def live_ids(self) -> list[str]:
