@@ -96,9 +96,9 @@ def deletes_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def missing_delta_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = KnownDeltas._judge
 
-    def judge_leniently(self: KnownDeltas, listed: ObjectInfo, *arguments: Any) -> ReadDelta:
+    def judge_leniently(self: KnownDeltas, listed: ObjectInfo, *arguments: Any, **options: Any) -> ReadDelta:
         try:
-            return judge(self, listed, *arguments)
+            return judge(self, listed, *arguments, **options)
         except ObjectMissingError:
             return ReadDelta(listed)
 
