@@ -78,6 +78,7 @@ class FreshCollection:
         description: Its properties.
         pending: The pending deltas.
         pending_rows: The number of ids for which the applied ones have a row.
+        beyond: The number of those left that exceed the bounds: every answer is older than they are.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class FreshCollection:
         self.description = describe(selection.shape, selection.settings)
         self.pending = PendingCounts(selection.applied, selection.left)
         self.pending_rows = overlay.merged.num_rows
+        self.beyond = selection.beyond
         self._collection = None if overlay.restarts else collection
         self._overlay = overlay
         self._pending_side = PendingSide(overlay, passing)

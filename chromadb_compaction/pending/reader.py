@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock
@@ -23,6 +24,7 @@ from chromadb_compaction.pending.filtering import Mask
 from chromadb_compaction.pending.overlay import Overlay
 from chromadb_compaction.pending.selection import Published, Selection
 from chromadb_compaction.pending.views import CollectionViews, View, list_pending
+from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.rows.shapes import StoredShape
@@ -74,25 +76,33 @@ class FreshReader:
             else:
                 yield self._open(stack, services, name, refresh=refresh)
 
-    def collections(
-        self, services: Services, *, read_level: ReadLevel = "fresh", refresh: bool = False
-    ) -> dict[str, CollectionDescription]:
-        """Return every collection that a read sees, by name, sorted. Arguments and errors are those of `reading`."""
+    def describe(self, services: Services, name: str, *, refresh: bool = False) -> CollectionDescription:
+        """Return the properties of a collection without downloading it. Arguments and errors are those of `reading`."""
+        view = self._views(name).current(services, refresh=refresh)
+        if not view.overlay.exists:
+            raise _no_such_collection(view, name)
+        return describe(view.overlay.selection.shape, view.overlay.selection.settings)
+
+    def collections(self, services: Services, *, read_level: ReadLevel = "fresh") -> dict[str, CollectionDescription]:
+        """Return every collection that a read sees, by name, sorted. It lists the pending deltas of all of them now.
+
+        Raises the errors of `reading`.
+        """
+        pending: dict[str, list[ObjectInfo]] = defaultdict(list)
         if read_level == "snapshot":
-            snapshot, pending = self._snapshots.read_current(services), frozenset[str]()
+            snapshot = self._snapshots.read_current(services)
         else:
             listed, snapshot = list_pending(services.settings.delta_prefix, self._snapshots, services)
-            pending = frozenset(
-                layout.collection_of_key(each.key, prefix=services.settings.delta_prefix) for each in listed
-            )
+            for each in listed:
+                pending[layout.collection_of_key(each.key, prefix=services.settings.delta_prefix)].append(each)
         published = snapshot.manifest.collections if snapshot else {}
         dropped = snapshot.manifest.dropped if snapshot else {}
         found = {
             name: describe(StoredShape.published(name, known, dropped.get(name)), known.settings_with_function)
             for name, known in published.items()
         }
-        for name in pending - {layout.NO_COLLECTION}:
-            view = self._views(name).current(services, refresh=refresh)
+        for name in pending.keys() - {layout.NO_COLLECTION}:
+            view = self._views(name).of_list(pending[name], snapshot, services)
             found.pop(name, None)
             if view.overlay.exists:
                 found[name] = describe(view.overlay.selection.shape, view.overlay.selection.settings)
@@ -148,7 +158,7 @@ def _without_pending(readable: ReadableCollection, name: str) -> FreshCollection
     known = readable.described
     shape = StoredShape.published(name, known, readable.dropped_before)
     published = Published(name, known, readable.dropped_before, LEDGER_SCHEMA.empty_table)
-    nothing = Overlay(Selection((), 0, 0, shape, known.settings_with_function), published)
+    nothing = Overlay(Selection((), 0, 0, 0, shape, known.settings_with_function), published)
     return FreshCollection(name, readable.snapshot_id, readable.collection, nothing, _passing_none)
 
 

@@ -56,6 +56,7 @@ class Selection(NamedTuple):
         deltas: Those that are joined with the snapshot, oldest version first. None is older than the newest drop.
         applied: The number of those that the answer includes: these, and those that the drop makes void.
         left: The number of those that it does not, although a compaction may merge them.
+        beyond: The number of those among them that exceed the bounds. The others cannot be read.
         shape: The collection's shape, published or decided by `deltas`, with the newest drop.
         settings: The collection's settings after these deltas.
     """
@@ -63,6 +64,7 @@ class Selection(NamedTuple):
     deltas: tuple[SelectedDelta, ...]
     applied: int
     left: int
+    beyond: int
     shape: StoredShape
     settings: KeptSettings
 
@@ -99,19 +101,19 @@ def select(listed: Sequence[ObjectInfo], published: Published, known: KnownDelta
     space = _Space(services.settings)
     shape = StoredShape.published(published.name, published.known, published.dropped_before)
     readable: list[SelectedDelta] = []
-    left = 0
+    left = beyond = 0
     with closing(known.read(waiting, services)) as reading:
         for number, each in enumerate(waiting):
             read = next(reading) if space.may_fit(each) else None
             if read is None or (read.delta is not None and not _takes(space, read.delta, each, shape)):
-                left += len(waiting) - number
+                beyond = len(waiting) - number
                 break
             left += read.stays_pending
             if read.delta is None or _is_rewritten(read.delta, published):
                 continue
             readable.append(SelectedDelta(each, read.delta))
             shape = _shape_after(read.delta, shape, published)
-    return _selection(readable, left, shape, published)
+    return _selection(readable, left + beyond, beyond, shape, published)
 
 
 def _is_rewritten(delta: Delta, published: Published) -> bool:
@@ -135,7 +137,9 @@ def _shape_after(delta: Delta, shape: StoredShape, published: Published) -> Stor
     return StoredShape.published(published.name, known, delta.id)
 
 
-def _selection(readable: Sequence[SelectedDelta], left: int, shape: StoredShape, published: Published) -> Selection:
+def _selection(
+    readable: Sequence[SelectedDelta], left: int, beyond: int, shape: StoredShape, published: Published
+) -> Selection:
     """Judge all deltas by the final shape: one may contradict what a later one has decided."""
     oldest = shape.dropped_before or ""
     deltas = [each for each in readable if each.delta.id >= oldest and decided_by(each.delta, shape) is not None]
@@ -144,4 +148,4 @@ def _selection(readable: Sequence[SelectedDelta], left: int, shape: StoredShape,
         settings = settings.merged(each.delta.settings)
     settings = settings.since(shape.dropped_before).with_shape_of(shape.settings)
     void = sum(each.delta.id < oldest for each in readable)
-    return Selection(tuple(deltas), len(deltas) + void, left, shape, settings)
+    return Selection(tuple(deltas), len(deltas) + void, left, beyond, shape, settings)

@@ -95,6 +95,18 @@ class CollectionViews:
             self._newest = (view, began, at)
             return view
 
+    def of_list(self, listed: Sequence[ObjectInfo], snapshot: CurrentSnapshot | None, services: Services) -> View:
+        """Return the view of deltas that were listed now, with the snapshot that was published meanwhile.
+
+        Raises the errors of `current`.
+        """
+        with self._reading:
+            try:
+                return self._join(listed, snapshot, services)
+            except ObjectMissingError:
+                pass  # a clean-up has moved a delta since it was listed
+        return self.current(services, refresh=True)
+
     def _recent(self, services: Services) -> View | None:
         newest = self._newest
         if newest is None or not 0 <= services.clock() - newest[2] < services.settings.read_refresh_seconds:
