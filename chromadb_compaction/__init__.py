@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chromadb_compaction.client.chroma_client import Client
     from chromadb_compaction.client.writer import DeltaWriter
 
     __version__: str
 
-__all__ = ["DeltaWriter", "__version__"]
+__all__ = ["Client", "DeltaWriter", "__version__"]
+
+_MODULES = {
+    "Client": ("chromadb_compaction.client.chroma_client", "chroma"),
+    "DeltaWriter": ("chromadb_compaction.client.writer", "deltas"),
+}
+"""The module of each name, and the extra that it needs."""
 
 
-# The small Lambda functions import this package without pyarrow, so each name is loaded when it is first used.
+# The small Lambda functions import this package without pyarrow and chromadb, so each name is loaded at its first use.
 def __getattr__(name: str) -> object:
-    if name == "DeltaWriter":
+    if name in _MODULES:
+        module, extra = _MODULES[name]
         try:
-            from chromadb_compaction.client.writer import DeltaWriter
+            return getattr(import_module(module), name)
         except ModuleNotFoundError as error:
-            message = f"DeltaWriter needs {error.name}; next: pip install 'chromadb-compaction[deltas]'"
+            message = f"{name} needs {error.name}; next: pip install 'chromadb-compaction[{extra}]'"
             raise ModuleNotFoundError(message, name=error.name) from error
-        return DeltaWriter
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,1 +1,1 @@
-"""The interface for programs: `DeltaWriter` writes deltas and notifies the queue."""
+"""The interfaces for programs: `DeltaWriter` writes deltas, and `Client` is a ChromaDB client over the bucket."""
