@@ -11,14 +11,17 @@ USAGE = 2
 
 EXTRA_OF = {
     "chromadb": "chroma",
+    "fastapi": "serve",
     "ministack": "local",
     "numpy": "deltas",
+    "opentelemetry_instrumentation_fastapi": "serve",
     "orjson": "deltas",
     "pulumi": "local",
     "pulumi_aws": "local",
     "pyarrow": "deltas",
     "rich": "cli",
     "typer": "cli",
+    "uvicorn": "serve",
     "wordllama": "embed",
 }
 """The extra of this distribution that installs each optional package."""

@@ -50,6 +50,7 @@ def build() -> typer.Typer:
     from chromadb_compaction.cli.commands.lock import app as lock
     from chromadb_compaction.cli.commands.put import put
     from chromadb_compaction.cli.commands.query import query
+    from chromadb_compaction.cli.commands.serve import serve
     from chromadb_compaction.cli.commands.snapshots import app as snapshots
     from chromadb_compaction.cli.commands.status import status
     from chromadb_compaction.cli.commands.why import why
@@ -63,7 +64,7 @@ def build() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_start)
-    for command in (put, compact, status, history, query, why, doctor):
+    for command in (put, compact, status, history, query, why, serve, doctor):
         app.command()(command)
     app.add_typer(collections, name="collections")
     app.add_typer(snapshots, name="snapshots")

@@ -1,4 +1,4 @@
-"""Refuse the requests to the local server that a web page in the developer's browser could send.
+"""Refuse the requests to a server on this machine that a web page in the developer's browser could send.
 
 The server listens on this machine only, but every page that is open here can reach it. A browser adds `Origin` to what
 a page may change, and a page whose name resolves to 127.0.0.1 (DNS rebinding) sends that name as `Host`.
@@ -6,7 +6,7 @@ a page may change, and a page whose name resolves to 127.0.0.1 (DNS rebinding) s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -49,19 +49,31 @@ def guarded(app: App) -> App:
 
 
 def refusal(scope: Scope) -> str | None:
-    """Return why an ASGI request is refused, or None. A missing header is allowed: browsers always send theirs."""
-    headers = [(name.lower(), value.decode("latin-1")) for name, value in scope["headers"]]
-    hosts = [value for name, value in headers if name == b"host"]
-    if not all(_is_loopback(f"//{host}") for host in hosts):
-        return "its Host is not this machine"
-    if any(name == b"origin" for name, _ in headers):
-        return "it comes from a web page"
+    """Return why an ASGI request is refused, or None."""
+    problem = page_refusal(scope)
+    if problem is not None:
+        return problem
     if scope["path"].startswith(CONTROL_PREFIX) and scope.get("method") not in READING:
         return "it would change the server itself"
     return None
 
 
-def _is_loopback(url: str) -> bool:
+def headers_named(scope: Scope, name: str) -> Iterator[str]:
+    """Yield the values of a header, whose name is given in lower case."""
+    return (value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name.encode())
+
+
+def page_refusal(scope: Scope) -> str | None:
+    """Return why a request may come from a web page, or None. A missing header is allowed: browsers send theirs."""
+    if not all(is_loopback(f"//{host}") for host in headers_named(scope, "host")):
+        return "its Host is not this machine"
+    if any(True for _ in headers_named(scope, "origin")):
+        return "it comes from a web page"
+    return None
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the host of a URL, or of `//host:port`, is this machine."""
     try:
         name = urlsplit(url).hostname or ""
     except ValueError:

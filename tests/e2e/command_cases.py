@@ -17,6 +17,7 @@ from tests.e2e.command_setups import (
     the_pointer_is_damaged,
     the_settings_are_gone,
     the_table_is_another,
+    the_web_server_stops_at_once,
 )
 from tests.e2e.setups import (
     Setup,
@@ -94,6 +95,24 @@ CASES: Mapping[Words, CommandCases] = {
         (Succeeds("", "4 records in 1 collection"), Succeeds("--watch --every 1", "Quarantine", ctrl_c_is_pressed)),
         "snapshot",
         (Fails("", 5, "", the_pointer_is_damaged), NO_SETTINGS),
+    ),
+    ("serve",): CommandCases(
+        (
+            Succeeds("--port 0", "chromadb.HttpClient(", the_web_server_stops_at_once),
+            Succeeds(
+                "--host 127.0.0.1 --port 0 --token secret --read-level snapshot --allow-reset",
+                "127.0.0.1",
+                the_web_server_stops_at_once,
+            ),
+        ),
+        "url",
+        (
+            Fails("--host 0.0.0.0", 2, "without a token, every machine"),
+            Fails("--token ' '", 2, "the token is empty"),
+            Fails("--port <port>", 2, "cannot serve on 127.0.0.1 port <port>"),
+            Fails("--read-level stale", 2, "Invalid value"),
+            NO_SETTINGS,
+        ),
     ),
     ("history",): CommandCases(
         (

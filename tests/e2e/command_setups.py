@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -109,6 +110,15 @@ def ctrl_c_is_pressed(sandbox: Sandbox) -> None:
     patch = pytest.MonkeyPatch()
     sandbox.undo.append(patch.undo)
     patch.setattr("time.sleep", interrupt)
+
+
+def the_web_server_stops_at_once(sandbox: Sandbox) -> None:
+    """Let `serve` listen and print, and end before it answers a request."""
+    patch = pytest.MonkeyPatch()
+    sandbox.undo.append(patch.undo)
+    patch.setattr("uvicorn.Server.run", lambda _self, sockets: None)
+    interrupted = signal.getsignal(signal.SIGINT)
+    sandbox.undo.append(lambda: signal.signal(signal.SIGINT, interrupted) and None)
 
 
 def change_environment(sandbox: Sandbox, values: Mapping[str, str | None]) -> None:
