@@ -1,0 +1,1 @@
+"""ChromaDB's own tests, run against `chromadb-compaction serve`."""
