@@ -113,7 +113,7 @@ def check(events: list[Event], space: Space) -> None:
         try:
             for number, event in enumerate(events):
                 happen(event, number, space, fakes)
-                if "docs" in fresh.collections(fakes.services, refresh=True):
+                if "docs" in fresh.collections(fakes.services):
                     with fresh.reading(fakes.services, "docs") as found:
                         found.count()
             if "docs" not in fresh.collections(fakes.services):

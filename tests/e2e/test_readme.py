@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,21 +16,28 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e
 
 
-def test_the_producer_example_writes_the_records_that_it_shows(
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_examples_write_and_read_the_records_that_they_show(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    for name, value in stack.env.items():
+    writing, reading = examples()
+    for name, value in {**stack.env, "CHROMADB_CACHE_DIR": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
 
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(writing, "README.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(reading, "README.md", "exec"), names)
     result = stack.compact()
 
     assert result.status == "SUCCEEDED"
+    assert (names["found"]["ids"], names["found"]["metadatas"]) == ([["intro"]], [[{"page": 3}]])
     docs = published(stack.s3, stack.bucket, tmp_path)["docs"]
-    assert {id_: document for id_, (_, document, _) in docs.items()} == {
-        "intro": "What it is.",
-        "setup": "How to install it.",
+    assert {id_: (document, metadata) for id_, (_, document, metadata) in docs.items()} == {
+        "intro": ("What it is.", {"page": 3}),
+        "setup": ("How to install it.", {"page": 2}),
     }
 
 
