@@ -121,8 +121,8 @@ def producer(on: Resources) -> list[Statement]:
 
 
 def query(on: Resources) -> list[Statement]:
-    """Read published snapshots, pending deltas, and what was merged under their keys. Nothing else, not even names."""
-    read = (SNAPSHOT_PREFIX, DELTA_PREFIX, COMPACTED_PREFIX)
+    """Read published snapshots and pending deltas, and nothing else: not even the names of other objects."""
+    read = (SNAPSHOT_PREFIX, DELTA_PREFIX)
     return [_list_only(on, *read), _objects(on, ["GetObject"], *(f"{prefix}*" for prefix in read))]
 
 

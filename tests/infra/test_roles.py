@@ -66,8 +66,8 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
     },
     "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},
     "query": {
-        "s3:ListBucket": ["snapshot/*", "delta/*", "compacted/*"],
-        "s3:GetObject": ["snapshot/*", "delta/*", "compacted/*"],
+        "s3:ListBucket": ["snapshot/*", "delta/*"],
+        "s3:GetObject": ["snapshot/*", "delta/*"],
     },
 }
 
@@ -111,7 +111,7 @@ def test_a_function_has_exactly_the_rights_of_its_task(task: str) -> None:
 def test_the_query_cannot_list_the_bucket_by_leaving_out_the_prefix() -> None:
     (listing,) = (s for s in statements("query") if "s3:ListBucket" in s["Action"])
 
-    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["snapshot/*", "delta/*", "compacted/*"]}}
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": ["snapshot/*", "delta/*"]}}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -151,8 +151,10 @@ def test_no_function_may_change_the_visibility_of_a_message() -> None:
     assert not [task for task in TASKS if "sqs:ChangeMessageVisibility" in grants(task)]
 
 
-@pytest.mark.parametrize("key", ["quarantine/docs/x.parquet", "work/an-execution/1/collections.json"])
-def test_a_query_reads_only_published_snapshots_and_deltas(key: str) -> None:
+@pytest.mark.parametrize(
+    "key", ["compacted/docs/x.parquet", "quarantine/docs/x.parquet", "work/an-execution/1/collections.json"]
+)
+def test_a_query_reads_only_published_snapshots_and_pending_deltas(key: str) -> None:
     assert not may("query", "s3:GetObject", key)
 
 
