@@ -118,7 +118,7 @@ CASES: Mapping[Words, CommandCases] = {
         (
             Succeeds("", "started"),
             Succeeds("<execution>", "<execution>"),
-            Succeeds("--follow", "started"),
+            Succeeds("latest --follow", "started"),
             Succeeds("--html <files>/page.html", "page.html"),
         ),
         "states",
@@ -189,7 +189,7 @@ CASES: Mapping[Words, CommandCases] = {
         (Fails("", 4, "", an_empty_stack), Fails("", 5, "snapshot/CURRENT", the_pointer_is_damaged), NO_SETTINGS),
     ),
     ("snapshots", "show"): CommandCases(
-        (Succeeds("", "<second>"), Succeeds("<first>", "<first>")),
+        (Succeeds("latest", "<second>"), Succeeds("1", "<first>")),
         "published",
         (Fails("0000000099-00000000", 4, "snapshots list"), Fails("", 4, "", an_empty_stack), NO_SETTINGS),
     ),
