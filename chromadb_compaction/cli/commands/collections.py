@@ -16,7 +16,7 @@ from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.formatting import counted, size
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.cli.common.tables import facts, listing
+from chromadb_compaction.cli.common.tables import Column, Listing, facts
 
 if TYPE_CHECKING:
     from chromadb_compaction.operations.collections import DroppedCollection, PublishedCollection
@@ -96,11 +96,15 @@ def _render_list(found: Sequence[PublishedCollection]) -> Iterator[RenderableTyp
     if not found:
         yield "There are no collections. Make one: [bold]chromadb-compaction put FILE --collection NAME[/]"
         return
-    table = listing()
-    table.add_column("collection", overflow="fold")
-    for heading in ("records", "dimensions", "distance", "size", "pending"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("embedding function", overflow="fold")
+    table = Listing(
+        Column("collection", "id"),
+        Column("records", "number"),
+        Column("dimensions", "number", drop=2),
+        Column("distance", "number"),
+        Column("size", "number"),
+        Column("pending", "number"),
+        Column("embedding function", drop=1),
+    )
     for each in found:
         table.add_row(
             Text(each.collection),

@@ -27,11 +27,6 @@ def facts(*rows: tuple[str, RenderableType]) -> Table:
     return grid
 
 
-def listing() -> Table:
-    """Return an empty table with a heading and without lines."""
-    return Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-
-
 class Column(NamedTuple):
     """One column of a Listing.
 
@@ -68,8 +63,7 @@ class Listing:
 
     def _table(self, width: int) -> Table:
         shown = self._shown(width)
-        table = listing()
-        table.show_header = self._heading
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=self._heading)
         for index in shown:
             column = self._columns[index]
             table.add_column(

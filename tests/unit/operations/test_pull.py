@@ -328,3 +328,31 @@ def test_a_follower_pulls_after_each_change_of_the_pointer_and_survives_an_outag
     assert next(followed).collections[0].records == 1
     assert next(followed).collections[0].records == 2
     assert ["S3 is busy" in str(error) for error in errors] == [True]
+
+
+def test_a_pull_that_was_interrupted_is_finished_by_the_next(
+    fakes: Fakes, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(fakes, "a", at=0)
+    publish(fakes, "x", at=1, collection="others")
+    pull(fakes, copy)
+    publish(fakes, "b", at=2)
+    publish(fakes, "y", at=3, collection="others")
+    installed: list[Path] = []
+
+    def interrupt(new: Path, target: Path) -> None:
+        if installed:
+            raise KeyboardInterrupt
+        installed.append(target)
+        install(new, target)
+
+    monkeypatch.setattr("chromadb_compaction.operations.pull.install", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pull(fakes, copy)
+    monkeypatch.undo()
+    keys = downloads(fakes)
+    pull(fakes, copy)
+
+    assert {key.split("/")[2] for key in keys} == {"docs", "others"} - {installed[0].name}
+    assert (ids(copy / "docs"), ids(copy / "others", "others")) == (["a", "b"], ["x", "y"])
+    assert [path.name for path in copy.parent.iterdir() if path.name.startswith(".copy")] == []
