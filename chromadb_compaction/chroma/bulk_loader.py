@@ -19,7 +19,7 @@ from chromadb_compaction.chroma.compatibility import incompatibility
 from chromadb_compaction.chroma.index_build import IndexBuild, index_build
 from chromadb_compaction.chroma.index_cost import IndexChange
 from chromadb_compaction.chroma.index_files import entries
-from chromadb_compaction.chroma.loader import ApiLoader, Loader, PartSeconds, Progress, ids_of, vectors_of
+from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress, ids_of, vectors_of
 from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, KeptVectors
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
 from chromadb_compaction.chroma.tables import ADD, DELETE, UPDATE, CollectionState, Operation, reclaim, scratch_tables
@@ -44,27 +44,34 @@ class BulkLoader:
 
     Args:
         rebuilds: Returns whether an index is rebuilt. The default is the rule of `IndexChange`.
+        replaced_before: The vectors that have been replaced in the index since it was built.
     """
 
     name = "bulk"
 
-    def __init__(self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds) -> None:
+    def __init__(
+        self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds, replaced_before: int = 0
+    ) -> None:
         self._rebuilds = rebuilds
+        self._replaced_before = replaced_before
 
-    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
         """Apply the plan as `Loader.apply` states."""
         started = time.perf_counter()
         progress()
         with scratch_tables(directory) as tables:
             state = tables.read_state()._replace(dimension=spec.dimension)
         segment = directory / state.vector_segment
-        change = _index_change(segment, plan)
+        # Replacing cosine vectors, which all have one length, loses none.
+        before = 0 if spec.space == "cosine" else self._replaced_before
+        change = _index_change(segment, plan, before)
         log.info("%s: %s", spec.name, change)
         kept = KeptVectors(segment, spec, plan) if self._rebuilds(change) else None
+        replaced = change.replaced_before + change.replaced if kept is None else 0
         queued = _operations_in_place(plan) if kept is None else _operations_of_rebuild(kept, plan)
         if not queued.total:
             _write_records(directory, state, plan, queued, progress=progress)
-            return {"records": time.perf_counter() - started, "index": 0.0}
+            return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced)
         with (
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
@@ -73,7 +80,7 @@ class BulkLoader:
             _write_records(directory, state, plan, queued, progress=progress)
             index = building.result()
             build.install()
-        return {"records": time.perf_counter() - started - index, "index": index}
+        return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced)
 
 
 def _update_index(
@@ -87,10 +94,10 @@ def _update_index(
     return time.perf_counter() - started
 
 
-def _index_change(segment: Path, plan: FoldPlan) -> IndexChange:
+def _index_change(segment: Path, plan: FoldPlan, replaced_before: int) -> IndexChange:
     deleted, added = len(plan.deletes), plan.inserts.num_rows
     live = plan.counts.records + deleted - added
-    return IndexChange(entries(segment), live, deleted, plan.replacements.num_rows, added)
+    return IndexChange(entries(segment), live, deleted, plan.replacements.num_rows, added, replaced_before)
 
 
 def _operations_in_place(plan: FoldPlan) -> _IndexOperations:
@@ -141,10 +148,13 @@ def _sequences(state: CollectionState, plan: FoldPlan, queued: _IndexOperations)
     return chain(range(first, first + replaced), edited, range(first + replaced, first + replaced + inserted))
 
 
-def choose_loader(directory: Path, spec: CollectionSpec) -> Loader:
-    """Return the fastest loader that is safe for a directory made by `create_directory`."""
+def choose_loader(directory: Path, spec: CollectionSpec, *, replaced_before: int = 0) -> Loader:
+    """Return the fastest loader that is safe for a directory made by `create_directory`.
+
+    `replaced_before` vectors have been replaced in its index since that was built.
+    """
     reason = incompatibility(directory, spec)
     if reason is None:
-        return BulkLoader()
+        return BulkLoader(replaced_before=replaced_before)
     log.warning("%s: loading through ChromaDB's API, which takes more than twice as long: %s", spec.name, reason)
     return ApiLoader()

@@ -18,13 +18,17 @@ MAX_DEAD_SHARE = 0.10
 
 
 class IndexChange(NamedTuple):
-    """The entries and live ids of an index before a fold, and the vectors that the fold deletes, replaces and adds."""
+    """The entries and live ids of an index before a fold, and the vectors that the fold deletes, replaces and adds.
+
+    `replaced_before` is the number of vectors that earlier folds have replaced in place since the index was built.
+    """
 
     entries: int
     live: int
     deleted: int
     replaced: int
     added: int
+    replaced_before: int = 0
 
     @property
     def kept(self) -> int:
@@ -53,7 +57,17 @@ class IndexChange(NamedTuple):
         if self.isolates:
             return True
         after = self.kept + self.replaced + self.added
-        return self.dead > MAX_DEAD_SHARE * after or self.cost_of_rebuild < self.cost_in_place
+        return self.is_worn or self.dead > MAX_DEAD_SHARE * after or self.cost_of_rebuild < self.cost_in_place
+
+    @property
+    def is_worn(self) -> bool:
+        """Return whether a replacement comes after so many that all together have cost as much as a rebuild.
+
+        Each repair of the links leaves some vectors that no search reaches. So the rebuilds at most double the cost of
+        the replacements, and bound what is lost. See decision 14 for the measurement.
+        """
+        after = self.kept + self.replaced + self.added
+        return self.replaced > 0 and UPDATE_COST * (self.replaced_before + self.replaced) > KEPT_COST * after
 
     @property
     def cost_in_place(self) -> float:
@@ -70,7 +84,8 @@ class IndexChange(NamedTuple):
         chosen = "rebuilt" if self.rebuilds else "changed in place"
         return (
             f"index {chosen}: {self.live} live of {self.entries} entries, "
-            f"{self.deleted} deleted, {self.replaced} replaced, {self.added} added; "
+            f"{self.deleted} deleted, {self.replaced} replaced, {self.added} added,"
+            f" {self.replaced_before} replaced before; "
             f"in place costs {self.cost_in_place:.0f} insertions and leaves {self.dead} dead, "
             f"a rebuild costs {self.cost_of_rebuild:.0f}"
         )

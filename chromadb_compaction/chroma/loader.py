@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -33,6 +33,20 @@ PartSeconds = dict[str, float]
 
 The two add up to the whole: time in which both parts ran counts as `index`."""
 
+
+class Loaded(NamedTuple):
+    """The work of a loader.
+
+    Attributes:
+        seconds: The time of its parts.
+        replaced_in_place: The vectors that have been replaced in the index since it was built, all folds together.
+            None: as many as before.
+    """
+
+    seconds: PartSeconds
+    replaced_in_place: int | None = None
+
+
 MAX_BATCH_VALUES = 4_000_000
 """The most vector components in one call. It bounds the bytes that ChromaDB's bindings copy, in any dimension."""
 
@@ -44,7 +58,7 @@ class Loader(Protocol):
     def name(self) -> str:
         """Return the loader's name, for logs and metrics."""
 
-    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
         """Apply every insert, replacement and delete, flush the index once, and close the directory.
 
         A replacement replaces the whole record.
@@ -62,7 +76,7 @@ class ApiLoader:
 
     name = "api"
 
-    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
         """Apply the plan as `Loader.apply` states.
 
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
@@ -80,7 +94,7 @@ class ApiLoader:
                 progress()
                 add_records(collection, rows)
             set_threshold(collection, DEFAULT_SYNC_THRESHOLD)
-        return {}
+        return Loaded({})
 
 
 def add_records(collection: Collection, rows: pa.Table) -> None:

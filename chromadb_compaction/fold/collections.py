@@ -230,6 +230,7 @@ def _fold_request(
         next_ledger=ledger,
         settings=after,
         base_settings=before if known else None,
+        replaced_in_place=known.replaced_in_place if known else 0,
         dropped_before=dropped_before,
         drops=dropped_before != dropped,
     )

@@ -48,6 +48,7 @@ class FoldRequest(BaseModel):
         base_settings: The settings that the directory has. None if there is no base.
         dropped_before: The newest drop of the collection. None: it was never dropped.
         drops: Whether the base does not know this drop.
+        replaced_in_place: The vectors that have been replaced in the index since it was built.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +65,7 @@ class FoldRequest(BaseModel):
     base_settings: KeptSettings | None = None
     dropped_before: DeltaVersion | None = None
     drops: bool = False
+    replaced_in_place: int = 0
 
 
 class FoldResult(BaseModel):
@@ -75,6 +77,7 @@ class FoldResult(BaseModel):
         exists: False if a drop has left nothing of the collection.
         newest: The newest delta of which the ledger has a row. None: it has no row.
         loader: The name of the loader that changed the records. None if no record changed.
+        replaced_in_place: As in the request, after this fold.
         seconds: By phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
 
@@ -90,6 +93,7 @@ class FoldResult(BaseModel):
     conservation: Conservation
     loader: str | None
     seconds: dict[str, float]
+    replaced_in_place: int = 0
 
 
 def no_progress() -> None:
@@ -112,11 +116,12 @@ def fold_collection(
     if plan.restarts:
         shutil.rmtree(request.directory, ignore_errors=True)
         request.directory.mkdir(parents=True)
-        request = request.model_copy(update={"dimension": None, "base_settings": None})
+        request = request.model_copy(update={"dimension": None, "base_settings": None, "replaced_in_place": 0})
     exists = plan.ledger.num_rows > 0 or request.settings.stated is not None
     changed = plan.touches_ledger or request.drops or request.settings != (request.base_settings or KeptSettings())
+    replaced = request.replaced_in_place
     if plan.touches_directory and dimension is not None:
-        loader = _load(request, plan, dimension, loader, phases=phases, progress=progress)
+        loader, replaced = _load(request, plan, dimension, loader, phases=phases, progress=progress)
     elif changed and exists:
         with phases("settings"):
             _keep_settings(request, CollectionSpec(request.collection, dimension or 1, request.space))
@@ -136,6 +141,7 @@ def fold_collection(
         conservation=plan.conservation,
         loader=loader.name if loader and plan.touches_records else None,
         seconds=phases.seconds,
+        replaced_in_place=replaced,
     )
 
 
@@ -147,8 +153,8 @@ def _load(
     *,
     phases: Phases,
     progress: Progress,
-) -> Loader:
-    """Apply the plan to the directory and return the loader that did it."""
+) -> tuple[Loader, int]:
+    """Apply the plan to the directory. Return the loader that did it, and what is now `replaced_in_place`."""
     spec = CollectionSpec(request.collection, dimension, request.space)
     request.directory.mkdir(parents=True, exist_ok=True)
     action = f"{request.collection}: the fold"
@@ -156,14 +162,15 @@ def _load(
     with phases("load"):
         create_directory(request.directory, spec)
         _apply_settings(request)
-        loader = loader or choose_loader(request.directory, spec)
-        parts = loader.apply(request.directory, spec, plan, progress=progress)
-    phases.include(parts, of="load")
+        loader = loader or choose_loader(request.directory, spec, replaced_before=request.replaced_in_place)
+        loaded = loader.apply(request.directory, spec, plan, progress=progress)
+    phases.include(loaded.seconds, of="load")
     with phases("verify"):
         verify(request.directory, spec, plan, progress=progress)
     with phases("finalize"):
         finalize(request.directory)
-    return loader
+    replaced = loaded.replaced_in_place
+    return loader, request.replaced_in_place if replaced is None else replaced
 
 
 def _keep_settings(request: FoldRequest, spec: CollectionSpec) -> None:

@@ -138,4 +138,5 @@ def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
         files=files,
         settings=folded.settings,
         newest=result.newest,
+        replaced_in_place=result.replaced_in_place,
     )

@@ -22,6 +22,9 @@ from chromadb_compaction.chroma.index_cost import IndexChange
         pytest.param(
             IndexChange(1, 1, deleted=0, replaced=1, added=0), True, id="hnswlib ignores an only entry's update"
         ),
+        pytest.param(IndexChange(1000, 1000, 0, replaced=100, added=0, replaced_before=162), False, id="not worn yet"),
+        pytest.param(IndexChange(1000, 1000, 0, replaced=100, added=0, replaced_before=163), True, id="worn out"),
+        pytest.param(IndexChange(1000, 1000, 0, replaced=0, added=9, replaced_before=5000), False, id="only inserts"),
         pytest.param(IndexChange(1200, 1000, deleted=0, replaced=0, added=0), False, id="dead, but nothing to do"),
     ],
 )
@@ -33,7 +36,7 @@ def test_an_index_is_rebuilt_when_that_is_cheaper_or_when_too_many_entries_are_d
 
 def test_the_choice_and_its_reasons_read_as_one_line() -> None:
     assert str(IndexChange(entries=105, live=100, deleted=1, replaced=2, added=3)) == (
-        "index changed in place: 100 live of 105 entries, 1 deleted, 2 replaced, 3 added;"
+        "index changed in place: 100 live of 105 entries, 1 deleted, 2 replaced, 3 added, 0 replaced before;"
         " in place costs 11 insertions and leaves 6 dead, a rebuild costs 107"
     )
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from chromadb_compaction.chroma.client import CollectionSpec, open_collection
-from chromadb_compaction.chroma.loader import ApiLoader, PartSeconds, Progress
+from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Progress
 from chromadb_compaction.errors import CompactionError, DiskFullError, SnapshotTooLargeError, VerificationError
 from chromadb_compaction.fold import workers
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection
@@ -123,7 +123,7 @@ def test_a_loader_that_loses_a_row_is_caught(docs: LocalCollection) -> None:
     class Lossy:
         name = "lossy"
 
-        def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> PartSeconds:
+        def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
             rows = plan.inserts
             lossy = SelectedRows(rows._pieces, rows._at[1:], rows._ids[1:])
             return ApiLoader().apply(directory, spec, plan._replace(inserts=lossy), progress=progress)
@@ -141,6 +141,20 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_changed(
     with pytest.raises(SnapshotTooLargeError, match="10 are free; raise the compactor's ephemeral storage"):
         docs.fold(a_run({"a": [1, 0]}))
     assert not any(docs.directory.iterdir())
+
+
+def test_replaced_vectors_are_counted_until_they_wear_the_index_out(tmp_path: Path) -> None:
+    docs = LocalCollection(tmp_path)
+    ids = [f"id-{number:02d}" for number in range(10)]
+    rng = np.random.default_rng(0)
+    counts: list[int] = []
+    for fold in range(5):
+        changed = ids if fold == 0 else ids[:1]
+        run = a_run({row_id: rng.standard_normal(4).tolist() for row_id in changed}, delta=fold + 1)
+        request = docs.request(run).model_copy(update={"replaced_in_place": counts[-1] if counts else 0})
+        counts.append(fold_collection(request).replaced_in_place)
+
+    assert counts == [0, 1, 2, 0, 1]
 
 
 def fold_all(collections: list[LocalCollection], **options: Any) -> list[FoldResult]:

@@ -89,6 +89,16 @@ def test_rows_that_are_older_than_what_is_there_are_counted_apart_from_unchanged
     assert (docs.added, docs.replaced, docs.unchanged, docs.older) == (1, 0, 1, 1)
 
 
+def test_the_manifest_counts_the_vectors_replaced_in_place_until_a_rebuild(fakes: Fakes) -> None:
+    compact(fakes, a_delta({f"id-{number}": [1, number] for number in range(10)}))
+    counts = []
+    for fold in range(1, 5):
+        compact(fakes, a_delta({"id-0": [2, fold]}, at=NOW + fold))
+        counts.append(published(fakes).collections["docs"].replaced_in_place)
+
+    assert counts == [1, 2, 0, 1]
+
+
 def test_the_manifest_names_its_origin_and_its_content(fakes: Fakes) -> None:
     first = compact(fakes, a_delta({"a": [1, 0]}))
     one = prepare(fakes, a_delta({"b": [0, 1]}, deletes=["a"], at=NOW + 1), a_delta({"c": [9]}, at=NOW + 2))
