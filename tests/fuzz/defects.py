@@ -8,14 +8,15 @@ from contextlib import contextmanager
 import pytest
 
 from chromadb_compaction import layout
-from chromadb_compaction.deltas import jsonl, parquet
+from chromadb_compaction.deltas import jsonl
+from chromadb_compaction.deltas.parquet import files
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def no_check_of_sizes(patch: pytest.MonkeyPatch) -> None:
     """Parquet is unpacked without checking its size first."""
-    patch.setattr(parquet, "unpacked_bytes", lambda _body, *, enough: 0)
+    patch.setattr(files, "unpacked_bytes", lambda _body, *, enough: 0)
 
 
 def no_limit_on_gzip(patch: pytest.MonkeyPatch) -> None:
@@ -26,7 +27,7 @@ def no_limit_on_gzip(patch: pytest.MonkeyPatch) -> None:
 
 def no_check_of_ids(patch: pytest.MonkeyPatch) -> None:
     """Any id is accepted."""
-    patch.setattr(parquet, "check_id", lambda value: value)
+    patch.setattr(files, "check_id", lambda value: value)
     patch.setattr(jsonl, "check_id", lambda value: value)
 
 
