@@ -52,7 +52,9 @@ class PendingSide:
 
     def distances(self, questions: Vector, at: Positions) -> Vector:
         """Return the distance of each question (row) to each record of `at` (column)."""
-        return distances(questions, self._overlay.vectors[at], self._overlay.selection.shape.space)
+        vectors = self._overlay.vectors
+        some = vectors if len(at) == len(vectors) else vectors[at]  # avoids a copy of all vectors
+        return distances(questions, some, self._overlay.selection.shape.space)
 
     def records(self, at: Iterable[int], include: Sequence[str]) -> Columns:
         """Return these records, in the order of `at`. Distances are not among their fields."""
