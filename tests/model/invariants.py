@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.model.actors import Operator, Reader
 from tests.model.execution import Execution
+from tests.model.fresh_reader import FreshReader, broken_by_answer
 from tests.model.protocol import Rules
 from tests.model.state import DELTAS, EMPTY, GOOD, NONE, Snapshot, State, bits, files_of, fold, visible
 
@@ -66,7 +67,7 @@ def broken_by(rules: Rules, before: State, after: State) -> str | None:
             return broken
     for old, new in zip(before.actors, after.actors, strict=False):
         if old is not new:
-            broken = _failed(rules, before, old, new) or _read(rules, old, new)
+            broken = _failed(rules, before, old, new) or _read(rules, old, new) or _read_fresh(new)
             if broken:
                 return broken
     return None
@@ -110,6 +111,10 @@ def _read(rules: Rules, old: object, new: object) -> str | None:
     if rules.pointers[new.seen].sequence < rules.pointers[old.seen].sequence:
         return "4. Readers never go backward: an older pointer replaced a newer one"
     return None
+
+
+def _read_fresh(new: object) -> str | None:
+    return broken_by_answer(new) if isinstance(new, FreshReader) and new.step == "done" else None
 
 
 def broken_at_the_end(rules: Rules, state: State) -> str | None:

@@ -17,6 +17,11 @@ class Defects(NamedTuple):
     clean_up_without_pointer_check: bool = False
     delete_before_swap: bool = False
     errors_keep_the_lock: bool = False
+    fresh_deletes_hide_nothing: bool = False
+    fresh_late_rows_win: bool = False
+    fresh_missing_delta_is_empty: bool = False
+    fresh_pointer_before_list: bool = False
+    fresh_pointer_not_compared: bool = False
     manifest_after_swap: bool = False
     no_status_change_rule: bool = False
     no_tombstones: bool = False

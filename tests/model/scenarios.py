@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.model.actors import Operator, Producer, Reader
 from tests.model.execution import Execution
+from tests.model.fresh_reader import FreshReader
 from tests.model.protocol import Rules
 from tests.model.state import NONE, Pointer, Snapshot, State, file_bit
 
@@ -79,4 +80,4 @@ def operator(*, gives_up: bool = False) -> Operator:
     return Operator("operator", "acquire", 0, gives_up=gives_up)
 
 
-FIRST, SECOND, READER = Execution("E1"), Execution("E2"), Reader("reader")
+FIRST, SECOND, READER, FRESH = Execution("E1"), Execution("E2"), Reader("reader"), FreshReader("fresh reader")

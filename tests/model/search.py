@@ -8,11 +8,18 @@ from typing import NamedTuple
 
 from tests.model.actors import OPERATOR, PRODUCER, READER, Operator, Producer, Reader
 from tests.model.execution import ENDED, EXECUTION, Execution
+from tests.model.fresh_reader import FRESH_READER, FreshReader
 from tests.model.invariants import broken_at_the_end, broken_by, broken_in
 from tests.model.protocol import Program, Rules, release
 from tests.model.state import NONE, State, with_actor
 
-PROGRAMS: dict[type, Program] = {Execution: EXECUTION, Producer: PRODUCER, Reader: READER, Operator: OPERATOR}
+PROGRAMS: dict[type, Program] = {
+    Execution: EXECUTION,
+    Producer: PRODUCER,
+    Reader: READER,
+    FreshReader: FRESH_READER,
+    Operator: OPERATOR,
+}
 STOPPED = {*ENDED, "done"}
 
 

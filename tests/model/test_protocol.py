@@ -9,6 +9,7 @@ import pytest
 from tests.model.protocol import Defects, Rules
 from tests.model.scenarios import (
     FIRST,
+    FRESH,
     READER,
     SECOND,
     InitialState,
@@ -31,9 +32,15 @@ BOUNDS: dict[str, InitialState] = {
     "an execution, a reader and a late delta, one fault": a_bucket(FIRST, READER, producer(2, 0), faults=1),
     "two executions, a reader and a late delta": a_bucket(FIRST, SECOND, READER, producer(2, 0)),
     "two executions, a rollback and a delta, one fault": a_bucket(FIRST, SECOND, operator(), producer(2), faults=1),
+    "an execution, a fresh reader and a late delta": a_bucket(FIRST, FRESH, producer(2, 0)),
+    "an execution and a fresh reader, one fault": a_bucket(FIRST, FRESH, faults=1),
+    "an execution, a rollback and a fresh reader": a_bucket(FIRST, operator(), FRESH, producer(2)),
+    "a rollback and a fresh reader, one fault": a_bucket_to_roll_back(operator(), FRESH, faults=1),
     "all actors": a_bucket(FIRST, SECOND, READER, operator(), producer(2)),
 }
 LARGE_BOUNDS: dict[str, InitialState] = {
+    "an execution, a fresh reader and a late delta, one fault": a_bucket(FIRST, FRESH, producer(2, 0), faults=1),
+    "an execution, a rollback and a fresh reader, one fault": a_bucket(FIRST, operator(), FRESH, faults=1),
     "two executions, two faults": a_bucket(FIRST, SECOND, faults=2),
     "two executions and a reader, one fault": a_bucket(FIRST, SECOND, READER, producer(2), faults=1),
     "an execution, a reader and a rollback, two faults": a_bucket(FIRST, READER, operator(), faults=2),
@@ -45,6 +52,11 @@ DEFECTS: dict[str, tuple[str, InitialState]] = {
     "clean_up_without_pointer_check": ("1.", a_bucket(FIRST, operator(), faults=1)),
     "delete_before_swap": ("1.", a_bucket(FIRST)),
     "errors_keep_the_lock": ("8.", a_bucket(FIRST, SECOND, faults=1)),
+    "fresh_deletes_hide_nothing": ("9.", a_bucket(FRESH, producer(2), pending=())),
+    "fresh_late_rows_win": ("9.", a_bucket(FRESH, pending=(0,))),
+    "fresh_missing_delta_is_empty": ("9.", a_bucket(FIRST, FRESH)),
+    "fresh_pointer_before_list": ("9.", a_bucket(FIRST, FRESH)),
+    "fresh_pointer_not_compared": ("9.", a_bucket_to_roll_back(operator(), FRESH)),
     "manifest_after_swap": ("4.", a_bucket(FIRST)),
     "no_status_change_rule": ("8.", a_bucket(FIRST, faults=1)),
     "no_tombstones": ("2.", a_bucket(FIRST, SECOND, producer(2, 0))),
