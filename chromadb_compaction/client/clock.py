@@ -58,6 +58,14 @@ def following_id(last: UUID, now: float) -> tuple[UUID, str | None]:
     )
 
 
+def id_to_follow(last: UUID, other: UUID, now: float) -> UUID:
+    """Return the later of the last delta's name and one of another writer, whose clock may be a little ahead.
+
+    A name that is further ahead than clocks differ is ignored: rows from the future win in any case.
+    """
+    return last if uuid7_seconds(other) > now + CLOCK_TOLERANCE_SECONDS else max(last, other)
+
+
 def _amount(seconds: float) -> str:
     whole = round(seconds)
     if whole >= HOUR:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from chromadb_compaction import layout
 from chromadb_compaction.chroma.query import Filters
+from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.errors import (
     NoSuchCollectionError,
     SnapshotConflictError,
@@ -82,6 +83,10 @@ class FreshReader:
         if not view.overlay.exists:
             raise _no_such_collection(view, name)
         return describe(view.overlay.selection.shape, view.overlay.selection.settings)
+
+    def newest_version(self, name: str) -> DeltaVersion | None:
+        """Return the greatest pending version that the last reading of a collection found, or that of its last drop."""
+        return self._views(name).newest_version
 
     def collections(self, services: Services, *, read_level: ReadLevel = "fresh") -> dict[str, CollectionDescription]:
         """Return every collection that a read sees, by name, sorted. It lists the pending deltas of all of them now.

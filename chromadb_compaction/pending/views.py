@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from chromadb_compaction import layout
+from chromadb_compaction.configuration import DeltaVersion, newer_version
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, TransientStorageError
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.filtering import PendingFilter
@@ -94,6 +95,15 @@ class CollectionViews:
             view = self._read(services)
             self._newest = (view, began, at)
             return view
+
+    @property
+    def newest_version(self) -> DeltaVersion | None:
+        """The greatest version of a pending delta, or of the last drop, in the newest view. None: there is none."""
+        if self._newest is None:
+            return None
+        selection = self._newest[0].overlay.selection
+        last = selection.deltas[-1].delta.id if selection.deltas else None
+        return newer_version(last, selection.shape.dropped_before)
 
     def of_list(self, listed: Sequence[ObjectInfo], snapshot: CurrentSnapshot | None, services: Services) -> View:
         """Return the view of deltas that were listed now, with the snapshot that was published meanwhile.

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from chromadb_compaction.client.chroma_api.chroma_errors import NotFoundError, RateLimitError, UniqueConstraintError
 from chromadb_compaction.client.chroma_api.collection_models import collection_id
-from chromadb_compaction.client.writer import DeltaWriter
+from chromadb_compaction.client.chroma_api.following_writer import FollowingWriter
 from chromadb_compaction.errors import NoSnapshotError, NoSuchCollectionError
 from chromadb_compaction.pending.reader import CollectionDescription, FreshCollection, FreshReader, ReadLevel
 from chromadb_compaction.ports import Services
@@ -59,7 +59,7 @@ class CollectionStore:
         self._state = Lock()
         self._locks: defaultdict[str, RLock] = defaultdict(RLock)
         self._names: dict[UUID, str] = {}
-        self._writers: dict[str, DeltaWriter] = {}
+        self._writers: dict[str, FollowingWriter] = {}
         self._written: defaultdict[str, int] = defaultdict(int)
         self._seen: defaultdict[str, int] = defaultdict(int)
 
@@ -111,7 +111,7 @@ class CollectionStore:
         yield None
 
     @contextmanager
-    def changing(self, identity: UUID) -> Iterator[tuple[FreshCollection, DeltaWriter]]:
+    def changing(self, identity: UUID) -> Iterator[tuple[FreshCollection, FollowingWriter]]:
         """Yield a collection as it is now, and the writer of its changes, which are written at the end of the block.
 
         No other thread changes it through this store meanwhile. Raises NotFoundError as `reading` does, and
@@ -158,15 +158,18 @@ class CollectionStore:
 
     def drop_all(self) -> None:
         """Drop every collection."""
-        for known in self.collections().values():
-            with self._lock_of(known.name):
-                self._drop(known)
+        for name in self.collections():
+            with self._lock_of(name):
+                known = self._find(name, refresh=True)
+                if known is not None:
+                    self._drop(known)
 
     def _drop(self, known: KnownCollection) -> None:
         with self._writing(known.name) as writer:
             writer.drop_collection(known.name)
         with self._state:
             self._names.pop(known.identity, None)
+            self._writers.pop(known.name, None)
 
     @contextmanager
     def _open(self, identity: UUID, level: ReadLevel, *, refresh: bool = False) -> Iterator[FreshCollection | None]:
@@ -190,13 +193,15 @@ class CollectionStore:
             opened.__exit__(None, None, None)
 
     @contextmanager
-    def _writing(self, name: str) -> Iterator[DeltaWriter]:
+    def _writing(self, name: str) -> Iterator[FollowingWriter]:
         """Yield the writer of a collection, whose lock the caller holds. Flush it afterwards.
 
-        After an error it is replaced by a new one: what it has not written must not be written by a later call.
+        What it writes is newer than all that the caller has read, whatever the clocks of other writers say. After an
+        error it is replaced by a new one: what it has not written must not be written by a later call.
         """
         with self._state:
             writer = self._writers.pop(name, None) or self._new_writer()
+        writer.follow(self._reader.newest_version(name))
         try:
             yield writer
             writer.flush()
@@ -206,11 +211,11 @@ class CollectionStore:
         with self._state:
             self._writers[name] = writer
 
-    def _new_writer(self) -> DeltaWriter:
+    def _new_writer(self) -> FollowingWriter:
         services = self._services
         queue = services.queue if services.settings.delta_queue_url else None
         # What a fresh read has shown is checked already.
-        return DeltaWriter(
+        return FollowingWriter(
             services.settings, objects=services.objects, queue=queue, producer=PRODUCER, check_published=False
         )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import uuid_utils
 from chromadb.errors import InternalError, NotFoundError, RateLimitError, UniqueConstraintError
 
 from chromadb_compaction.client.chroma_client import Client
+from chromadb_compaction.deltas.versions import uuid7_at
 from chromadb_compaction.errors import TransientStorageError
 from tests.fakes.bucket_client import bucket_in_memory, client_of
 from tests.fakes.services import Fakes
@@ -182,3 +186,35 @@ def test_a_delta_that_cannot_be_read_stops_no_write(client: Client, bucket: Fake
         elsewhere.get_collection("docs", embedding_function=None).add(ids=["b"], embeddings=ONE)
 
         assert elsewhere.get_collection("docs", embedding_function=None).get()["ids"] == ["b"]
+
+
+def test_a_slower_clock_does_not_undo_a_call(
+    client: Client, elsewhere: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = client.create_collection("docs", embedding_function=None)
+    here.add(ids=["a", "b"], embeddings=ONE + TWO, metadatas=[{"n": 1}, {"n": 1}])
+    behind(monkeypatch, seconds=3)
+    there = elsewhere.get_collection("docs", embedding_function=None)
+
+    there.update(ids=["a"], metadatas=[{"n": 2}])
+    there.delete(ids=["b"])
+
+    assert (here.get()["ids"], here.get()["metadatas"]) == (["a"], [{"n": 2}])
+
+
+def test_a_slower_clock_drops_and_makes_collections_too(
+    client: Client, elsewhere: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_collection("docs", embedding_function=None).add(ids=["a"], embeddings=ONE)
+    behind(monkeypatch, seconds=3)
+
+    elsewhere.delete_collection("docs")
+    assert client.list_collections() == []
+
+    elsewhere.create_collection("docs", embedding_function=None)
+    assert client.get_collection("docs", embedding_function=None).count() == 0
+
+
+def behind(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    """Set the clock back that names deltas, as a machine does whose clock is slow."""
+    monkeypatch.setattr(uuid_utils, "uuid7", lambda: uuid7_at(time.time() - seconds, secrets.randbits(74)))
