@@ -44,13 +44,13 @@ def check_fit(statement: Statement, shape: StoredShape, *, owner: str | None = N
     `owner` is the collection's name in the message. None: its own, in quotes.
     """
     name = owner or f"the collection {shape.collection!r}"
-    if shape.is_stated:
-        _check_header(statement.header, shape, name)
     if None not in (statement.dimension, shape.dimension) and statement.dimension != shape.dimension:
         raise CorruptDeltaError(
             f"its embeddings have {statement.dimension} dimensions, but {name} has {shape.dimension}",
             next_step="embed with the model of the collection, or write to another collection",
         )
+    if shape.is_stated:
+        _check_header(statement.header, shape, name)
 
 
 def _check_header(header: DeltaHeader, shape: StoredShape, name: str) -> None:
