@@ -47,11 +47,19 @@ class WrittenRow(NamedTuple):
     document: str | None
 
 
+class WrittenDrop(NamedTuple):
+    """A delta that drops its collection."""
+
+    collection: str
+    version: UUID
+
+
 @dataclass
 class WrittenDeltas:
-    """Every delta that was written: the rows of good ones, and the keys of bad ones."""
+    """Every delta that was written: the rows of good ones, the drops, and the keys of bad ones."""
 
     rows: dict[str, list[WrittenRow]] = field(default_factory=dict)
+    drops: dict[str, WrittenDrop] = field(default_factory=dict)
     bad: set[str] = field(default_factory=set)
     number: int = 0
 
@@ -60,7 +68,7 @@ class NamedDeltaWriter(DeltaWriter):
     """A DeltaWriter that takes the names of its deltas from outside, so that a producer's clock can be late."""
 
     def __init__(self, services: Services, names: Iterator[UUID], **options: Any) -> None:
-        super().__init__(services.settings, objects=services.objects, **options)
+        super().__init__(services.settings, objects=services.objects, check_published=False, **options)
         self._names = names
 
     def _next_id(self) -> UUID:
@@ -68,7 +76,10 @@ class NamedDeltaWriter(DeltaWriter):
 
 
 def producer(written: WrittenDeltas, chance: random.Random, *, files: int) -> Callable[[Services], None]:
-    """Return a producer. It writes some deltas late, some twice, one in eight bad, and some without notification."""
+    """Return a producer. It writes some deltas late, some twice, and some without notification.
+
+    One in eight is bad, and one in ten drops its collection.
+    """
     plans = [_plan(written, chance) for _ in range(files)]
 
     def produce(services: Services) -> None:
@@ -86,8 +97,12 @@ def _plan(written: WrittenDeltas, chance: random.Random) -> Callable[[Services],
     ids = chance.sample(IDS, chance.randint(1, 2))
     deletes = [ids.pop()] if chance.random() < 0.4 else []
     notifications, twice = chance.choice((0, 1, 1, 2)), chance.random() < 0.2
-    if chance.random() < 0.12:
+    kind = chance.random()
+    if kind < 0.12:
         return lambda services: _write_bad(services, written, key.replace(".parquet", ".jsonl.gz"))
+    if kind > 0.9:
+        drop = WrittenDrop(collection, name)
+        return lambda services: _write_drop(services, written, drop, key.replace(".parquet", ".jsonl.gz"))
 
     def write(services: Services) -> None:
         documents = [f"{number}-{id_}" for id_ in ids]
@@ -103,6 +118,11 @@ def _plan(written: WrittenDeltas, chance: random.Random) -> Callable[[Services],
             services.queue.notify([DeltaNotification(key, 1, 1)])
 
     return write
+
+
+def _write_drop(services: Services, written: WrittenDeltas, drop: WrittenDrop, key: str) -> None:
+    written.drops[key] = drop
+    NamedDeltaWriter(services, iter([drop.version]), queue=services.queue).drop_collection(drop.collection)
 
 
 def _write_bad(services: Services, written: WrittenDeltas, key: str) -> None:

@@ -80,7 +80,7 @@ class InvariantChecker:
 
     def check_fresh_read(self, name: str, rows: Mapping[str, str], *, began: float) -> None:
         """Check that a read shows each id as it was at `began` or later, and nothing that was never written."""
-        versions = [row for _, written in self._rows() for row in written if row.collection == name]
+        versions = self._versions(name)
         for row_id in {row.id for row in versions} | rows.keys():
             seen = [row for row in versions if row.id == row_id and row.document == rows.get(row_id)]
             known = [row for row in versions if row.id == row_id and self._was_durable(row, began)]
@@ -91,9 +91,18 @@ class InvariantChecker:
             newest = max(map(_version, known), default=(b"", 0))
             assert max(map(_version, seen)) >= newest, f"9. a fresh read of {name} shows an old {row_id}: {rows}"
 
+    def _versions(self, name: str) -> list[WrittenRow]:
+        """Return all versions of the rows of a collection. A drop deletes each of them."""
+        rows = [row for _, written in self._rows() for row in written if row.collection == name]
+        drops = [drop for key, drop in self._written.drops.items() if key in self._accepted and drop.collection == name]
+        return rows + [
+            WrittenRow(name, drop.version, 0, row_id, None) for drop in drops for row_id in {row.id for row in rows}
+        ]
+
     def _was_durable(self, row: WrittenRow, began: float) -> bool:
         """Return whether the row was stored before `began`, and since then has always been pending or published."""
-        key = layout.delta_key(row.collection, str(row.version))
+        parquet, drop = (layout.delta_key(row.collection, str(row.version), end) for end in (".parquet", ".jsonl.gz"))
+        key = drop if drop in self._written.drops else parquet
         lost = any(at >= began and gap == key for at, gap in self._gaps)
         return self._accepted.get(key, began) < began and not lost
 
@@ -104,13 +113,20 @@ class InvariantChecker:
         self._has_gap = bool(missing)
 
     def _missing(self) -> list[str]:
-        """Return the deltas that are neither pending, nor published, nor superseded by a published row."""
-        ledger = self._ledger()
+        """Return the deltas that are neither pending, nor published, nor superseded by a published row or drop."""
+        ledger, dropped = self._ledger(), self._dropped()
 
-        def is_inside(rows: list[WrittenRow]) -> bool:
-            return all(ledger.get((row.collection, row.id), (b"", 0)) >= _version(row) for row in rows)
+        def is_inside(row: WrittenRow) -> bool:
+            newest = ledger.get((row.collection, row.id), (b"", 0))
+            return newest >= _version(row) or str(row.version) < dropped.get(row.collection, "")
 
-        return [key for key, rows in self._rows() if not is_inside(rows) and key not in self._environment.objects]
+        outside = [key for key, rows in self._rows() if not all(map(is_inside, rows))]
+        outside += [
+            key
+            for key, drop in self._written.drops.items()
+            if key in self._accepted and str(drop.version) > dropped.get(drop.collection, "")
+        ]
+        return [key for key in outside if key not in self._environment.objects]
 
     def check_at_the_end(self) -> None:
         """Check that every delta is pending, quarantined, published, or superseded by a published row."""
@@ -195,8 +211,22 @@ class InvariantChecker:
                     ledger[name, row["id"]] = (bytes(row["delta"]), int(row["row"]))
         return ledger
 
+    def _dropped(self) -> dict[str, str]:
+        """Return the version of the newest published drop, by collection."""
+        stored = self._environment.objects.get(layout.pointer_key())
+        return self._manifest(Pointer.model_validate_json(stored.body).snapshot_id).dropped if stored else {}
+
     def _expected(self) -> Content:
-        rows = sorted((row for _, each in self._rows() for row in each), key=_version)
+        drops = [drop for key, drop in self._written.drops.items() if key in self._accepted]
+        rows = sorted(
+            (
+                row
+                for _, each in self._rows()
+                for row in each
+                if not any(drop.collection == row.collection and drop.version > row.version for drop in drops)
+            ),
+            key=_version,
+        )
         content: Content = {row.collection: {} for row in rows}
         for row in rows:
             if row.document is None:

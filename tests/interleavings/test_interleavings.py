@@ -115,8 +115,8 @@ def test_a_failed_check_of_a_reader_fails_the_simulation(simulate: Simulate, mon
 
     monkeypatch.setattr(InvariantChecker, "check_read", fail)
 
-    with pytest.raises(AssertionError, match=r"seed 4: 4\. a reader got wrong rows"):
-        simulate(4, None)
+    with pytest.raises(AssertionError, match=r"seed 5: 4\. a reader got wrong rows"):
+        simulate(5, None)
 
 
 @pytest.mark.parametrize("seeded", DEFECTS, ids=lambda seeded: seeded.defect.__name__)
