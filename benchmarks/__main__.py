@@ -17,6 +17,7 @@ from benchmarks import job, performance
 from benchmarks.backlog import backlog_rows
 from benchmarks.calls import counting_relay
 from benchmarks.child import run_child
+from benchmarks.fresh import fresh_rows
 from benchmarks.index import cost_rows
 from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
@@ -42,6 +43,7 @@ def benchmark(
     backlog: Annotated[
         int, typer.Option(min=0, help="Pending deltas in the backlog measurement; 0 skips it.")
     ] = 10_000,
+    fresh_only: Annotated[bool, typer.Option("--fresh-only", help="Measure fresh reads alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also vary deltas, base and updates, and write docs/performance.md.")
@@ -55,6 +57,13 @@ def benchmark(
     Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
     """
     load = Load(deltas, rows, dimension)
+    if fresh_only:
+        with job.local_server() as home:
+            measured = _fresh(home, load)
+        _show(
+            Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured), as_json=as_json
+        )
+        return
     naive = _reference("naive", load)
     bulks: list[dict[str, Any]] = []
 
@@ -77,15 +86,25 @@ def benchmark(
         if backlog:
             console.print(f"writing and draining a backlog of {backlog:,} deltas ...")
             measured += backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog)
+        measured += _fresh(home, load)
         sweeps = list(_sweeps(home)) if report else []
     result = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
     if report:
         performance.write(result, sweeps)
+    _show(result, as_json=as_json)
+
+
+def _show(result: Report, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(result.model_dump_json(indent=2) + "\n")
     else:
         # Rich assumes that a pipe is 80 columns wide, which is too narrow for the table.
         Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(result))
+
+
+def _fresh(home: StackHome, load: Load) -> list[Row]:
+    console.print("reading pending records ...")
+    return list(fresh_rows(home, load))
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:

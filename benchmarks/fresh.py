@@ -1,0 +1,226 @@
+"""Measure fresh reads: how soon another process finds a write, and what pending rows cost a query.
+
+Readers run in new processes: `python -m benchmarks.fresh`. Every number is of a read that joins the published snapshot
+with the pending deltas.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+
+import chromadb
+
+from benchmarks import job
+from benchmarks.child import CHECKOUT, run_child
+from benchmarks.report import Reference, Row
+from benchmarks.workload import COLLECTION, Load, Records, a_query, records
+from chromadb_compaction.aws import clients
+from chromadb_compaction.chroma.client import ClientAPI, Collection
+from chromadb_compaction.chroma.query import Filters
+from chromadb_compaction.client.chroma_client import Client
+from chromadb_compaction.local.home import StackHome
+from chromadb_compaction.pending.filtering import PendingFilter
+from chromadb_compaction.pending.known import KnownDeltas
+from chromadb_compaction.pending.overlay import Overlay
+from chromadb_compaction.pending.reader import FreshReader
+from chromadb_compaction.pending.selection import Published, select
+from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
+from chromadb_compaction.settings import load_settings
+
+WRITES = 20
+QUERIES = 60
+PENDING = (0, 1_000, 10_000)
+PENDING_PER_DELTA = 500
+BUILT_ROWS = 2_000
+SECONDS_WITH_REFRESH = 1.5
+SECONDS_WITHOUT_REFRESH = 0.2
+QUERY_RATIO = 2.0
+BUILD_SECONDS = 0.15
+MARKER = "marker"
+
+
+def fresh_rows(home: StackHome, load: Load) -> Iterator[Row]:
+    """Yield the measurements, on a published collection of `load`'s records."""
+    services = job.deployed(home, "fresh")
+    job.produce(services, [records(load.dimension, seed=0, ids=[str(n) for n in range(load.records)])])
+    job.compact(services)
+    yield from _visibility(services, load)
+    job.compact(services)
+    yield from _queries(services, load)
+    yield _building(services, load)
+
+
+def _visibility(services: Services, load: Load) -> Iterator[Row]:
+    for refresh, limit in ((1.0, SECONDS_WITH_REFRESH), (0.0, SECONDS_WITHOUT_REFRESH)):
+        seconds = _seconds_until_seen(services, load, refresh)
+        part = f"write to first answer, refresh {refresh:.0f} s"
+        yield Row(part=part, what="p50", value=median(seconds), unit="s")
+        yield Row(part=part, what="p95", value=quantiles(seconds, n=20)[-1], unit="s", limit=limit)
+
+
+def _seconds_until_seen(services: Services, load: Load, refresh: float) -> list[float]:
+    """Write WRITES records one by one. Return the seconds from each `upsert`'s return to another process's answer."""
+    command = [sys.executable, "-m", "benchmarks.fresh", "watch", _environment(services, READ_REFRESH_SECONDS=refresh)]
+    seconds = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as watcher:  # noqa: S603 - this module
+        if watcher.stdout is None:
+            raise RuntimeError("the watcher has no output")
+        watcher.stdout.readline()  # it is ready
+        with Client(services=services) as client:
+            collection = client.get_collection(COLLECTION, embedding_function=None)
+            for number in range(WRITES):
+                one = records(load.dimension, seed=number, ids=[f"{MARKER}-{number}"])
+                collection.upsert(**one._asdict())
+                written = time.time()
+                seen = json.loads(watcher.stdout.readline())
+                seconds.append(max(0.0, seen - written))
+    return seconds
+
+
+def _environment(services: Services, **changed: float) -> str:
+    given = services.settings.model_dump(mode="json", exclude_none=True)
+    variables = {name.upper(): value for name, value in given.items()} | changed
+    return json.dumps({name: str(value) for name, value in variables.items()})
+
+
+def _queries(services: Services, load: Load) -> Iterator[Row]:
+    """Yield the median time of a query and the memory of its process, with more and more pending rows."""
+    written, without = 0, 0.0
+    for pending in PENDING:
+        deltas = range(written // PENDING_PER_DELTA, pending // PENDING_PER_DELTA)
+        job.produce(services, (_pending_records(load, number) for number in deltas))
+        written = pending
+        measured = run_child("benchmarks.fresh", "query", _environment(services), json.dumps(load))
+        if measured["pending_rows"] != pending:
+            raise RuntimeError(f"{measured['pending_rows']} pending rows were applied, not {pending}")
+        part = f"query, {pending:,} pending rows"
+        without = without or measured["seconds"]
+        ratio = [Reference(name="rule", value=without, limit=QUERY_RATIO if pending == PENDING[1] else None)]
+        yield Row(part=part, what="p50", value=measured["seconds"], unit="s", references=ratio if pending else [])
+        yield Row(part=part, what="opening", value=measured["opening"], unit="s")
+        yield Row(part=part, what="peak memory", value=measured["mebibytes"], unit="MiB")
+    with TemporaryDirectory() as directory:
+        yield Row(part="query, chroma run over HTTP", what="p50", value=_over_http(directory, load), unit="s")
+
+
+def _pending_records(load: Load, number: int) -> Records:
+    first = number * PENDING_PER_DELTA
+    half = PENDING_PER_DELTA // 2
+    updates = [str((first + row) % load.records) for row in range(half)]
+    return records(load.dimension, seed=1000 + number, ids=[*updates, *[f"new-{first + row}" for row in range(half)]])
+
+
+def _over_http(directory: str, load: Load) -> float:
+    """Return the median time of the same query to ChromaDB's own server with the same records, by its HttpClient."""
+    port = 18_765
+    command = ["chroma", "run", "--path", directory, "--port", str(port), "--host", "127.0.0.1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:  # noqa: S603
+        try:
+            client = _connected(port)
+            collection = client.create_collection(COLLECTION, embedding_function=None)
+            everything = records(load.dimension, seed=0, ids=[str(n) for n in range(load.records)])
+            for start in range(0, load.records, 1000):
+                part = slice(start, start + 1000)
+                collection.upsert(**{name: value[part] for name, value in everything._asdict().items()})
+            return _median_of_queries(collection, load)
+        finally:
+            server.terminate()
+
+
+def _connected(port: int) -> ClientAPI:
+    for _ in range(100):
+        try:
+            return chromadb.HttpClient(host="127.0.0.1", port=port)
+        except Exception:  # noqa: BLE001 - ChromaDB raises several kinds until its server listens
+            time.sleep(0.2)
+    raise RuntimeError("chroma run does not answer")
+
+
+def _median_of_queries(collection: Collection, load: Load) -> float:
+    seconds = []
+    for _ in range(QUERIES):
+        started = time.perf_counter()
+        collection.query(query_embeddings=a_query(load), n_results=10)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds)
+
+
+def _building(services: Services, load: Load) -> Row:
+    """Measure what a reader does with BUILT_ROWS pending rows after they were fetched and parsed."""
+    name = "built"
+    new = [records(load.dimension, seed=n, ids=[f"{n}-{row}" for row in range(500)]) for n in range(BUILT_ROWS // 500)]
+    with Client(services=services) as client:
+        made = client.create_collection(name, embedding_function=None)
+        for each in new:
+            made.upsert(**each._asdict())
+    listed = list(services.objects.list(f"{services.settings.delta_prefix}{name}/"))
+    published = Published(name, None, None, LEDGER_SCHEMA.empty_table)
+    selection = select(listed, published, KnownDeltas(), services)
+    seconds = []
+    for _ in range(5):
+        pending = PendingFilter()
+        started = time.perf_counter()
+        overlay = Overlay(selection, published)
+        pending.passing(overlay.live, Filters(), services)
+        seconds.append(time.perf_counter() - started)
+        pending.close()
+    return Row(
+        part=f"overlay of {BUILT_ROWS:,} rows", what="build", value=median(seconds), unit="s", limit=BUILD_SECONDS
+    )
+
+
+def watch() -> None:
+    """Print the time at which each of WRITES records was found first, in Unix seconds."""
+    with Client() as client:
+        collection = client.get_collection(COLLECTION, embedding_function=None)
+        collection.get(ids=["0"])
+        _say("ready")
+        for number in range(WRITES):
+            while not collection.get(ids=[f"{MARKER}-{number}"], include=[])["ids"]:
+                time.sleep(0.005)
+            _say(time.time())
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def query(load: Load) -> Mapping[str, float]:
+    """Return the seconds to the first answer and of the median query, the peak memory and the pending rows applied."""
+    started = time.perf_counter()
+    with Client() as client:
+        collection = client.get_collection(COLLECTION, embedding_function=None)
+        collection.query(query_embeddings=a_query(load), n_results=10)
+        opening = time.perf_counter() - started
+        seconds = _median_of_queries(collection, load)
+        return {
+            "opening": opening,
+            "seconds": seconds,
+            "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "pending_rows": _pending_rows(),
+        }
+
+
+def _pending_rows() -> int:
+    reader = FreshReader()
+    with reader.reading(clients.connect(load_settings()), COLLECTION) as found:
+        return found.pending_rows
+
+
+if __name__ == "__main__":
+    what, environment, *rest = sys.argv[1:]
+    os.environ.update(json.loads(environment))
+    if what == "watch":
+        watch()
+    else:
+        _say(query(Load(*json.loads(rest[0]))))
