@@ -15,7 +15,7 @@ import pytest
 
 from chromadb_compaction import concurrency, heartbeat
 from chromadb_compaction.aws.object_store import S3ObjectStore
-from chromadb_compaction.chroma.loader import PartSeconds
+from chromadb_compaction.chroma.loader import Loaded
 from chromadb_compaction.fold import fold
 from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
@@ -158,7 +158,7 @@ class JsonLoader:
 
     name = "json"
 
-    def apply(self, directory: Path, _spec: object, plan: FoldPlan, *, progress: Callable[[], object]) -> PartSeconds:
+    def apply(self, directory: Path, _spec: object, plan: FoldPlan, *, progress: Callable[[], object]) -> Loaded:
         """Apply the plan to the file."""
         progress()
         directory.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class JsonLoader:
         columns = ("id", "document", "embedding")
         added = [[row[name] for name in columns] for part in plan.written(1000, columns) for row in part.to_pylist()]
         file.write_text(json.dumps(kept + added))
-        return {}
+        return Loaded({})
 
 
 class JsonCollection:
@@ -208,7 +208,7 @@ def open_json(directory: Path, _name: str) -> Iterator[JsonCollection]:
 def use_json_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let folds and readers use JSON files instead of ChromaDB."""
     monkeypatch.setattr(fold, "create_directory", lambda _directory, _spec: None)
-    monkeypatch.setattr(fold, "choose_loader", lambda _directory, _spec: JsonLoader())
+    monkeypatch.setattr(fold, "choose_loader", lambda *_, **__: JsonLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "finalize", lambda _directory: None)
     monkeypatch.setattr(reader, "open_collection", open_json)

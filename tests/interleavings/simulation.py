@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Literal
 
+from chromadb_compaction import layout
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.ports import Services
 from tests.fakes.aws.protocol import Call, text_header
@@ -81,7 +82,8 @@ class Simulation:
     def _publish_first_snapshots(self) -> None:
         """Publish a first snapshot, and perhaps a second, before the other actors start."""
         self._environment.reset()
-        for number in range(2 if self._actor_set == "rollback" else self.chance.randint(0, 1)):
+        most = 2 if self._actor_set == "fresh reads" else 1
+        for number in range(2 if self._actor_set == "rollback" else self.chance.randint(0, most)):
             self.start_actor(f"producer before {number}", producer(self.written, self.chance, files=2))
             self._run_until_all_end()
             self._executions = [SimulatedExecution(self, f"E0-{number}")]
@@ -248,7 +250,10 @@ def _is_about_to_delete(actor: Actor) -> bool:
 
 def _reads_pending(actor: Actor) -> bool:
     call = actor.next_call
-    return actor.name.startswith("fresh reader") and call is not None and call.target.startswith("delta/")
+    if call is None or not actor.name.startswith("fresh reader"):
+        return False
+    has_just_listed = actor.calls[-1:] == ["ListObjectsV2"] and call.target == layout.pointer_key()
+    return has_just_listed or call.target.startswith("delta/")
 
 
 def _describe(call: Call) -> str:
