@@ -123,7 +123,7 @@ def _is_rewritten(delta: Delta, published: Published) -> bool:
 
 def _takes(space: _Space, delta: Delta, listed: ObjectInfo, shape: StoredShape) -> bool:
     """Take the space for a delta if it will be selected, or return False if there is too little."""
-    ignored = delta.id >= (shape.dropped_before or "") and decided_by(delta, shape) is None
+    ignored = delta.id < (shape.dropped_before or "") or decided_by(delta, shape) is None
     return ignored or space.take(listed, delta.table)
 
 

@@ -342,3 +342,11 @@ def test_a_delta_whose_key_was_merged_with_other_content_is_not_seen(fakes: Fake
     put(fakes, BuiltDelta(delta.key, a_delta({"a": [2, 0], "b": [2, 0]}).body))
 
     assert nearest(fakes, reader, [1, 0]) == ["a"]
+
+
+def test_deltas_from_before_a_published_drop_do_not_count_in_the_bounds(tmp_path: Path, reader: FreshReader) -> None:
+    fakes = new_fakes(chromadb_cache_dir=tmp_path, pending_deltas=1)
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW), a_drop(at=NOW + 2))
+    put(fakes, a_delta({"void": [2, 0]}, at=NOW + 1), a_delta({"c": [2, 0]}, at=NOW + 3))
+
+    assert ids(fakes, reader) == ["c"]
