@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import chromadb
@@ -16,6 +17,7 @@ import chromadb_compaction
 from chromadb_compaction.client.chroma_client import Client
 from chromadb_compaction.errors import ConfigurationError
 from tests.fakes.bucket_client import bucket_in_memory, client_of
+from tests.passes import compact
 
 
 def test_importing_the_package_does_not_import_chromadb() -> None:
@@ -122,3 +124,34 @@ def test_reset_needs_to_be_allowed() -> None:
     with client_of(bucket, allow_reset=True) as client:
         client.reset()
         assert client.count_collections() == 0
+
+
+def test_the_snapshot_alone_is_read_if_that_is_asked_for(tmp_path: Path) -> None:
+    bucket = bucket_in_memory(chromadb_cache_dir=tmp_path)
+    one: Any = [[1.0]]
+    with client_of(bucket, read_level="snapshot") as client:
+        docs = client.create_collection("docs", embedding_function=None)
+        docs.add(ids=["a"], embeddings=one)
+        before = docs.count(), docs.get()["ids"], docs.query(query_embeddings=one)["ids"]
+        compact(bucket)
+        docs.delete(ids=["a"])
+
+        assert before == (0, [], [[]])
+        assert docs.get()["ids"] == ["a"]
+
+
+def test_a_collection_that_was_dropped_and_made_again_is_not_read_from_an_older_snapshot(tmp_path: Path) -> None:
+    bucket = bucket_in_memory(chromadb_cache_dir=tmp_path)
+    one: Any = [[1.0]]
+    with client_of(bucket, read_level="snapshot") as client:
+        old = client.create_collection("docs", embedding_function=None)
+        old.add(ids=["a"], embeddings=one)
+        compact(bucket)
+        client.delete_collection("docs")
+        new = client.create_collection("docs", embedding_function=None)
+
+        assert new.count() == 0
+        compact(bucket)
+        new.add(ids=["b"], embeddings=one)
+        compact(bucket)
+        assert new.get()["ids"] == ["b"]
