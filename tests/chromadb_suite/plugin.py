@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: set[pytest.Item] = set()
     for pattern in (pattern for group in groups for pattern in group["tests"]):
         matching = {item for item, name in names.items() if fnmatch.fnmatchcase(name, pattern)}
-        whole = any(Path(argument).resolve() == root / pattern.partition("::")[0] for argument in config.args)
+        whole = any((root / pattern.partition("::")[0]).is_relative_to(argument) for argument in config.args)
         if whole and not matching:
             raise pytest.UsageError(f"{LEFT_OUT.name}: {pattern} matches no test; remove it")
         left_out |= matching
