@@ -73,7 +73,12 @@ def _health(names: StackNames, config: CompactionConfig) -> list[Widget]:
         _graph(
             names,
             "Function errors",
-            [_line(of_function(names, spec.task, "Errors", "Sum"), spec.task) for spec in task_specs(config)],
+            [
+                _line(of_function(names, spec.task, "Errors", "Sum"), spec.task)
+                for spec in task_specs(config)
+                # Every error of these fails an execution, which the graph beside shows.
+                if spec.task not in ("acquire-lock", "list-deltas", "release-lock")
+            ],
         ),
     ]
 
@@ -109,6 +114,15 @@ def _pace(names: StackNames, config: CompactionConfig) -> list[Widget]:
                 _line(of_tasks(names, Measure.SNAPSHOT_RECORDS, "Maximum"), "records"),
                 _line(of_tasks(names, Measure.SNAPSHOT_BYTES, "Maximum"), "bytes", right=True),
                 _line(of_tasks(names, Measure.COMPACTION_SECONDS, "Maximum"), "seconds of a pass", right=True),
+            ],
+        ),
+        _graph(
+            names,
+            "Fresh reads",
+            [
+                _line(of_tasks(names, Measure.PENDING_ROWS_APPLIED, "Maximum"), "pending rows applied"),
+                _line(of_tasks(names, Measure.ANSWERS_PAST_BOUND, "Sum"), "answers past the bound"),
+                _line(of_tasks(names, Measure.REFRESH_MILLISECONDS, "p95"), "refresh, milliseconds (p95)", right=True),
             ],
         ),
     ]
