@@ -136,6 +136,7 @@ CASES: Mapping[Words, CommandCases] = {
             Succeeds("--collection notes --embedding-file <files>/vector.json", "backups"),
             Succeeds("""-c notes --where-document '{"$contains": "Tuesdays"}'""", "deploy"),
             Succeeds("""-c notes --where '{"kind": {"$ne": "x"}}'""", "oncall"),
+            Succeeds("-c notes --read-level snapshot", "from snapshot"),
         ),
         "snapshot_id",
         (

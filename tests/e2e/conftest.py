@@ -46,7 +46,9 @@ class StackPool:
 
     def _deploy(self, config: Mapping[str, str], environment: Mapping[str, str]) -> Stack:
         self._deployed += 1
-        deployment = Deployment(f"test{self._deployed}", {"enableCompaction": "false", **config}, environment)
+        # A query finds at once what a test has just written, or published.
+        usual = {"enableCompaction": "false", "readRefreshSeconds": "0"}
+        deployment = Deployment(f"test{self._deployed}", {**usual, **config}, environment)
         return Stack(deploy_stack(self._home, deployment, self._aws), self._home)
 
 

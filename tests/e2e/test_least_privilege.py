@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
 
 import pytest
 
@@ -100,7 +99,6 @@ def do_everything(stack: Stack) -> None:
 def a_first_pass(stack: Stack) -> None:
     assert stack.invoke("query", QUESTION)["error"]["type"] == "NoSuchCollection"
     stack.invoke("producer", {"collection": "docs", "records": [{"id": "a", "embedding": [1.0, 0.0]}]})
-    sleep(1.1)  # READ_REFRESH_SECONDS
     assert stack.invoke("query", QUESTION)["ids"] == [["a"]]
     notify(stack, "not a notice of a delta")
     put(stack, an_invalid_delta())

@@ -83,6 +83,7 @@ def test_every_metric_has_the_name_unit_and_dimensions_that_alarms_use(stack: St
     stack.put_objects({delta.key: delta.body()})
 
     result = stack.compact()
+    stack.invoke("query", {"action": "count", "collection": "docs"})
 
     found = emitted(stack)
     name = stack.deployed.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import sleep
 from typing import Any
 
 import pytest
@@ -72,7 +71,6 @@ def test_a_record_is_found_before_and_after_its_compaction(stack: Stack) -> None
     before = stack.invoke("query", question)
     assert stack.compact().status == "SUCCEEDED"
     put(stack, Delta("docs", (Row("b", (1.0, 0.1)),)))
-    sleep(1.1)  # READ_REFRESH_SECONDS
     after = stack.invoke("query", question)
     published = stack.invoke("query", {**question, "read_level": "snapshot"})
 
