@@ -61,14 +61,17 @@ class BatchRun:
         """Return whether the disk can hold `table` beside the rows that are not in the file yet."""
         return self._merge.has_space_for(table)
 
-    def add(self, collection: str, table: pa.Table, change: CollectionChange) -> None:
-        """Add a table with the columns of a run, and what its delta changes beside the rows.
+    def begin(self, collection: str) -> None:
+        """Let the next tables be this collection's. The one before is complete, and its spills are removed.
 
-        All tables of a collection must be added one after the other.
+        Does nothing if its tables are being added already. A collection must not begin again after another.
         """
         if collection != self._collection:
             self._finish_part()
             self._collection = collection
+
+    def add(self, table: pa.Table, change: CollectionChange) -> None:
+        """Add a table with the columns of a run, and what its delta changes beside the rows."""
         self._merge.add(table)
         self._change = self._change.merged(change)
 

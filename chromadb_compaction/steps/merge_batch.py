@@ -121,14 +121,18 @@ def _merge(
     run = BatchRun(scratch)
     outcomes: dict[str, DeltaOutcome] = {}
     rejected: list[_ReadDelta] = []
+    full: set[str] = set()
     for read in _read_all(listed, _shapes(request, services.objects), services):
         heartbeat.check()
-        if read.table is not None and not run.has_space_for(read.table):
+        collection = _collection(read.delta, services)
+        run.begin(collection)
+        if read.table is not None and (collection in full or not run.has_space_for(read.table)):
             if any(outcome.status == "merged" for outcome in outcomes.values()):
-                break  # the next execution merges the rest
-            rejected.append(_ReadDelta(read.delta, read.sha256, error=_no_space(read.delta, read.table)))
+                full.add(collection)  # the next execution merges the rest of it
+            else:
+                rejected.append(_ReadDelta(read.delta, read.sha256, error=_no_space(read.delta, read.table)))
         elif read.table is not None:
-            run.add(_collection(read.delta, services), read.table, read.change)
+            run.add(read.table, read.change)
             outcomes[read.delta.key] = _outcome(read, "merged", rows=read.rows)
         elif read.error is not None:
             rejected.append(read)

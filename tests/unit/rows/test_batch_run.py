@@ -22,8 +22,9 @@ def build(directory: Path, tables: dict[str, list[pa.Table]], change: Collection
     run = BatchRun(directory)
     for collection, of_collection in tables.items():
         for table in of_collection:
+            run.begin(collection)
             assert run.has_space_for(table)
-            run.add(collection, table, change or CollectionChange())
+            run.add(table, change or CollectionChange())
     return run.finish()
 
 

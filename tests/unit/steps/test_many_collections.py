@@ -7,6 +7,7 @@ import pytest
 from chromadb_compaction.layout import collection_of_key
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import BATCH_MANIFEST, LISTED_COLLECTIONS
+from chromadb_compaction.rows.batch_run import BatchRun
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta
 from tests.fakes.services import Fakes, new_fakes
@@ -58,6 +59,20 @@ def test_a_bad_delta_of_one_collection_does_not_touch_the_others(fakes: Fakes) -
     assert (one.runs[0].merged, one.runs[0].quarantined) == (2, 1)
     assert answer.deltas_quarantined == 1
     assert records(fakes) == {"good": 1, "last": 1}
+
+
+def test_a_collection_for_which_the_disk_has_no_space_does_not_stop_the_next(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BatchRun, "has_space_for", lambda _run, table: table.num_rows < 3)
+    large = a_delta({"b": [1], "c": [1], "d": [1]}, collection="full", at=NOW + 1)
+    later = a_delta({"e": [1]}, collection="full", at=NOW + 2)
+
+    one = prepare(fakes, a_delta({"a": [1]}, collection="full"), large, later, a_delta({"z": [1]}, collection="next"))
+    one.upload()
+
+    assert (one.runs[0].merged, one.runs[0].left) == (2, 2)
+    assert records(fakes) == {"full": 1, "next": 1}
 
 
 def test_a_collection_in_several_batches_is_folded_once(fakes: Fakes) -> None:
