@@ -59,12 +59,16 @@ def fresh_rows(home: StackHome, load: Load) -> Iterator[Row]:
     yield _building(services, load)
 
 
+def _row(part: str, what: str, seconds: float, *, limit: float | None = None) -> Row:
+    return Row(part=part, what=what, value=seconds * 1000, unit="ms", limit=None if limit is None else limit * 1000)
+
+
 def _visibility(services: Services, load: Load) -> Iterator[Row]:
     for refresh, limit in ((1.0, SECONDS_WITH_REFRESH), (0.0, SECONDS_WITHOUT_REFRESH)):
         seconds = _seconds_until_seen(services, load, refresh)
         part = f"write to first answer, refresh {refresh:.0f} s"
-        yield Row(part=part, what="p50", value=median(seconds), unit="s")
-        yield Row(part=part, what="p95", value=quantiles(seconds, n=20)[-1], unit="s", limit=limit)
+        yield _row(part, "p50", median(seconds))
+        yield _row(part, "p95", quantiles(seconds, n=20)[-1], limit=limit)
 
 
 def _seconds_until_seen(services: Services, load: Load, refresh: float) -> list[float]:
@@ -104,19 +108,21 @@ def _queries(services: Services, load: Load) -> Iterator[Row]:
             raise RuntimeError(f"{measured['pending_rows']} pending rows were applied, not {pending}")
         part = f"query, {pending:,} pending rows"
         without = without or measured["seconds"]
-        ratio = [Reference(name="rule", value=without, limit=QUERY_RATIO if pending == PENDING[1] else None)]
-        yield Row(part=part, what="p50", value=measured["seconds"], unit="s", references=ratio if pending else [])
-        yield Row(part=part, what="opening", value=measured["opening"], unit="s")
+        limit = QUERY_RATIO if pending == PENDING[1] else None
+        ratio = [Reference(name="rule", value=without * 1000, limit=limit)] if pending else []
+        yield Row(part=part, what="p50", value=measured["seconds"] * 1000, unit="ms", references=ratio)
+        yield _row(part, "opening", measured["opening"])
         yield Row(part=part, what="peak memory", value=measured["mebibytes"], unit="MiB")
     with TemporaryDirectory() as directory:
-        yield Row(part="query, chroma run over HTTP", what="p50", value=_over_http(directory, load), unit="s")
+        yield _row("query, chroma run over HTTP", "p50", _over_http(directory, load))
 
 
 def _pending_records(load: Load, number: int) -> Records:
-    first = number * PENDING_PER_DELTA
+    """Return one delta: half updates of published records, as far as there are any, and half new records."""
     half = PENDING_PER_DELTA // 2
-    updates = [str((first + row) % load.records) for row in range(half)]
-    return records(load.dimension, seed=1000 + number, ids=[*updates, *[f"new-{first + row}" for row in range(half)]])
+    numbers = range(number * half, (number + 1) * half)
+    updates = [str(n) if n < load.records else f"other-{n}" for n in numbers]
+    return records(load.dimension, seed=1000 + number, ids=[*updates, *[f"new-{n}" for n in numbers]])
 
 
 def _over_http(directory: str, load: Load) -> float:
@@ -173,9 +179,7 @@ def _building(services: Services, load: Load) -> Row:
         pending.passing(overlay.live, Filters(), services)
         seconds.append(time.perf_counter() - started)
         pending.close()
-    return Row(
-        part=f"overlay of {BUILT_ROWS:,} rows", what="build", value=median(seconds), unit="s", limit=BUILD_SECONDS
-    )
+    return _row(f"overlay of {BUILT_ROWS:,} rows", "build", median(seconds), limit=BUILD_SECONDS)
 
 
 def watch() -> None:
