@@ -92,7 +92,12 @@ def test_a_delta_that_a_replay_leaves_out_is_never_pending(cli: Cli, stack: Stac
 def test_the_query_function_follows_a_previous_pointer_restored_with_boto3_alone(
     stack: Stack,
 ) -> None:
-    question: dict[str, Any] = {"collection": "docs", "query_embeddings": [[1.0, 2.0]], "n_results": 5}
+    question: dict[str, Any] = {
+        "collection": "docs",
+        "query_embeddings": [[1.0, 2.0]],
+        "n_results": 5,
+        "read_level": "snapshot",
+    }
     first = compacted(stack, upsert("a"))
     second = compacted(stack, upsert("b"))
     assert stack.invoke("query", question)["snapshot_id"] == second
