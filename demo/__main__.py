@@ -33,7 +33,7 @@ from chromadb_compaction.local.defaults import DEFAULT_HOME
 from chromadb_compaction.local.deployment import Deployment, bring_up
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.server import stop
-from chromadb_compaction.settings import required
+from chromadb_compaction.settings import MEBIBYTE, required
 from demo.corpus import source_files
 from demo.producers import COLLECTION, run_producers
 from demo.questions import QUESTIONS, ask, show
@@ -41,6 +41,9 @@ from demo.questions import QUESTIONS, ask, show
 PRODUCERS = 4
 FEWEST_DELTAS = 101
 FEWEST_RECORDS = 2000
+
+CONFIG = {"pendingDeltas": "1000", "pendingBytes": str(128 * MEBIBYTE)}
+"""More than the defaults, so that an answer before the compaction includes every delta of the demo."""
 
 NEXT_COMMANDS = (
     "source .venv/bin/activate",
@@ -165,6 +168,8 @@ def answer_questions(*, snapshot: str | None) -> None:
         asked = ask(function, question)
         show(asked, console)
         expect(asked.is_right, f"{question.module} is not among the answers to {question.text!r}")
+        pending = asked.answer.pending
+        expect(pending is not None and pending.left == 0, f"the answer lacks pending deltas: {pending}")
         found = asked.answer.snapshot_id
         expect(found == snapshot, f"the answer came from the snapshot {found}, not from {snapshot}")
 
@@ -206,7 +211,7 @@ def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
     title("Start the local AWS services and deploy the Pulumi program")
     began = time.monotonic()
     with console.status("Starting ..."):
-        stack = bring_up(home, Deployment(), end_with_parent=not keep, durable=keep)
+        stack = bring_up(home, Deployment(config=CONFIG), end_with_parent=not keep, durable=keep)
     console.print(f"The local stack runs at {stack.endpoint}. It started in {duration(time.monotonic() - began)}.")
     os.environ.update(stack.environment())
     try:
