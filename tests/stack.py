@@ -196,12 +196,7 @@ class Stack:
     # Functions.
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
-        """Invoke a function, such as `query`, and return its answer. Raises FunctionError.
-
-        A query waits first, until the function no longer uses a list of pending deltas that it read earlier.
-        """
-        if function == "query" and event.get("read_level") != "snapshot":
-            time.sleep(1.1)  # READ_REFRESH_SECONDS
+        """Invoke a function, such as `query`, and return its answer. Raises FunctionError."""
         answer = self.functions.invoke(FunctionName=self.function_name(function), Payload=json.dumps(event).encode())
         payload = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:

@@ -24,6 +24,7 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources.clients import AwsClients
 from chromadb_compaction.local.stack import load
 from chromadb_compaction.settings import load_settings
+from tests.e2e.conftest import DeployStack
 from tests.stack import FunctionError, Stack
 
 if TYPE_CHECKING:
@@ -211,7 +212,10 @@ def test_stopping_the_server_ends_the_functions_workers(home: StackHome) -> None
 # The deployment.
 
 
-def test_deploying_again_keeps_the_objects_and_updates_the_functions(local_server: StackHome, stack: Stack) -> None:
+def test_deploying_again_keeps_the_objects_and_updates_the_functions(
+    local_server: StackHome, deploy: DeployStack
+) -> None:
+    stack = deploy(config={"maxPasses": "6"})  # no other test uses it, because its configuration changes here
     stack.put_objects({"delta/docs/kept": b"x"})
     deployment = Deployment(stack.deployed.name, {"enableCompaction": "false", "maxPasses": "7"})
 
