@@ -41,7 +41,7 @@ setattr(ONNXMiniLM_L6_V2, "__call__", _embed)  # noqa: B010 - mypy knows that me
 def _without_renaming(machine: Any) -> Any:
     """Return the model of collections without new names, which a bucket refuses. All else of `modify` is tested."""
 
-    class WithoutRenaming(machine):  # type: ignore[misc]
+    class WithoutRenaming(machine):  # type: ignore[misc] # a class that is known at run time
         @rule(
             target=machine.collections,
             coll=consumes(machine.collections),

@@ -61,7 +61,7 @@ def calls(draw: st.DrawFn) -> Call:
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientAPI]:
     settings = Settings(anonymized_telemetry=False)
-    with chromadb.PersistentClient(tmp_path_factory.mktemp("chroma"), settings=settings) as client:  # type: ignore[attr-defined]
+    with chromadb.PersistentClient(tmp_path_factory.mktemp("chroma"), settings=settings) as client:  # type: ignore[attr-defined] # ChromaDB's declared type lacks `with`
         yield client
 
 

@@ -36,7 +36,7 @@ NODES = [
 
 
 def found(store: BasePydanticVectorStore, **query: object) -> list[str]:
-    result = store.query(VectorStoreQuery(query_embedding=[1.0, 0.0, 0.0], **query))  # type: ignore[arg-type]
+    result = store.query(VectorStoreQuery(query_embedding=[1.0, 0.0, 0.0], **query))  # type: ignore[arg-type] # each key has its own type
     return result.ids or []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Lock, RLock
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -176,21 +176,17 @@ class CollectionStore:
         """Yield the collection with this UUID. None if another one, or none, has its name at this level."""
         name = self._name_of(identity)
         written = self._unseen(name)
-        try:
-            opened = self._reader.reading(
-                self._services, name, read_level=level, refresh=refresh or written is not None
-            )
-            found = opened.__enter__()
-        except (NoSuchCollectionError, NoSnapshotError):
-            yield None
-            return
-        try:
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(
+                    self._reader.reading(self._services, name, read_level=level, refresh=refresh or written is not None)
+                )
+            except (NoSuchCollectionError, NoSnapshotError):
+                yield None
+                return
             if level == "fresh":
                 self._mark_seen(name, written)
-            matches = self._known(name, found.description).identity == identity
-            yield found if matches else None
-        finally:
-            opened.__exit__(None, None, None)
+            yield found if self._known(name, found.description).identity == identity else None
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[FollowingWriter]:

@@ -162,19 +162,19 @@ class BucketServer(ChromaServer):
 
     async def search(self, collection_id: str) -> Response:
         """Refuse `search`."""
-        return await self._answer(lambda: self._api._search(string_to_uuid(collection_id), []))  # noqa: SLF001
+        return await self._answer(lambda: self._api._search(string_to_uuid(collection_id), []))  # noqa: SLF001 - ChromaDB's interface
 
     async def fork(self, collection_id: str) -> Response:
         """Refuse a fork."""
-        return await self._answer(lambda: self._api._fork(string_to_uuid(collection_id), ""))  # noqa: SLF001
+        return await self._answer(lambda: self._api._fork(string_to_uuid(collection_id), ""))  # noqa: SLF001 - ChromaDB's interface
 
     async def fork_count(self, collection_id: str) -> Response:
         """Refuse to count forks."""
-        return await self._answer(lambda: self._api._fork_count(string_to_uuid(collection_id)))  # noqa: SLF001
+        return await self._answer(lambda: self._api._fork_count(string_to_uuid(collection_id)))  # noqa: SLF001 - ChromaDB's interface
 
     async def indexing_status(self, collection_id: str) -> Response:
         """Refuse to report the indexing status."""
-        return await self._answer(lambda: self._api._get_indexing_status(string_to_uuid(collection_id)))  # noqa: SLF001
+        return await self._answer(lambda: self._api._get_indexing_status(string_to_uuid(collection_id)))  # noqa: SLF001 - ChromaDB's interface
 
     async def _answer(self, call: Callable[[], Result]) -> Response:
         """Return the result of a call, made in a thread, as JSON."""

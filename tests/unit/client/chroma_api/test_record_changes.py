@@ -41,7 +41,7 @@ def test_upsert_inserts_ids_that_do_not_exist() -> None:
 
 @pytest.mark.parametrize("rule", [upserted, updated])
 def test_an_existing_record_keeps_what_is_not_given(rule: object) -> None:
-    (record,) = rule([Record("a", metadata={"changed": 2, "gone": None, "added": 3})], {"a": OLD})  # type: ignore[operator]
+    (record,) = rule([Record("a", metadata={"changed": 2, "gone": None, "added": 3})], {"a": OLD})  # type: ignore[operator] # a parameter of the test
 
     assert record.vector is OLD.vector
     assert record.document == "old"
