@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import chromadb
 
@@ -23,7 +25,7 @@ from benchmarks.child import CHECKOUT, run_child
 from benchmarks.report import Reference, Row
 from benchmarks.workload import COLLECTION, Load, Records, a_query, records
 from chromadb_compaction.aws import clients
-from chromadb_compaction.chroma.client import ClientAPI, Collection
+from chromadb_compaction.chroma.client import Collection
 from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.client.chroma_client import Client
 from chromadb_compaction.local.home import StackHome
@@ -35,6 +37,7 @@ from chromadb_compaction.pending.selection import Published, select
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.settings import load_settings
+from tests.e2e.chroma_server import chroma_server
 
 WRITES = 20
 QUERIES = 60
@@ -114,7 +117,7 @@ def _queries(services: Services, load: Load) -> Iterator[Row]:
         yield _row(part, "opening", measured["opening"])
         yield Row(part=part, what="peak memory", value=measured["mebibytes"], unit="MiB")
     with TemporaryDirectory() as directory:
-        yield _row("query, chroma run over HTTP", "p50", _over_http(directory, load))
+        yield _row("query, chroma run over HTTP", "p50", _over_http(Path(directory), load))
 
 
 def _pending_records(load: Load, number: int) -> Records:
@@ -125,30 +128,17 @@ def _pending_records(load: Load, number: int) -> Records:
     return records(load.dimension, seed=1000 + number, ids=[*updates, *[f"new-{n}" for n in numbers]])
 
 
-def _over_http(directory: str, load: Load) -> float:
+def _over_http(directory: Path, load: Load) -> float:
     """Return the median time of the same query to ChromaDB's own server with the same records, by its HttpClient."""
-    port = 18_765
-    command = ["chroma", "run", "--path", directory, "--port", str(port), "--host", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:  # noqa: S603
-        try:
-            client = _connected(port)
-            collection = client.create_collection(COLLECTION, embedding_function=None)
-            everything = records(load.dimension, seed=0, ids=[str(n) for n in range(load.records)])
-            for start in range(0, load.records, 1000):
-                part = slice(start, start + 1000)
-                collection.upsert(**{name: value[part] for name, value in everything._asdict().items()})
-            return _median_of_queries(collection, load)
-        finally:
-            server.terminate()
-
-
-def _connected(port: int) -> ClientAPI:
-    for _ in range(100):
-        try:
-            return chromadb.HttpClient(host="127.0.0.1", port=port)
-        except Exception:  # noqa: BLE001 - ChromaDB raises several kinds until its server listens
-            time.sleep(0.2)
-    raise RuntimeError("chroma run does not answer")
+    with chroma_server(directory) as server:
+        address = urlsplit(server.url)
+        client = chromadb.HttpClient(host=str(address.hostname), port=int(address.port or 0))
+        collection = client.create_collection(COLLECTION, embedding_function=None)
+        everything = records(load.dimension, seed=0, ids=[str(n) for n in range(load.records)])
+        for start in range(0, load.records, 1000):
+            part = slice(start, start + 1000)
+            collection.upsert(**{name: value[part] for name, value in everything._asdict().items()})
+        return _median_of_queries(collection, load)
 
 
 def _median_of_queries(collection: Collection, load: Load) -> float:
