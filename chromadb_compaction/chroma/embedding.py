@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -33,25 +33,38 @@ _MODEL_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,99}/)?[A-Za-z0-9][\w.-]{0,99}(:\
 _Embedder = Callable[[list[str]], Vector]
 
 
+class _Embedders(NamedTuple):
+    """The two ways of one function: some embed a question otherwise than a document."""
+
+    documents: _Embedder
+    questions: _Embedder
+
+
 def embed(
-    texts: Sequence[str], function: str, config: Mapping[str, JsonValue] | None = None, *, trusted: bool = False
+    texts: Sequence[str],
+    function: str,
+    config: Mapping[str, JsonValue] | None = None,
+    *,
+    questions: bool = False,
+    trusted: bool = False,
 ) -> Vector:
     """Return a matrix with one float32 row per text. Wordllama's rows have 256 dimensions and length 1.
 
     `config` has the function's parameters, as ChromaDB stores them. None: its defaults. It comes from a delta, which
     must not choose a server, a secret or a file here: see `checked_parameters`. `trusted` accepts all parameters, for
-    a person who has named the function.
+    a person who has named the function. `questions` says that the texts are questions, not documents.
 
     A function is loaded once per process. Raises InvalidRequestError if it is unknown, or if a parameter is not
     accepted, and EmbeddingFunctionError if its package, its model or its API key is missing.
     """
     if not texts:
         return np.empty((0, 0), dtype=np.float32)
-    return _load(function, json.dumps(config or {}, sort_keys=True), trusted)(list(texts))
+    embedders = _load(function, json.dumps(config or {}, sort_keys=True), trusted)
+    return (embedders.questions if questions else embedders.documents)(list(texts))
 
 
 @lru_cache(maxsize=4)
-def _load(function: str, config: str, trusted: bool) -> _Embedder:  # noqa: FBT001 - the cache takes it by position
+def _load(function: str, config: str, trusted: bool) -> _Embedders:  # noqa: FBT001 - the cache takes it by position
     stored = json.loads(config)
     if function != WORDLLAMA:
         return _load_from_chromadb(function, stored, trusted=trusted)
@@ -108,7 +121,7 @@ def _is_known_model(value: JsonValue) -> bool:
     return not slash or owner in _OWNERS
 
 
-def _load_wordllama() -> _Embedder:
+def _load_wordllama() -> _Embedders:
     try:
         with _root_logger_restored():
             import wordllama
@@ -122,7 +135,7 @@ def _load_wordllama() -> _Embedder:
     def embedder(texts: list[str]) -> Vector:
         return normalised(model.embed(texts))
 
-    return embedder
+    return _Embedders(embedder, embedder)
 
 
 @contextmanager
@@ -143,7 +156,7 @@ def normalised(vectors: Vector) -> Vector:
     return np.asarray(vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
 
-def _load_from_chromadb(function: str, config: dict[str, JsonValue], *, trusted: bool) -> _Embedder:
+def _load_from_chromadb(function: str, config: dict[str, JsonValue], *, trusted: bool) -> _Embedders:
     with _load_errors_translated(function):
         from chromadb.utils.embedding_functions import known_embedding_functions
 
@@ -157,14 +170,17 @@ def _load_from_chromadb(function: str, config: dict[str, JsonValue], *, trusted:
     of_function = {name: value for name, value in config.items() if not is_of_machine(name)}
     chosen = of_function if trusted else checked_parameters(function, config, defaults=defaults)
     with _load_errors_translated(function):
-        embed_texts = known.build_from_config({**defaults, **chosen}) if chosen else known()
+        made = known.build_from_config({**defaults, **chosen}) if chosen else known()
 
-    def embedder(texts: list[str]) -> Vector:
-        # The default function imports its package only when it is called.
-        with _load_errors_translated(function):
-            return np.asarray(embed_texts(texts), dtype=np.float32)
+    def translated(call: Callable[[list[str]], Any]) -> _Embedder:
+        def embedder(texts: list[str]) -> Vector:
+            # The default function imports its package only when it is called.
+            with _load_errors_translated(function):
+                return np.asarray(call(texts), dtype=np.float32)
 
-    return embedder
+        return embedder
+
+    return _Embedders(translated(made), translated(made.embed_query))
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def _question_vectors(request: QueryRequest, collection: FreshCollection) -> Vec
                 next_step=f"ask with query_embeddings of {dimension} dimensions",
             )
         stated = collection.description.settings.function
-        rows = list(embed(request.query_texts, function, stated.config if stated else None))
+        rows = list(embed(request.query_texts, function, stated.config if stated else None, questions=True))
         question = f"a text's embedding by {function!r}"
     else:
         rows = [_narrow(vector) for vector in request.query_embeddings or []]

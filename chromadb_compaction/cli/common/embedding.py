@@ -23,7 +23,7 @@ def embed_with(name: str, text: str, collection: str, services: Services) -> lis
     """
     stored = _stored_function(collection, services)
     config = stored.config if stored and stored.name == name else None
-    return _numbers(embed([text], name, config, trusted=True))
+    return _numbers(embed([text], name, config, questions=True, trusted=True))
 
 
 def embed_instead(text: str, collection: str, services: Services, cause: EmbeddingFunctionError) -> list[float]:
@@ -36,7 +36,7 @@ def embed_instead(text: str, collection: str, services: Services, cause: Embeddi
     if stored is None or stored.name is None:
         raise cause
     try:
-        return _numbers(embed([text], stored.name, stored.config))
+        return _numbers(embed([text], stored.name, stored.config, questions=True))
     except CompactionError as error:
         message = f"the query function cannot embed the text ({cause.message}), nor can this machine: {error.message}"
         raise EmbeddingFunctionError(message, next_step=OTHERWISE) from error

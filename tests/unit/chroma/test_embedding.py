@@ -91,6 +91,9 @@ class Service:
         assert self.built[1:] == (None, "OWN_KEY")
         return [[self.built[0], len(text)] for text in texts]
 
+    def embed_query(self, texts: list[str]) -> list[list[int]]:
+        return [[-1, len(text)] for text in texts]
+
 
 @pytest.fixture
 def _service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +104,11 @@ def _service(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_function_is_loaded_with_its_parameters() -> None:
     assert embed(["text"], "service", {"dimensions": 5, "api_base": None}).tolist() == [[5, 4]]
     assert embed(["text"], "service").tolist() == [[1, 4]]
+
+
+@pytest.mark.usefixtures("_service")
+def test_a_question_is_embedded_as_the_function_embeds_questions() -> None:
+    assert embed(["what?"], "service", questions=True).tolist() == [[-1, 5]]
 
 
 @pytest.mark.usefixtures("_service")

@@ -117,7 +117,8 @@ def test_texts_are_embedded_with_the_collections_embedding_function(
     compact(fakes, a_delta({"a": [1, 0], "b": [0, 1]}, header={"format": 1, "embedding_function": "letters"}))
     asked: list[tuple[list[str], str]] = []
 
-    def embed(texts: list[str], function: str, _config: object) -> list[list[float]]:
+    def embed(texts: list[str], function: str, _config: object, *, questions: bool) -> list[list[float]]:
+        assert questions
         asked.append((texts, function))
         return [[0.0, 1.0]]
 

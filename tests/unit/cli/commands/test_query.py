@@ -38,6 +38,8 @@ class Axis:
     def __call__(self, texts: list[str]) -> list[list[int]]:
         return [[0, 1] if self._axis else [1, 0] for _ in texts]
 
+    embed_query = __call__
+
 
 class QueryFunction:
     """The deployed query function, without the package of `axis`."""
