@@ -11,9 +11,13 @@ from tests.reliability_report import count, pytest_addoption, pytest_terminal_su
 __all__ = ["count", "pytest_addoption", "pytest_terminal_summary"]
 
 # The time of an example depends on the machine, not on the code. The parent is the default profile, which Hypothesis
-# changes on CI servers.
-settings.register_profile("any-machine", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any-machine")
+# changes on CI servers. The profile "new-examples" is for searching: `scripts/test --slow` uses it.
+settings.register_profile(
+    "new-examples", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False
+)
+# The same code is always tested with the same examples, so that a change fails only by what it changes.
+settings.register_profile("same-examples", settings.get_profile("new-examples"), derandomize=True)
+settings.load_profile("same-examples")
 
 
 def pytest_collection_finish() -> None:

@@ -87,7 +87,7 @@ class FreshCollection:
         selection = overlay.selection
         self.name = name
         self.snapshot_id = snapshot_id
-        self.description = describe(selection.shape, selection.settings)
+        self.description = describe(overlay.shape, selection.settings)
         self.pending = PendingCounts(selection.applied, selection.left)
         self.pending_rows = overlay.merged.num_rows
         self.beyond = selection.beyond

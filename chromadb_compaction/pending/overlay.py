@@ -21,6 +21,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.rows.ledger import Drop, is_dropped, keeps_records, newer_rows, since
 from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
+from chromadb_compaction.rows.shapes import StoredShape
 
 UNKNOWN: Final = -1
 
@@ -42,6 +43,7 @@ class Overlay:
         ids: The ids of the snapshot that are not as they were: those with pending rows, and those dropped.
         restarts: Whether a pending drop leaves no record of the snapshot.
         exists: Whether the collection exists.
+        shape: Its shape after a compaction of the deltas: without a dimension as long as no record ever had one.
         live: Those of their rows that are not deletes, in the order of the bytes of the ids.
         kinds: For each live row, how a fold would treat it, as far as that was asked (order.kinds_of), or UNKNOWN.
     """
@@ -62,6 +64,7 @@ class Overlay:
         self.restarts = base.restarts
         self.exists = base.stands or base.ledger.num_rows + rows.num_rows > 0 or selection.settings.stated is not None
         self.live = rows.filter(pc.invert(rows["deleted"])).combine_chunks()
+        self.shape = _folded_shape(selection, published, base, self.live)
         self.kinds = np.full(self.live.num_rows, UNKNOWN, dtype=np.int64)
 
     @cached_property
@@ -77,7 +80,7 @@ class Overlay:
     @cached_property
     def vectors(self) -> Vector:
         """The vector of each live row, as it was written."""
-        dimension = self.selection.shape.dimension or 0
+        dimension = self.shape.dimension or 0
         return vectors_of(self.live) if self.live.num_rows else np.empty((0, dimension), dtype=np.float32)
 
     @cached_property
@@ -129,6 +132,15 @@ def _base_of(selection: Selection, published: Published) -> _Base:
     live = dropped.filter(pc.invert(dropped["deleted"]))
     restarts = not keeps_records(ledger, drop.version)
     return _Base(since(ledger, drop), ids_of(live), restarts=restarts, stands=False)
+
+
+def _folded_shape(selection: Selection, published: Published, base: _Base, live: pa.Table) -> StoredShape:
+    """Return the shape that a fold leaves. Upserts that a newer delete hides give a collection none."""
+    has_records = published.known is not None and published.known.dimension is not None and not base.restarts
+    shape = selection.shape
+    if not has_records and not live.num_rows:
+        shape = shape.model_copy(update={"dimension": None})
+    return shape if shape.is_stated else StoredShape.published(published.name, None, shape.dropped_before)
 
 
 def may_be_merged(listed: ObjectInfo, known: CollectionSnapshot | None) -> bool:

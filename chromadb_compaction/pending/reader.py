@@ -82,7 +82,7 @@ class FreshReader:
         view = self._views(name).current(services, refresh=refresh)
         if not view.overlay.exists:
             raise _no_such_collection(view, name)
-        return describe(view.overlay.selection.shape, view.overlay.selection.settings)
+        return describe(view.overlay.shape, view.overlay.selection.settings)
 
     def newest_version(self, name: str) -> DeltaVersion | None:
         """Return the greatest pending version that the last reading of a collection found, or that of its last drop."""
@@ -110,7 +110,7 @@ class FreshReader:
             view = self._views(name).of_list(pending[name], snapshot, services)
             found.pop(name, None)
             if view.overlay.exists:
-                found[name] = describe(view.overlay.selection.shape, view.overlay.selection.settings)
+                found[name] = describe(view.overlay.shape, view.overlay.selection.settings)
         return dict(sorted(found.items()))
 
     def close(self) -> None:

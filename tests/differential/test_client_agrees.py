@@ -71,12 +71,29 @@ def ours() -> Iterator[ClientAPI]:
         yield client
 
 
+HISTORIES = st.lists(calls(), min_size=1, max_size=8)
+
+
 @settings(max_examples=60)
-@given(history=st.lists(calls(), min_size=1, max_size=8))
+@given(history=HISTORIES)
 def test_a_history_of_calls_leaves_the_same_records(theirs: ClientAPI, ours: ClientAPI, history: list[Call]) -> None:
+    check(theirs, ours, history)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=2000)
+@given(history=HISTORIES)
+def test_very_many_histories_leave_the_same_records(theirs: ClientAPI, ours: ClientAPI, history: list[Call]) -> None:
+    check(theirs, ours, history)
+
+
+def check(theirs: ClientAPI, ours: ClientAPI, history: list[Call]) -> None:
+    """Make the same calls through both clients, and compare each result and the records left."""
     name = f"c-{uuid4().hex}"
     both = [client.create_collection(name, embedding_function=None) for client in (theirs, ours)]
-    for call, arguments in history:
+    for call, drawn in history:
+        arguments = _without_lost_updates(both[0], drawn) if call == "update" else drawn
         results = [_outcome(getattr(collection, call), arguments) for collection in both]
         assert results[0] == results[1], (call, arguments)
     expected, found = (_records(collection) for collection in both)
@@ -84,6 +101,16 @@ def test_a_history_of_calls_leaves_the_same_records(theirs: ClientAPI, ours: Cli
     assert both[1].count() == len(expected)
     for client in (theirs, ours):
         client.delete_collection(name)
+
+
+def _without_lost_updates(collection: chromadb.Collection, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Rename the ids that the collection lacks to ids that are never added.
+
+    ChromaDB 1.5.9 ignores an update of a missing id, but its index keeps the vector: a later `add` of the id then
+    returns the vector of the update.
+    """
+    held = set(collection.get(ids=arguments["ids"], include=[])["ids"])
+    return arguments | {"ids": [each if each in held else f"never-{each}" for each in arguments["ids"]]}
 
 
 def _outcome(call: Callable[..., Any], arguments: dict[str, Any]) -> object:

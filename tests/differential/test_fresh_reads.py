@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chromadb_compaction.configuration import Space
@@ -149,6 +149,7 @@ quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 
 @settings(quiet, max_examples=25)
 @given(events=EVENTS, space=SPACES)
+@example(events=[Write(0, {"a": (0, None, None, None)}, frozenset(), 3), Write(0, {}, frozenset("a"), 3)], space="ip")
 def test_a_fresh_read_equals_the_next_compaction(events: list[Event], space: Space) -> None:
     check(events, space)
 
