@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,3 +30,36 @@ def run_child(module: str, *arguments: str, environment: Mapping[str, str] = NO_
     )
     printed: dict[str, Any] = json.loads(completed.stdout)
     return printed
+
+
+def seconds_until_seen(writes: int, write: Callable[[int], None], module: str, *arguments: str) -> list[float]:
+    """Return the seconds from the return of each `write(number)` until `python -m module` has found what it wrote.
+
+    The child prints a line when it is ready, and then for each write the time at which it found it, in Unix seconds.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    seconds = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as watcher:  # noqa: S603 - as above
+        if watcher.stdout is None:
+            raise RuntimeError("the watcher has no output")
+        watcher.stdout.readline()
+        for number in range(writes):
+            write(number)
+            written = time.time()
+            seconds.append(max(0.0, float(watcher.stdout.readline()) - written))
+    return seconds
+
+
+def say(value: object) -> None:
+    """Print a value as a line of JSON, for the parent process."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def say_when_found(writes: int, is_found: Callable[[int], bool]) -> None:
+    """Print the time at which each write was found first, for `seconds_until_seen`."""
+    say("ready")
+    for number in range(writes):
+        while not is_found(number):
+            time.sleep(0.005)
+        say(time.time())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,8 @@ from urllib.parse import urlsplit
 import chromadb
 
 from benchmarks import job
-from benchmarks.child import CHECKOUT, run_child
+from benchmarks.child import run_child, say, say_when_found, seconds_until_seen
+from benchmarks.lance import lance_rows
 from benchmarks.report import Reference, Row
 from benchmarks.workload import COLLECTION, Load, Records, a_query, records
 from chromadb_compaction.aws import clients
@@ -59,6 +59,7 @@ def fresh_rows(home: StackHome, load: Load) -> Iterator[Row]:
     yield from _visibility(services, load)
     job.compact(services)
     yield from _queries(services, load)
+    yield from lance_rows(load)
     yield _building(services, load)
 
 
@@ -76,21 +77,14 @@ def _visibility(services: Services, load: Load) -> Iterator[Row]:
 
 def _seconds_until_seen(services: Services, load: Load, refresh: float) -> list[float]:
     """Write WRITES records one by one. Return the seconds from each `upsert`'s return to another process's answer."""
-    command = [sys.executable, "-m", "benchmarks.fresh", "watch", _environment(services, READ_REFRESH_SECONDS=refresh)]
-    seconds = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as watcher:  # noqa: S603 - this module
-        if watcher.stdout is None:
-            raise RuntimeError("the watcher has no output")
-        watcher.stdout.readline()  # it is ready
-        with Client(services=services) as client:
-            collection = client.get_collection(COLLECTION, embedding_function=None)
-            for number in range(WRITES):
-                one = records(load.dimension, seed=number, ids=[f"{MARKER}-{number}"])
-                collection.upsert(**one._asdict())
-                written = time.time()
-                seen = json.loads(watcher.stdout.readline())
-                seconds.append(max(0.0, seen - written))
-    return seconds
+    environment = _environment(services, READ_REFRESH_SECONDS=refresh)
+    with Client(services=services) as client:
+        collection = client.get_collection(COLLECTION, embedding_function=None)
+
+        def write(number: int) -> None:
+            collection.upsert(**records(load.dimension, seed=number, ids=[f"{MARKER}-{number}"])._asdict())
+
+        return seconds_until_seen(WRITES, write, "benchmarks.fresh", "watch", environment)
 
 
 def _environment(services: Services, **changed: float) -> str:
@@ -177,16 +171,7 @@ def watch() -> None:
     with Client() as client:
         collection = client.get_collection(COLLECTION, embedding_function=None)
         collection.get(ids=["0"])
-        _say("ready")
-        for number in range(WRITES):
-            while not collection.get(ids=[f"{MARKER}-{number}"], include=[])["ids"]:
-                time.sleep(0.005)
-            _say(time.time())
-
-
-def _say(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
+        say_when_found(WRITES, lambda number: bool(collection.get(ids=[f"{MARKER}-{number}"], include=[])["ids"]))
 
 
 def query(load: Load) -> Mapping[str, float]:
@@ -217,4 +202,4 @@ if __name__ == "__main__":
     if what == "watch":
         watch()
     else:
-        _say(query(Load(*json.loads(rest[0]))))
+        say(query(Load(*json.loads(rest[0]))))
