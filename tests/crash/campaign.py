@@ -11,13 +11,14 @@ from typing import NamedTuple
 from chromadb_compaction import layout
 from tests.crash.faults import FaultKind, InjectedFault, kinds_for
 from tests.crash.folds import FoldMemory
+from tests.crash.readers import FreshReads
 from tests.crash.scenarios import Scenario
 from tests.crash.state_machine import Ended, Step
 from tests.crash.truth import Truth
 from tests.crash.world import SavedWorld, World, no_fault
 from tests.fakes.aws.protocol import Call
 
-PROBLEM_KINDS = ("lost", "doubled", "resurrected", "half a snapshot", "leaked")
+PROBLEM_KINDS = ("lost", "doubled", "resurrected", "half a snapshot", "leaked", "incomplete read")
 
 
 class StepStart(NamedTuple):
@@ -54,6 +55,7 @@ class Findings:
     runs: int = 0
     continuations: int = 0
     folds: int = 0
+    fresh_reads: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     violations: list[HarmfulFault] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Findings:
             **{f"ended_{status.lower()}": number for status, number in sorted(self.ended.items())},
             "distinct_continuations": self.continuations,
             "distinct_folds": self.folds,
+            "distinct_fresh_reads": self.fresh_reads,
             **{kind.replace(" ", "_"): messages.count(kind) for kind in PROBLEM_KINDS},
             "violations": len(self.violations),
             "faults_by_kind": dict(self.kinds),
@@ -105,6 +108,7 @@ class Campaign:
         self._folds = FoldMemory() if folds is None else folds
         self._world = World(directory, self._folds, executor=scenario.executor, **scenario.settings)
         self._known: dict[bytes, Continuation] = {}
+        self._reader_directory = directory.with_name(f"{directory.name}-reader")
         self._truth = Truth()
         self.findings = Findings(scenario.name)
 
@@ -112,7 +116,8 @@ class Campaign:
         """Inject all faults, or stop at the first violation."""
         with self._world:
             self._truth = self._scenario.prepare(self._world)
-            self._world.observers.append(self._truth.watch)
+            reads = FreshReads(self._truth, self._reader_directory)
+            self._world.observers += [self._truth.watch, reads.watch]
             for start in list(self._undisturbed_steps()):
                 for number, call in enumerate(start.calls):
                     self.findings.crash_points += 1
@@ -122,6 +127,7 @@ class Campaign:
                         if self._only(start.step.state, call, kind):
                             self._inject(start, number, call, kind)
         self.findings.folds = len(self._folds)
+        self.findings.fresh_reads = len(reads)
         return self.findings
 
     def _undisturbed_steps(self) -> Iterator[StepStart]:
@@ -209,4 +215,5 @@ def _permanent_objects(world: World) -> dict[str, str]:
 
 
 def _is_temporary(problem: str) -> bool:
-    return problem.startswith("after ") and (": lost:" in problem or ": half a snapshot" in problem)
+    passing = (": lost:", ": half a snapshot", ": incomplete read")
+    return problem.startswith("after ") and any(kind in problem for kind in passing)

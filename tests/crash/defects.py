@@ -20,6 +20,7 @@ from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.fold import fold
 from chromadb_compaction.operations import merged_since
 from chromadb_compaction.pending import listed as listed_deltas
+from chromadb_compaction.pending.overlay import Overlay
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
@@ -224,6 +225,10 @@ def _overtaken_while_merging(state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken" and state == "MergeBatches" and call.writes
 
 
+def _a_pending_delete_hides_nothing() -> AbstractContextManager[object]:
+    return patch.object(Overlay, "replaced", lambda _self, _find: frozenset())
+
+
 def _midway(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "overtaken midway" and call.writes
 
@@ -266,6 +271,7 @@ DEFECTS = (
     Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
     Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
     Defect("a drop is forgotten", _a_drop_is_forgotten, "dropped collections", _none, "lost: the drop"),
+    Defect("a pending delete hides nothing", _a_pending_delete_hides_nothing, BASE, _none, "incomplete read"),
     Defect("a failed delta counts as merged", _a_failed_delta_counts_as_merged, FIRST, _given_up, "lost"),
     Defect("an unreadable delta stops all", _an_unreadable_delta_stops_all, "an unreadable delta", _none, "FAILED"),
     Defect("a bad delta is dropped", _a_bad_delta_is_dropped, "a quarantined delta", _none, "lost"),

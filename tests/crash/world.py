@@ -105,7 +105,7 @@ class World:
         self._disk_when_killed: dict[str, bytes] | None = None
         self._folds = folds
         self._executor = executor
-        self._tokens = 0
+        self.tokens = 0
         self._quotas: list[Any] = []
         self._patches = ExitStack()
         self.aws.intercept = self._intercept
@@ -129,13 +129,13 @@ class World:
 
     def save(self) -> SavedWorld:
         """Return the current state."""
-        return SavedWorld(self.aws.save(), self.clock.now, self._tokens, files_on(self._disk))
+        return SavedWorld(self.aws.save(), self.clock.now, self.tokens, files_on(self._disk))
 
     def restore(self, saved: SavedWorld) -> None:
         """Restore a saved state."""
         self.aws.restore(saved.aws)
         self.clock.now = saved.now
-        self._tokens = saved.tokens
+        self.tokens = saved.tokens
         write_files(self._disk, saved.disk)
         self.fault = no_fault
         self.after_kill = None
@@ -240,8 +240,8 @@ class World:
         return self.aws.services(settings)
 
     def _token(self, size: int) -> str:
-        self._tokens += 1
-        return f"{self._tokens:0{2 * size}x}"
+        self.tokens += 1
+        return f"{self.tokens:0{2 * size}x}"
 
     def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
         chance = SimpleNamespace(token_hex=self._token)
