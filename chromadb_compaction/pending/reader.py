@@ -172,6 +172,15 @@ def _passing_none(rows: pa.Table, _filters: Filters) -> Mask:
 
 
 def _no_such_collection(view: View, name: str) -> NoSuchCollectionError:
+    selection = view.overlay.selection
+    if selection.left:
+        why = "exceed the bounds of a fresh read" if selection.beyond else "cannot be read"
+        return NoSuchCollectionError(
+            f"no snapshot has the collection {name!r}, and {selection.left} of its pending deltas {why}",
+            next_step="ask again after the next compaction, or raise PENDING_ROWS, PENDING_BYTES and PENDING_DELTAS"
+            if selection.beyond
+            else "see: chromadb-compaction status",
+        )
     if view.snapshot is None:
         return NoSuchCollectionError(
             f"there is no collection {name!r}: nothing is published yet, and no pending delta makes it",

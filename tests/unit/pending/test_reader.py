@@ -165,6 +165,17 @@ def test_a_delta_that_leaves_before_it_is_fetched_makes_the_reading_begin_again(
     assert ids(fakes, reader) == ["b"]
 
 
+def test_the_error_says_that_deltas_of_a_missing_collection_exceed_the_bounds(
+    tmp_path: Path, reader: FreshReader
+) -> None:
+    fakes = new_fakes(chromadb_cache_dir=tmp_path, pending_rows=1)
+    put(fakes, a_delta({"a": [1, 0], "b": [0, 1]}))
+
+    with pytest.raises(NoSuchCollectionError, match="1 of its pending deltas exceed the bounds") as raised:
+        ids(fakes, reader)
+    assert "after the next compaction" in str(raised.value.next_step)
+
+
 def test_pending_deltas_beyond_the_bounds_are_left_oldest_first(tmp_path: Path, reader: FreshReader) -> None:
     fakes = new_fakes(chromadb_cache_dir=tmp_path, pending_deltas=2)
     put(fakes, *(a_delta({str(number): [1, 0]}, at=NOW + number) for number in range(5)))
