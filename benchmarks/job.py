@@ -58,13 +58,14 @@ def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) ->
 
 
 def warm_up(services: Services, *, merges: int = 1) -> None:
-    """Compact one record in each of `merges` other collections, so that every function has started.
+    """Compact so many deltas of one record that `merges` functions merge at once, so that every function has started.
 
     A function takes a second or two to import its libraries when it starts. The references do not count imports.
     """
     with DeltaWriter(services.settings, objects=services.objects, queue=services.queue) as writer:
-        for number in range(merges):
-            writer.upsert(f"warm-up-{number}", ["only"], [[1.0, 0.0]])
+        for number in range((merges - 1) * services.settings.compaction_batch_size + 1):
+            writer.upsert("warm-up", [str(number)], [[1.0, 0.0]])
+            writer.flush()
     compact(services)
 
 

@@ -18,7 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from chromadb_compaction.aws.errors import translated
 from chromadb_compaction.aws.ranged_download import MEBIBYTE, FirstPart, ObjectParts, RangedDownloads
-from chromadb_compaction.aws.signed_gets import SignedGets
+from chromadb_compaction.aws.signed_requests import SignedRequests
 from chromadb_compaction.aws.unreadable import DeniedReads, copy_errors, read_errors
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import (
@@ -72,17 +72,17 @@ class S3ObjectStore:
         self._client = client
         self._bucket = bucket
         self._downloads = RangedDownloads()
-        self._gets = SignedGets(client)
+        self._signed = SignedRequests(client)
         self._denied = DeniedReads(client, bucket)
         self._seconds_ahead: float | None = None
 
     @retry_broken_reads
     def get(self, key: str) -> StoredObject:
         with self._reading("reading", key):
-            found = self._gets.get(key)
+            found = self._signed.get(key)
             if found is not None:
                 return found
-            with self._gets.learning_from(key):
+            with self._signed.learning_from(key):
                 return _stored(self._client.get_object(Bucket=self._bucket, Key=key))
 
     @retry_broken_reads
@@ -145,6 +145,8 @@ class S3ObjectStore:
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
         with self._copying(source):
+            if self._signed.copy(self._bucket, source, target, etag=etag):
+                return
             self._client.copy_object(
                 Bucket=self._bucket,
                 Key=target,

@@ -58,18 +58,23 @@ def record_calls(directory: Path, function: str) -> None:
             )
         )
 
-    def log_signed_get(request: Any, **_unused: object) -> None:  # noqa: ANN401 - botocore's
-        # aws/signed_gets.py sends its requests without a client. If one fails, a client's call follows.
+    def log_signed_request(request: Any, event_name: str, **_unused: object) -> None:  # noqa: ANN401 - botocore's
+        # aws/signed_requests.py sends its requests without a client. If one fails, a client's call follows.
         if CLIENT_HEADER not in request.headers:
             bucket, _, key = unquote(urlsplit(request.url).path).removeprefix("/").partition("/")
-            write(Call(service="s3", operation="GetObject", parameters={"Bucket": bucket, "Key": key}, status=200))
+            parameters: dict[str, Any] = {"Bucket": bucket, "Key": key}
+            if "x-amz-copy-source" in request.headers:
+                source_bucket, _, source = unquote(request.headers["x-amz-copy-source"]).partition("/")
+                parameters |= {"CopySource": {"Bucket": source_bucket, "Key": source}}
+            write(Call(service="s3", operation=event_name.rpartition(".")[2], parameters=parameters, status=200))
 
     # Every session that is made later registers these handlers.
     handlers.BUILTIN_HANDLERS.extend(
         [
             ("provide-client-params", keep_parameters),
             ("after-call", log_client_call),
-            ("before-send.s3.GetObject", log_signed_get),
+            ("before-send.s3.GetObject", log_signed_request),
+            ("before-send.s3.CopyObject", log_signed_request),
         ]
     )
 

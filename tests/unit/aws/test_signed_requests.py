@@ -1,4 +1,4 @@
-"""Signed GETs: their requests equal those of boto3, and anything but a 200 is read again through boto3."""
+"""Signed requests: they equal those of boto3, and anything but a 200 is requested again through boto3."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from chromadb_compaction.aws.clients import client_config
 from chromadb_compaction.aws.object_store import S3ObjectStore
-from chromadb_compaction.errors import ObjectMissingError
+from chromadb_compaction.errors import ObjectMissingError, PreconditionFailedError
 from tests.fakes.aws.in_process import InProcessAws
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused, text_header
 
 KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 BOTO3 = "amz-sdk-invocation-id"
-"""A header that boto3 sends and a signed GET does not."""
+"""A header that boto3 sends and a signed request does not."""
 
 
 class Bucket:
@@ -146,3 +146,39 @@ def test_an_error_response_raises_the_error_of_boto3(bucket: Bucket) -> None:
 
     with pytest.raises(ObjectMissingError, match="seen"):
         bucket.store.get("seen")
+
+
+@given(KEYS)
+def test_a_copy_of_any_key_equals_that_of_boto3(key: str) -> None:
+    bucket = Bucket()
+    etag = bucket.store.put(key, b"content")
+    bucket.calls.clear()
+
+    bucket.store.copy(key, f"to/{key}", etag=etag)
+
+    assert bucket.by_boto3 == [False]
+    bucket.change = lambda call, answer: answer if text_header(call.request, BOTO3) else Answer(500, {}, b"")
+    bucket.store.copy(key, f"to/{key}", etag=etag)
+    signed, _, boto3 = bucket.calls
+    assert signed.request.url == boto3.request.url
+    for header in ("x-amz-copy-source", "x-amz-copy-source-if-match", "content-length"):
+        assert text_header(signed.request, header) == text_header(boto3.request, header)
+    assert bucket.store.get(f"to/{key}").body == b"content"
+
+
+def test_an_error_in_an_answer_of_200_is_not_a_copy(bucket: Bucket) -> None:
+    etag = bucket.store.put("source", b"content")
+    bucket.calls.clear()
+    failed = Answer(200, {}, b"<Error><Code>InternalError</Code><Message>try again</Message></Error>")
+    bucket.change = lambda call, answer: answer if text_header(call.request, BOTO3) else failed
+
+    bucket.store.copy("source", "target", etag=etag)
+
+    assert bucket.by_boto3 == [False, True]
+
+
+def test_a_copy_of_other_content_raises_the_error_of_boto3(bucket: Bucket) -> None:
+    with pytest.raises(PreconditionFailedError):
+        bucket.store.copy("seen", "target", etag='"other"')
+    with pytest.raises(ObjectMissingError):
+        bucket.store.copy("nothing", "target", etag='"other"')
