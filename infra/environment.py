@@ -1,4 +1,4 @@
-"""The environment variables of every function. The stack exports the same values for the command line."""
+"""The environment variables of every function. The stack exports them for the command line and for clients."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from infra.dynamodb_table import LockTable
 from infra.names import StackNames
 from infra.s3_buckets import VectorBucket
 from infra.sqs_queue import DeltaQueue
+
+READ_BOUNDS = ("PENDING_ROWS", "PENDING_BYTES", "PENDING_DELTAS")
+"""The most pending rows, bytes and deltas that a fresh read of a function joins with the snapshot."""
 
 EnvironmentVariables = Mapping[str, pulumi.Input[str]]
 
@@ -36,6 +39,14 @@ def environment(
         "CHROMADB_CACHE_DIR": function_default("chromadb_cache_dir"),
         **settings(config),
     }
+
+
+def exported(variables: EnvironmentVariables) -> EnvironmentVariables:
+    """Return the variables for the command line and clients, without the bounds that the query function needs.
+
+    They suit the memory of a function. A client on another machine has greater ones (collection_store.BOUNDS).
+    """
+    return {name: value for name, value in variables.items() if name not in READ_BOUNDS}
 
 
 def settings(config: CompactionConfig) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pulumi_aws import lambda_
 
 from infra.config import CompactionConfig, load_config
 from infra.dynamodb_table import LockTable, existing_table
-from infra.environment import EnvironmentVariables, environment
+from infra.environment import EnvironmentVariables, environment, exported
 from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseRule
 from infra.iam_policies import Resources
 from infra.monitoring import Monitoring
@@ -57,7 +57,7 @@ def declare() -> EnvironmentVariables:
     monitoring = Monitoring(names, config)
     if monitoring.early_start:
         EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
-    return variables
+    return exported(variables)
 
 
 # The provider's ec2 module takes as long to import as all the others together, so only a VPC imports it.

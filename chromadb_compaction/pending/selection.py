@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from chromadb_compaction import layout
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings
 from chromadb_compaction.deltas.formats import Delta
+from chromadb_compaction.deltas.header import may_drop
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.known import KnownDeltas
-from chromadb_compaction.pending.listed import is_named_well
+from chromadb_compaction.pending.listed import find_twins, is_named_well
 from chromadb_compaction.pending.rewritten import is_rewritten
 from chromadb_compaction.pending.shapes import after_drop, decided_by
 from chromadb_compaction.planning import ObjectInfo
@@ -94,12 +96,39 @@ def select(listed: Sequence[ObjectInfo], published: Published, known: KnownDelta
 
     From the first delta that does not fit the bounds, none is selected: the selection is never out of order. A delta
     that would go to quarantine is ignored. One that cannot be read is left, and later ones are selected, as MergeBatch
-    would merge them. Raises the errors of KnownDeltas.read.
+    would merge them. Deltas from before a drop do not count in the bounds. Raises the errors of KnownDeltas.read.
     """
     prefix = services.settings.delta_prefix
     waiting = sorted((each for each in listed if is_named_well(each.key, prefix)), key=lambda each: each.key)
-    space = _Space(services.settings)
     shape = StoredShape.published(published.name, published.known, published.dropped_before)
+    selection = _select(waiting, shape, published, known, services)
+    drop = _newest_drop(waiting, selection.beyond, known, services) if selection.beyond else None
+    if drop is None:
+        return selection
+    since = [each for each in waiting if layout.delta_stem(each.key) >= drop.id]
+    shape = _shape_after(drop, shape, published)
+    selection = _select(since, shape, published, known, services)
+    return selection._replace(applied=selection.applied + len(waiting) - len(since))
+
+
+def _newest_drop(waiting: Sequence[ObjectInfo], beyond: int, known: KnownDeltas, services: Services) -> Delta | None:
+    """Return the newest drop among the last `beyond` deltas, of which as many are read as the bounds allow."""
+    twins = find_twins(waiting, {})
+    may_be = [each for each in waiting[-beyond:] if may_drop(each.key, each.bytes) and each.key not in twins]
+    last = may_be[-services.settings.pending_deltas :]
+    with closing(known.read(last, services)) as reading:
+        drops = [read.delta for read in reading if read.delta is not None and read.delta.header.drop]
+    return drops[-1] if drops else None
+
+
+def _select(
+    waiting: Sequence[ObjectInfo],
+    shape: StoredShape,
+    published: Published,
+    known: KnownDeltas,
+    services: Services,
+) -> Selection:
+    space = _Space(services.settings)
     readable: list[SelectedDelta] = []
     left = beyond = 0
     with closing(known.read(waiting, services)) as reading:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pulumi import FileArchive
 
-from infra.environment import ALLOCATORS
+from chromadb_compaction.settings import Settings
+from infra.environment import ALLOCATORS, READ_BOUNDS
 from tests.infra.declared import IMAGE, declared
 
 ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
@@ -54,7 +55,8 @@ def test_every_function_runs_on_arm(task: str) -> None:
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
 def test_every_function_gets_every_setting(task: str) -> None:
     variables = function(task)["environment"]["variables"]
-    assert variables == declared().outputs | (ALLOCATORS if task in IN_IMAGE else {})
+    bounds = {name: str(Settings.model_fields[name.lower()].default) for name in READ_BOUNDS}
+    assert variables == declared().outputs | bounds | (ALLOCATORS if task in IN_IMAGE else {})
 
 
 @pytest.mark.parametrize("task", RENEWING)

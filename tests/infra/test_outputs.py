@@ -11,6 +11,7 @@ import pytest
 
 from chromadb_compaction.settings import Settings, load_settings
 from infra import program
+from infra.environment import READ_BOUNDS
 from tests.infra.declared import EXISTING_TABLE, Recorder, declared, run_with
 
 SET_BY_STACK = {
@@ -36,16 +37,13 @@ CONFIGURED = {
     "maxDeltaBytes": ("MAX_DELTA_BYTES", "2000000"),
     "maxDeltaFailures": ("MAX_DELTA_FAILURES", "5"),
     "readRefreshSeconds": ("READ_REFRESH_SECONDS", "2.5"),
-    "pendingRows": ("PENDING_ROWS", "500"),
-    "pendingBytes": ("PENDING_BYTES", "1000000"),
-    "pendingDeltas": ("PENDING_DELTAS", "50"),
     "embeddingFunction": ("CHROMADB_EMBEDDING_FUNCTION", "default"),
 }
 
 
 def test_every_setting_is_exported_under_its_own_name() -> None:
     settings = {field.upper() for field in Settings.model_fields}
-    assert declared().outputs.keys() == settings - {SET_BY_LAMBDA}
+    assert declared().outputs.keys() == settings - {SET_BY_LAMBDA, *READ_BOUNDS}
 
 
 def test_the_exports_are_the_stacks_resources_and_the_functions_defaults() -> None:
@@ -57,6 +55,16 @@ def test_the_exports_are_the_stacks_resources_and_the_functions_defaults() -> No
 def test_configured_values_reach_the_functions(setting: str) -> None:
     variable, value = CONFIGURED[setting]
     assert declared(**{setting: value}).outputs[variable] == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable"), [*zip(("pendingRows", "pendingBytes", "pendingDeltas"), READ_BOUNDS, strict=True)]
+)
+def test_the_bounds_of_the_query_function_are_not_those_of_a_client(setting: str, variable: str) -> None:
+    stack = declared(**{setting: "500"})
+
+    assert stack.function("query")["environment"]["variables"][variable] == "500"
+    assert variable not in stack.outputs
 
 
 def test_the_configured_retention_reaches_the_functions() -> None:

@@ -355,6 +355,20 @@ def test_a_delta_whose_key_was_merged_with_other_content_is_not_seen(fakes: Fake
     assert nearest(fakes, reader, [1, 0]) == ["a"]
 
 
+@pytest.mark.parametrize("bound", [{"pending_rows": 3}, {"pending_deltas": 2}])
+def test_deltas_from_before_a_pending_drop_do_not_count_in_the_bounds(
+    tmp_path: Path, reader: FreshReader, bound: dict[str, int]
+) -> None:
+    fakes = new_fakes(chromadb_cache_dir=tmp_path, **bound)
+    compact(fakes, a_delta({"old": [1, 0]}, at=NOW))
+    put(fakes, *(a_delta({f"{n}": [1, 0], f"{n}b": [0, 1]}, at=NOW + n) for n in range(1, 4)))
+    put(fakes, a_drop(at=NOW + 5), a_delta({"new": [1, 0, 0]}, at=NOW + 6))
+
+    with reader.reading(fakes.services, "docs") as collection:
+        assert (collection.pending, collection.description.dimension) == ((5, 0), 3)
+        assert collection.get(Filters(), limit=None, offset=None, include=[])["ids"] == ["new"]
+
+
 def test_deltas_from_before_a_published_drop_do_not_count_in_the_bounds(tmp_path: Path, reader: FreshReader) -> None:
     fakes = new_fakes(chromadb_cache_dir=tmp_path, pending_deltas=1)
     compact(fakes, a_delta({"a": [1, 0]}, at=NOW), a_drop(at=NOW + 2))
