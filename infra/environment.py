@@ -33,9 +33,9 @@ def environment(
         "DELTA_DLQ_URL": queue.dead_letters.url,
         "DYNAMODB_TABLE": table.name,
         "STATE_MACHINE_ARN": names.state_machine_arn,
-        "CHROMADB_COMPACTOR_FUNCTION": names.function("compactor"),
-        "CHROMADB_PRODUCER_FUNCTION": names.function("producer"),
-        "CHROMADB_QUERY_FUNCTION": names.function("query"),
+        "CHROMADB_COMPACTOR_FUNCTION": names.live_function("compactor"),
+        "CHROMADB_PRODUCER_FUNCTION": names.live_function("producer"),
+        "CHROMADB_QUERY_FUNCTION": names.live_function("query"),
         "CHROMADB_CACHE_DIR": function_default("chromadb_cache_dir"),
         **settings(config),
     }

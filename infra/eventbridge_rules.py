@@ -77,7 +77,7 @@ class LockReleaseRule(pulumi.ComponentResource):
         names: StackNames,
         *,
         state_machine: sfn.StateMachine,
-        release_lock: lambda_.Function,
+        release_lock: lambda_.Alias,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         name, logical = f"{names.state_machine}-unfinished", "chromadb-compaction-unfinished"
@@ -94,7 +94,9 @@ class LockReleaseRule(pulumi.ComponentResource):
             f"{logical}-permission",
             statement_id="unfinished-executions",
             action="lambda:InvokeFunction",
-            function=release_lock.name,
+            function=release_lock.function_name,
+            # A permission for an alias allows the alias only.
+            qualifier=release_lock.name,
             principal="events.amazonaws.com",
             source_arn=rule.arn,
             opts=child,

@@ -127,13 +127,14 @@ def query(on: Resources) -> list[Statement]:
 
 
 def run_workflow(functions: list[str]) -> list[Statement]:
-    """Let the state machine call its functions and deliver its log.
+    """Let the state machine call every version of its functions, and deliver its log.
 
-    The log delivery actions do not support resources; AWS documents "*" for them.
+    An execution calls the versions that were published when it started, also after a deployment. The log delivery
+    actions do not support resources; AWS documents "*" for them.
     """
     delivery = ["Create", "Get", "Update", "Delete", "List"]
     return [
-        allow(["lambda:InvokeFunction"], functions),
+        allow(["lambda:InvokeFunction"], [f"{function}:*" for function in functions]),
         allow(
             [
                 *(f"logs:{verb}LogDeliver{'ies' if verb == 'List' else 'y'}" for verb in delivery),

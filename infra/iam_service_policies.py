@@ -31,7 +31,7 @@ def attach_to_network(function_arn: str) -> list[Statement]:
     described = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"]
     addresses = ["ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"]
     allowed = allow([*interfaces, *described, *addresses], ["*"])
-    condition = {"ArnEquals": {"lambda:SourceFunctionArn": [function_arn]}}
+    condition = {"ArnLike": {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]}}
     return [allowed, {**allowed, "Effect": "Deny", "Condition": condition}]
 
 

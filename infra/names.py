@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from infra.config import ConfigurationRefused
 
+LIVE = "live"
+"""The alias of each function's newest version."""
+
 # Bucket names have at most 63 characters, from this set; 33 are left for the stack.
 _STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,31}[a-z0-9])?")
 
@@ -71,6 +74,10 @@ class StackNames(NamedTuple):
     def function(self, task: str) -> str:
         """Return e.g. chromadb-merge-batch-dev for `merge-batch`."""
         return f"chromadb-{task}-{self.stack}"
+
+    def live_function(self, task: str) -> str:
+        """Return a function's name with its alias, e.g. chromadb-query-dev:live, for callers outside the workflow."""
+        return f"{self.function(task)}:{LIVE}"
 
     def function_arn(self, task: str) -> str:
         """Return a function's ARN. Its own role needs it before the function exists."""

@@ -53,7 +53,7 @@ def declare() -> EnvironmentVariables:
     functions = TaskFunctions(SharedInputs(names, config, resources, variables, network)).by_task
     workflow = CompactionWorkflow(names, config, functions=functions)
     CompactionSchedule(names, config, state_machine=workflow.state_machine)
-    LockReleaseRule(names, state_machine=workflow.state_machine, release_lock=functions["release-lock"])
+    LockReleaseRule(names, state_machine=workflow.state_machine, release_lock=functions["release-lock"].alias)
     monitoring = Monitoring(names, config)
     if monitoring.early_start:
         EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)

@@ -1,4 +1,4 @@
-"""The workflow: statemachine/compaction.asl.json with the functions' ARNs filled in."""
+"""The workflow: statemachine/compaction.asl.json with the ARNs of the functions' versions filled in."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
-from pulumi_aws import cloudwatch, lambda_, sfn
+from pulumi_aws import cloudwatch, sfn
 
 from infra.config import CompactionConfig
 from infra.iam_policies import run_workflow
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import trace_executions
 from infra.names import StackNames
+from infra.task_lambdas import TaskFunction
 
 DEFINITION = Path(__file__).parent.parent / "statemachine" / "compaction.asl.json"
 
@@ -36,11 +37,13 @@ class CompactionWorkflow(pulumi.ComponentResource):
         names: StackNames,
         config: CompactionConfig,
         *,
-        functions: Mapping[str, lambda_.Function],
+        functions: Mapping[str, TaskFunction],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("chromadb:workflow:CompactionWorkflow", "chromadb-compaction", opts=opts)
-        arns = pulumi.Output.all(**{name: functions[task].arn for name, task in PLACEHOLDERS.items()})
+        called = {name: functions[task].function for name, task in PLACEHOLDERS.items()}
+        # The definition names versions: a running execution keeps its definition, and so the code that it began with.
+        versions = pulumi.Output.all(**{name: function.qualified_arn for name, function in called.items()})
         logs = cloudwatch.LogGroup(
             "chromadb-compaction-workflow-logs",
             # For this prefix AWS keeps the log group's resource policy short.
@@ -52,7 +55,9 @@ class CompactionWorkflow(pulumi.ComponentResource):
             names.state_machine,
             logical="chromadb-compaction-workflow-role",
             service="states.amazonaws.com",
-            statements=arns.apply(lambda values: [*run_workflow(sorted(values.values())), trace_executions()]),
+            statements=pulumi.Output.all(*(function.arn for function in called.values())).apply(
+                lambda arns: [*run_workflow(sorted(arns)), trace_executions()]
+            ),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.state_machine = sfn.StateMachine(
@@ -60,7 +65,8 @@ class CompactionWorkflow(pulumi.ComponentResource):
             name=names.state_machine,
             type="STANDARD",
             role_arn=role.arn,
-            definition=arns.apply(lambda values: render(DEFINITION.read_text(encoding="utf-8"), values)),
+            publish=True,
+            definition=versions.apply(lambda values: render(DEFINITION.read_text(encoding="utf-8"), values)),
             logging_configuration=sfn.StateMachineLoggingConfigurationArgs(
                 level="ERROR", include_execution_data=True, log_destination=logs.arn.apply(_all_streams)
             ),

@@ -16,7 +16,7 @@ from infra.environment import ALLOCATORS, EnvironmentVariables
 from infra.iam_policies import Policy, Resources, Statement, write_logs
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import attach_to_network, trace_calls, use_key
-from infra.names import StackNames
+from infra.names import LIVE, StackNames
 
 # Lambda's Python 3.11 has glibc 2.26, and the wheels of pyarrow need 2.28. 3.12 has 2.34.
 RUNTIME = "python3.12"
@@ -107,7 +107,7 @@ class SharedInputs(NamedTuple):
 
 
 class TaskFunction(pulumi.ComponentResource):
-    """One function with its log group and its role, which are created before it."""
+    """One function and the alias of its newest version, after its log group and its role."""
 
     def __init__(
         self,
@@ -138,7 +138,15 @@ class TaskFunction(pulumi.ComponentResource):
             _function_args(spec, shared, role_arn=role.arn),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[logs, role.policy]),
         )
-        self.register_outputs({"arn": self.function.arn})
+        # Published versions never change, so the definition of a running execution keeps the code that it names.
+        self.alias = lambda_.Alias(
+            f"{logical}-alias",
+            name=LIVE,
+            function_name=self.function.name,
+            function_version=self.function.version,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({"arn": self.function.arn, "version": self.function.version})
 
 
 def _rights(spec: TaskSpec, resources: Resources, shared: SharedInputs) -> list[Statement]:
@@ -162,6 +170,7 @@ def _function_args(spec: TaskSpec, shared: SharedInputs, *, role_arn: pulumi.Inp
         ephemeral_storage=lambda_.FunctionEphemeralStorageArgs(size=spec.storage_mb),
         environment=lambda_.FunctionEnvironmentArgs(variables=shared.variables),
         reserved_concurrent_executions=spec.reserved,
+        publish=True,
         tracing_config=lambda_.FunctionTracingConfigArgs(mode="Active"),
         vpc_config=shared.vpc_config,
     )
@@ -178,7 +187,7 @@ def _function_args(spec: TaskSpec, shared: SharedInputs, *, role_arn: pulumi.Inp
 
 
 class TaskFunctions(pulumi.ComponentResource):
-    """All functions. `by_task` maps the name of a task to its function."""
+    """All functions. `by_task` maps the name of a task to its function and its alias."""
 
     def __init__(
         self,
@@ -187,8 +196,8 @@ class TaskFunctions(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("chromadb:compute:TaskFunctions", "chromadb-functions", opts=opts)
-        self.by_task: Mapping[str, lambda_.Function] = {
-            spec.task: TaskFunction(spec, shared, opts=pulumi.ResourceOptions(parent=self)).function
+        self.by_task: Mapping[str, TaskFunction] = {
+            spec.task: TaskFunction(spec, shared, opts=pulumi.ResourceOptions(parent=self))
             for spec in task_specs(shared.config)
         }
         self.register_outputs({})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.stack import LocalStack
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, required
+from infra.names import LIVE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -197,7 +199,8 @@ class Stack:
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
         """Invoke a function, such as `query`, and return its answer. Raises FunctionError."""
-        answer = self.functions.invoke(FunctionName=self.function_name(function), Payload=json.dumps(event).encode())
+        name = f"{self.function_name(function)}:{LIVE}"
+        answer = self.functions.invoke(FunctionName=name, Payload=json.dumps(event).encode())
         payload = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise FunctionError(payload)
@@ -209,9 +212,22 @@ class Stack:
 
     def forget_cached_snapshots(self, *functions: str) -> None:
         """Restart functions (default: those that cache snapshots), as Lambda does when it replaces their instances."""
-        for function in functions or ("compactor", "query"):
-            package = bootstrap_zip(str(time.time_ns()))
-            self.functions.update_function_code(FunctionName=self.function_name(function), ZipFile=package)
+        self.release(dict.fromkeys(functions or ("compactor", "query"), bootstrap_zip(str(time.time_ns()))))
+
+    def release(self, packages: Mapping[str, bytes]) -> None:
+        """Publish new versions of functions, and let the aliases and the state machine name them, as a deployment does.
+
+        `packages` maps each function, such as `query`, to its code.
+        """
+        machine = required(self.settings.state_machine_arn, "STATE_MACHINE_ARN")
+        definition = self.sfn.describe_state_machine(stateMachineArn=machine)["definition"]
+        for function, package in packages.items():
+            name = self.function_name(function)
+            self.functions.update_function_code(FunctionName=name, ZipFile=package)
+            version = self.functions.publish_version(FunctionName=name)["Version"]
+            self.functions.update_alias(FunctionName=name, Name=LIVE, FunctionVersion=version)
+            definition = re.sub(rf"(?<=:{name}:)\d+", version, definition)
+        self.sfn.update_state_machine(stateMachineArn=machine, definition=definition, publish=True)
 
     # Lease and queues.
 

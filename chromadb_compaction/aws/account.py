@@ -155,9 +155,10 @@ class Account:
         return variables
 
     def probe_logs(self, function: str) -> Probe:
-        """Read one line of the function's log."""
+        """Read one line of the log that all versions of the function share. The name may end in an alias."""
         client = self._client("logs")
-        return probe(lambda: client.filter_log_events(logGroupName=f"/aws/lambda/{function}", limit=1))
+        group = f"/aws/lambda/{function.partition(':')[0]}"
+        return probe(lambda: client.filter_log_events(logGroupName=group, limit=1))
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - one type per service
         return self._session.client(service, config=self._config)

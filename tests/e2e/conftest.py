@@ -36,6 +36,10 @@ class StackPool:
         stack.mark_logs()
         return stack
 
+    def forget(self, config: Mapping[str, str]) -> None:
+        """Let later tests with this configuration get a new stack."""
+        self._stacks.pop((frozenset(config.items()), frozenset()), None)
+
     def put_back(self, stack: Stack) -> None:
         """End a test's use of a stack. A stack with a running execution is not used again."""
         running = stack.running_executions()

@@ -43,10 +43,7 @@ def image_stack(packages: Path, stack_pool: StackPool, tmp_path_factory: pytest.
     stack = stack_pool.take({}, {"INSTALLED_FROM": str(packages)})
     runtime_file = tmp_path_factory.mktemp("runtime") / "runtime.py"
     shutil.copy(runtime.__file__, runtime_file)
-    for function in IMAGE_FUNCTIONS:
-        stack.functions.update_function_code(
-            FunctionName=stack.function_name(function), ZipFile=bootstrap(packages, runtime_file)
-        )
+    stack.release(dict.fromkeys(IMAGE_FUNCTIONS, bootstrap(packages, runtime_file)))
     yield stack
     stack_pool.put_back(stack)
 

@@ -23,7 +23,7 @@ from chromadb_compaction.local.errors import LocalStackError, LocalStackNotRunni
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.resources.clients import AwsClients
 from chromadb_compaction.local.stack import load
-from chromadb_compaction.settings import load_settings
+from chromadb_compaction.settings import load_settings, required
 from tests.e2e.conftest import DeployStack
 from tests.stack import FunctionError, Stack
 
@@ -223,7 +223,7 @@ def test_deploying_again_keeps_the_objects_and_updates_the_functions(
 
     assert stack.keys() == ["delta/docs/kept"]
     assert again.settings().max_passes == 7
-    name = stack.function_name("compactor")
+    name = required(again.settings().chromadb_compactor_function, "CHROMADB_COMPACTOR_FUNCTION")
     variables = stack.functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
     assert variables["MAX_PASSES"] == "7"
 

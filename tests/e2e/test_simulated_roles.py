@@ -13,6 +13,7 @@ import pytest
 
 from chromadb_compaction.local.resources.clients import AwsClients
 from chromadb_compaction.settings import required
+from infra.names import LIVE
 from tests.stack import Stack
 from tests.statemachine.definition import every_state
 
@@ -66,7 +67,7 @@ def targets(stack: Stack) -> Iterator[RuleTarget]:
 
 
 def function_arn(stack: Stack, function: str) -> str:
-    return stack.functions.get_function(FunctionName=stack.function_name(function))["Configuration"]["FunctionArn"]
+    return f"arn:aws:lambda:{AwsClients.region}:{AwsClients.account}:function:{stack.function_name(function)}:{LIVE}"
 
 
 def forbidden_calls(stack: Stack) -> Iterator[tuple[str, str]]:

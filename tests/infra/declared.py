@@ -18,6 +18,8 @@ ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction:1"
 TASKS: tuple[str, ...] = get_args(Task)
+VERSION = "7"
+"""The version that each function publishes."""
 VPC = "vpc-0123abcd"
 SUBNETS = {"subnet-0000000a": VPC, "subnet-0000000b": VPC, "subnet-0000000c": "vpc-44444444"}
 # The first subnet has its own route table; the second uses the VPC's main table.
@@ -30,6 +32,7 @@ _ARNS = {
     "aws:dynamodb/table:Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{{name}}",
     "aws:iam/role:Role": f"arn:aws:iam::{ACCOUNT}:role/{{name}}",
     "aws:lambda/function:Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{name}}",
+    "aws:lambda/alias:Alias": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{functionName}}:{{name}}",
     "aws:sfn/stateMachine:StateMachine": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{{name}}",
     "aws:cloudwatch/logGroup:LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{name}}",
     "aws:cloudwatch/eventRule:EventRule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{name}}",
@@ -83,6 +86,8 @@ class Recorder(Mocks):
         inputs = {name: _plain(value) for name, value in args.inputs.items()}
         self.resources.append(Resource(args.typ, args.name, inputs))
         added: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
+        if args.typ == "aws:lambda/function:Function":
+            added |= {"version": VERSION, "qualifiedArn": f"{added['arn']}:{VERSION}"}
         if args.typ == "aws:sqs/queue:Queue":
             added["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{inputs['name']}"
         return args.name, {**args.inputs, **added}

@@ -9,7 +9,7 @@ from pulumi import FileArchive
 
 from chromadb_compaction.settings import Settings
 from infra.environment import ALLOCATORS, READ_BOUNDS
-from tests.infra.declared import IMAGE, declared
+from tests.infra.declared import IMAGE, VERSION, declared
 
 ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
 IN_IMAGE = ["merge-batch", "compactor", "producer", "query"]
@@ -63,6 +63,13 @@ def test_every_function_gets_every_setting(task: str) -> None:
 def test_a_task_that_cannot_renew_ends_before_its_lease(task: str) -> None:
     inputs = function(task)
     assert inputs["timeout"] < int(inputs["environment"]["variables"]["LOCK_TIMEOUT_MINUTES"]) * 60
+
+
+@pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
+def test_every_function_publishes_a_version_that_its_alias_names(task: str) -> None:
+    assert function(task)["publish"] is True
+    (alias,) = (a.inputs for a in declared().of_type("Alias") if a.inputs["functionName"] == f"chromadb-{task}-dev")
+    assert (alias["name"], alias["functionVersion"]) == ("live", VERSION)
 
 
 @pytest.mark.parametrize("task", ["compactor", "query"])

@@ -81,7 +81,7 @@ def test_lambda_may_attach_a_function_to_the_network_but_the_functions_code_may_
     assert (allowed["Effect"], denied["Effect"]) == ("Allow", "Deny")
     assert set(allowed["Action"]) == set(denied["Action"])
     arn = f"arn:aws:lambda:eu-west-1:123456789012:function:chromadb-{task}-dev"
-    assert denied["Condition"] == {"ArnEquals": {"lambda:SourceFunctionArn": [arn]}}
+    assert denied["Condition"] == {"ArnLike": {"lambda:SourceFunctionArn": [arn, f"{arn}:*"]}}
 
 
 def test_without_a_vpc_no_role_has_rights_to_network_interfaces() -> None:

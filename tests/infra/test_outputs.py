@@ -21,9 +21,9 @@ SET_BY_STACK = {
     "delta_dlq_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/chromadb-delta-queue-dev-dlq",
     "dynamodb_table": "portfolio-dev",
     "state_machine_arn": "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev",
-    "chromadb_compactor_function": "chromadb-compactor-dev",
-    "chromadb_producer_function": "chromadb-producer-dev",
-    "chromadb_query_function": "chromadb-query-dev",
+    "chromadb_compactor_function": "chromadb-compactor-dev:live",
+    "chromadb_producer_function": "chromadb-producer-dev:live",
+    "chromadb_query_function": "chromadb-query-dev:live",
 }
 SET_BY_LAMBDA = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
 CONFIGURED = {

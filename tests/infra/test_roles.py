@@ -176,11 +176,12 @@ def test_only_one_service_may_assume_a_role(role: str, service: str) -> None:
     assert (trust["Effect"], trust["Principal"]) == ("Allow", {"Service": service})
 
 
-def test_the_state_machine_may_call_only_its_own_functions() -> None:
+def test_the_state_machine_may_call_every_version_of_only_its_own_functions() -> None:
     (invoke, *_) = declared().statements("chromadb-compaction-dev")
     called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock"}
     assert invoke["Action"] == ["lambda:InvokeFunction"]
-    assert {arn.rpartition(":")[2] for arn in invoke["Resource"]} == {f"chromadb-{task}-dev" for task in called}
+    functions = "arn:aws:lambda:eu-west-1:123456789012:function"
+    assert set(invoke["Resource"]) == {f"{functions}:chromadb-{task}-dev:*" for task in called}
 
 
 def test_the_state_machines_other_rights_are_for_its_log_and_its_traces() -> None:

@@ -31,7 +31,7 @@ def test_the_bucket_alone_and_with_its_parts_can_be_targets() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_a_function_alone_and_with_its_role_and_log_can_be_targets(task: str) -> None:
     assert targeted(f"chromadb-{task}-lambda") == {"Function"}
-    assert targeted(f"chromadb-{task}-lambda*") == {"Function", "Role", "RolePolicy", "LogGroup"}
+    assert targeted(f"chromadb-{task}-lambda*") == {"Function", "Alias", "Role", "RolePolicy", "LogGroup"}
 
 
 def test_no_logical_name_contains_the_stack_name() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.state_machine import DEFINITION, PLACEHOLDERS, render
-from tests.infra.declared import declared
+from tests.infra.declared import VERSION, declared
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
@@ -34,11 +34,16 @@ def test_the_workflow_is_of_type_standard_and_logs_its_errors() -> None:
     }
 
 
-def test_every_placeholder_is_replaced_by_its_function() -> None:
+def test_every_placeholder_is_replaced_by_the_published_version_of_its_function() -> None:
     called = set(re.findall(r"arn:aws:lambda:[^\"]+", machine()["definition"]))
     assert called == {
-        f"arn:aws:lambda:eu-west-1:123456789012:function:chromadb-{task}-dev" for task in PLACEHOLDERS.values()
+        f"arn:aws:lambda:eu-west-1:123456789012:function:chromadb-{task}-dev:{VERSION}"
+        for task in PLACEHOLDERS.values()
     }
+
+
+def test_every_definition_is_published_as_a_version() -> None:
+    assert machine()["publish"] is True
 
 
 def test_the_definition_differs_from_the_file_only_in_its_placeholders() -> None:
@@ -93,7 +98,7 @@ def test_the_release_rule_is_enabled_even_when_the_schedule_is_not() -> None:
 
 def test_the_release_gets_the_arn_of_the_execution() -> None:
     release = target("unfinished")
-    assert release["arn"].endswith(":function:chromadb-release-lock-dev")
+    assert release["arn"].endswith(":function:chromadb-release-lock-dev:live")
     assert release["inputTransformer"] == {
         "inputPaths": {"execution": "$.detail.executionArn"},
         "inputTemplate": '{"execution": <execution>}',
@@ -105,6 +110,7 @@ def test_only_the_release_rule_may_call_the_function() -> None:
         "statementId": "unfinished-executions",
         "action": "lambda:InvokeFunction",
         "function": "chromadb-release-lock-dev",
+        "qualifier": "live",
         "principal": "events.amazonaws.com",
         "sourceArn": "arn:aws:events:eu-west-1:123456789012:rule/chromadb-compaction-dev-unfinished",
     }

@@ -31,8 +31,9 @@ Invoke = Callable[[str, Any], LambdaResponse]
 
 
 def function_of(path: str) -> str:
-    """Return the function's name in a request path, which holds the name or the whole ARN."""
-    return urllib.parse.unquote(path.split("/")[3]).rpartition(":")[2]
+    """Return the function in a request path, with its version if it has one: a name, or what follows it in an ARN."""
+    named = urllib.parse.unquote(path.split("/")[3])
+    return named.partition(":function:")[2] or named
 
 
 @contextmanager

@@ -75,7 +75,30 @@ def function(target: Target, inputs: Inputs) -> Created:
     if reserved is not None and reserved >= 0:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
     arn = target.arn("lambda", f"function:{name}")
-    return Created(name, {**inputs, "arn": arn, "qualifiedArn": f"{arn}:$LATEST", "invokeArn": arn})
+    version = _publish(client, name) if inputs.get("publish") else "$LATEST"
+    return Created(name, {**inputs, "arn": arn, "version": version, "qualifiedArn": f"{arn}:{version}"})
+
+
+def _publish(client: Any, name: str) -> str:  # noqa: ANN401 - boto3's types accept literal service names only
+    """Publish a version and return it. Delete all but the previous one, which a running execution may call.
+
+    The server keeps a worker for each version.
+    """
+    published: str = client.publish_version(FunctionName=name)["Version"]
+    versions = [each["Version"] for each in client.list_versions_by_function(FunctionName=name)["Versions"]]
+    for version in versions[1:-2]:  # the first is $LATEST, and the others are in order
+        client.delete_function(FunctionName=name, Qualifier=version)
+    return published
+
+
+def alias(target: Target, inputs: Inputs) -> Created:
+    """aws.lambda.Alias."""
+    client, function, name = target.client("lambda"), inputs["functionName"], inputs["name"]
+    settings = {"FunctionName": function, "Name": name, "FunctionVersion": inputs["functionVersion"]}
+    if not unless_exists(client.create_alias, "ResourceConflictException", **settings):
+        client.update_alias(**settings)
+    arn = target.arn("lambda", f"function:{function}:{name}")
+    return Created(arn, {**inputs, "arn": arn, "invokeArn": arn})
 
 
 def _configuration(target: Target, inputs: Inputs) -> dict[str, Any]:
@@ -96,7 +119,11 @@ def permission(target: Target, inputs: Inputs) -> Created:
     """aws.lambda.Permission."""
     client = target.client("lambda")
     statement = inputs.get("statementId") or hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    optional = {"SourceArn": inputs.get("sourceArn"), "SourceAccount": inputs.get("sourceAccount")}
+    optional = {
+        "SourceArn": inputs.get("sourceArn"),
+        "SourceAccount": inputs.get("sourceAccount"),
+        "Qualifier": inputs.get("qualifier"),
+    }
     unless_exists(
         client.add_permission,
         "ResourceConflictException",
@@ -128,6 +155,7 @@ CREATORS: dict[str, Creator] = {
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": role_policy_attachment,
     "aws:cloudwatch/logGroup:LogGroup": log_group,
     "aws:lambda/function:Function": function,
+    "aws:lambda/alias:Alias": alias,
     "aws:lambda/permission:Permission": permission,
     "aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig": event_invoke_config,
 }

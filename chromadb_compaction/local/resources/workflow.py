@@ -19,9 +19,15 @@ def state_machine(target: Target, inputs: Inputs) -> Created:
         definition=inputs["definition"],
         roleArn=inputs["roleArn"],
         type=inputs.get("type") or "STANDARD",
+        publish=bool(inputs.get("publish")),
     )
     if not new:
-        client.update_state_machine(stateMachineArn=arn, definition=inputs["definition"], roleArn=inputs["roleArn"])
+        client.update_state_machine(
+            stateMachineArn=arn,
+            definition=inputs["definition"],
+            roleArn=inputs["roleArn"],
+            publish=bool(inputs.get("publish")),
+        )
     return Created(arn, {**inputs, "arn": arn})
 
 
