@@ -15,6 +15,8 @@ from pydantic.alias_generators import to_camel
 from chromadb_compaction.settings import Settings
 from infra.config_values import (
     JSON_OBJECT,
+    Architecture,
+    BaseImage,
     Days,
     ImageUri,
     KeyArn,
@@ -33,6 +35,7 @@ from infra.config_values import (
 )
 
 NAMESPACE = "chromadb"
+LAMBDA_PYTHON = "public.ecr.aws/lambda/python"
 PACKAGE_DIR = Path(__file__).parent.parent / "dist" / "lambda"
 
 
@@ -64,9 +67,12 @@ class CompactionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
-    # The image of the functions that need ChromaDB or pyarrow, and the directory for the zip of the others.
-    image_uri: ImageUri
+    # The functions that need ChromaDB or pyarrow have an image: one that exists, or one built from the base image. The
+    # directory is for the zip of the others.
+    image_uri: ImageUri | None = None
+    base_image: BaseImage | None = None
     package_dir: Path = PACKAGE_DIR
+    architecture: Architecture = "arm64"
 
     # The workflow. So many notifications, or one that old, start a compaction early; 0 means never.
     compaction_schedule: Schedule = "rate(15 minutes)"
@@ -112,6 +118,19 @@ class CompactionConfig(BaseModel):
     audit_trail: bool = False
 
     @model_validator(mode="after")
+    def _one_image_is_set(self) -> Self:
+        if self.image_uri and self.base_image:
+            raise ValueError(
+                f"{NAMESPACE}:imageUri and {NAMESPACE}:baseImage are both set; remove imageUri, and the image is built"
+            )
+        if not self.image_uri and not self.base_image:
+            raise ValueError(
+                f"{NAMESPACE}:baseImage is not set; look up its digest as infra/README.md says, then run: pulumi config"
+                f" set {NAMESPACE}:baseImage {LAMBDA_PYTHON}@sha256:<digest>"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _dependent_settings_are_set_together(self) -> Self:
         if bool(self.vpc_id) != bool(self.subnet_ids):
             given, missing = ("vpcId", "subnetIds") if self.vpc_id else ("subnetIds", "vpcId")
@@ -129,9 +148,12 @@ class CompactionConfig(BaseModel):
         return self
 
     def check_regions(self, region: str) -> None:
-        """Raise ConfigurationRefused for a key, topic or replica in the wrong region. `region` is the stack's own."""
+        """Raise ConfigurationRefused for a setting in the wrong region. `region` is the stack's own."""
         if self.replica_region == region:
             raise _refused("replicaRegion", self.replica_region, "Should be a region other than the stack's")
+        # https://docs.aws.amazon.com/lambda/latest/dg/images-create.html: image and function are in one region.
+        if self.image_uri and self.image_uri.split(".")[3] != region:
+            raise _refused("imageUri", self.image_uri, f"Should be in {region}")
         expected = [
             ("kmsKeyArn", self.kms_key_arn, region),
             ("alarmTopicArn", self.alarm_topic_arn, region),
@@ -154,11 +176,6 @@ def parse_config(values: Mapping[str, Any]) -> CompactionConfig:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {NAMESPACE}:{close[0]}?" if close else ""
         raise ConfigurationRefused(f"{NAMESPACE}:{name} is not a setting{hint}")
-    if "imageUri" not in values:
-        raise ConfigurationRefused(
-            f"{NAMESPACE}:imageUri is not set; build and push the image as infra/README.md says, then run:"
-            f" pulumi config set {NAMESPACE}:imageUri <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>"
-        )
     try:
         return CompactionConfig.model_validate(values)
     except ValidationError as error:

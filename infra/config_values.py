@@ -65,7 +65,13 @@ MemoryMb = Annotated[int, Field(ge=128, le=10240)]
 StorageMb = Annotated[int, Field(ge=512, le=10240)]
 TimeoutSeconds = Annotated[int, Field(ge=1, le=900)]
 
-ImageUri = Annotated[str, Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+[:@]\S+$")]
+Architecture = Literal["arm64", "x86_64"]
+# By digest: a tag can be moved to another image, and neither Pulumi nor Lambda would notice.
+ImageUri = Annotated[
+    str,
+    Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+@sha256:[0-9a-f]{64}$"),
+]
+BaseImage = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 LockId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]

@@ -47,6 +47,11 @@ class StackNames(NamedTuple):
         return f"chromadb-audit-{self.stack}-{self.account}"
 
     @property
+    def image_repository(self) -> str:
+        """The repository of the functions' image."""
+        return self.state_machine
+
+    @property
     def queue(self) -> str:
         """The queue that producers notify."""
         return f"chromadb-delta-queue-{self.stack}"

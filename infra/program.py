@@ -13,6 +13,7 @@ from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseR
 from infra.iam_policies import Resources
 from infra.monitoring import Monitoring
 from infra.names import StackNames
+from infra.packages import check_packages
 from infra.s3_buckets import SnapshotReplica, VectorBucket
 from infra.sqs_queue import DeltaQueue
 from infra.state_machine import CompactionWorkflow
@@ -27,6 +28,7 @@ def declare() -> EnvironmentVariables:
         pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
     )
     config.check_regions(names.region)
+    check_packages(config)
     existing = existing_table(config)
     route_tables = _route_tables(config)
 
@@ -50,7 +52,8 @@ def declare() -> EnvironmentVariables:
     )
     resources = arns.apply(lambda values: Resources(*values))
     network = _network(names, config, route_tables)
-    functions = TaskFunctions(SharedInputs(names, config, resources, variables, network)).by_task
+    image = config.image_uri or _built_image(names, config)
+    functions = TaskFunctions(SharedInputs(names, config, resources, variables, image, network)).by_task
     workflow = CompactionWorkflow(names, config, functions=functions)
     CompactionSchedule(names, config, state_machine=workflow.state_machine)
     LockReleaseRule(names, state_machine=workflow.state_machine, release_lock=functions["release-lock"].alias)
@@ -58,6 +61,13 @@ def declare() -> EnvironmentVariables:
     if monitoring.early_start:
         EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
     return exported(variables)
+
+
+# A stack with a given image needs no docker-build provider, and the local stack does not install it.
+def _built_image(names: StackNames, config: CompactionConfig) -> pulumi.Output[str]:
+    from infra.ecr_image import FunctionImage
+
+    return FunctionImage(names, config).uri
 
 
 # The provider's ec2 module takes as long to import as all the others together, so only a VPC imports it.

@@ -20,7 +20,6 @@ from infra.names import LIVE, StackNames
 
 # Lambda's Python 3.11 has glibc 2.26, and the wheels of pyarrow need 2.28. 3.12 has 2.34.
 RUNTIME = "python3.12"
-ARCHITECTURE = "arm64"
 
 # Lambda allows 900 s, which is also the lease that a task renews when it starts. A task that ends a minute earlier
 # ends before its lease can expire, even if every heartbeat fails.
@@ -103,6 +102,7 @@ class SharedInputs(NamedTuple):
     config: CompactionConfig
     resources: pulumi.Output[Resources]
     variables: EnvironmentVariables
+    image: pulumi.Input[str]
     vpc_config: lambda_.FunctionVpcConfigArgs | None = None
 
 
@@ -164,7 +164,7 @@ def _function_args(spec: TaskSpec, shared: SharedInputs, *, role_arn: pulumi.Inp
     args = lambda_.FunctionArgs(
         name=shared.names.function(spec.task),
         role=role_arn,
-        architectures=[ARCHITECTURE],
+        architectures=[shared.config.architecture],
         timeout=spec.seconds,
         memory_size=spec.memory_mb,
         ephemeral_storage=lambda_.FunctionEphemeralStorageArgs(size=spec.storage_mb),
@@ -177,7 +177,7 @@ def _function_args(spec: TaskSpec, shared: SharedInputs, *, role_arn: pulumi.Inp
     if spec.package == "image":
         args.environment = lambda_.FunctionEnvironmentArgs(variables={**shared.variables, **ALLOCATORS})
         args.package_type = "Image"
-        args.image_uri = shared.config.image_uri
+        args.image_uri = shared.image
         args.image_config = lambda_.FunctionImageConfigArgs(commands=[spec.handler])
     else:
         args.runtime = RUNTIME

@@ -114,10 +114,9 @@ class LoopThreads(ThreadPoolExecutor):
 
 def local_config() -> dict[str, str]:
     """Return the settings of the program that have no default, or no default that works here."""
-    return {
-        "imageUri": f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction:checkout",
-        "packageDir": str(ROOT / "tasks"),
-    }
+    # Functions run the code of this checkout or wheel, so no image exists, and nothing reads its name.
+    repository = f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction"
+    return {"imageUri": f"{repository}@sha256:{'0' * 64}", "packageDir": str(ROOT)}
 
 
 class DeployingMocks(pulumi.runtime.Mocks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
@@ -16,7 +17,11 @@ from infra.program import declare
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
-IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction:1"
+DIGEST = f"sha256:{'1' * 64}"
+REPOSITORY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/chromadb-compaction"
+IMAGE = f"{REPOSITORY}@{DIGEST}"
+BASE_IMAGE = f"public.ecr.aws/lambda/python@sha256:{'2' * 64}"
+CHECKOUT = Path(__file__).parents[2]
 TASKS: tuple[str, ...] = get_args(Task)
 VERSION = "7"
 """The version that each function publishes."""
@@ -88,6 +93,13 @@ class Recorder(Mocks):
         added: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
         if args.typ == "aws:lambda/function:Function":
             added |= {"version": VERSION, "qualifiedArn": f"{added['arn']}:{VERSION}"}
+        if args.typ == "aws:ecr/repository:Repository":
+            added |= {
+                "repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{inputs['name']}",
+                "registryId": ACCOUNT,
+            }
+        if args.typ == "docker-build:index:Image":
+            added["digest"] = DIGEST
         if args.typ == "aws:sqs/queue:Queue":
             added["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{inputs['name']}"
         return args.name, {**args.inputs, **added}
@@ -101,6 +113,7 @@ class Recorder(Mocks):
                 "arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{args.args.get('name')}",
                 **self._existing_table,
             },
+            "aws:ecr/getAuthorizationToken:getAuthorizationToken": {"userName": "AWS", "password": "a token"},
             "aws:ec2/getSubnet:getSubnet": {"vpcId": SUBNETS.get(args.args.get("id", ""))},
             "aws:ec2/getRouteTables:getRouteTables": {"ids": _route_tables(args.args.get("filters", []))},
         }
@@ -127,7 +140,8 @@ def run_with(
     recorder: Recorder, program: Callable[[], Mapping[str, Any]], stack: str = "dev", /, **config: str
 ) -> dict[str, str]:
     """Run `program` as Pulumi would, with `recorder` in place of AWS, and return its exports."""
-    return run_program(program, recorder, stack, {"imageUri": IMAGE, **config})
+    image = {} if "baseImage" in config else {"imageUri": IMAGE}
+    return run_program(program, recorder, stack, {**image, "packageDir": str(CHECKOUT), **config})
 
 
 def _plain(value: Any) -> Any:

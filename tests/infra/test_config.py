@@ -10,7 +10,7 @@ from pulumi.runtime import set_all_config
 
 from infra.config import CompactionConfig, ConfigurationRefused, SnapshotRetention, load_config, parse_config
 from infra.program import declare
-from tests.infra.declared import EXISTING_TABLE, IMAGE, VPC, Recorder, declared, run_with
+from tests.infra.declared import BASE_IMAGE, EXISTING_TABLE, IMAGE, VPC, Recorder, declared, run_with
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-444455556666"
 
@@ -86,7 +86,10 @@ def test_every_kind_of_schedule_is_accepted(schedule: str) -> None:
         ("ephemeralStorage", "[]"),
         ("reserveConcurrency", "2"),
         ("imageUri", "chromadb-compaction:1"),
-        ("imageUri", f"{IMAGE.rpartition(':')[0]}"),
+        ("imageUri", IMAGE.partition("@")[0]),
+        ("imageUri", f"{IMAGE.partition('@')[0]}:tag"),
+        ("baseImage", "public.ecr.aws/lambda/python:3.12"),
+        ("architecture", "amd64"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
@@ -182,8 +185,18 @@ def test_an_unknown_setting_is_refused() -> None:
 
 
 def test_without_an_image_the_error_says_how_to_get_one() -> None:
-    with pytest.raises(ConfigurationRefused, match=r"chromadb:imageUri is not set; .*infra/README\.md"):
+    with pytest.raises(ConfigurationRefused, match=r"chromadb:baseImage is not set; .*infra/README\.md"):
         parse_config({})
+
+
+def test_an_image_that_is_given_and_built_is_refused() -> None:
+    with pytest.raises(ConfigurationRefused, match="chromadb:imageUri and chromadb:baseImage are both set"):
+        config(baseImage=BASE_IMAGE)
+
+
+def test_an_image_in_another_region_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(ConfigurationRefused, match=r"chromadb:imageUri = .*: Should be in eu-west-1"):
+        declared(imageUri=IMAGE.replace("eu-west-1", "eu-central-1"))
 
 
 @pytest.mark.parametrize("stack", ["Dev", "a_b", "feature.x", "-dev", "dev-", "x" * 34])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,10 +34,11 @@ def test_functions_without_chromadb_are_small_zips(task: str) -> None:
     assert "imageUri" not in inputs
 
 
-def test_the_zip_is_made_of_the_configured_directory() -> None:
-    archive = function("clean-up", packageDir="/somewhere/built")["code"]
+def test_the_zip_is_made_of_the_configured_directory(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    archive = function("clean-up", packageDir=str(tmp_path))["code"]
     assert isinstance(archive, FileArchive)
-    assert archive.path == "/somewhere/built"
+    assert archive.path == str(tmp_path)
 
 
 @pytest.mark.parametrize("task", IN_IMAGE)
@@ -48,8 +50,9 @@ def test_functions_with_chromadb_are_images_that_start_their_own_handler(task: s
 
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)
-def test_every_function_runs_on_arm(task: str) -> None:
+def test_every_function_runs_on_arm_unless_the_architecture_is_configured(task: str) -> None:
     assert function(task)["architectures"] == ["arm64"]
+    assert function(task, architecture="x86_64")["architectures"] == ["x86_64"]
 
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAMBDA_LIMIT = 250 * 1024 * 1024
 HERE = {
     "ZIP_PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
-    "ZIP_PLATFORM": f"{os.uname().machine}-manylinux_2_28",
+    "ARCHITECTURE": {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
 }
 
 

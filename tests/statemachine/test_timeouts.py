@@ -9,7 +9,7 @@ from infra.state_machine import PLACEHOLDERS
 from infra.task_lambdas import task_specs
 from tests.statemachine.definition import Json, load, tasks
 
-IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/chromadb-compaction:test"
+IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/chromadb-compaction@sha256:" + "0" * 64
 SECONDS: dict[str, int] = {spec.task: spec.seconds for spec in task_specs(CompactionConfig(imageUri=IMAGE))}
 
 
