@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from chromadb_compaction.settings import Settings
 from infra.config_values import (
     JSON_OBJECT,
+    AccountIds,
     Architecture,
     BaseImage,
     Days,
@@ -109,6 +110,10 @@ class CompactionConfig(BaseModel):
     timeout: Annotated[Mapping[Task, TimeoutSeconds], JSON_OBJECT] = {}
     ephemeral_storage: Annotated[Mapping[Task, StorageMb], JSON_OBJECT] = {}
     reserve_concurrency: bool = True
+
+    # Other accounts whose users may write deltas, or read.
+    writer_accounts: AccountIds = ()
+    reader_accounts: AccountIds = ()
 
     # Notifications of alarms, network and audit.
     alarm_topic_arn: TopicArn | None = None

@@ -72,6 +72,8 @@ ImageUri = Annotated[
     Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+@sha256:[0-9a-f]{64}$"),
 ]
 BaseImage = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
+AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
+AccountIds = Annotated[tuple[AccountId, ...], BeforeValidator(_parsed_list)]
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 LockId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]

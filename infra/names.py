@@ -84,6 +84,18 @@ class StackNames(NamedTuple):
         """Return a function's name with its alias, e.g. chromadb-query-dev:live, for callers outside the workflow."""
         return f"{self.function(task)}:{LIVE}"
 
+    def live_function_arn(self, task: str) -> str:
+        """Return the ARN of a function's alias."""
+        return f"{self.function_arn(task)}:{LIVE}"
+
+    def people_policy(self, kind: str) -> str:
+        """Return the name of the managed policy of a kind of user, e.g. chromadb-writer-dev."""
+        return f"chromadb-{kind}-{self.stack}"
+
+    def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of a resource in the stack's account and region."""
+        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+
     def function_arn(self, task: str) -> str:
         """Return a function's ARN. Its own role needs it before the function exists."""
         return f"arn:aws:lambda:{self.region}:{self.account}:function:{self.function(task)}"

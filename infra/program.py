@@ -10,6 +10,7 @@ from infra.config import CompactionConfig, load_config
 from infra.dynamodb_table import LockTable, existing_table
 from infra.environment import EnvironmentVariables, environment, exported
 from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseRule
+from infra.iam_people import OtherAccounts, PeoplePolicies
 from infra.iam_policies import Resources
 from infra.monitoring import Monitoring
 from infra.names import StackNames
@@ -60,7 +61,9 @@ def declare() -> EnvironmentVariables:
     monitoring = Monitoring(names, config)
     if monitoring.early_start:
         EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
-    return exported(variables)
+    if config.writer_accounts or config.reader_accounts:
+        OtherAccounts(config, queue=queue.queue, query_function=functions["query"].alias)
+    return {**exported(variables), **PeoplePolicies(names, config, resources=resources).outputs}
 
 
 # A stack with a given image needs no docker-build provider, and the local stack does not install it.

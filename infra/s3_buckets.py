@@ -13,6 +13,7 @@ from chromadb_compaction.layout import (
     WORK_PREFIX,
 )
 from infra.config import CompactionConfig
+from infra.iam_people import objects_for_accounts
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import ReplicaKeys, replicate
 from infra.names import StackNames
@@ -35,6 +36,7 @@ class VectorBucket(pulumi.ComponentResource):
             "chromadb-vectors-bucket",
             names.bucket,
             kms_key_arn=config.kms_key_arn,
+            statements=objects_for_accounts(config, f"arn:aws:s3:::{names.bucket}"),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.bucket = self.private.bucket

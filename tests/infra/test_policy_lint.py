@@ -19,6 +19,8 @@ EVERYTHING = {
     "replicaRegion": "eu-central-1",
     "replicaKmsKeyArn": KEY.replace("eu-west-1", "eu-central-1"),
     "auditTrail": "true",
+    "writerAccounts": "111111111111",
+    "readerAccounts": "222222222222",
 }
 
 # Accepted findings, each with its reason. The second part of a key occurs in the finding's detail.
@@ -29,6 +31,11 @@ ACCEPTED = {
     ("RESOURCE_STAR", "ec2:CreateNetworkInterface"): (
         "functions share a network interface; infra/iam_service_policies.py denies the same to our code"
     ),
+    ("RESOURCE_STAR", "cloudwatch:DescribeAlarms"): (
+        "the resource of a list of alarms is all alarms of the account; it changes nothing"
+    ),
+    ("RESOURCE_MISMATCH", "mapRun"): "the workflow has no Distributed Map, so it has no map runs to list",
+    ("RESOURCE_MISMATCH", "express"): "the workflow is of type Standard, so it has no Express executions",
     ("UNKNOWN_CONDITION_FOR_ACTION", "lambda:SourceFunctionArn"): (
         "Lambda adds it to every call that a function's code makes to any service"
     ),
@@ -54,7 +61,7 @@ def everything() -> Declared:
 
 
 def policies(stack: Declared) -> dict[str, str]:
-    found = [r for kind in ("RolePolicy", "BucketPolicy") for r in stack.of_type(kind)]
+    found = [r for kind in ("RolePolicy", "BucketPolicy", "QueuePolicy", "Policy") for r in stack.of_type(kind)]
     return {r.name: r.inputs["policy"] for r in found}
 
 

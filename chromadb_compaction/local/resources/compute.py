@@ -46,6 +46,18 @@ def role_policy_attachment(target: Target, inputs: Inputs) -> Created:
     return Created(f"{inputs['role']}-{inputs['policyArn']}", inputs)
 
 
+def managed_policy(target: Target, inputs: Inputs) -> Created:
+    """aws.iam.Policy. A changed document becomes the default version, and the others are deleted."""
+    iam, text = target.client("iam"), for_ministack(inputs["policy"])
+    arn = f"arn:aws:iam::{target.aws.account}:policy/{inputs['name']}"
+    if not unless_exists(iam.create_policy, "EntityAlreadyExists", PolicyName=inputs["name"], PolicyDocument=text):
+        for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+            if not version["IsDefaultVersion"]:
+                iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=text, SetAsDefault=True)
+    return Created(arn, {**inputs, "arn": arn})
+
+
 def log_group(target: Target, inputs: Inputs) -> Created:
     """aws.cloudwatch.LogGroup."""
     logs, name = target.client("logs"), inputs["name"]
@@ -152,6 +164,7 @@ def event_invoke_config(target: Target, inputs: Inputs) -> Created:
 CREATORS: dict[str, Creator] = {
     "aws:iam/role:Role": role,
     "aws:iam/rolePolicy:RolePolicy": role_policy,
+    "aws:iam/policy:Policy": managed_policy,
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": role_policy_attachment,
     "aws:cloudwatch/logGroup:LogGroup": log_group,
     "aws:lambda/function:Function": function,
