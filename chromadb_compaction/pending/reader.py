@@ -174,9 +174,9 @@ def _passing_none(rows: pa.Table, _filters: Filters) -> Mask:
 def _no_such_collection(view: View, name: str) -> NoSuchCollectionError:
     selection = view.overlay.selection
     if selection.left:
-        why = "exceed the bounds of a fresh read" if selection.beyond else "cannot be read"
+        why = "the bounds of a fresh read leave out" if selection.beyond else "S3 refuses to read"
         return NoSuchCollectionError(
-            f"no snapshot has the collection {name!r}, and {selection.left} of its pending deltas {why}",
+            f"no snapshot has the collection {name!r}, and {why} {selection.left} of its pending deltas",
             next_step="ask again after the next compaction, or raise PENDING_ROWS, PENDING_BYTES and PENDING_DELTAS"
             if selection.beyond
             else "see: chromadb-compaction status",

@@ -123,7 +123,7 @@ class CollectionStore:
                 raise _missing(identity)
             if found.beyond:
                 raise RateLimitError(
-                    f"{found.beyond} pending deltas of {name!r} exceed the bounds of a fresh read; run"
+                    f"the bounds of a fresh read leave out {found.beyond} of the pending deltas of {name!r}; run"
                     " `chromadb-compaction compact`, and repeat the call"
                 )
             with self._writing(name) as writer:

@@ -171,7 +171,9 @@ def test_the_error_says_that_deltas_of_a_missing_collection_exceed_the_bounds(
     fakes = new_fakes(chromadb_cache_dir=tmp_path, pending_rows=1)
     put(fakes, a_delta({"a": [1, 0], "b": [0, 1]}))
 
-    with pytest.raises(NoSuchCollectionError, match="1 of its pending deltas exceed the bounds") as raised:
+    with pytest.raises(
+        NoSuchCollectionError, match="the bounds of a fresh read leave out 1 of its pending deltas"
+    ) as raised:
         ids(fakes, reader)
     assert "after the next compaction" in str(raised.value.next_step)
 
