@@ -27,6 +27,8 @@ KNOWN_PREFIXES = (
 MEBIBYTE = 1024 * 1024
 MERGES_AT_ONCE = 10
 """The Map's MaxConcurrency in the state machine."""
+UPLOAD_PART_BYTES = 8 * MEBIBYTE
+"""The size of a part of a large object's upload. S3 charges for each part, which docs/cost.md counts."""
 
 Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/$")]
 Value = TypeVar("Value")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from chromadb_compaction import metrics
 from chromadb_compaction.metrics import Measure
@@ -14,6 +14,11 @@ from infra.task_lambdas import task_specs
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html: an alarm evaluates seven
+# days at most, and one day if its period is below an hour.
+LONGEST_WINDOW = 7 * DAY
+LONGEST_WINDOW_OF_SHORT_PERIODS = DAY
+LONGEST_WARM_UP_MINUTES = 2 * 24 * 60
 NEAR_LIMIT_PERCENT = 80
 EARLY_START = "backlog"
 
@@ -35,16 +40,21 @@ class AlarmSpec(NamedTuple):
         description: What happened and what to do. Operators read it.
         metrics: The metrics that the expression uses, by id.
         expression: CloudWatch metric math that gives 1 for an alarm and 0 otherwise.
+        missing: The meaning of a period without data.
         period: Seconds of one period.
         periods: Periods in a row that must give 1.
+        warm_up_minutes: Minutes after the alarm is made in which it does not go off.
     """
 
     name: str
     description: str
     metrics: dict[str, MetricStat]
     expression: str
+    # Services write most metrics only when something happens, and the tasks write theirs only in an execution.
+    missing: Literal["breaching", "notBreaching"] = "notBreaching"
     period: int = 5 * MINUTE
     periods: int = 1
+    warm_up_minutes: int | None = None
 
 
 def of_tasks(names: StackNames, measure: Measure, stat: str) -> MetricStat:
@@ -67,9 +77,19 @@ def of_function(names: StackNames, task: str, metric: str, stat: str) -> MetricS
     return MetricStat("AWS/Lambda", metric, {"FunctionName": names.function(task)}, stat)
 
 
+def of_rule(rule: str, metric: str) -> MetricStat:
+    """Return a metric of an EventBridge rule."""
+    return MetricStat("AWS/Events", metric, {"RuleName": rule}, "Sum")
+
+
 def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec, ...]:
     """Return the alarms that notify the topic."""
+    stalled = _stalled(names, config)
     return (
+        *([stalled] if stalled else []),
+        _undelivered(names, config),
+        _throttled(names, config),
+        _query_errors(names),
         _lock_contention(names),
         _backlog_age(names, config),
         _dead_letters(names),
@@ -77,12 +97,18 @@ def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec,
         _set_aside(names),
         _failed(names),
         _near_limit(names, config),
-        _stalled(names, config),
     )
+
+
+def starts_early(config: CompactionConfig) -> bool:
+    """Return whether a threshold for early starts is set."""
+    return bool(config.backlog_start or config.backlog_start_minutes)
 
 
 def early_start_spec(names: StackNames, config: CompactionConfig) -> AlarmSpec | None:
     """Return the alarm that starts a compaction and notifies nobody. Return None if no threshold is set."""
+    if not starts_early(config):
+        return None
     watched, conditions = {}, []
     if config.backlog_start:
         watched["notifications"] = of_queue(names.queue, "ApproximateNumberOfMessagesVisible")
@@ -90,8 +116,6 @@ def early_start_spec(names: StackNames, config: CompactionConfig) -> AlarmSpec |
     if config.backlog_start_minutes:
         watched["age"] = of_queue(names.queue, "ApproximateAgeOfOldestMessage")
         conditions.append(f"age >= {config.backlog_start_minutes * MINUTE}")
-    if not conditions:
-        return None
     return AlarmSpec(
         EARLY_START,
         "A backlog of deltas is building up. No action is needed: this alarm starts a compaction early.",
@@ -186,21 +210,68 @@ def _near_limit(names: StackNames, config: CompactionConfig) -> AlarmSpec:
     )
 
 
-def _stalled(names: StackNames, config: CompactionConfig) -> AlarmSpec:
-    # A schedule slower than half an hour gets two of its intervals. A day is the longest window that CloudWatch
-    # evaluates with periods this short.
-    window = min(DAY, max(HOUR, 2 * interval_minutes(config.compaction_schedule) * MINUTE))
-    period = 5 * MINUTE
+def _stalled(names: StackNames, config: CompactionConfig) -> AlarmSpec | None:
+    """Return the alarm on the absence of successes, or None if no execution is due within the longest window.
+
+    An execution that finds nothing to do counts as a success, so the alarm needs neither notifications nor executions.
+    """
+    interval = interval_minutes(config.compaction_schedule) * MINUTE
+    if not config.enable_compaction or interval >= LONGEST_WINDOW:
+        return None
+    window = min(LONGEST_WINDOW, max(HOUR, 2 * interval))
+    period = 5 * MINUTE if window <= LONGEST_WINDOW_OF_SHORT_PERIODS else HOUR
     return AlarmSpec(
         "stalled",
-        f"Deltas are pending, and no compaction has succeeded for {window // MINUTE} minutes. Run"
-        " `chromadb-compaction status` and `chromadb-compaction history`. Check that chromadb:enableCompaction is on.",
-        {
-            "succeeded": of_tasks(names, Measure.COMPACTION_SUCCEEDED, "Sum"),
-            "waiting": of_queue(names.queue, "ApproximateNumberOfMessagesVisible"),
-            "in_flight": of_queue(names.queue, "ApproximateNumberOfMessagesNotVisible"),
-        },
-        "IF(FILL(succeeded, 0) < 1 AND FILL(waiting, 0) + FILL(in_flight, 0) > 0, 1, 0)",
+        f"No compaction has succeeded for {window // MINUTE} minutes, not even one with nothing to do."
+        " Run `chromadb-compaction history`. If it shows no execution in that time, the schedule does not start any."
+        " New deltas stay pending, and nothing is lost.",
+        {"succeeded": of_tasks(names, Measure.COMPACTION_SUCCEEDED, "Sum")},
+        # FILL: the periods between two executions have no data, and CloudWatch would look for older data instead.
+        # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
+        "IF(FILL(succeeded, 0) < 1, 1, 0)",
+        missing="breaching",
         period=period,
         periods=window // period,
+        # A new stack, and one whose compaction is switched on again, has no success yet.
+        # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-warm-up.html
+        warm_up_minutes=min(LONGEST_WARM_UP_MINUTES, window // MINUTE),
+    )
+
+
+def _undelivered(names: StackNames, config: CompactionConfig) -> AlarmSpec:
+    rules = {"schedule": names.schedule_rule, "unfinished": names.unfinished_rule}
+    if starts_early(config):
+        rules["early"] = names.early_rule
+    failed = " + ".join(f"FILL({rule}, 0)" for rule in rules)
+    return AlarmSpec(
+        "undelivered",
+        "EventBridge could not start a compaction, or could not call ReleaseLock after a failed one. Usually a role or"
+        " a rule was changed by hand: run `pulumi preview --refresh`. Start a compaction with"
+        " `chromadb-compaction compact`; a lock that was left behind expires by itself.",
+        {name: of_rule(rule, "FailedInvocations") for name, rule in rules.items()},
+        f"IF({failed} > 0, 1, 0)",
+    )
+
+
+def _throttled(names: StackNames, config: CompactionConfig) -> AlarmSpec:
+    watched = {spec.task.replace("-", "_"): spec.task for spec in task_specs(config)}
+    throttles = " + ".join(f"FILL({name}, 0)" for name in watched)
+    return AlarmSpec(
+        "throttled",
+        "Lambda refused to call a function, because too many calls run at once. The workflow tries again; readers and"
+        " producers get an error. Ask AWS for more concurrent executions, or let fewer callers call at once."
+        " The alarm's graph shows which function it is.",
+        {name: of_function(names, task, "Throttles", "Sum") for name, task in watched.items()},
+        f"IF({throttles} > 0, 1, 0)",
+    )
+
+
+def _query_errors(names: StackNames) -> AlarmSpec:
+    return AlarmSpec(
+        "query-errors",
+        "The query function failed, so readers get no answer: it timed out, ran out of memory, or could not read the"
+        " bucket. A wrong request does not count. Run `chromadb-compaction doctor`, and read the function's log"
+        f" /aws/lambda/{names.function('query')}.",
+        {"errors": of_function(names, "query", "Errors", "Sum")},
+        "IF(errors > 0, 1, 0)",
     )

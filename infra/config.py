@@ -19,6 +19,7 @@ from infra.config_values import (
     Architecture,
     BaseImage,
     Days,
+    Email,
     ImageUri,
     KeyArn,
     LockId,
@@ -117,6 +118,7 @@ class CompactionConfig(BaseModel):
 
     # Notifications of alarms, network and audit.
     alarm_topic_arn: TopicArn | None = None
+    alarm_email: Email | None = None
     vpc_id: VpcId | None = None
     subnet_ids: SubnetIds = ()
     vpc_endpoints: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -15,6 +16,9 @@ Task = Literal[
 
 _RATE = re.compile(r"rate\((?:(1) (minute|hour|day)|([2-9]|[1-9]\d+) (minute|hour|day)s)\)")
 _CRON = re.compile(r"cron\(\S+( \S+){5}\)")
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cron-expressions.html: Sunday is 1.
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_WEEKDAYS = re.compile(rf"([1-7]|{'|'.join(_DAYS)})(?:-([1-7]|{'|'.join(_DAYS)}))?")
 _UNIT_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 _LOG_RETENTIONS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
@@ -22,11 +26,35 @@ _LOG_RETENTIONS = (
 
 
 def interval_minutes(schedule: str) -> int:
-    """Return the minutes between two starts of a schedule. A cron expression counts as one start a day."""
+    """Return the longest time between two starts of a schedule.
+
+    A cron expression counts as one start on each of its days of the week, or one a week if it names other days.
+    """
     rate = _RATE.fullmatch(schedule)
-    if rate is None:
-        return _UNIT_MINUTES["day"]
-    return int(rate[1] or rate[3]) * _UNIT_MINUTES[rate[2] or rate[4]]
+    if rate:
+        return int(rate[1] or rate[3]) * _UNIT_MINUTES[rate[2] or rate[4]]
+    *_, day, month, weekday, year = schedule.removeprefix("cron(").removesuffix(")").split()
+    every_day = {day, month, year} <= {"*", "?"}
+    return _UNIT_MINUTES["day"] * (_longest_gap(weekday) if every_day else 7)
+
+
+def _longest_gap(weekdays: str) -> int:
+    """Return the most days between two of the weekdays, e.g. 3 for MON-FRI. A form that is not known counts as 7."""
+    if weekdays in ("*", "?"):
+        return 1
+    chosen: set[int] = set()
+    for part in weekdays.upper().split(","):
+        days = _WEEKDAYS.fullmatch(part)
+        first, last = (_number(days[1]), _number(days[2] or days[1])) if days else (1, 0)
+        if first > last:
+            return 7
+        chosen |= set(range(first, last + 1))
+    ordered = sorted(chosen)
+    return max(later - day for day, later in pairwise([*ordered, ordered[0] + 7]))
+
+
+def _number(weekday: str) -> int:
+    return int(weekday) if weekday.isdigit() else _DAYS.index(weekday) + 1
 
 
 def _is_schedule(text: str) -> str:
@@ -79,6 +107,7 @@ LockId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 KeyArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+$")]
 TopicArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}$")]
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 VpcId = Annotated[str, Field(pattern=r"^vpc-[0-9a-f]{8,17}$")]
 SubnetId = Annotated[str, Field(pattern=r"^subnet-[0-9a-f]{8,17}$")]
 SubnetIds = Annotated[tuple[SubnetId, ...], BeforeValidator(_parsed_list)]

@@ -26,7 +26,7 @@ class CompactionSchedule(pulumi.ComponentResource):
         state_machine: sfn.StateMachine,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        name, logical = f"{names.state_machine}-schedule", "chromadb-compaction-schedule"
+        name, logical = names.schedule_rule, "chromadb-compaction-schedule"
         super().__init__("chromadb:workflow:CompactionSchedule", logical, opts=opts)
         rule = cloudwatch.EventRule(
             logical,
@@ -55,7 +55,7 @@ class EarlyStart(pulumi.ComponentResource):
         state_machine: sfn.StateMachine,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        name, logical = f"{names.state_machine}-early", "chromadb-early-start"
+        name, logical = names.early_rule, "chromadb-early-start"
         super().__init__("chromadb:workflow:EarlyStart", logical, opts=opts)
         rule = cloudwatch.EventRule(
             logical,
@@ -80,7 +80,7 @@ class LockReleaseRule(pulumi.ComponentResource):
         release_lock: lambda_.Alias,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        name, logical = f"{names.state_machine}-unfinished", "chromadb-compaction-unfinished"
+        name, logical = names.unfinished_rule, "chromadb-compaction-unfinished"
         super().__init__("chromadb:workflow:LockReleaseRule", logical, opts=opts)
         child = pulumi.ResourceOptions(parent=self)
         rule = cloudwatch.EventRule(

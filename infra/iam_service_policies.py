@@ -83,5 +83,12 @@ def receive_audit_logs(bucket_arn: str, trail_arn: str, account: str) -> list[St
     ]
 
 
+def publish_alarms(topic_arn: str, alarm_arns: str, account: str) -> list[Statement]:
+    """Return the topic policy's statements that let the stack's alarms notify it. `alarm_arns` is a pattern."""
+    condition = {"ArnLike": {"aws:SourceArn": alarm_arns}, "StringEquals": {"aws:SourceAccount": account}}
+    statement = allow(["sns:Publish"], [topic_arn], condition)
+    return [{"Sid": "AlarmsNotify", "Principal": {"Service": "cloudwatch.amazonaws.com"}, **statement}]
+
+
 def _through_s3(region: str) -> dict[str, Any]:
     return {"StringEquals": {"kms:ViaService": [f"s3.{region}.amazonaws.com"]}}

@@ -1,16 +1,54 @@
-"""The alarms and the dashboard, as Pulumi resources."""
+"""The topic, the alarms and the dashboard, as Pulumi resources."""
 
 from __future__ import annotations
 
 import json
 
 import pulumi
-from pulumi_aws import cloudwatch
+from pulumi_aws import cloudwatch, sns
 
 from infra.alarms import AlarmSpec, MetricStat, alarm_specs, early_start_spec
 from infra.config import CompactionConfig
 from infra.dashboard import dashboard_body
+from infra.iam_policies import document
+from infra.iam_service_policies import publish_alarms
 from infra.names import StackNames
+
+
+class AlarmTopic(pulumi.ComponentResource):
+    """The topic that every alarm notifies: the configured one, or one of the stack's own."""
+
+    arn: pulumi.Input[str]
+
+    def __init__(
+        self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("chromadb:monitoring:AlarmTopic", "chromadb-alarms", opts=opts)
+        self.arn = config.alarm_topic_arn or self._create(names)
+        if config.alarm_email:
+            # SNS notifies the address only after it has confirmed the subscription.
+            sns.TopicSubscription(
+                "chromadb-alarm-email",
+                topic=self.arn,
+                protocol="email",
+                endpoint=config.alarm_email,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        self.register_outputs({"arn": self.arn})
+
+    def _create(self, names: StackNames) -> pulumi.Output[str]:
+        # Not encrypted: CloudWatch may not use SNS's own key, and a notification holds no data of the collections.
+        # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+        topic = sns.Topic("chromadb-alarm-topic", name=names.alarm_topic, opts=pulumi.ResourceOptions(parent=self))
+        sns.TopicPolicy(
+            "chromadb-alarm-topic-policy",
+            arn=topic.arn,
+            policy=topic.arn.apply(
+                lambda arn: json.dumps(document(publish_alarms(arn, names.alarm_arn("*"), names.account)))
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return topic.arn
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -24,9 +62,9 @@ class Monitoring(pulumi.ComponentResource):
     ) -> None:
         super().__init__("chromadb:monitoring:Monitoring", "chromadb-monitoring", opts=opts)
         self._names = names
-        topics = [config.alarm_topic_arn] if config.alarm_topic_arn else []
+        topic = AlarmTopic(names, config, opts=pulumi.ResourceOptions(parent=self))
         for spec in alarm_specs(names, config):
-            self._alarm(spec, topics)
+            self._alarm(spec, [topic.arn])
         early = early_start_spec(names, config)
         self.early_start = self._alarm(early, []) if early else None
         cloudwatch.Dashboard(
@@ -37,7 +75,7 @@ class Monitoring(pulumi.ComponentResource):
         )
         self.register_outputs({})
 
-    def _alarm(self, spec: AlarmSpec, topics: list[str]) -> cloudwatch.MetricAlarm:
+    def _alarm(self, spec: AlarmSpec, topics: list[pulumi.Input[str]]) -> cloudwatch.MetricAlarm:
         return cloudwatch.MetricAlarm(
             f"chromadb-{spec.name}-alarm",
             name=self._names.alarm(spec.name),
@@ -51,12 +89,18 @@ class Monitoring(pulumi.ComponentResource):
                     id="raised", expression=spec.expression, label=spec.name, return_data=True
                 ),
             ],
-            # Without new deltas the tasks write no metrics, and the stack is healthy.
-            treat_missing_data="notBreaching",
+            treat_missing_data=spec.missing,
+            warm_up_configuration=_warm_up(spec.warm_up_minutes) if spec.warm_up_minutes else None,
             alarm_actions=topics,
             ok_actions=topics,
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+
+def _warm_up(minutes: int) -> cloudwatch.MetricAlarmWarmUpConfigurationArgs:
+    return cloudwatch.MetricAlarmWarmUpConfigurationArgs(
+        warm_up_period_duration_in_minutes=minutes, only_start_evaluating_after_warm_up_period_ends=True
+    )
 
 
 def _query(name: str, metric: MetricStat, period: int) -> cloudwatch.MetricAlarmMetricQueryArgs:

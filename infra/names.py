@@ -76,6 +76,26 @@ class StackNames(NamedTuple):
         """The workflow's ARN. The compactor's role and environment need it before the state machine exists."""
         return f"arn:aws:states:{self.region}:{self.account}:stateMachine:{self.state_machine}"
 
+    @property
+    def schedule_rule(self) -> str:
+        """The rule that starts an execution on schedule."""
+        return f"{self.state_machine}-schedule"
+
+    @property
+    def early_rule(self) -> str:
+        """The rule that starts an execution early."""
+        return f"{self.state_machine}-early"
+
+    @property
+    def unfinished_rule(self) -> str:
+        """The rule that releases the lock of an execution that did not succeed."""
+        return f"{self.state_machine}-unfinished"
+
+    @property
+    def alarm_topic(self) -> str:
+        """The topic that alarms notify, unless the configuration names one."""
+        return f"{self.state_machine}-alarms"
+
     def function(self, task: str) -> str:
         """Return e.g. chromadb-merge-batch-dev for `merge-batch`."""
         return f"chromadb-{task}-{self.stack}"

@@ -30,6 +30,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import StoredObject
+from chromadb_compaction.settings import UPLOAD_PART_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 DELETE_LIMIT: Final = 1000
 """Keys that one DeleteObjects request accepts."""
-PARTS: Final = TransferConfig(multipart_threshold=16 * MEBIBYTE, multipart_chunksize=8 * MEBIBYTE, max_concurrency=16)
+PARTS: Final = TransferConfig(
+    multipart_threshold=16 * MEBIBYTE, multipart_chunksize=UPLOAD_PART_BYTES, max_concurrency=16
+)
 NOT_IN_XML: Final = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, or whose answer may hold another one. DeleteObjects cannot name such a key."""
 NOT_MODIFIED: Final = 304

@@ -46,7 +46,8 @@ def options(aws: AwsClients) -> dict[str, str]:
         "replicaRegion": "eu-central-1",
         "replicaKmsKeyArn": key.replace("us-east-1", "eu-central-1"),
         "auditTrail": "true",
-        "alarmTopicArn": TOPIC,
+        "alarmTopicArn": aws.client("sns").create_topic(Name="ops")["TopicArn"],
+        "alarmEmail": "ops@example.com",
         "backlogStartMinutes": "30",
         "memory": json.dumps({"compactor": 4096}),
     }
@@ -79,8 +80,13 @@ def test_the_alarms_notify_the_topic(everything: Stack) -> None:
         alarm["AlarmName"].removeprefix("chromadb-compaction-all-"): alarm["AlarmActions"] for alarm in alarms
     }
     assert actions_by_alarm.pop("backlog") == []
-    assert len(actions_by_alarm) == 8
+    assert {"dead-letters", "undelivered", "throttled"} <= actions_by_alarm.keys()
     assert all(actions == [TOPIC] for actions in actions_by_alarm.values())
+
+
+def test_the_address_is_subscribed_once(everything: Stack) -> None:
+    found = client(everything, "sns").list_subscriptions_by_topic(TopicArn=TOPIC)["Subscriptions"]
+    assert [(each["Protocol"], each["Endpoint"]) for each in found] == [("email", "ops@example.com")]
 
 
 def test_only_the_backlog_alarm_starts_an_execution_early(everything: Stack) -> None:

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
-
 import pytest
 
 from chromadb_compaction.layout import execution_name
 from chromadb_compaction.metrics import Measure
+from infra.cost import Load
+from tests.e2e.emitted_metrics import emf_lines, emitted
 from tests.e2e.model import Delta, Row
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
-
-
-class EmittedMetric(NamedTuple):
-    """One metric as CloudWatch reads it from a log line."""
-
-    name: str
-    unit: str
-    dimensions: dict[str, str]
-    values: list[float]
-    execution: str | None
-
-
-def emitted(stack: Stack) -> list[EmittedMetric]:
-    """Return every metric in the logs of this stack's functions, as CloudWatch reads them."""
-    return [
-        EmittedMetric(
-            metric["Name"],
-            metric["Unit"],
-            {name: line[name] for name in directive["Dimensions"][0]},
-            line[metric["Name"]],
-            line.get("execution"),
-        )
-        for line in emf_lines(stack)
-        for directive in line["_aws"]["CloudWatchMetrics"]
-        for metric in directive["Metrics"]
-    ]
-
-
-def emf_lines(stack: Stack) -> list[dict[str, Any]]:
-    lines = "".join(stack.new_logs().values()).splitlines()
-    return [json.loads(line) for line in lines if '"_aws"' in line]
 
 
 def test_an_execution_emits_its_findings_and_results(stack: Stack) -> None:
@@ -94,6 +62,7 @@ def test_every_metric_has_the_name_unit_and_dimensions_that_alarms_use(stack: St
         "download_snapshot": [result.output["base_copy"]["seconds"]],
         **{phase: seconds for phase, seconds in reported.items() if "." not in phase},
     }
+    assert len(phases) == Load().phases
     assert all(metric.dimensions["stack"] == name for metric in found)
     assert all(metric.dimensions.keys() == {"stack"} for metric in found if metric.name != "PhaseSeconds")
     directives = [line["_aws"]["CloudWatchMetrics"] for line in emf_lines(stack)]

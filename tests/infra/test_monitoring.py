@@ -11,7 +11,8 @@ import pytest
 
 from chromadb_compaction import metrics
 from infra.config_values import interval_minutes
-from tests.infra.declared import declared
+from tests.infra.declared import TASKS, declared
+from tests.metric_math import evaluate
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ops"
 FOR_OPERATORS = [
@@ -23,9 +24,14 @@ FOR_OPERATORS = [
     "executions-failed",
     "time-near-limit",
     "stalled",
+    "undelivered",
+    "throttled",
+    "query-errors",
 ]
+IDS = [task.replace("-", "_") for task in TASKS]
 EVERY = [*FOR_OPERATORS, "backlog"]
 HOUR = 3600
+DAY = 24 * HOUR
 
 
 def alarm(name: str, **config: str) -> dict[str, Any]:
@@ -43,13 +49,10 @@ def expression(name: str, **config: str) -> str:
     return str(found)
 
 
-def raised(name: str, values: Mapping[str, float], **config: str) -> bool:
-    """Return whether an alarm goes off for these values. It evaluates CloudWatch's expression as Python."""
-    condition, yes, no = expression(name, **config).removeprefix("IF(").removesuffix(")").rsplit(", ", 2)
-    assert (yes, no) == ("1", "0")
-    python = condition.replace(" AND ", " and ").replace(" OR ", " or ")
-    functions = {"MAX": max, "FILL": lambda value, _otherwise: value}
-    return bool(eval(python, functions, dict(values)))  # our own expression
+def raised(name: str, values: Mapping[str, float | None], **config: str) -> bool:
+    """Return whether a period with these values counts towards the alarm."""
+    found = evaluate(expression(name, **config), values)
+    return alarm(name, **config)["treatMissingData"] == "breaching" if found is None else found
 
 
 def window(name: str, **config: str) -> int:
@@ -68,9 +71,36 @@ def test_an_alarm_notifies_the_topic_when_it_goes_off_and_when_it_ends(name: str
     assert (inputs["alarmActions"], inputs["okActions"]) == ([TOPIC], [TOPIC])
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_without_a_topic_an_alarm_notifies_nobody(name: str) -> None:
-    assert (alarm(name)["alarmActions"], alarm(name)["okActions"]) == ([], [])
+@pytest.mark.parametrize("name", FOR_OPERATORS)
+def test_without_a_configured_topic_an_alarm_notifies_the_stacks_own(name: str) -> None:
+    own = "arn:aws:sns:eu-west-1:123456789012:chromadb-compaction-dev-alarms"
+    assert (alarm(name)["alarmActions"], alarm(name)["okActions"]) == ([own], [own])
+
+
+def test_a_configured_topic_is_used_instead_of_an_own_one() -> None:
+    assert not list(declared(alarmTopicArn=TOPIC).of_type("Topic"))
+
+
+@pytest.mark.parametrize(
+    ("config", "topic"),
+    [({}, "arn:aws:sns:eu-west-1:123456789012:chromadb-compaction-dev-alarms"), ({"alarmTopicArn": TOPIC}, TOPIC)],
+)
+def test_an_address_is_subscribed_to_the_topic_that_the_alarms_notify(config: dict[str, str], topic: str) -> None:
+    subscription = declared(alarmEmail="ops@example.com", **config).one("TopicSubscription")
+    assert subscription == {"topic": topic, "protocol": "email", "endpoint": "ops@example.com"}
+
+
+def test_without_an_address_nobody_is_subscribed() -> None:
+    assert not list(declared().of_type("TopicSubscription"))
+
+
+def test_only_the_stacks_own_alarms_may_notify_its_topic() -> None:
+    (statement,) = json.loads(declared().one("TopicPolicy")["policy"])["Statement"]
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert statement["Condition"] == {
+        "ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:chromadb-compaction-dev-*"},
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+    }
 
 
 def test_the_backlog_alarm_notifies_nobody() -> None:
@@ -83,8 +113,8 @@ def test_an_alarm_has_a_description_of_at_most_1024_characters(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_missing_metrics_do_not_raise_an_alarm(name: str) -> None:
-    assert alarm(name)["treatMissingData"] == "notBreaching"
+def test_only_missing_successes_raise_an_alarm(name: str) -> None:
+    assert raised(name, dict.fromkeys(queried(name))) == (name == "stalled")
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -95,8 +125,15 @@ def test_an_expression_uses_all_queried_metrics_and_is_the_only_result(name: str
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_window_of_an_alarm_is_at_most_a_day(name: str) -> None:
-    assert window(name, compactionSchedule="rate(7 days)") <= 24 * HOUR
+@pytest.mark.parametrize("schedule", ["rate(1 minute)", "rate(11 hours)", "rate(13 hours)", "rate(6 days)"])
+def test_an_alarm_evaluates_at_most_a_week_and_with_short_periods_a_day(name: str, schedule: str) -> None:
+    (period,) = {metric["period"] for metric in queried(name, compactionSchedule=schedule).values()}
+    assert window(name, compactionSchedule=schedule) <= (7 * DAY if period >= HOUR else DAY)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_alarm_watches_at_most_ten_metrics(name: str) -> None:
+    assert len(queried(name)) <= 10
 
 
 @pytest.mark.parametrize(
@@ -110,20 +147,22 @@ def test_the_window_of_an_alarm_is_at_most_a_day(name: str) -> None:
         ("executions-failed", {"failed": 0, "timed_out": 0}, {"failed": 0, "timed_out": 1}),
         ("time-near-limit", {"compactor": 672_000, "merge_batch": 0}, {"compactor": 672_001, "merge_batch": 0}),
         ("time-near-limit", {"compactor": 0, "merge_batch": 672_000}, {"compactor": 0, "merge_batch": 672_001}),
+        ("stalled", {"succeeded": 1}, {"succeeded": 0}),
+        ("stalled", {"succeeded": 1}, {"succeeded": None}),
         (
-            "stalled",
-            {"succeeded": 1, "waiting": 9, "in_flight": 0},
-            {"succeeded": 0, "waiting": 1, "in_flight": 0},
+            "undelivered",
+            {"schedule": None, "unfinished": 0, "early": None},
+            {"schedule": None, "unfinished": None, "early": 1},
         ),
-        (
-            "stalled",
-            {"succeeded": 0, "waiting": 0, "in_flight": 0},
-            {"succeeded": 0, "waiting": 0, "in_flight": 1},
-        ),
+        ("throttled", dict.fromkeys(IDS, 0.0), dict.fromkeys(IDS, 0.0) | {"query": 1}),
+        ("query-errors", {"errors": 0}, {"errors": 1}),
         ("backlog", {"notifications": 999}, {"notifications": 1000}),
     ],
 )
-def test_an_alarm_goes_off_just_past_its_limit(name: str, below: dict[str, float], above: dict[str, float]) -> None:
+def test_an_alarm_goes_off_just_past_its_limit(
+    name: str, below: dict[str, float | None], above: dict[str, float | None]
+) -> None:
+    assert below.keys() == above.keys() == queried(name).keys()
     assert (raised(name, below), raised(name, above)) == (False, True)
 
 
@@ -139,10 +178,40 @@ def test_compaction_counts_as_stalled_after_an_hour_without_success() -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "hours"),
-    [("rate(1 minute)", 1), ("rate(2 hours)", 4), ("rate(2 days)", 24), ("cron(0 3 * * ? *)", 24)],
+    [
+        ("rate(1 minute)", 1),
+        ("rate(2 hours)", 4),
+        ("rate(2 days)", 4 * 24),
+        ("rate(6 days)", 7 * 24),
+        ("cron(0 3 * * ? *)", 2 * 24),
+        ("cron(0 3 ? * MON-FRI *)", 6 * 24),
+    ],
 )
 def test_a_slower_schedule_gets_two_of_its_intervals(schedule: str, hours: int) -> None:
     assert window("stalled", compactionSchedule=schedule) == hours * HOUR
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"enableCompaction": "false"},
+        {"compactionSchedule": "rate(7 days)"},
+        {"compactionSchedule": "cron(0 3 ? * MON *)"},
+        {"compactionSchedule": "cron(0 3 1 * ? *)"},
+    ],
+)
+def test_nothing_counts_as_stalled_while_no_execution_is_due(config: dict[str, str]) -> None:
+    assert "chromadb-compaction-dev-stalled" not in {
+        a.inputs["name"] for a in declared(**config).of_type("MetricAlarm")
+    }
+
+
+@pytest.mark.parametrize(("schedule", "minutes"), [("rate(15 minutes)", 60), ("rate(3 days)", 2880)])
+def test_a_new_stack_gets_the_whole_window_for_its_first_success(schedule: str, minutes: int) -> None:
+    assert alarm("stalled", compactionSchedule=schedule)["warmUpConfiguration"] == {
+        "warmUpPeriodDurationInMinutes": minutes,
+        "onlyStartEvaluatingAfterWarmUpPeriodEnds": True,
+    }
 
 
 def test_a_delta_may_be_pending_for_two_intervals_of_a_slow_schedule() -> None:
@@ -152,7 +221,18 @@ def test_a_delta_may_be_pending_for_two_intervals_of_a_slow_schedule() -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "minutes"),
-    [("rate(1 minute)", 1), ("rate(15 minutes)", 15), ("rate(1 hour)", 60), ("rate(2 days)", 2880), ("cron(x)", 1440)],
+    [
+        ("rate(1 minute)", 1),
+        ("rate(15 minutes)", 15),
+        ("rate(1 hour)", 60),
+        ("rate(2 days)", 2 * 1440),
+        ("cron(0/15 * * * ? *)", 1440),
+        ("cron(0 3 ? * MON-FRI *)", 3 * 1440),
+        ("cron(0 3 ? * 2,4 *)", 5 * 1440),
+        ("cron(0 3 ? * SAT-MON *)", 7 * 1440),
+        ("cron(0 3 ? * 6#3 *)", 7 * 1440),
+        ("cron(0 3 1 * ? *)", 7 * 1440),
+    ],
 )
 def test_the_interval_of_a_schedule_is_parsed(schedule: str, minutes: int) -> None:
     assert interval_minutes(schedule) == minutes

@@ -1,4 +1,4 @@
-"""The alarms, the dashboard and the audit trail.
+"""The alarms and their topic, the dashboard and the audit trail.
 
 The server stores and returns them, but does not evaluate alarms over metric expressions.
 """
@@ -19,7 +19,7 @@ def metric_alarm(target: Target, inputs: Inputs) -> Created:
         ComparisonOperator=inputs["comparisonOperator"],
         Threshold=inputs["threshold"],
         EvaluationPeriods=inputs["evaluationPeriods"],
-        TreatMissingData=inputs.get("treatMissingData") or "missing",
+        TreatMissingData=inputs["treatMissingData"],
         Metrics=[_query(query) for query in inputs["metricQueries"]],
         AlarmActions=inputs.get("alarmActions") or [],
         OKActions=inputs.get("okActions") or [],
@@ -34,6 +34,28 @@ def _query(query: dict[str, Any]) -> dict[str, Any]:
         named = {"Namespace": metric["namespace"], "MetricName": metric["metricName"], "Dimensions": dimensions}
         return {**shape, "MetricStat": {"Metric": named, "Period": metric["period"], "Stat": metric["stat"]}}
     return {**shape, "Expression": query["expression"], "Label": query.get("label") or query["id"]}
+
+
+def topic(target: Target, inputs: Inputs) -> Created:
+    """aws.sns.Topic."""
+    arn = target.client("sns").create_topic(Name=inputs["name"])["TopicArn"]
+    return Created(arn, {**inputs, "arn": arn})
+
+
+def topic_policy(target: Target, inputs: Inputs) -> Created:
+    """aws.sns.TopicPolicy."""
+    target.client("sns").set_topic_attributes(
+        TopicArn=inputs["arn"], AttributeName="Policy", AttributeValue=inputs["policy"]
+    )
+    return Created(inputs["arn"], inputs)
+
+
+def subscription(target: Target, inputs: Inputs) -> Created:
+    """aws.sns.TopicSubscription."""
+    answer = target.client("sns").subscribe(
+        TopicArn=inputs["topic"], Protocol=inputs["protocol"], Endpoint=inputs["endpoint"], ReturnSubscriptionArn=True
+    )
+    return Created(answer["SubscriptionArn"], inputs)
 
 
 def dashboard(target: Target, inputs: Inputs) -> Created:
@@ -72,5 +94,8 @@ def _selector(selector: dict[str, Any]) -> dict[str, Any]:
 CREATORS: dict[str, Creator] = {
     "aws:cloudwatch/metricAlarm:MetricAlarm": metric_alarm,
     "aws:cloudwatch/dashboard:Dashboard": dashboard,
+    "aws:sns/topic:Topic": topic,
+    "aws:sns/topicPolicy:TopicPolicy": topic_policy,
+    "aws:sns/topicSubscription:TopicSubscription": subscription,
     "aws:cloudtrail/trail:Trail": trail,
 }
