@@ -5,6 +5,7 @@ from __future__ import annotations
 import pulumi
 from pulumi_aws import cloudtrail, s3
 
+from infra.config import CompactionConfig
 from infra.iam_service_policies import receive_audit_logs
 from infra.names import StackNames
 from infra.private_bucket import PrivateBucket, lifecycle_rule
@@ -18,6 +19,7 @@ class AuditTrail(pulumi.ComponentResource):
     def __init__(
         self,
         names: StackNames,
+        config: CompactionConfig,
         *,
         bucket: s3.Bucket,
         opts: pulumi.ResourceOptions | None = None,
@@ -26,6 +28,7 @@ class AuditTrail(pulumi.ComponentResource):
         log = PrivateBucket(
             "chromadb-audit-bucket",
             names.audit_bucket,
+            config,
             statements=receive_audit_logs(f"arn:aws:s3:::{names.audit_bucket}", names.trail_arn, names.account),
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -96,7 +96,11 @@ class CompactionConfig(BaseModel):
     pending_deltas: int = _as_in_functions("pending_deltas")
     embedding_function: Annotated[str, Field(min_length=1)] = function_default("chromadb_embedding_function")
 
-    # Storage: encryption, replication and retention.
+    # The name in every resource's name, so that `pulumi stack rename` need not change them. Default: the stack's.
+    name: str | None = None
+
+    # Storage: protection, encryption, replication and retention.
+    protect_data: bool = True
     kms_key_arn: KeyArn | None = None
     replica_region: Region | None = None
     replica_kms_key_arn: KeyArn | None = None

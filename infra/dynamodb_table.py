@@ -8,6 +8,7 @@ import pulumi
 from pulumi_aws import dynamodb
 
 from infra.config import NAMESPACE, CompactionConfig, ConfigurationRefused
+from infra.data_protection import keep_data
 from infra.names import StackNames
 
 PARTITION_KEY = "PK"
@@ -30,6 +31,7 @@ class LockTable(pulumi.ComponentResource):
     def __init__(
         self,
         names: StackNames,
+        config: CompactionConfig,
         *,
         existing: ExistingTable | None,
         opts: pulumi.ResourceOptions | None = None,
@@ -38,11 +40,11 @@ class LockTable(pulumi.ComponentResource):
         if existing:
             self.name, self.arn = existing
         else:
-            table = self._create(names.table)
+            table = self._create(names.table, config)
             self.name, self.arn = table.name, table.arn
         self.register_outputs({"name": self.name, "arn": self.arn})
 
-    def _create(self, name: str) -> dynamodb.Table:
+    def _create(self, name: str, config: CompactionConfig) -> dynamodb.Table:
         return dynamodb.Table(
             "chromadb-lock-table",
             name=name,
@@ -55,7 +57,8 @@ class LockTable(pulumi.ComponentResource):
             ],
             ttl=dynamodb.TableTtlArgs(attribute_name="ttl", enabled=True),
             point_in_time_recovery=dynamodb.TablePointInTimeRecoveryArgs(enabled=True),
-            opts=pulumi.ResourceOptions(parent=self),
+            deletion_protection_enabled=config.protect_data,
+            opts=keep_data(config, self),
         )
 
 

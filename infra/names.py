@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from infra.config import ConfigurationRefused
+from infra.config import NAMESPACE, ConfigurationRefused
 
 LIVE = "live"
 """The alias of each function's newest version."""
@@ -27,7 +27,7 @@ class StackNames(NamedTuple):
         if not _STACK.fullmatch(stack):
             raise ConfigurationRefused(
                 f"the stack name {stack!r} cannot be part of a bucket's name; use at most 33 lower-case letters,"
-                " digits and hyphens, with no hyphen first or last"
+                f" digits and hyphens, with no hyphen first or last, or set {NAMESPACE}:name"
             )
         return cls(stack, account, region)
 

@@ -8,6 +8,8 @@ from typing import Any
 import pulumi
 from pulumi_aws import s3
 
+from infra.config import CompactionConfig
+from infra.data_protection import keep_data
 from infra.iam_policies import Statement
 
 TIERING_CLASS = "INTELLIGENT_TIERING"
@@ -16,11 +18,12 @@ TIERING_CLASS = "INTELLIGENT_TIERING"
 class PrivateBucket(pulumi.ComponentResource):
     """One bucket and its parts, named `{logical}-versioning` and so on.
 
-    Pulumi never empties it: `pulumi destroy` fails while the bucket holds any object.
+    Pulumi refuses to delete any of them, and empties the bucket only if `protectData` is false.
 
     Args:
         logical: The bucket's name in Pulumi.
         name: The bucket's name in AWS.
+        config: The settings, for the protection of data.
         kms_key_arn: The key that encrypts the objects. None means S3's own key.
         region: The bucket's region. None means the stack's region.
         statements: Additional statements of the bucket policy.
@@ -31,6 +34,7 @@ class PrivateBucket(pulumi.ComponentResource):
         self,
         logical: str,
         name: str,
+        config: CompactionConfig,
         *,
         kms_key_arn: str | None = None,
         region: str | None = None,
@@ -38,9 +42,9 @@ class PrivateBucket(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("chromadb:storage:PrivateBucket", logical, opts=opts)
-        self._logical, self._region = logical, region
-        child = pulumi.ResourceOptions(parent=self)
-        self.bucket = s3.Bucket(logical, bucket=name, region=region, opts=child)
+        self._logical, self._region, self._config = logical, region, config
+        child = keep_data(config, self)
+        self.bucket = s3.Bucket(logical, bucket=name, region=region, force_destroy=not config.protect_data, opts=child)
         self.versioning = s3.BucketVersioning(
             f"{logical}-versioning",
             bucket=self.bucket.bucket,
@@ -60,7 +64,7 @@ class PrivateBucket(pulumi.ComponentResource):
             rules=rules,
             region=self._region,
             # Rules for noncurrent versions need a versioned bucket.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.versioning]),
+            opts=keep_data(self._config, self, depends_on=[self.versioning]),
         )
 
     def _encrypt(self, kms_key_arn: str | None, child: pulumi.ResourceOptions) -> None:
@@ -104,7 +108,7 @@ class PrivateBucket(pulumi.ComponentResource):
             policy=self.bucket.arn.apply(lambda arn: json.dumps(tls_only(arn, statements))),
             region=self._region,
             # S3 refuses concurrent changes of the two.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[block]),
+            opts=keep_data(self._config, self, depends_on=[block]),
         )
 
 

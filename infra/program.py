@@ -26,7 +26,7 @@ def declare() -> EnvironmentVariables:
     # All checks come before the first resource, so a refused configuration changes nothing.
     config = load_config()
     names = StackNames.checked(
-        pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
+        config.name or pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
     )
     config.check_regions(names.region)
     check_packages(config)
@@ -39,9 +39,9 @@ def declare() -> EnvironmentVariables:
     if config.audit_trail:
         from infra.audit import AuditTrail
 
-        AuditTrail(names, bucket=bucket.bucket)
+        AuditTrail(names, config, bucket=bucket.bucket)
     queue = DeltaQueue(names)
-    table = LockTable(names, existing=existing)
+    table = LockTable(names, config, existing=existing)
     variables = environment(names, config, bucket=bucket, queue=queue, table=table)
     arns = pulumi.Output.all(
         bucket.bucket.arn,

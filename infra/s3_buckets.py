@@ -35,6 +35,7 @@ class VectorBucket(pulumi.ComponentResource):
         self.private = PrivateBucket(
             "chromadb-vectors-bucket",
             names.bucket,
+            config,
             kms_key_arn=config.kms_key_arn,
             statements=objects_for_accounts(config, f"arn:aws:s3:::{names.bucket}"),
             opts=pulumi.ResourceOptions(parent=self),
@@ -63,6 +64,7 @@ class SnapshotReplica(pulumi.ComponentResource):
         replica = PrivateBucket(
             "chromadb-replica-bucket",
             names.replica_bucket,
+            config,
             kms_key_arn=config.replica_kms_key_arn,
             region=region,
             opts=pulumi.ResourceOptions(parent=self),

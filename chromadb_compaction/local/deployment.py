@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pulumi
 from botocore.exceptions import BotoCoreError, ClientError
 from pulumi.runtime import set_all_config, set_mocks
+from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
@@ -36,6 +37,8 @@ PROJECT = "chromadb-compaction"
 
 Program = Callable[[], Mapping[str, Any]]
 """Declares resources and returns the stack's exports."""
+MakeMonitor = Callable[[pulumi.runtime.Mocks], MockMonitor]
+"""Makes the part of Pulumi's runtime that passes each declared resource to the mocks."""
 
 
 class Deployment(NamedTuple):
@@ -62,15 +65,24 @@ def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[st
     return run_program(program, mocks, deployment.stack, {**local_config(), **deployment.config})
 
 
-def run_program(program: Program, mocks: pulumi.runtime.Mocks, stack: str, config: Mapping[str, str]) -> dict[str, str]:
+def run_program(
+    program: Program,
+    mocks: pulumi.runtime.Mocks,
+    stack: str,
+    config: Mapping[str, str],
+    *,
+    monitor: MakeMonitor = MockMonitor,
+) -> dict[str, str]:
     """Run `program` as Pulumi would, with `mocks` in place of AWS, and return its exports."""
     # Pulumi keeps its state in context variables and in the thread's event loop. A new thread starts without any, so
     # runs never mix.
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_run, program, mocks, stack, config).result()
+        return thread.submit(_run, program, mocks, stack, config, monitor).result()
 
 
-def _run(program: Program, mocks: pulumi.runtime.Mocks, stack: str, config: Mapping[str, str]) -> dict[str, str]:
+def _run(
+    program: Program, mocks: pulumi.runtime.Mocks, stack: str, config: Mapping[str, str], monitor: MakeMonitor
+) -> dict[str, str]:
     set_all_config({f"chromadb:{key}": value for key, value in config.items()})
     exports: dict[str, str] = {}
     threads = LoopThreads()
@@ -79,7 +91,7 @@ def _run(program: Program, mocks: pulumi.runtime.Mocks, stack: str, config: Mapp
         asyncio.get_running_loop().set_default_executor(threads)
         # Outputs that a failed deployment left behind would be awaited here.
         SETTINGS.outputs = set()
-        set_mocks(mocks, project=PROJECT, stack=stack, preview=False)
+        set_mocks(mocks, project=PROJECT, stack=stack, preview=False, monitor=monitor(mocks))
         declared: pulumi.Output[Any] = pulumi.Output.all(**program())
         exports.update((name, str(value)) for name, value in ((await declared.future()) or {}).items())
 

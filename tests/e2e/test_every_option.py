@@ -121,6 +121,11 @@ def state_change(alarm: str, state: str) -> dict[str, Any]:
     }
 
 
+def test_nobody_can_delete_the_lock_table_while_data_is_protected(everything: Stack) -> None:
+    table = client(everything, "dynamodb").describe_table(TableName="portfolio-all")["Table"]
+    assert table["DeletionProtectionEnabled"] is True
+
+
 def test_the_trail_logs_accesses_to_the_buckets_objects(everything: Stack) -> None:
     selectors = client(everything, "cloudtrail").get_event_selectors(TrailName="chromadb-audit-all")
     (selector,) = selectors["AdvancedEventSelectors"]

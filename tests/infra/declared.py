@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
+from pulumi.runtime.mocks import MockMonitor
 
 from chromadb_compaction.local.deployment import run_program
 from infra.config_values import Task
@@ -48,11 +49,13 @@ _ARNS = {
 
 
 class Resource(NamedTuple):
-    """One declared resource."""
+    """One declared resource. Pulumi refuses to delete a `protected` one, and forgets a `retained` one instead."""
 
     type: str
     name: str
     inputs: dict[str, Any]
+    protected: bool = False
+    retained: bool = False
 
 
 class Declared(NamedTuple):
@@ -86,12 +89,13 @@ class Recorder(Mocks):
 
     def __init__(self, existing_table: Mapping[str, Any]) -> None:
         self.resources: list[Resource] = []
+        self.options: dict[tuple[str, str], tuple[bool, bool]] = {}
         self._existing_table = existing_table
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Record the resource."""
         inputs = {name: _plain(value) for name, value in args.inputs.items()}
-        self.resources.append(Resource(args.typ, args.name, inputs))
+        self.resources.append(Resource(args.typ, args.name, inputs, *self.options[args.typ, args.name]))
         added: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
         if args.typ == "aws:lambda/function:Function":
             added |= {"version": VERSION, "qualifiedArn": f"{added['arn']}:{VERSION}"}
@@ -122,6 +126,17 @@ class Recorder(Mocks):
         return results[args.token], []
 
 
+class OptionsMonitor(MockMonitor):
+    """Passes a recorder the options of each resource, which mocks do not get."""
+
+    mocks: Recorder
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - Pulumi's name
+        """Register one resource."""
+        self.mocks.options[request.type, request.name] = (request.protect, request.retainOnDelete)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+
 def _route_tables(filters: list[dict[str, Any]]) -> list[str]:
     return [table for each in filters for table in ROUTE_TABLES.get((each["name"], each["values"][0]), [])]
 
@@ -143,7 +158,7 @@ def run_with(
 ) -> dict[str, str]:
     """Run `program` as Pulumi would, with `recorder` in place of AWS, and return its exports."""
     image = {} if "baseImage" in config else {"imageUri": IMAGE}
-    return run_program(program, recorder, stack, {**image, "packageDir": str(CHECKOUT), **config})
+    return run_program(program, recorder, stack, {**image, "packageDir": str(CHECKOUT), **config}, monitor=OptionsMonitor)
 
 
 def _plain(value: Any) -> Any:

@@ -26,8 +26,9 @@ def test_the_bucket_name_contains_stack_and_account() -> None:
     assert declared().one("Bucket")["bucket"] == "chromadb-vectors-dev-123456789012"
 
 
-def test_pulumi_never_empties_the_bucket() -> None:
-    assert "forceDestroy" not in declared().one("Bucket")
+@pytest.mark.parametrize(("config", "emptied"), [({}, False), ({"protectData": "false"}, True)])
+def test_pulumi_empties_the_bucket_only_if_data_is_not_protected(config: dict[str, str], *, emptied: bool) -> None:
+    assert declared("dev", **config).one("Bucket")["forceDestroy"] is emptied
 
 
 def test_the_bucket_is_versioned() -> None:

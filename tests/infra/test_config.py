@@ -10,7 +10,7 @@ from pulumi.runtime import set_all_config
 
 from infra.config import CompactionConfig, ConfigurationRefused, SnapshotRetention, load_config, parse_config
 from infra.program import declare
-from tests.infra.declared import BASE_IMAGE, EXISTING_TABLE, IMAGE, VPC, Recorder, declared, run_with
+from tests.infra.declared import BASE_IMAGE, EXISTING_TABLE, IMAGE, VPC, Declared, Recorder, declared, run_with
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a0b0c0d-1111-2222-3333-444455556666"
 
@@ -77,6 +77,8 @@ def test_every_kind_of_schedule_is_accepted(schedule: str) -> None:
         ("replicaRegion", "Frankfurt"),
         ("replicaKmsKeyArn", "mrk-1"),
         ("alarmTopicArn", "ops@example.com"),
+        ("alarmEmail", "ops"),
+        ("protectData", "maybe"),
         ("vpcId", "my-vpc"),
         ("vpcEndpoints", "some"),
         ("auditTrail", "maybe"),
@@ -203,6 +205,18 @@ def test_an_image_in_another_region_is_refused_before_anything_is_made() -> None
 def test_a_stack_name_that_cannot_be_part_of_a_bucket_name_is_refused(stack: str) -> None:
     with pytest.raises(ConfigurationRefused, match="stack name"):
         declared(stack)
+
+
+def test_a_renamed_stack_keeps_the_names_of_its_resources_if_the_name_is_set() -> None:
+    def names(stack: Declared) -> list[str]:
+        return sorted(str(r.inputs.get("bucket") or r.inputs.get("name")) for r in stack.resources)
+
+    assert names(declared("production", name="dev")) == names(declared("dev"))
+
+
+def test_a_name_that_cannot_be_part_of_a_bucket_name_is_refused_like_a_stacks() -> None:
+    with pytest.raises(ConfigurationRefused, match="'Dev' cannot be part of a bucket's name"):
+        declared("dev", name="Dev")
 
 
 def test_the_longest_stack_name_fits_every_resource_name() -> None:

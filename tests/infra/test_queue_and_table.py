@@ -56,6 +56,7 @@ def test_by_default_the_lock_gets_a_new_table() -> None:
         "attributes": [{"name": "PK", "type": "S"}, {"name": "SK", "type": "S"}],
         "ttl": {"attributeName": "ttl", "enabled": True},
         "pointInTimeRecovery": {"enabled": True},
+        "deletionProtectionEnabled": True,
     }
 
 

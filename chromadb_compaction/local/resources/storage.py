@@ -97,14 +97,18 @@ def table(target: Target, inputs: Inputs) -> Created:
     """aws.dynamodb.Table."""
     dynamodb, name = target.client("dynamodb"), inputs["name"]
     keys = [(inputs["hashKey"], "HASH"), *([(inputs["rangeKey"], "RANGE")] if inputs.get("rangeKey") else [])]
-    unless_exists(
+    protected = bool(inputs.get("deletionProtectionEnabled"))
+    new = unless_exists(
         dynamodb.create_table,
         "ResourceInUseException",
         TableName=name,
+        DeletionProtectionEnabled=protected,
         BillingMode=inputs["billingMode"],
         KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys],
         AttributeDefinitions=[{"AttributeName": a["name"], "AttributeType": a["type"]} for a in inputs["attributes"]],
     )
+    if not new:
+        dynamodb.update_table(TableName=name, DeletionProtectionEnabled=protected)
     if ttl := inputs.get("ttl"):
         unless_exists(
             dynamodb.update_time_to_live,
