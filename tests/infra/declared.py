@@ -158,7 +158,8 @@ def run_with(
 ) -> dict[str, str]:
     """Run `program` as Pulumi would, with `recorder` in place of AWS, and return its exports."""
     image = {} if "baseImage" in config else {"imageUri": IMAGE}
-    return run_program(program, recorder, stack, {**image, "packageDir": str(CHECKOUT), **config}, monitor=OptionsMonitor)
+    settings = {**image, "packageDir": str(CHECKOUT), **config}
+    return run_program(program, recorder, stack, settings, monitor=OptionsMonitor)
 
 
 def _plain(value: Any) -> Any:
