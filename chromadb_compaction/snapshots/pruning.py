@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Final, NamedTuple
 
 from chromadb_compaction import layout
-from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.errors import NewerFormatError, NoSnapshotError, SnapshotCorruptError
 from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
@@ -21,6 +21,8 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer, read_stored_manifest
 
 log = logging.getLogger(__name__)
+
+MANIFESTS_AT_ONCE: Final = 4
 
 Listing = Mapping[str, list[ObjectInfo]]
 """The objects of each snapshot, by its id."""
@@ -46,7 +48,7 @@ def prune(current: str, services: Services) -> Pruned:
     expired = _expired(complete, orphaned, current, services)
     if not expired:
         return NOTHING
-    named = _named_files([s.snapshot_id for s in complete if s.snapshot_id not in expired], services)
+    named = _shared_files([s.snapshot_id for s in complete if s.snapshot_id not in expired], expired, services)
     if named is None or not _still_published(current, services):
         return NOTHING
     prefix = services.settings.snapshot_prefix
@@ -169,11 +171,28 @@ def _expired(
     return old | given_up
 
 
-def _named_files(kept: Iterable[str], services: Services) -> frozenset[str] | None:
-    """Return every key that the manifests of the kept snapshots name, or None if one of them cannot be read."""
-    try:
-        manifests = in_threads(lambda each: read_stored_manifest(services, each).manifest, kept)
-    except (SnapshotCorruptError, NewerFormatError) as error:
-        log.warning("nothing is pruned, since the manifest of a kept snapshot cannot be read: %s", error)
-        return None
-    return frozenset(file.key for manifest in manifests for file in manifest.files)
+def _shared_files(kept: Iterable[str], expired: Container[str], services: Services) -> frozenset[str] | None:
+    """Return every key of an expired snapshot that the manifest of a kept one names.
+
+    Few manifests are held at once: one of thousands of collections takes megabytes. Return None if one of them cannot
+    be read.
+    """
+    prefix = services.settings.snapshot_prefix
+    shared: set[str] = set()
+    with closing(
+        ahead(
+            lambda each: read_stored_manifest(services, each).manifest,
+            kept,
+            weigh=lambda _: 1,
+            most=MANIFESTS_AT_ONCE,
+            threads=MANIFESTS_AT_ONCE,
+        )
+    ) as manifests:
+        try:
+            for manifest in manifests:
+                keys = (file.key for file in manifest.files)
+                shared.update(key for key in keys if layout.snapshot_of_key(key, prefix=prefix) in expired)
+        except (SnapshotCorruptError, NewerFormatError) as error:
+            log.warning("nothing is pruned, since the manifest of a kept snapshot cannot be read: %s", error)
+            return None
+    return frozenset(shared)
