@@ -17,10 +17,12 @@ from benchmarks import job, performance
 from benchmarks.backlog import backlog_rows
 from benchmarks.calls import counting_relay
 from benchmarks.child import run_child
+from benchmarks.cycles import cycle_rows
 from benchmarks.fresh import fresh_rows
-from benchmarks.index import cost_rows
+from benchmarks.index import index_rows
 from benchmarks.loaders import fold_rows, recall_rows
 from benchmarks.memory import watched_workers
+from benchmarks.references import BulkUpsert
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
 from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.two_collections import two_collection_rows
@@ -67,16 +69,18 @@ def benchmark(
     naive = _reference("naive", load)
     bulks: list[dict[str, Any]] = []
 
-    def upsert_in_bulk() -> float:
+    def upsert_in_bulk() -> BulkUpsert:
         bulks.append(_reference("bulk", load))
         console.print("folding without AWS ...")
-        return float(bulks[-1]["rounds"][0]["merge and fold"])
+        first = bulks[-1]["rounds"][0]
+        return BulkUpsert(first["merge and fold"], first["processor"])
 
     measured = [
         *fold_rows(load, upsert_in_bulk),
         *two_collection_rows(load),
         *recall_rows(),
-        *cost_rows(load),
+        *cycle_rows(),
+        *index_rows(load),
         *vector_rows(),
     ]
     bulk = _median_of(bulks)

@@ -20,8 +20,7 @@ import pyarrow as pa
 from benchmarks.child import run_child
 from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
-from chromadb_compaction.chroma.bulk_loader import BulkLoader
-from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.loader import ApiLoader
 from chromadb_compaction.client.row_buffer import upserts_of
 from chromadb_compaction.deltas.formats import read_delta, write_delta
 from chromadb_compaction.deltas.header import DeltaHeader
@@ -30,17 +29,18 @@ from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import RunWriter, run_dimension
 from infra.environment import ALLOCATORS
 
-LoaderName = Literal["default", "api", "in place", "rebuild"]
-"""The loader: choose_loader's choice, ChromaDB's API, or the bulk loader with a fixed treatment of the index."""
+LoaderName = Literal["default", "api"]
+"""The loader: choose_loader's choice, or ChromaDB's API."""
 EPOCH_MILLISECONDS = 1_700_000_000_000
 _VERSION_7 = 0x7 << 76 | 0x2 << 62
 _NO_LIMIT = 2**40
 
 
 class MeasuredFold(NamedTuple):
-    """One fold's wall seconds, the peak MiB of its process, and the bytes of the folded directory."""
+    """One fold's wall seconds and processor seconds, its process's peak MiB, and the bytes of the folded directory."""
 
     seconds: float
+    processor: float
     phases: dict[str, float]
     peak_mebibytes: float
     bytes: int
@@ -67,15 +67,26 @@ def _rows(number: int, records: Records) -> pa.Table:
 
 
 def measure(
-    target: Path, run: Path, dimension: int, *, base: Path | None = None, loader: LoaderName = "default"
+    target: Path,
+    run: Path,
+    dimension: int,
+    *,
+    base: Path | None = None,
+    loader: LoaderName = "default",
+    threads: int | None = None,
 ) -> MeasuredFold:
-    """Fold a run into a copy of the collection at `base`, or into an empty one, and leave the result at `target`."""
+    """Fold a run into a copy of the collection at `base`, or into an empty one, and leave the result at `target`.
+
+    `threads` is the number of threads in which ChromaDB builds the index. None: one for each core.
+    """
     shutil.rmtree(target, ignore_errors=True)
     if base is not None:
         shutil.copytree(base, target)
     target.mkdir(exist_ok=True)
     arguments = str(target), str(run), str(dimension), loader
-    return MeasuredFold(**run_child("benchmarks.folds", *arguments, environment=ALLOCATORS))
+    # ChromaDB builds its index with rayon.
+    environment = dict(ALLOCATORS) if threads is None else {**ALLOCATORS, "RAYON_NUM_THREADS": str(threads)}
+    return MeasuredFold(**run_child("benchmarks.folds", *arguments, environment=environment))
 
 
 def main(target: Path, run: Path, dimension: int, loader: LoaderName) -> MeasuredFold:
@@ -90,22 +101,12 @@ def main(target: Path, run: Path, dimension: int, loader: LoaderName) -> Measure
         runs=[run],
         next_ledger=target / "next.parquet",
     )
-    started = time.perf_counter()
-    result = fold_collection(request, loader=_loader(loader))
-    seconds = time.perf_counter() - started
+    started, processor = time.perf_counter(), time.process_time()
+    result = fold_collection(request, loader=ApiLoader() if loader == "api" else None)
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
     request.next_ledger.replace(ledger)
     size = sum(path.stat().st_size for path in request.directory.rglob("*") if path.is_file())
-    return MeasuredFold(seconds, result.seconds, peak_mebibytes(), size)
-
-
-def _loader(name: LoaderName) -> Loader | None:
-    loaders: dict[LoaderName, Loader | None] = {
-        "default": None,
-        "api": ApiLoader(),
-        "in place": BulkLoader(rebuilds=lambda change: change.isolates),
-        "rebuild": BulkLoader(rebuilds=lambda _: True),
-    }
-    return loaders[name]
+    return MeasuredFold(seconds, processor, result.seconds, peak_mebibytes(), size)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def _queries(services: Services, load: Load) -> Iterator[Row]:
         part = f"query, {pending:,} pending rows"
         without = without or measured["seconds"]
         limit = QUERY_RATIO if pending == PENDING[1] else None
-        ratio = [Reference(name="rule", value=without * 1000, limit=limit)] if pending else []
+        ratio = [Reference(name="without", value=without * 1000, limit=limit)] if pending else []
         yield Row(part=part, what="p50", value=measured["seconds"] * 1000, unit="ms", references=ratio)
         yield _row(part, "opening", measured["opening"])
         yield Row(part=part, what="peak memory", value=measured["mebibytes"], unit="MiB")

@@ -1,4 +1,4 @@
-"""Measure the constants of the rule that decides to change an index in place or to rebuild it."""
+"""Measure one fold's index with one thread and with two, and folds that replace few vectors."""
 
 from __future__ import annotations
 
@@ -7,44 +7,49 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.folds import LoaderName, measure, write_run
-from benchmarks.report import Reference, Row
+from benchmarks.folds import LoaderName, MeasuredFold, measure, write_run
+from benchmarks.loaders import REPETITIONS, api_processor, api_seconds, median_fold, processor_row, seconds_row
+from benchmarks.report import Row
 from benchmarks.workload import Load, Records, first_round, vectors_like_those_of_texts
-from chromadb_compaction.chroma import index_cost
 
-MOVED_SHARE = 5
+THREADS = (1, 2)
+REPLACED_SHARE = 20
 """One of this many vectors is replaced."""
 
 
-def cost_rows(load: Load) -> list[Row]:
-    """Return the measured costs of replacing and of keeping a vector, in insertions, beside the rule's constants."""
+def index_rows(load: Load) -> list[Row]:
+    """Return the time of the index of one round by threads, and that of a fold that replaces a few of its vectors."""
     parts = list(first_round(load))
-    count = load.records // MOVED_SHARE
-    moved = Records(
-        [row_id for part in parts for row_id in part.ids][:count],
-        vectors_like_those_of_texts(np.random.default_rng(1), count, load.dimension),
-        ["moved"] * count,
-        [{"moved": True}] * count,
-    )
-    one = Records(["one more"], moved.embeddings[:1], ["one more"], [{"moved": False}])
     with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
         directory = Path(name)
         base = directory / "base"
-        insert = measure(base, write_run(directory / "run", parts), load.dimension).phases["load"] / load.records
-        few, many = (write_run(directory / f"run-{len(each.ids)}", [each], first=load.deltas) for each in (one, moved))
-
-        def load_seconds(run: Path, loader: LoaderName) -> float:
-            return measure(directory / "changed", run, load.dimension, base=base, loader=loader).phases["load"]
-
-        fixed = load_seconds(few, "in place")
-        replaced = (load_seconds(many, "in place") - fixed) / count
-        kept = (load_seconds(few, "rebuild") - fixed) / load.records
+        first = write_run(directory / "first", parts)
+        replaced = write_run(directory / "replaced", [_replaced(parts, load)], first=load.deltas)
+        folds: dict[int, list[MeasuredFold]] = {threads: [] for threads in THREADS}
+        updates: dict[LoaderName, list[MeasuredFold]] = {"default": [], "api": []}
+        for _ in range(REPETITIONS):
+            for threads, measured in folds.items():
+                measured.append(measure(base, first, load.dimension, threads=threads))
+            for loader, repeated in updates.items():
+                repeated.append(measure(directory / loader, replaced, load.dimension, base=base, loader=loader))
+    few, api = (median_fold(repeated) for repeated in updates.values())
     return [
-        _row("a vector replaced", replaced / insert, index_cost.UPDATE_COST),
-        _row("a vector kept", kept / insert, index_cost.KEPT_COST),
+        *(row for threads, measured in folds.items() for row in _threads(threads, median_fold(measured))),
+        seconds_row("fold of 5 % replaced", few, [api_seconds(api)]),
+        processor_row("fold of 5 % replaced", few, [api_processor(api)]),
     ]
 
 
-def _row(what: str, value: float, rule: float) -> Row:
-    references = [Reference(name="rule", value=rule)]
-    return Row(part="index, in insertions", what=what, value=value, unit="", references=references)
+def _threads(threads: int, fold: MeasuredFold) -> list[Row]:
+    part = f"threads of the index: {threads}"
+    return [
+        Row(part=part, what="its seconds", value=fold.phases["load.index"], unit="s"),
+        processor_row(part, fold, []),
+    ]
+
+
+def _replaced(parts: list[Records], load: Load) -> Records:
+    count = load.records // REPLACED_SHARE
+    ids = [row_id for part in parts for row_id in part.ids][::REPLACED_SHARE][:count]
+    vectors = vectors_like_those_of_texts(np.random.default_rng(1), count, load.dimension)
+    return Records(ids, vectors, ["replaced"] * count, [{"replaced": True}] * count)

@@ -11,7 +11,7 @@ from rich.table import Table
 LIMITS = {"produce": 0.2, "merge and fold": 0.55}
 """The most seconds of a phase, as a ratio to its reference."""
 
-REFERENCES = ("naive", "bulk", "api", "rule")
+REFERENCES = ("naive", "bulk", "api", "without")
 HEAD = ("", "measured", "value", *REFERENCES, "ratio", "limit", "met")
 
 
