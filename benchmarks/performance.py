@@ -24,7 +24,9 @@ Every job ran on the local stack, whose S3, DynamoDB and Step Functions share th
 - **naive**: each delta is a ChromaDB directory in a tar.gz, which is read whole and upserted 250 records at a time.
 - **bulk**: one ChromaDB client upserts everything in the largest batches, with one flush, without S3 or verification.
 - **api**: our own fold, with ChromaDB's API.
-- **rule**: the constant in the rule that decides to change an index in place or to rebuild it.
+- **without**: the same query without pending rows.
+
+*processor* counts the processor seconds of all threads, which depend less on what else the machine does.
 
 ## Compared with the references
 
@@ -37,6 +39,9 @@ worst case.
 The *pending* rows measure deltas of one row each, merged by ten functions at once. On AWS each function has its own
 processor. Here the functions share the cores with each other and with S3. So *if each were alone* is computed, not
 measured: from the time of a batch that has the machine to itself, and from the time of the fold.
+
+The *missed* rows count records that searches miss after many folds that each replace 3 % of the vectors; see
+[decision 20](decisions/0020-replaced-vectors-get-new-entries.md).
 
 [Decision 12](decisions/0012-missed-limits-are-reported.md) explains the limits that are not met, and why they stay.
 """

@@ -97,8 +97,8 @@ class CollectionSnapshot(_Stored):
         files: The files, by path inside the collection's directory, and the ledger.
         settings: Its other settings, and the whole of its embedding function.
         newest: The newest delta of which the ledger has a row. None: it has no row, or an earlier version wrote it.
-        replaced_in_place: The vectors that have been replaced in the index since it was built. 0 in manifests of
-            earlier versions, which did not count them.
+        replaced_in_place: The vectors that earlier releases have replaced in place since the index was built. The next
+            change of the index rebuilds it, because searches miss vectors near those.
     """
 
     dimension: Annotated[int, Field(ge=1)] | None

@@ -17,20 +17,19 @@ from typing import NamedTuple
 from chromadb_compaction.chroma.client import DEFAULT_SYNC_THRESHOLD, CollectionSpec
 from chromadb_compaction.chroma.compatibility import incompatibility
 from chromadb_compaction.chroma.index_build import IndexBuild, index_build
-from chromadb_compaction.chroma.index_cost import IndexChange
+from chromadb_compaction.chroma.index_change import IndexChange
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress, ids_of, vectors_of
 from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, KeptVectors
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
-from chromadb_compaction.chroma.tables import ADD, DELETE, UPDATE, CollectionState, Operation, reclaim, scratch_tables
+from chromadb_compaction.chroma.tables import ADD, DELETE, CollectionState, Operation, reclaim, scratch_tables
 from chromadb_compaction.rows.ledger import FoldPlan
-from chromadb_compaction.rows.run_rows import SelectedRows
 
 log = logging.getLogger(__name__)
 
 
 class _IndexOperations(NamedTuple):
-    """The operations for the index: `before` of other kinds, then the replacements, then the inserts."""
+    """The operations for the index: `before` others, then the new vectors of the replacements, then the inserts."""
 
     before: int
     total: int
@@ -38,22 +37,22 @@ class _IndexOperations(NamedTuple):
 
 
 class BulkLoader:
-    """A loader that writes SQLite's tables while ChromaDB builds the index, on two cores.
+    """A loader that writes SQLite's tables while ChromaDB builds the index on every core.
 
     Use it only for directories that pass the compatibility check.
 
     Args:
         rebuilds: Returns whether an index is rebuilt. The default is the rule of `IndexChange`.
-        replaced_before: The vectors that have been replaced in the index since it was built.
+        replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.
     """
 
     name = "bulk"
 
     def __init__(
-        self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds, replaced_before: int = 0
+        self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds, replaced_in_place: int = 0
     ) -> None:
         self._rebuilds = rebuilds
-        self._replaced_before = replaced_before
+        self._overwritten = replaced_in_place
 
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
         """Apply the plan as `Loader.apply` states."""
@@ -62,16 +61,14 @@ class BulkLoader:
         with scratch_tables(directory) as tables:
             state = tables.read_state()._replace(dimension=spec.dimension)
         segment = directory / state.vector_segment
-        # Replacing cosine vectors, which all have one length, loses none.
-        before = 0 if spec.space == "cosine" else self._replaced_before
-        change = _index_change(segment, plan, before)
+        change = _index_change(segment, plan, self._overwritten)
         log.info("%s: %s", spec.name, change)
         kept = KeptVectors(segment, spec, plan) if self._rebuilds(change) else None
-        replaced = change.replaced_before + change.replaced if kept is None else 0
+        replaced_in_place = self._overwritten if kept is None else 0
         queued = _operations_in_place(plan) if kept is None else _operations_of_rebuild(kept, plan)
         if not queued.total:
             _write_records(directory, state, plan, queued, progress=progress)
-            return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced)
+            return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced_in_place)
         with (
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
@@ -80,7 +77,7 @@ class BulkLoader:
             _write_records(directory, state, plan, queued, progress=progress)
             index = building.result()
             build.install()
-        return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced)
+        return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place)
 
 
 def _update_index(
@@ -94,34 +91,39 @@ def _update_index(
     return time.perf_counter() - started
 
 
-def _index_change(segment: Path, plan: FoldPlan, replaced_before: int) -> IndexChange:
+def _index_change(segment: Path, plan: FoldPlan, replaced_in_place: int) -> IndexChange:
     deleted, added = len(plan.deletes), plan.inserts.num_rows
     live = plan.counts.records + deleted - added
-    return IndexChange(entries(segment), live, deleted, plan.replacements.num_rows, added, replaced_before)
+    return IndexChange(entries(segment), live, deleted, plan.replacements.num_rows, added, replaced_in_place)
 
 
 def _operations_in_place(plan: FoldPlan) -> _IndexOperations:
-    """Return the operations that change the index in place."""
-    deletes = (Operation(DELETE, row_id) for row_id in plan.deletes)
-    operations = chain(deletes, _vectors(UPDATE, plan.replacements), _vectors(ADD, plan.inserts))
-    total = len(plan.deletes) + plan.replacements.num_rows + plan.inserts.num_rows
-    return _IndexOperations(len(plan.deletes), total, operations)
+    """Return the operations that change the index in place. A replacement is a delete and an insert."""
+    removed = (*plan.deletes, *plan.replacements.ids())
+    operations = chain((Operation(DELETE, row_id) for row_id in removed), _new_vectors(plan))
+    return _IndexOperations(len(removed), len(removed) + _new_count(plan), operations)
 
 
 def _operations_of_rebuild(kept: KeptVectors, plan: FoldPlan) -> _IndexOperations:
     """Return the operations that rebuild the index."""
-    added = plan.replacements.num_rows + plan.inserts.num_rows
+    added = _new_count(plan)
     if not (kept.ids or added):
         # The queue must never be empty: the next sequence number is one more than its last.
         return _IndexOperations(1, 1, iter([Operation(DELETE, plan.deletes[-1])]))
-    operations = chain(kept.operations(), _vectors(ADD, plan.replacements), _vectors(ADD, plan.inserts))
+    operations = chain(kept.operations(), _new_vectors(plan))
     return _IndexOperations(len(kept.ids), len(kept.ids) + added, operations)
 
 
-def _vectors(kind: int, rows: SelectedRows) -> Iterator[Operation]:
-    for part in rows.parts(ROWS_AT_ONCE, ("id", "embedding")):
-        for row_id, vector in zip(ids_of(part), vectors_of(part), strict=True):
-            yield Operation(kind, row_id, vector.tobytes())
+def _new_count(plan: FoldPlan) -> int:
+    return plan.replacements.num_rows + plan.inserts.num_rows
+
+
+def _new_vectors(plan: FoldPlan) -> Iterator[Operation]:
+    """Yield an insertion for each replacement, then for each insert."""
+    for rows in (plan.replacements, plan.inserts):
+        for part in rows.parts(ROWS_AT_ONCE, ("id", "embedding")):
+            for row_id, vector in zip(ids_of(part), vectors_of(part), strict=True):
+                yield Operation(ADD, row_id, vector.tobytes())
 
 
 def _write_records(
@@ -148,13 +150,13 @@ def _sequences(state: CollectionState, plan: FoldPlan, queued: _IndexOperations)
     return chain(range(first, first + replaced), edited, range(first + replaced, first + replaced + inserted))
 
 
-def choose_loader(directory: Path, spec: CollectionSpec, *, replaced_before: int = 0) -> Loader:
+def choose_loader(directory: Path, spec: CollectionSpec, *, replaced_in_place: int = 0) -> Loader:
     """Return the fastest loader that is safe for a directory made by `create_directory`.
 
-    `replaced_before` vectors have been replaced in its index since that was built.
+    `replaced_in_place` vectors of its index have been replaced in place by earlier releases.
     """
     reason = incompatibility(directory, spec)
     if reason is None:
-        return BulkLoader(replaced_before=replaced_before)
+        return BulkLoader(replaced_in_place=replaced_in_place)
     log.warning("%s: loading through ChromaDB's API, which takes more than twice as long: %s", spec.name, reason)
     return ApiLoader()

@@ -39,8 +39,8 @@ class Loaded(NamedTuple):
 
     Attributes:
         seconds: The time of its parts.
-        replaced_in_place: The vectors that have been replaced in the index since it was built, all folds together.
-            None: as many as before.
+        replaced_in_place: The vectors that earlier releases have replaced in place since the index was built. None: as
+            many as before.
     """
 
     seconds: PartSeconds
@@ -80,7 +80,7 @@ class ApiLoader:
         """Apply the plan as `Loader.apply` states.
 
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
-        that the new row lacks. It would also update the vector in place, which costs more than adding it.
+        that the new row lacks. It would also replace the vector in place; see index_change.py.
         """
         removed = plan.removed
         with open_directory(directory) as client:

@@ -25,7 +25,7 @@ MAX_LATER_TEXTS = 0.10
 """The most pages of the full-text index outside its largest segment, as a share of that segment's pages."""
 
 # Operations of the queue, as ChromaDB numbers them.
-ADD, UPDATE, DELETE = 0, 1, 3
+ADD, DELETE = 0, 3
 
 _UNSYNCED = """
     PRAGMA journal_mode = OFF;

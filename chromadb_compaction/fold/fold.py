@@ -48,7 +48,7 @@ class FoldRequest(BaseModel):
         base_settings: The settings that the directory has. None if there is no base.
         dropped_before: The newest drop of the collection. None: it was never dropped.
         drops: Whether the base does not know this drop.
-        replaced_in_place: The vectors that have been replaced in the index since it was built.
+        replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -162,7 +162,7 @@ def _load(
     with phases("load"):
         create_directory(request.directory, spec)
         _apply_settings(request)
-        loader = loader or choose_loader(request.directory, spec, replaced_before=request.replaced_in_place)
+        loader = loader or choose_loader(request.directory, spec, replaced_in_place=request.replaced_in_place)
         loaded = loader.apply(request.directory, spec, plan, progress=progress)
     phases.include(loaded.seconds, of="load")
     with phases("verify"):

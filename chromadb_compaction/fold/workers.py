@@ -27,8 +27,8 @@ PROCESS_BYTES = 4 * 1024 * 1024
 """Smaller runs fold faster than a process starts and imports ChromaDB, which takes 2 s."""
 
 CORES_PER_FOLD = 2
-"""One builds the index, the other writes the records. Measured on two cores: two folds at once take as long as one
-after the other, and twice the memory."""
+"""ChromaDB builds the index on every core, and another thread writes the records. Measured on two cores: two folds at
+once take as long as one after the other, and twice the memory."""
 
 PROGRESS_SECONDS = 1.0
 """The seconds between calls of `progress` while a worker folds."""

@@ -166,9 +166,9 @@ def test_a_fold_too_large_for_one_portion_is_queued_in_several(
     BulkLoader(rebuilds=lambda _: rebuilds).apply(tmp_path, SPEC, plan, progress=no_progress)
     verify(tmp_path, SPEC, plan, progress=no_progress)
     finalize(tmp_path)
-    operations = 3 + 25 if rebuilds else 2 + 25
+    operations = 3 + 25 if rebuilds else 2 + 15 + 25
     assert len(opened) == -(-operations // 5)
-    assert entries(segment(tmp_path)) == (28 if rebuilds else 30)
+    assert entries(segment(tmp_path)) == (28 if rebuilds else 45)
 
 
 def test_a_rebuilt_index_has_no_dead_entry(tmp_path: Path, base: FoldPlan) -> None:

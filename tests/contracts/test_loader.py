@@ -224,4 +224,4 @@ class TestBulkLoaderThatRebuildsEachIndex(LoaderContract):
 
 
 class TestBulkLoaderThatChangesEachIndexInPlace(LoaderContract):
-    loader = BulkLoader(rebuilds=lambda change: change.isolates)
+    loader = BulkLoader(rebuilds=lambda change: change.strands)

@@ -35,7 +35,7 @@ from tests.runs import planned
 BULK_LOADERS = {
     "default": BulkLoader(),
     "always rebuild": BulkLoader(rebuilds=lambda _: True),
-    "always in place": BulkLoader(rebuilds=lambda change: change.isolates),
+    "always in place": BulkLoader(rebuilds=lambda change: change.strands),
 }
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 histories = given(history=HISTORIES, loader=st.sampled_from(sorted(BULK_LOADERS)))

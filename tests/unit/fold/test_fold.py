@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from chromadb_compaction.chroma.client import CollectionSpec, open_collection
+from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Progress
 from chromadb_compaction.errors import CompactionError, DiskFullError, SnapshotTooLargeError, VerificationError
 from chromadb_compaction.fold import workers
@@ -143,18 +144,20 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_changed(
     assert not any(docs.directory.iterdir())
 
 
-def test_replaced_vectors_are_counted_until_they_wear_the_index_out(tmp_path: Path) -> None:
-    docs = LocalCollection(tmp_path)
-    ids = [f"id-{number:02d}" for number in range(10)]
-    rng = np.random.default_rng(0)
-    counts: list[int] = []
-    for fold in range(5):
-        changed = ids if fold == 0 else ids[:1]
-        run = a_run({row_id: rng.standard_normal(4).tolist() for row_id in changed}, delta=fold + 1)
-        request = docs.request(run).model_copy(update={"replaced_in_place": counts[-1] if counts else 0})
-        counts.append(fold_collection(request).replaced_in_place)
+def test_an_index_whose_vectors_an_older_release_replaced_in_place_is_rebuilt_by_its_next_change(
+    docs: LocalCollection,
+) -> None:
+    vectors = {f"id-{number}": [1.0, number] for number in range(10)}
+    docs.fold(a_run(vectors))
 
-    assert counts == [0, 1, 2, 0, 1]
+    def fold_older(run: pa.Table) -> tuple[int, int]:
+        result = fold_collection(docs.request(run, dimension=2).model_copy(update={"replaced_in_place": 3}))
+        (header,) = docs.directory.rglob("header.bin")
+        return result.replaced_in_place, entries(header.parent)
+
+    only_a_document = a_run({"id-0": vectors["id-0"]}, documents={"id-0": "text"}, delta=2)
+    assert fold_older(only_a_document) == (3, 10)
+    assert fold_older(a_run({"id-0": [2, 0]}, delta=3)) == (0, 10)
 
 
 def fold_all(collections: list[LocalCollection], **options: Any) -> list[FoldResult]:

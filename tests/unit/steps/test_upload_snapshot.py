@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from chromadb_compaction.chroma.client import open_collection
+from chromadb_compaction.chroma.client import CollectionSpec, open_collection
+from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress
 from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.errors import (
     LockLostError,
@@ -16,9 +17,11 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
     TransientStorageError,
 )
+from chromadb_compaction.fold import fold
 from chromadb_compaction.layout import LEDGER_FILE, outcome_key, pointer_key, result_key, snapshot_of_key
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import CollectionCounts
+from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.snapshots import pointer
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
@@ -89,14 +92,27 @@ def test_rows_that_are_older_than_what_is_there_are_counted_apart_from_unchanged
     assert (docs.added, docs.replaced, docs.unchanged, docs.older) == (1, 0, 1, 1)
 
 
-def test_the_manifest_counts_the_vectors_replaced_in_place_until_a_rebuild(fakes: Fakes) -> None:
-    compact(fakes, a_delta({f"id-{number}": [1, number] for number in range(10)}))
-    counts = []
-    for fold in range(1, 5):
-        compact(fakes, a_delta({"id-0": [2, fold]}, at=NOW + fold))
-        counts.append(published(fakes).collections["docs"].replaced_in_place)
+class LoaderOfAnOlderRelease(ApiLoader):
+    def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
+        super().apply(directory, spec, plan, progress=progress)
+        return Loaded({}, replaced_in_place=2)
 
-    assert counts == [1, 2, 0, 1]
+
+def test_the_manifest_keeps_the_count_of_vectors_that_an_older_release_has_replaced_in_place(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def choose_loader(*_: object, replaced_in_place: int) -> Loader:
+        counts.append(replaced_in_place)
+        return LoaderOfAnOlderRelease()
+
+    monkeypatch.setattr(fold, "choose_loader", choose_loader)
+    for number in range(2):
+        compact(fakes, a_delta({"a": [1, number]}, at=NOW + number))
+
+    assert counts == [0, 2]
+    assert published(fakes).collections["docs"].replaced_in_place == 2
 
 
 def test_the_manifest_names_its_origin_and_its_content(fakes: Fakes) -> None:
