@@ -168,6 +168,10 @@ class DiskFullError(SnapshotTooLargeError):
     """The disk of a function is too small for its work. Raise its ephemeral storage; nothing was changed."""
 
 
+class OutOfTimeError(SnapshotTooLargeError):
+    """A fold would not end within the timeout of its function. The next pass of its collections is smaller."""
+
+
 class VerificationError(CompactionError):
     """The folded collection does not hold what the ledger says. Nothing was published."""
 

@@ -14,6 +14,7 @@ QUARANTINE_PREFIX = "quarantine/"
 WORK_PREFIX = "work/"
 ATTEMPTS_PREFIX = f"{WORK_PREFIX}attempts/"
 RUNNING_PREFIX = f"{ATTEMPTS_PREFIX}running/"
+COLLECTION_ATTEMPTS_PREFIX = f"{ATTEMPTS_PREFIX}collections/"
 SNAPSHOT_PREFIX = "snapshot/"
 FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
@@ -225,7 +226,7 @@ def unreadable_key(key: str, etag: str) -> str:
 
 def collection_attempts_prefix(collection: str) -> str:
     """Return the folder of the marks about one collection that could not be folded."""
-    return f"{ATTEMPTS_PREFIX}collections/{collection}/"
+    return f"{COLLECTION_ATTEMPTS_PREFIX}{collection}/"
 
 
 def failure_key(folder: str, execution: str) -> str:

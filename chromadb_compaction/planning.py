@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from heapq import heappop, heappush
 from itertools import islice
 from typing import NamedTuple
 
@@ -48,64 +49,104 @@ class PassPlan(NamedTuple):
     more: bool
 
 
-def plan_batches(
-    pending: Iterable[ObjectInfo],
-    *,
-    size: int,
-    max_batches: int,
-    max_bytes: int,
-    max_batch_bytes: int,
-    max_collections: int,
-    prefix: str = DELTA_PREFIX,
-) -> PassPlan:
-    """Split `pending` (in key order) into the batches of one pass.
+class PassLimits(NamedTuple):
+    """The most that a pass and each of its batches hold. Both hold at least one delta, so that none blocks the others.
 
-    A batch holds at most `size` deltas of at most `max_collections` collections, and at most `max_batch_bytes`. A pass
-    has at most `max_batches` batches, `max_bytes` and `max_collections`. Both hold at least one delta, so that an
-    oversized delta cannot block the others. Two files of one name, in two formats, share a batch, even a full one. The
-    batch with the oldest delta comes first, so that no collection waits for ever.
+    Attributes:
+        size: The deltas of a batch.
+        max_batches: The batches of the pass.
+        max_bytes: The bytes of the pass.
+        max_batch_bytes: The bytes of a batch.
+        max_collections: The collections of the pass, and so of a batch.
     """
-    batches = sorted(
-        _batches(pending, size, min(max_batch_bytes, max_bytes), max_collections, prefix),
-        key=lambda batch: min(d.modified for d in batch.deltas),
-    )
-    chosen: list[PlannedBatch] = []
-    collections: set[str] = set()
-    total = 0
-    for batch in batches:
-        touched = collections.union(batch.collections)
-        if len(chosen) == max_batches or (chosen and total + batch.bytes > max_bytes) or len(touched) > max_collections:
-            break
-        chosen.append(batch)
-        collections = touched
-        total += batch.bytes
-    return PassPlan(tuple(chosen), more=len(chosen) < len(batches))
+
+    size: int
+    max_batches: int
+    max_bytes: int
+    max_batch_bytes: int
+    max_collections: int
+
+    def divided(self, by: int) -> PassLimits:
+        """Return the limits of a pass with at most one `by`-th of the deltas and bytes, but at least one delta."""
+        deltas = max(1, self.size * self.max_batches // by)
+        batches = max(1, self.max_batches // by)
+        return self._replace(
+            size=min(self.size, deltas // batches), max_batches=batches, max_bytes=max(1, self.max_bytes // by)
+        )
 
 
-def _batches(
-    pending: Iterable[ObjectInfo], size: int, max_bytes: int, max_collections: int, prefix: str
-) -> Iterator[PlannedBatch]:
-    """Yield all deltas in batches, ordered by collection and key, so that few batches share a collection."""
-    # Folders that are not valid collection names count as one collection.
-    named = ((collection_of_key(d.key, prefix=prefix), d) for d in pending if not is_folder_marker(d.key))
-    taken: list[ObjectInfo] = []
-    # A dictionary keeps the order of the collections.
-    collections: dict[str, None] = {}
-    total = 0
-    for collection, delta in sorted(named, key=lambda each: each[0]):
-        full = len(taken) >= size or total + delta.bytes > max_bytes
+class PassPlanner:
+    """Plans one pass over a stream of pending deltas in key order. It holds no more deltas than a pass does.
+
+    Two files of one name, in two formats, share a batch, even a full one. The batch with the oldest delta comes first,
+    so that no collection waits for ever.
+
+    Args:
+        limits: The limits of the pass.
+        prefix: The prefix of pending deltas.
+    """
+
+    def __init__(self, limits: PassLimits, *, prefix: str = DELTA_PREFIX) -> None:
+        self._limits = limits
+        self._prefix = prefix
+        self._most_bytes = min(limits.max_batch_bytes, limits.max_bytes)
+        # The oldest complete batches, as a heap whose root is the youngest of them.
+        self._oldest: list[tuple[float, int, PlannedBatch]] = []
+        self._batches = 0
+        self._taken: list[ObjectInfo] = []
+        self._collections: set[str] = set()
+        self._bytes = 0
+
+    def add(self, delta: ObjectInfo) -> None:
+        """Add the next pending delta. Its key is greater than those before."""
+        # Folders that are not valid collection names count as one collection.
+        collection = collection_of_key(delta.key, prefix=self._prefix)
+        full = len(self._taken) >= self._limits.size or self._bytes + delta.bytes > self._most_bytes
         if (
-            taken
-            and twin_key(delta.key) != taken[-1].key
-            and (full or len(collections.keys() | {collection}) > max_collections)
+            self._taken
+            and twin_key(delta.key) != self._taken[-1].key
+            and (full or len(self._collections | {collection}) > self._limits.max_collections)
         ):
-            yield PlannedBatch(tuple(collections), tuple(taken))
-            taken, collections, total = [], {}, 0
-        taken.append(delta)
-        collections[collection] = None
-        total += delta.bytes
-    if taken:
-        yield PlannedBatch(tuple(collections), tuple(taken))
+            self._complete_batch()
+        self._taken.append(delta)
+        self._collections.add(collection)
+        self._bytes += delta.bytes
+
+    def plan(self) -> PassPlan:
+        """Return the plan. Call it once, after all deltas were added."""
+        if self._taken:
+            self._complete_batch()
+        chosen: list[PlannedBatch] = []
+        collections: set[str] = set()
+        total = 0
+        for _, _, batch in sorted(self._oldest, reverse=True):
+            touched = collections.union(batch.collections)
+            too_many = len(touched) > self._limits.max_collections
+            if chosen and (total + batch.bytes > self._limits.max_bytes or too_many):
+                break
+            chosen.append(batch)
+            collections = touched
+            total += batch.bytes
+        return PassPlan(tuple(chosen), more=len(chosen) < self._batches)
+
+    def _complete_batch(self) -> None:
+        ordered = sorted(self._taken, key=lambda delta: collection_of_key(delta.key, prefix=self._prefix))
+        batch = PlannedBatch(tuple(sorted(self._collections)), tuple(ordered))
+        oldest = min(delta.modified for delta in ordered)
+        heappush(self._oldest, (-oldest, -self._batches, batch))
+        if len(self._oldest) > self._limits.max_batches:
+            heappop(self._oldest)
+        self._batches += 1
+        self._taken, self._collections, self._bytes = [], set(), 0
+
+
+def plan_batches(pending: Iterable[ObjectInfo], limits: PassLimits, *, prefix: str = DELTA_PREFIX) -> PassPlan:
+    """Split `pending` (in key order) into the batches of one pass, as PassPlanner does. Skip folder markers."""
+    planner = PassPlanner(limits, prefix=prefix)
+    for delta in pending:
+        if not is_folder_marker(delta.key):
+            planner.add(delta)
+    return planner.plan()
 
 
 class SnapshotAge(NamedTuple):

@@ -190,6 +190,7 @@ class Services(NamedTuple):
         leases: The lock.
         queue: The queues.
         clock: The time.
+        deadline: When the timeout of the function ends this process, by `clock`. None: never.
     """
 
     settings: Settings
@@ -197,3 +198,9 @@ class Services(NamedTuple):
     leases: LeaseStore
     queue: DeltaQueue
     clock: Clock
+    deadline: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The seconds until the deadline. None if there is none."""
+        return None if self.deadline is None else self.deadline - self.clock()

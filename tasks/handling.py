@@ -55,7 +55,7 @@ def lambda_task(
         try:
             request = parse(request_model, event)
             logger.append_keys(**_log_keys(request))
-            result = _run_measured(step, request)
+            result = _run_measured(step, request, context)
         except answers as error:
             logger.warning("%s: %s", type(error).__name__, error, extra={"error": error.as_dict()})
             return {"error": {"type": error.kind, **error.as_dict()}}
@@ -73,9 +73,16 @@ def lambda_task(
     return handler
 
 
-def _run_measured(step: Callable[[Request, Services], BaseModel], request: Request) -> BaseModel:
+def _with_deadline(connected: Services, context: object) -> Services:
+    """Return the services with the time at which Lambda ends this process, as the invocation's context states it."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    milliseconds = remaining() if remaining else 0
+    return connected._replace(deadline=connected.clock() + milliseconds / 1000) if milliseconds > 0 else connected
+
+
+def _run_measured(step: Callable[[Request, Services], BaseModel], request: Request, context: object) -> BaseModel:
     """Run the step, and emit the metrics of its result or its error."""
-    connected = services()
+    connected = _with_deadline(services(), context)
     try:
         with reporting_full_disk(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "the function")):
             result = step(request, connected)

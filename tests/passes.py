@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -17,6 +18,7 @@ from chromadb_compaction.messages import (
     PublishedSnapshot,
     UploadSnapshotRequest,
 )
+from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.clean_up import clean_up
 from chromadb_compaction.steps.download_snapshot import download_snapshot
 from chromadb_compaction.steps.list_deltas import list_deltas
@@ -36,11 +38,13 @@ class Pass:
         fakes: The services that the steps use.
         execution: The ARN of the execution, which owns the lease.
         number: The number of the pass, from 1.
+        begin: Returns the services of a task that begins. None: those of `fakes`.
     """
 
     fakes: Fakes
     execution: str = EXECUTION
     number: int = 1
+    begin: Callable[[], Services] | None = None
     listing: DeltaListing = field(init=False)
     runs: list[MergedBatch] = field(init=False)
 
@@ -48,7 +52,7 @@ class Pass:
         """Run AcquireLock, which succeeds even if another execution owns the lease, and ListDeltas."""
         self.take_lease()
         request = ListDeltasRequest(execution=self.execution, previous_pass=self.number - 1)
-        self.listing = list_deltas(request, self.fakes.services)
+        self.listing = list_deltas(request, self._services())
         return self.listing
 
     def download(self) -> DownloadedSnapshot:
@@ -56,7 +60,7 @@ class Pass:
         request = DownloadSnapshotRequest(
             execution=self.execution, pass_number=self.number, base=self.listing.base, batches=self.listing.batches
         )
-        return download_snapshot(request, self.fakes.services)
+        return download_snapshot(request, self._services())
 
     def merge(self) -> list[MergedBatch]:
         """Run MergeBatch for every batch."""
@@ -64,7 +68,7 @@ class Pass:
             MergeBatchRequest(execution=self.execution, pass_number=self.number, batch=batch)
             for batch in self.listing.batches
         ]
-        self.runs = [merge_batch(request, self.fakes.services) for request in requests]
+        self.runs = [merge_batch(request, self._services()) for request in requests]
         return self.runs
 
     def upload(self) -> PublishedSnapshot:
@@ -72,7 +76,7 @@ class Pass:
         request = UploadSnapshotRequest(
             execution=self.execution, pass_number=self.number, base=self.listing.base, runs=self.runs
         )
-        return upload_snapshot(request, self.fakes.services)
+        return upload_snapshot(request, self._services())
 
     def clean_up(self, published: PublishedSnapshot) -> CleanedUp:
         """Run CleanUp."""
@@ -82,7 +86,7 @@ class Pass:
             snapshot_id=published.snapshot_id,
             outcome=published.outcome,
         )
-        return clean_up(request, self.fakes.services)
+        return clean_up(request, self._services())
 
     def up_to_upload(self) -> Pass:
         """Run every step before UploadSnapshot."""
@@ -90,6 +94,9 @@ class Pass:
         self.download()
         self.merge()
         return self
+
+    def _services(self) -> Services:
+        return self.begin() if self.begin else self.fakes.services
 
     def take_lease(self) -> None:
         """Release the lease of any other execution and acquire it for this one."""

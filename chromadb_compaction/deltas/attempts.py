@@ -6,7 +6,7 @@ delta that was set aside is tried again after a few days. deaths.py marks what a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, UnreadableObjectError
-from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.planning import ObjectInfo, PassLimits, PassPlan, PassPlanner
 from chromadb_compaction.ports import ObjectStore
 
 
@@ -59,23 +59,39 @@ class Attempts(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The deltas to plan in the next pass.
+    """The next pass, and the counts of the listing that it was planned over.
 
     Attributes:
-        deltas: The deltas, in key order.
-        alone: Whether each of them needs a batch of its own.
-        later: Whether other deltas need a pass after this one.
-        set_aside: The pending deltas that are unreadable or have failed too often, of which none is in `deltas` unless
-            it is all that is left.
+        plan: The batches. `more`: a pass must follow.
+        pending: The number of all pending deltas.
+        oldest: When the oldest of them was written, in Unix seconds. None if there are none.
+        set_aside: The number of pending deltas that are unreadable or have failed too often, of which none is in the
+            plan unless it is all that is left.
     """
 
-    deltas: list[ObjectInfo]
+    plan: PassPlan
+    pending: int
+    oldest: float | None
+    set_aside: int
+
+
+class _Rank(NamedTuple):
+    """The rank of a delta: those with the least rank have the next turn, and no others are in their pass."""
+
+    unreadable: bool
+    troubles: int
+    of_collection: int
+    proven: bool
     alone: bool
-    later: bool
-    set_aside: list[ObjectInfo]
 
 
 NO_ATTEMPTS = Attempts()
+
+DIVISOR = 8
+"""A pass over collections that made one fail has at most one eighth of its deltas, bytes and suspected collections.
+
+So three failures, after which a collection is set aside, end at a five-hundredth of a full pass.
+"""
 
 
 def mark(delta: ObjectInfo, error: CompactionError, execution: str, objects: ObjectStore) -> None:
@@ -163,42 +179,70 @@ def _has_failed_too_often(attempts: Attempts, max_failures: int) -> bool:
 
 
 def next_turn(
-    pending: Sequence[ObjectInfo],
+    pending: Iterable[ObjectInfo],
     attempts: Mapping[str, Attempts],
+    limits: PassLimits,
     *,
     max_failures: int,
     prefix: str = layout.DELTA_PREFIX,
 ) -> Turn:
-    """Return the deltas to plan now: first those without marks, so that no other delta keeps them waiting.
+    """Plan the next pass: first the deltas without marks, so that no other delta keeps them waiting.
 
     Then come those that failed or are suspected, the fewest failures first, each in a batch of its own. So a batch that
-    fails names its delta. Collections whose fold failed take a pass each. What failed `max_failures` times is left out.
-    Unreadable deltas come last: reading them again is cheap, and finds out that somebody has repaired them.
+    fails names its delta. A pass over collections whose fold failed is smaller than the one that failed, and smaller
+    again after each failure. What failed `max_failures` times is left out. Unreadable deltas come last: reading them
+    again is cheap, and finds out that somebody has repaired them.
+
+    Args:
+        pending: The listing, in key order. It is read as a stream: no more deltas are held than a pass has.
+        attempts: The marks.
+        limits: The limits of a pass whose deltas have no marks.
+        max_failures: The number of failed executions after which a delta is set aside.
+        prefix: The prefix of pending deltas.
     """
-    groups: dict[tuple[bool, int], list[tuple[ObjectInfo, Attempts]]] = {}
-    set_aside: list[ObjectInfo] = []
+    found = set_aside = 0
+    oldest: float | None = None
+    first: _Rank | None = None
+    planner = PassPlanner(limits, prefix=prefix)
+    later = False
     for delta in pending:
-        found = attempts_of(delta, attempts, prefix=prefix)
-        if is_set_aside(found, max_failures=max_failures):
-            set_aside.append(delta)
-        if not _has_failed_too_often(found, max_failures):
-            groups.setdefault((found.unreadable, found.troubles), []).append((delta, found))
-    if not groups:
-        return Turn([], alone=False, later=False, set_aside=set_aside)
-    group = groups[min(groups)]
-    chosen = group
-    if any(found.of_collection for _, found in group):
-        chosen = _of_one_collection(group, prefix)
-    elif not group[0][1].failures and min(groups)[1] > 1:
-        chosen = group[:1]  # suspected again, so only a pass of its own can prove it
-    return Turn(
-        [delta for delta, _ in chosen],
-        alone=any(found.troubles > found.of_collection for _, found in chosen),
-        later=len(groups) > 1 or len(chosen) < len(group),
-        set_aside=set_aside,
+        if layout.is_folder_marker(delta.key):
+            continue
+        found += 1
+        oldest = delta.modified if oldest is None else min(oldest, delta.modified)
+        marks = attempts_of(delta, attempts, prefix=prefix)
+        set_aside += is_set_aside(marks, max_failures=max_failures)
+        if _has_failed_too_often(marks, max_failures):
+            continue
+        rank = _rank(marks)
+        later = later or (first is not None and rank != first)
+        if first is None or rank < first:
+            first, planner = rank, PassPlanner(_limits_of(rank, limits, attempts), prefix=prefix)
+        if rank == first:
+            planner.add(delta)
+    plan = planner.plan()
+    return Turn(plan._replace(more=plan.more or later), pending=found, oldest=oldest, set_aside=set_aside)
+
+
+def _rank(marks: Attempts) -> _Rank:
+    return _Rank(
+        marks.unreadable,
+        marks.troubles,
+        marks.of_collection,
+        proven=marks.failures > 0,
+        alone=marks.troubles > marks.of_collection,
     )
 
 
-def _of_one_collection(group: list[tuple[ObjectInfo, Attempts]], prefix: str) -> list[tuple[ObjectInfo, Attempts]]:
-    first = layout.collection_of_key(group[0][0].key, prefix=prefix)
-    return [each for each in group if layout.collection_of_key(each[0].key, prefix=prefix) == first]
+def _limits_of(rank: _Rank, limits: PassLimits, attempts: Mapping[str, Attempts]) -> PassLimits:
+    """Return the limits of a pass over deltas of this rank. The more often they failed, the smaller it is."""
+    if rank.alone:
+        limits = limits._replace(size=1)
+    if rank.of_collection:
+        folders = (each for folder, each in attempts.items() if folder.startswith(layout.COLLECTION_ATTEMPTS_PREFIX))
+        together = sum(each.troubles == rank.of_collection for each in folders)
+        at_once = 1 if rank.proven else max(1, together // DIVISOR)
+        return limits.divided(DIVISOR**rank.of_collection)._replace(max_collections=at_once)
+    if rank.troubles > 1 and not rank.proven:
+        return limits._replace(max_batches=1)  # suspected again, so only a pass of its own can prove it
+    return limits

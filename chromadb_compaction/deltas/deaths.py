@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Timer
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -20,10 +21,15 @@ from chromadb_compaction.errors import CompactionError, ObjectMissingError
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore
 
+_KILLED = "memory ran out, its timeout was reached, or a library crashed"
+_OUT_OF_TIME = "its timeout was reached. The next pass of it is smaller"
 _NEXT_STEP = (
     "read the function's log; raise its memory or timeout,"
     " or set the delta aside: chromadb-compaction deltas quarantine"
 )
+
+LAST_SECONDS = 60.0
+"""A process that works until so shortly before its timeout is out of time. If it is killed then, that was the cause."""
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +43,26 @@ class Process(NamedTuple):
 
 
 class RunningMark(BaseModel):
-    """The content of a mark of work in progress: the deltas or the collections that the process works on."""
+    """The content of a mark of work in progress: the deltas or the collections that the process works on.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        execution: The ARN of the execution.
+        task: The name of the process.
+        deltas: The deltas.
+        collections: The collections.
+        whole: Whether this is all that the process works on. A mark of a part names the culprit more closely.
+        out_of_time: Whether the process has reached its last seconds. Then all its work took too long, not a part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
     execution: str
     task: str
     deltas: list[ObjectInfo] = []
     collections: list[str] = []
+    whole: bool = False
+    out_of_time: bool = False
 
 
 @contextmanager
@@ -56,10 +73,56 @@ def running(
 
     A process that does several things at once has several marks.
     """
-    execution, pass_number, task = process
-    mark = RunningMark(execution=execution, task=task, deltas=list(deltas), collections=list(collections))
+    mark = RunningMark(
+        execution=process.execution, task=process.task, deltas=list(deltas), collections=list(collections)
+    )
     part = hashlib.sha256(" ".join([*collections, *(each.key for each in deltas)]).encode()).hexdigest()[:16]
-    key = layout.running_key(execution, pass_number, f"{task}-{part}")
+    with _kept(mark, layout.running_key(process.execution, process.pass_number, f"{process.task}-{part}"), objects):
+        yield
+
+
+@contextmanager
+def running_whole_pass(
+    process: Process, objects: ObjectStore, collections: Sequence[str], *, seconds_left: float | None
+) -> Iterator[None]:
+    """Keep a mark that `process` works on all these collections of a pass, until the block ends but by a kill.
+
+    `seconds_left` is the time until the process is killed. Shortly before, the mark is written again as out of time.
+    """
+    mark = RunningMark(execution=process.execution, task=process.task, collections=list(collections), whole=True)
+    key = layout.running_key(process.execution, process.pass_number, f"{process.task}-whole")
+    with _kept(mark, key, objects), _noting_the_end_of_time(mark, key, objects, seconds_left):
+        yield
+
+
+@contextmanager
+def _noting_the_end_of_time(
+    mark: RunningMark, key: str, objects: ObjectStore, seconds_left: float | None
+) -> Iterator[None]:
+    if seconds_left is None:
+        yield
+        return
+
+    def note() -> None:
+        log.warning("%s of %s is running out of time", mark.task, mark.execution)
+        try:
+            objects.put(key, mark.model_copy(update={"out_of_time": True}).model_dump_json().encode())
+        except CompactionError as error:
+            # If the process is killed, the mark still blames the parts that it worked on then.
+            log.warning("the mark %s does not say that time ran out: %s", key, error)
+
+    timer = Timer(max(0.0, seconds_left - LAST_SECONDS), note)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # so that it writes no mark after the mark was deleted
+
+
+@contextmanager
+def _kept(mark: RunningMark, key: str, objects: ObjectStore) -> Iterator[None]:
     objects.put(key, mark.model_dump_json().encode())
     try:
         yield
@@ -75,28 +138,36 @@ def blame_for_deaths(marks: Sequence[ObjectInfo], objects: ObjectStore) -> bool:
     """Write an attempt mark about everything that a killed process worked on. Return whether there was any.
 
     `marks` are the keys under layout.RUNNING_PREFIX. The caller holds the lease, so that none of them is of a process
-    that still runs. A process that worked on one thing has proven it; several are only suspected. A second call does
-    the same.
+    that still runs. A process that worked on one thing has proven it; several are only suspected. What a part of the
+    process worked on is suspected before all the rest, unless the process ran out of time. A second call does the same.
     """
-    killed: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    killed: defaultdict[tuple[str, str], list[RunningMark]] = defaultdict(list)
     for info in marks:
         mark = _read(info.key, objects)
         if mark is not None:
-            killed[mark.execution, mark.task].update(_suspects(mark))
-    for (execution, task), suspects in killed.items():
+            killed[mark.execution, mark.task].append(mark)
+    for (execution, task), left in killed.items():
+        suspects = _suspects(left)
         log.warning("%s of %s was killed; suspected: %s", task, execution, ", ".join(suspects.values()))
         key_of = layout.failure_key if len(suspects) == 1 else layout.suspicion_key
+        cause = _OUT_OF_TIME if any(mark.out_of_time for mark in left) else _KILLED
         for folder, name in suspects.items():
-            content = AttemptMark(delta=name, reason=_reason(task, name, len(suspects) - 1), execution=execution)
+            reason = _reason(task, name, len(suspects) - 1, cause)
+            content = AttemptMark(delta=name, reason=reason, execution=execution)
             objects.put(key_of(folder, execution), content.model_dump_json().encode())
     objects.delete(info.key for info in marks)
     return bool(killed)
 
 
-def _suspects(mark: RunningMark) -> dict[str, str]:
+def _suspects(left: Sequence[RunningMark]) -> dict[str, str]:
     """Return the folder of the attempts of each delta and collection, and its name for people."""
-    deltas = {layout.attempts_prefix(each.key, each.etag): each.key for each in mark.deltas}
-    return deltas | {layout.collection_attempts_prefix(name): f"collection {name}" for name in mark.collections}
+    parts = [mark for mark in left if not mark.whole]
+    out_of_time = [mark for mark in left if mark.out_of_time]
+    suspects: dict[str, str] = {}
+    for mark in out_of_time or parts or left:
+        suspects |= {layout.attempts_prefix(each.key, each.etag): each.key for each in mark.deltas}
+        suspects |= {layout.collection_attempts_prefix(name): f"collection {name}" for name in mark.collections}
+    return suspects
 
 
 def _read(key: str, objects: ObjectStore) -> RunningMark | None:
@@ -106,7 +177,6 @@ def _read(key: str, objects: ObjectStore) -> RunningMark | None:
         return None  # its process has ended meanwhile
 
 
-def _reason(task: str, name: str, others: int) -> str:
+def _reason(task: str, name: str, others: int, cause: str) -> str:
     together = f" and {others} others" if others else ""
-    causes = "memory ran out, its timeout was reached, or a library crashed"
-    return f"the process ({task}) that worked on {name}{together} was killed: {causes}; {_NEXT_STEP}"
+    return f"the process ({task}) that worked on {name}{together} was killed: {cause}; {_NEXT_STEP}"

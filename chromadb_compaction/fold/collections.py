@@ -11,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from chromadb_compaction import layout
+from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_version
 from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
-from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import FoldSize, extra_links, folds_at_once, folds_too_large
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
 from chromadb_compaction.fold.workers import FoldOutcome, run_folds
@@ -34,6 +35,10 @@ from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
 
+FOLDS = "fold"
+"""The name of the process in its marks of work in progress."""
+FOLD_SHARE: Final = 0.75
+"""The share of the time left that folds may take. The rest is for uploading what was folded, and publishing it."""
 COPIES = "copies"
 RUNS = "runs"
 
@@ -54,10 +59,12 @@ class FoldedPass(NamedTuple):
     Attributes:
         folded: The collections after their folds, in the order of the runs.
         too_large: The errors of the collections whose fold memory or disk cannot hold. Their deltas stay pending.
+        late: Those for whose fold there was no time. Their deltas stay pending too.
     """
 
     folded: list[FoldedCollection]
     too_large: dict[str, SnapshotTooLargeError]
+    late: dict[str, OutOfTimeError]
 
 
 def fold_pass(
@@ -72,17 +79,19 @@ def fold_pass(
     """Fold every collection that the runs change, below `scratch`.
 
     The local copies of the base are changed in place. A mark is written about each collection that does not fit. Raises
-    SnapshotTooLargeError if none fits, and what fold_collection and `heartbeat` raise.
+    SnapshotTooLargeError if none fits, and what fold_collection and `heartbeat` raise. No mark is written about one for
+    which no time was left, if others were folded: the next pass begins with it.
     """
     parts = _read_parts(request, services)
     changes = _changes(parts)
     if not changes:
-        return FoldedPass([], {})
+        return FoldedPass([], {}, {})
     shapes = _shapes(request, services)
     sizes = _sizes(parts, shapes, base.collections if base else {})
     too_large = folds_too_large(sizes, services.settings)
     changes = {name: change for name, change in changes.items() if name not in too_large}
     folded: list[FoldedCollection] = []
+    late: dict[str, OutOfTimeError] = {}
     if changes:
         with blaming_collections(changes, request.execution, services.objects):
             directories, runs = _download(request, parts, changes, services, base, scratch, phases, heartbeat)
@@ -92,7 +101,9 @@ def fold_pass(
         with phases("fold"):
             outcomes = _run_folds(requests, request, services, sizes, heartbeat)
         for each, outcome in zip(requests, outcomes, strict=True):
-            if isinstance(outcome, SnapshotTooLargeError):
+            if isinstance(outcome, OutOfTimeError):
+                late[each.collection] = outcome
+            elif isinstance(outcome, SnapshotTooLargeError):
                 too_large[each.collection] = outcome
             else:
                 phases.include(outcome.seconds, of="fold")
@@ -101,9 +112,14 @@ def fold_pass(
     for name, error in too_large.items():
         log.error("the deltas of %s stay pending: %s", name, error)
         mark_collections([name], error, request.execution, services.objects)
-    if too_large and not folded:
-        raise next(iter(too_large.values()))
-    return FoldedPass(folded, too_large)
+    if late:
+        error = next(iter(late.values()))
+        log.error("the deltas of %s stay pending: %s", ", ".join(late), error)
+        if not folded:
+            mark_collections(late, error, request.execution, services.objects)
+    if not folded:
+        raise next(iter((too_large | late).values()))
+    return FoldedPass(folded, too_large, late)
 
 
 def _download(  # noqa: PLR0917 - a part of fold_pass
@@ -135,13 +151,34 @@ def _run_folds(
     sizes: Sequence[FoldSize],
     heartbeat: Heartbeat,
 ) -> list[FoldOutcome]:
-    process = Process(request.execution, request.pass_number, "fold")
+    process = Process(request.execution, request.pass_number, FOLDS)
 
     def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
         return running(process, services.objects, collections=[each.collection for each in group])
 
     at_once = folds_at_once(sizes, services.settings)
-    return run_folds(requests, progress=heartbeat.check, at_once=at_once, marked=marked)
+    progress = _stopping_in_time(services, heartbeat.check)
+    return run_folds(requests, progress=progress, at_once=at_once, marked=marked)
+
+
+def _stopping_in_time(services: Services, check: Progress) -> Progress:
+    """Return a check that also raises OutOfTimeError as soon as only the time for the uploads is left."""
+    left = services.seconds_left
+    if left is None:
+        return check
+    begun = services.clock()
+
+    def check_in_time() -> None:
+        check()
+        taken = services.clock() - begun
+        if taken > left * FOLD_SHARE:
+            raise OutOfTimeError(
+                f"the folds have taken {taken:.0f} s, and the function's timeout leaves {left - taken:.0f} s",
+                next_step="the next pass is smaller; if that fails too, give the compactor more memory, which gives it"
+                " more processor time, or divide the collection",
+            )
+
+    return check_in_time
 
 
 def _read_parts(request: UploadSnapshotRequest, services: Services) -> list[list[RunPart]]:

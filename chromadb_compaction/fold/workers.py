@@ -101,6 +101,7 @@ def run_folds(
 
 def _outcome(fold: Callable[..., FoldResult], request: FoldRequest, progress: Progress) -> FoldOutcome:
     try:
+        progress()  # there may be no time left to begin
         with reporting_full_disk(_function()):
             return fold(request, progress=progress)
     except SnapshotTooLargeError as error:

@@ -13,7 +13,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.attempts import blaming_collections
-from chromadb_compaction.deltas.deaths import Process, running
+from chromadb_compaction.deltas.deaths import Process, running, running_whole_pass
 from chromadb_compaction.deltas.formats import Delta
 from chromadb_compaction.deltas.header import may_drop
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
@@ -29,6 +29,8 @@ from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
 from chromadb_compaction.times import Phases
 
+TASK = "download"
+"""The name of the process in its marks of work in progress."""
 READERS = 16
 """Collections whose deltas are read at once."""
 READ_BYTES = 16 * 1024 * 1024
@@ -47,20 +49,22 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
     with heartbeat_for(services, request.execution) as heartbeat, phases("download"):
         base = read_base(services, request.base)
         pending = _pending(request, services)
-        with blaming_collections(pending, request.execution, services.objects):
-            transferred = ensure_copies(services, base, pending)
-        heartbeat.check()
-        shapes = list(
-            ahead(
-                lambda name: _shape(name, base, pending[name], request, services),
-                pending,
-                weigh=lambda name: max(delta.bytes for delta in pending[name]),
-                most=READ_BYTES,
-                threads=READERS,
+        process = Process(request.execution, request.pass_number, TASK)
+        with running_whole_pass(process, services.objects, list(pending), seconds_left=services.seconds_left):
+            with blaming_collections(pending, request.execution, services.objects):
+                transferred = ensure_copies(services, base, pending)
+            heartbeat.check()
+            shapes = list(
+                ahead(
+                    lambda name: _shape(name, base, pending[name], request, services),
+                    pending,
+                    weigh=lambda name: max(delta.bytes for delta in pending[name]),
+                    most=READ_BYTES,
+                    threads=READERS,
+                )
             )
-        )
-        key = layout.shapes_key(request.execution, request.pass_number)
-        services.objects.put(key, SHAPES.dump_json(shapes))
+            key = layout.shapes_key(request.execution, request.pass_number)
+            services.objects.put(key, SHAPES.dump_json(shapes))
     largest = sorted(shapes, key=lambda shape: -shape.records)[:LISTED_COLLECTIONS]
     return DownloadedSnapshot(
         collections=[shape.summary() for shape in largest],
@@ -93,7 +97,7 @@ def _shape(
         return shape
     archived = find_archived(pending, services)
     twins = find_twins(pending, archived)
-    process = Process(request.execution, request.pass_number, "download")
+    process = Process(request.execution, request.pass_number, TASK)
     for listed in pending:
         if listed.key in twins:
             continue  # MergeBatch refuses it

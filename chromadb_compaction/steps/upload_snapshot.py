@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.deltas.outcomes import STAYS_PENDING, DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.fold.collections import FoldedCollection, fold_pass
+from chromadb_compaction.fold.collections import FOLDS, FoldedCollection, fold_pass
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import (
@@ -23,11 +25,25 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of, read_base
 from chromadb_compaction.snapshots.files import Wanted
-from chromadb_compaction.snapshots.pointer import PublishedPointer, publish, read_pointer
+from chromadb_compaction.snapshots.pointer import publish, read_pointer
 from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
+
+
+class _Start(NamedTuple):
+    """The state that the fold starts from.
+
+    Attributes:
+        base: The base's manifest. None: nothing is published yet.
+        base_sha256: The SHA-256 of the base's manifest.
+        outcomes: The outcome of each delta of the pass, but for those that stay pending.
+    """
+
+    base: Manifest | None
+    base_sha256: str | None
+    outcomes: list[DeltaOutcome]
 
 
 def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> PublishedSnapshot:
@@ -35,16 +51,26 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
 
     A second run of the same pass returns the first run's result. Raises SnapshotConflictError if another execution
     has published since the pass began, VerificationError if the folded collection differs from its ledger. In both
-    cases nothing is published and the deltas stay pending. A collection whose fold does not fit is left out; raises
-    SnapshotTooLargeError if there is no other.
+    cases nothing is published and the deltas stay pending. A collection whose fold does not fit, or for which no time
+    is left, is left out; raises SnapshotTooLargeError if there is no other.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
         current = read_pointer(services)
         if current is not None and current.pointer.commit_id == commit_id(request.execution, request.pass_number):
             log.info("this pass published snapshot %s in an earlier run", current.pointer.snapshot_id)
             return _read_result(current.pointer.snapshot_id, services)
-        with cache_of(services).scratch() as scratch:
-            return _fold_and_publish(request, services, scratch, heartbeat, current)
+        started = _Start(
+            read_base(services, request.base),
+            current.pointer.manifest_sha256 if current else None,
+            _read_outcomes(request, services),
+        )
+        process = Process(request.execution, request.pass_number, FOLDS)
+        collections = _collections(started.outcomes, services)
+        with (
+            cache_of(services).scratch() as scratch,
+            running_whole_pass(process, services.objects, collections, seconds_left=services.seconds_left),
+        ):
+            return _fold_and_publish(request, services, scratch, heartbeat, started)
 
 
 def _fold_and_publish(
@@ -52,20 +78,21 @@ def _fold_and_publish(
     services: Services,
     scratch: Path,
     heartbeat: Heartbeat,
-    started_from: PublishedPointer | None,
+    started: _Start,
 ) -> PublishedSnapshot:
-    base = read_base(services, request.base)
-    outcomes = _read_outcomes(request, services)
+    base, base_sha256, outcomes = started
     phases = Phases()
-    folded, too_large = fold_pass(request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat)
+    folded, too_large, late = fold_pass(
+        request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat
+    )
     listed = len(outcomes)
-    outcomes = _without(outcomes, too_large, services)
+    outcomes = _without(outcomes, [*too_large, *late], services)
     pending = _pending_counts(request, left=listed - len(outcomes), too_large=too_large)
     changed = [collection for collection in folded if collection.result.changed]
     if not changed:
         kept = _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
         return kept.model_copy(update=pending)
-    draft = Draft(request, base, base_sha256=started_from.pointer.manifest_sha256 if started_from else None)
+    draft = Draft(request, base, base_sha256=base_sha256)
     heartbeat.check()
     with phases("upload"):
         wanted = draft.upload(changed, services)
@@ -137,6 +164,11 @@ def _keep_base(
         bytes_uploaded=0,
         seconds=phases.seconds,
     )
+
+
+def _collections(outcomes: list[DeltaOutcome], services: Services) -> list[str]:
+    prefix = services.settings.delta_prefix
+    return sorted({layout.collection_of_key(o.key, prefix=prefix) for o in outcomes if o.status != "quarantined"})
 
 
 def _without(outcomes: list[DeltaOutcome], collections: Collection[str], services: Services) -> list[DeltaOutcome]:

@@ -49,6 +49,10 @@ class Fakes:
         """The argument that a step takes."""
         return Services(self.settings, self.objects, self.leases, self.queue, self.clock)
 
+    def services_until(self, deadline: float) -> Services:
+        """Return the services of a process that is killed at `deadline`, in Unix seconds."""
+        return self.services._replace(deadline=deadline)
+
     @property
     def calls(self) -> int:
         """The number of calls to all fakes."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction.layout import NO_COLLECTION, collection_of_key, new_snapshot_id, snapshot_sequence, twin_key
-from chromadb_compaction.planning import ObjectInfo, PassPlan, SnapshotAge, plan_batches, plan_prune
+from chromadb_compaction.planning import ObjectInfo, PassLimits, PassPlan, SnapshotAge, plan_batches, plan_prune
 
 NOW = 1_000_000.0
 ANY = 10**12
@@ -46,7 +46,9 @@ def test_two_files_of_one_name_share_a_batch(
     second = [d.model_copy(update={"key": d.key.removesuffix(".parquet") + ".jsonl.gz"}) for d in backlog]
     both = sorted([*backlog, *chance.sample(second, len(second) // 2)], key=lambda delta: delta.key)
 
-    plan = plan_batches(both, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most, max_collections=2)
+    plan = plan_batches(
+        both, PassLimits(size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most, max_collections=2)
+    )
 
     places = {delta.key: number for number, batch in enumerate(plan.batches) for delta in batch.deltas}
     for key, place in places.items():
@@ -62,7 +64,8 @@ def test_a_pass_takes_each_pending_delta_at_most_once_and_no_others(
         d.key
         for d in planned(
             plan_batches(
-                backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY
+                backlog,
+                PassLimits(size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY),
             )
         )
     )
@@ -72,7 +75,9 @@ def test_a_pass_takes_each_pending_delta_at_most_once_and_no_others(
 
 @given(backlogs, sizes, limits, byte_limits)
 def test_more_is_true_exactly_if_deltas_are_left(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+    plan = plan_batches(
+        backlog, PassLimits(size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+    )
 
     assert plan.more == (len(planned(plan)) < len(backlog))
 
@@ -82,7 +87,8 @@ def test_batches_keep_to_their_size_and_name_their_collections(
     backlog: list[ObjectInfo], size: int, limit: int, most: int, collections: int
 ) -> None:
     plan = plan_batches(
-        backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=collections
+        backlog,
+        PassLimits(size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=collections),
     )
 
     assert len(plan.batches) <= limit
@@ -96,7 +102,9 @@ def test_batches_keep_to_their_size_and_name_their_collections(
 
 @given(backlogs, sizes)
 def test_only_the_last_batch_is_not_full(backlog: list[ObjectInfo], size: int) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=ANY, max_collections=ANY)
+    plan = plan_batches(
+        backlog, PassLimits(size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=ANY, max_collections=ANY)
+    )
 
     assert sum(len(batch.deltas) < size for batch in plan.batches) <= 1
 
@@ -104,7 +112,9 @@ def test_only_the_last_batch_is_not_full(backlog: list[ObjectInfo], size: int) -
 def test_many_small_collections_share_batches() -> None:
     backlog = [pending_delta(f"customer-{number:03d}", 1) for number in range(300)]
 
-    plan = plan_batches(backlog, size=100, max_batches=40, max_bytes=ANY, max_batch_bytes=ANY, max_collections=400)
+    plan = plan_batches(
+        backlog, PassLimits(size=100, max_batches=40, max_bytes=ANY, max_batch_bytes=ANY, max_collections=400)
+    )
 
     assert [len(batch.collections) for batch in plan.batches] == [100, 100, 100]
     assert not plan.more
@@ -115,11 +125,7 @@ def test_folders_with_invalid_collection_names_count_as_one_collection() -> None
 
     plan = plan_batches(
         [*hostile, pending_delta("docs", 1, modified=1)],
-        size=100,
-        max_batches=2,
-        max_bytes=1000,
-        max_batch_bytes=ANY,
-        max_collections=2,
+        PassLimits(size=100, max_batches=2, max_bytes=1000, max_batch_bytes=ANY, max_collections=2),
     )
 
     assert [(batch.collections, len(batch.deltas)) for batch in plan.batches] == [
@@ -133,7 +139,9 @@ def test_a_pass_exceeds_its_bytes_only_by_a_single_oversized_delta(
     backlog: list[ObjectInfo], size: int, limit: int, most: int
 ) -> None:
     taken = planned(
-        plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+        plan_batches(
+            backlog, PassLimits(size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+        )
     )
 
     assert sum(delta.bytes for delta in taken) <= most or len(taken) == 1
@@ -143,7 +151,9 @@ def test_a_pass_exceeds_its_bytes_only_by_a_single_oversized_delta(
 def test_a_batch_exceeds_its_bytes_only_by_a_single_oversized_delta(
     backlog: list[ObjectInfo], size: int, most: int
 ) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most, max_collections=ANY)
+    plan = plan_batches(
+        backlog, PassLimits(size=size, max_batches=1000, max_bytes=ANY, max_batch_bytes=most, max_collections=ANY)
+    )
 
     assert len(planned(plan)) == len(backlog)
     assert all(batch.bytes <= most or len(batch.deltas) == 1 for batch in plan.batches)
@@ -156,7 +166,8 @@ def test_repeated_passes_take_every_delta(
     left = backlog
     for _ in range(len(backlog)):
         plan = plan_batches(
-            left, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=collections
+            left,
+            PassLimits(size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=collections),
         )
         taken = {delta.key for delta in planned(plan)}
         left = [delta for delta in left if delta.key not in taken]
@@ -166,7 +177,9 @@ def test_repeated_passes_take_every_delta(
 
 @given(backlogs, sizes, limits, byte_limits)
 def test_the_oldest_delta_is_always_in_the_pass(backlog: list[ObjectInfo], size: int, limit: int, most: int) -> None:
-    plan = plan_batches(backlog, size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+    plan = plan_batches(
+        backlog, PassLimits(size=size, max_batches=limit, max_bytes=most, max_batch_bytes=ANY, max_collections=ANY)
+    )
 
     if backlog:
         assert min(delta.modified for delta in backlog) == min(delta.modified for delta in plan.batches[0].deltas)
@@ -174,7 +187,7 @@ def test_the_oldest_delta_is_always_in_the_pass(backlog: list[ObjectInfo], size:
 
 def test_an_empty_backlog_is_an_empty_pass() -> None:
     assert plan_batches(
-        [], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY, max_collections=ANY
+        [], PassLimits(size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY, max_collections=ANY)
     ) == PassPlan((), more=False)
 
 
@@ -182,7 +195,7 @@ def test_a_folder_marker_of_a_console_is_not_planned() -> None:
     folder = ObjectInfo(key="delta/docs/", bytes=0, etag="e", modified=0)
 
     assert plan_batches(
-        [folder], size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY, max_collections=ANY
+        [folder], PassLimits(size=100, max_batches=40, max_bytes=1, max_batch_bytes=ANY, max_collections=ANY)
     ) == PassPlan((), more=False)
 
 
@@ -191,7 +204,7 @@ def test_a_busy_collection_does_not_starve_a_quiet_one() -> None:
     quiet = [pending_delta("quiet", 1, modified=150.0)]
 
     plan = plan_batches(
-        [*busy, *quiet], size=100, max_batches=2, max_bytes=10**9, max_batch_bytes=ANY, max_collections=ANY
+        [*busy, *quiet], PassLimits(size=100, max_batches=2, max_bytes=10**9, max_batch_bytes=ANY, max_collections=ANY)
     )
 
     assert plan.batches[0].collections == ("busy",)
@@ -202,7 +215,7 @@ def test_an_oversized_delta_does_not_block_later_ones() -> None:
     huge, small = pending_delta("docs", 1, size=10**9), pending_delta("docs", 2)
 
     plan = plan_batches(
-        [huge, small], size=100, max_batches=40, max_bytes=1000, max_batch_bytes=ANY, max_collections=ANY
+        [huge, small], PassLimits(size=100, max_batches=40, max_bytes=1000, max_batch_bytes=ANY, max_collections=ANY)
     )
 
     assert planned(plan) == [huge]

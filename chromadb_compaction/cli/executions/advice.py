@@ -55,6 +55,11 @@ ADVICE = {
     "DiskFullError": Advice(
         f"the disk of the function is too small; {_NOTHING_LOST}; raise its ephemeral storage and deploy", MORE
     ),
+    "OutOfTimeError": Advice(
+        f"the folds would not end within the function's timeout; {_NOTHING_LOST}; the next pass is smaller by itself,"
+        " and more memory gives the function more processor time",
+        MORE,
+    ),
     "VerificationError": Advice(
         f"the folded snapshot has wrong records; {_NOTHING_LOST}; run again, and report it if it happens again",
         RUN_AGAIN,

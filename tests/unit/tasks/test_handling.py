@@ -71,6 +71,19 @@ def test_the_step_gets_the_services(services: Services) -> None:
     assert seen == [services]
 
 
+def test_the_step_knows_when_the_function_is_killed(services: Services) -> None:
+    seen: list[float | None] = []
+
+    def record(_request: AcquireLockRequest, given: Services) -> ReleasedLock:
+        seen.append(given.deadline)
+        return ReleasedLock(released=False, holder=None)
+
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 900_000)
+    handling.lambda_task(AcquireLockRequest, record)({"execution": ARN}, context)
+
+    assert seen == [services.clock() + 900]
+
+
 @pytest.mark.parametrize(
     ("event", "field"),
     [
