@@ -26,7 +26,7 @@ KNOWN_PREFIXES = (
 )
 MEBIBYTE = 1024 * 1024
 MERGES_AT_ONCE = 10
-"""The Map's MaxConcurrency in the state machine."""
+"""The default of the Map's MaxConcurrency. A batch has at most so many parts of a pass's bytes."""
 UPLOAD_PART_BYTES = 8 * MEBIBYTE
 """The size of a part of a large object's upload. S3 charges for each part, which docs/cost.md counts."""
 
@@ -115,7 +115,7 @@ class Settings(BaseModel):
 
     @property
     def max_batch_bytes(self) -> int:
-        """The largest size of a batch: a pass's bytes, shared by the merges that run at once."""
+        """The largest size of a batch: a pass's bytes, shared by the merges that run at once by default."""
         return max(1, self.max_pass_bytes // MERGES_AT_ONCE)
 
     @property

@@ -12,7 +12,7 @@ from pulumi.runtime import config as pulumi_config
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from chromadb_compaction.settings import Settings
+from chromadb_compaction.settings import MERGES_AT_ONCE, Settings
 from infra.config_values import (
     JSON_OBJECT,
     AccountIds,
@@ -38,6 +38,8 @@ from infra.config_values import (
 
 NAMESPACE = "chromadb"
 LAMBDA_PYTHON = "public.ecr.aws/lambda/python"
+UNRESERVED_MERGES = 4
+"""The default of mapConcurrency without reserved concurrency: it leaves 6 of the 10 executions of a new account."""
 PACKAGE_DIR = Path(__file__).parent.parent / "dist" / "lambda"
 
 
@@ -115,6 +117,8 @@ class CompactionConfig(BaseModel):
     timeout: Annotated[Mapping[Task, TimeoutSeconds], JSON_OBJECT] = {}
     ephemeral_storage: Annotated[Mapping[Task, StorageMb], JSON_OBJECT] = {}
     reserve_concurrency: bool = True
+    # At most 40, as in an inline Map: docs.aws.amazon.com/step-functions/latest/dg/state-map-inline.html
+    map_concurrency: Annotated[int, Field(ge=1, le=40)] | None = None
 
     # Other accounts whose users may write deltas, or read.
     writer_accounts: AccountIds = ()
@@ -156,7 +160,17 @@ class CompactionConfig(BaseModel):
             raise ValueError(
                 f"{NAMESPACE}:replicaKmsKeyArn needs both kmsKeyArn and replicaRegion; set them or remove it"
             )
+        if (self.map_concurrency or 0) > self.max_batches_per_pass:
+            raise ValueError(
+                f"{NAMESPACE}:mapConcurrency = {self.map_concurrency} exceeds maxBatchesPerPass ="
+                f" {self.max_batches_per_pass}, so some merges would never run; lower the one or raise the other"
+            )
         return self
+
+    @property
+    def merges_at_once(self) -> int:
+        """The Map's MaxConcurrency. Without reservations merges must not take all executions of a new account: 10."""
+        return self.map_concurrency or (MERGES_AT_ONCE if self.reserve_concurrency else UNRESERVED_MERGES)
 
     def check_regions(self, region: str) -> None:
         """Raise ConfigurationRefused for a setting in the wrong region. `region` is the stack's own."""

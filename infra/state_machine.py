@@ -66,7 +66,11 @@ class CompactionWorkflow(pulumi.ComponentResource):
             type="STANDARD",
             role_arn=role.arn,
             publish=True,
-            definition=versions.apply(lambda values: render(DEFINITION.read_text(encoding="utf-8"), values)),
+            definition=versions.apply(
+                lambda values: render(
+                    DEFINITION.read_text(encoding="utf-8"), values, merges_at_once=config.merges_at_once
+                )
+            ),
             logging_configuration=sfn.StateMachineLoggingConfigurationArgs(
                 level="ERROR", include_execution_data=True, log_destination=logs.arn.apply(_all_streams)
             ),
@@ -76,9 +80,10 @@ class CompactionWorkflow(pulumi.ComponentResource):
         self.register_outputs({"arn": self.state_machine.arn})
 
 
-def render(definition: str, arns: Mapping[str, str]) -> str:
-    """Replace each ${name} by its ARN. Raises KeyError for a placeholder that names no function."""
-    return re.sub(r"\$\{(\w+)\}", lambda placeholder: arns[placeholder[1]], definition)
+def render(definition: str, arns: Mapping[str, str], *, merges_at_once: int) -> str:
+    """Replace each ${name} by its ARN, and set the Map's concurrency. Raises KeyError for an unknown placeholder."""
+    replaced = re.sub(r"\$\{(\w+)\}", lambda placeholder: arns[placeholder[1]], definition)
+    return re.sub(r'"MaxConcurrency": \d+', f'"MaxConcurrency": {merges_at_once}', replaced)
 
 
 def _all_streams(log_group_arn: str) -> str:

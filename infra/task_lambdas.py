@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 import pulumi
 from pulumi_aws import cloudwatch, lambda_
 
-from chromadb_compaction.settings import MERGES_AT_ONCE
 from infra import iam_policies
 from infra.config import CompactionConfig
 from infra.config_values import Task
@@ -48,7 +47,7 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
 
     Reserved concurrency is both a guarantee and a limit. The compactor gets two: an execution uses one at a time, so
     that Lambda reuses the warm /tmp, and the second answers an empty event. MergeBatch gets as many as the Map
-    starts. Releasing the lock must never wait. 3008 MB is the memory limit of a new AWS account.
+    starts at once. Releasing the lock must never wait. 3008 MB is the memory limit of a new AWS account.
     """
     specs = (
         TaskSpec("acquire-lock", "zip", iam_policies.acquire_lock, seconds=30, memory_mb=256),
@@ -60,7 +59,7 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
             seconds=LONG_SECONDS,
             memory_mb=3008,
             storage_mb=2048,
-            reserved=MERGES_AT_ONCE,
+            reserved=config.merges_at_once,
         ),
         TaskSpec(
             "compactor",

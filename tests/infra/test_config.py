@@ -87,6 +87,8 @@ def test_every_kind_of_schedule_is_accepted(schedule: str) -> None:
         ("timeout", "fast"),
         ("ephemeralStorage", "[]"),
         ("reserveConcurrency", "2"),
+        ("mapConcurrency", "0"),
+        ("mapConcurrency", "41"),
         ("imageUri", "chromadb-compaction:1"),
         ("imageUri", IMAGE.partition("@")[0]),
         ("imageUri", f"{IMAGE.partition('@')[0]}:tag"),
@@ -127,6 +129,7 @@ def test_a_wrong_part_of_a_value_is_refused_by_its_path(name: str, value: str, n
         ({"subnetIds": "subnet-0000000a"}, "vpcId is not set"),
         ({"kmsKeyArn": KEY, "replicaRegion": "eu-central-1"}, "replicaKmsKeyArn is not set"),
         ({"kmsKeyArn": KEY, "replicaKmsKeyArn": KEY}, "replicaKmsKeyArn needs both"),
+        ({"mapConcurrency": "9", "maxBatchesPerPass": "8"}, "mapConcurrency = 9 exceeds maxBatchesPerPass = 8"),
     ],
 )
 def test_an_incomplete_pair_of_settings_is_refused_by_the_missing_name(values: dict[str, str], missing: str) -> None:

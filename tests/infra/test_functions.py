@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,19 @@ def test_concurrency_is_reserved_for_three_functions() -> None:
 def test_reserved_concurrency_can_be_switched_off() -> None:
     stack = declared(reserveConcurrency="false")
     assert not [f for f in stack.of_type("Function") if "reservedConcurrentExecutions" in f.inputs]
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [({}, 10), ({"mapConcurrency": "3"}, 3), ({"reserveConcurrency": "false"}, 4)],
+)
+def test_the_map_and_the_reservation_of_merge_batch_agree(settings: dict[str, str], most: int) -> None:
+    stack = declared(**settings)
+    definition = json.loads(stack.one("StateMachine", "chromadb-compaction-dev")["definition"])
+    merge = stack.one("Function", "chromadb-merge-batch-dev")
+
+    assert definition["States"]["MergeBatches"]["MaxConcurrency"] == most
+    assert merge.get("reservedConcurrentExecutions", most) == most
 
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)

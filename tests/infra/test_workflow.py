@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chromadb_compaction.settings import MERGES_AT_ONCE
 from infra.state_machine import DEFINITION, PLACEHOLDERS, render
 from tests.infra.declared import VERSION, declared
 
@@ -46,16 +47,18 @@ def test_every_definition_is_published_as_a_version() -> None:
     assert machine()["publish"] is True
 
 
-def test_the_definition_differs_from_the_file_only_in_its_placeholders() -> None:
+def test_the_definition_differs_from_the_file_only_in_its_placeholders_and_its_concurrency() -> None:
     kept = {name: f"${{{name}}}" for name in PLACEHOLDERS}
-    assert render(DEFINITION.read_text(encoding="utf-8"), kept) == DEFINITION.read_text(encoding="utf-8")
+    text = DEFINITION.read_text(encoding="utf-8")
+    assert render(text, kept, merges_at_once=MERGES_AT_ONCE) == text
+    assert render(text, kept, merges_at_once=3) == text.replace('"MaxConcurrency": 10', '"MaxConcurrency": 3')
     assert "${" not in machine()["definition"]
     assert json.loads(machine()["definition"])["StartAt"] == "AcquireLock"
 
 
 def test_a_placeholder_that_names_no_function_is_refused() -> None:
     with pytest.raises(KeyError, match="NoSuchFunctionArn"):
-        render('"${NoSuchFunctionArn}"', {})
+        render('"${NoSuchFunctionArn}"', {}, merges_at_once=1)
 
 
 def test_the_compactor_knows_the_state_machine_before_it_exists() -> None:

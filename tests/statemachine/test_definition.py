@@ -18,7 +18,7 @@ from chromadb_compaction.messages import (
     PublishedSnapshot,
     ReleasedLock,
 )
-from chromadb_compaction.settings import MERGES_AT_ONCE
+from chromadb_compaction.settings import MERGES_AT_ONCE, Settings
 from tests.statemachine.definition import FUNCTIONS, Json, every_state, filled, load, tasks
 from tests.statemachine.engines import Engine
 from tests.statemachine.fake_functions import REQUESTS
@@ -31,6 +31,7 @@ RESULTS: dict[str, type[Message]] = {
     "ReleaseLock": ReleasedLock,
 }
 TASKS = sorted(tasks(load()))
+LEASE_SECONDS = 60 * Settings.model_fields["lock_timeout_minutes"].default
 Defect = Callable[[Json], object]
 DEFECTS: dict[str, Defect] = {
     "a Next to an unknown state": lambda states: states["CleanUp"].update(Next="Nowhere"),
@@ -102,8 +103,22 @@ def test_every_task_has_a_timeout_and_retries_transient_errors(task: str) -> Non
     [retry] = state["Retry"]
     assert retry["ErrorEquals"][-1] == "TransientStorageError"
     assert {"Lambda.ServiceException", "Lambda.TooManyRequestsException"} <= set(retry["ErrorEquals"])
-    assert (retry["BackoffRate"], retry["JitterStrategy"]) == (2.0, "FULL")
-    assert retry["MaxDelaySeconds"] < 60, "the lease must not expire in a pause between attempts"
+    assert retry["JitterStrategy"] == "FULL"
+    assert sum(pauses(retry)) < LEASE_SECONDS / 1.5, "the lease must not expire in the pauses between attempts"
+
+
+def pauses(retry: Json) -> list[float]:
+    """Return the longest pause before each retry, in seconds."""
+    first, rate, most = retry["IntervalSeconds"], retry["BackoffRate"], retry["MaxDelaySeconds"]
+    return [min(first * rate**number, most) for number in range(retry["MaxAttempts"])]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_throttled_task_is_retried_for_minutes(task: str) -> None:
+    [retry] = tasks(load())[task]["Retry"]
+
+    # Full jitter halves each pause on average. The last two alone outlast a minute in 97 of 100 cases.
+    assert sum(pauses(retry)) / 2 > 4 * 60
 
 
 def test_every_state_that_fails_leads_to_the_release_of_the_lease() -> None:

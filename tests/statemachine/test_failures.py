@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -69,6 +70,27 @@ def test_an_error_of_lambda_itself_is_retried(error: str, run: RunMachine, funct
     functions.set_behaviours("ListDeltas", Raises(error), a_listing(batches=0))
 
     assert run().status == "SUCCEEDED"
+
+
+def test_a_map_that_is_throttled_merges_every_batch(run: RunMachine, functions: FakeFunctions) -> None:
+    tried: Counter[str] = Counter()
+
+    def merge(request: Json) -> Outcome:
+        key = request["batch"]["key"]
+        tried[key] += 1
+        if tried[key] < 6 and not key.endswith(("0000.json", "0001.json")):  # the account has two executions left
+            return Raises("Lambda.TooManyRequestsException", "Rate Exceeded.")
+        return a_run(request)
+
+    functions.set_behaviours("ListDeltas", a_listing(batches=6))
+    functions.set_behaviours("MergeBatch", merge)
+
+    finished = run(change=lambda definition: definition["States"]["MergeBatches"].update(MaxConcurrency=3))
+
+    assert finished.status == "SUCCEEDED", finished.cause
+    assert sorted(tried.values()) == [1, 1, 6, 6, 6, 6]
+    [upload] = functions.events("UploadSnapshot")
+    assert len({merged["report"] for merged in upload["runs"]}) == 6
 
 
 def test_a_persistent_transient_error_fails_after_five_retries(run: RunMachine, functions: FakeFunctions) -> None:
