@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef
 
 ENTRIES_PER_CALL = 10
+WAIT_SECONDS = 1
+"""Long polling. A short poll asks only some of SQS's servers, so it may find nothing in a queue that has messages:
+docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html"""
 BYTES_PER_CALL = 200_000
 """SQS accepts 256 KiB per call for all bodies together. The rest is space for its envelope."""
 DEAD_LETTER_CHARACTERS = 8_000
@@ -70,7 +73,7 @@ class SqsDeltaQueue:
         while left > 0:
             with _translated(f"receiving from {url}"):
                 response = self._client.receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=min(left, ENTRIES_PER_CALL), WaitTimeSeconds=0
+                    QueueUrl=url, MaxNumberOfMessages=min(left, ENTRIES_PER_CALL), WaitTimeSeconds=WAIT_SECONDS
                 )
             messages = response.get("Messages", [])
             if not messages:

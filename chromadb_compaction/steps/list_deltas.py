@@ -18,6 +18,7 @@ from chromadb_compaction.snapshots.missing_pointer import lost_pointer, publishe
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.steps.archiving import ArchivedDeltas
 from chromadb_compaction.steps.clean_up import archive_published
+from chromadb_compaction.steps.notifications import Notifications
 
 NOTHING_PUBLISHED = BaseRef(snapshot_id=None, etag=None, sequence=0)
 
@@ -36,8 +37,8 @@ log = logging.getLogger(__name__)
 def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
     """Finish any clean-up that an earlier execution left undone, then plan the next pass over the pending deltas.
 
-    Write the batch manifests to S3. In the last pass that an execution may make, `more` is False, so that no backlog
-    keeps one execution running forever.
+    Write the batch manifests to S3. If there are none, delete the notifications that are left. In the last pass that an
+    execution may make, `more` is False, so that no backlog keeps one execution running forever.
     """
     number = request.previous_pass + 1
     settings = services.settings
@@ -59,6 +60,9 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
             prefix=settings.delta_prefix,
         )
         batches = _write_manifests(request.execution, number, turn.plan, services)
+        notifications = Notifications(services, outlasts_outage=True)
+        if not batches:
+            notifications.delete_leftovers()
     return DeltaListing(
         pass_number=number,
         batches=batches,
@@ -69,7 +73,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         oldest_seconds=None if turn.oldest is None else max(0.0, services.clock() - turn.oldest),
         set_aside=turn.set_aside,
         finished_clean_up_of=base.snapshot_id if finished else None,
-        queue_error=finished.queue_error if finished else None,
+        queue_error=(finished.queue_error if finished else None) or notifications.error,
     )
 
 

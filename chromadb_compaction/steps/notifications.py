@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import islice
 
@@ -20,6 +21,10 @@ from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, S
 EXTRA_NOTIFICATIONS = 1000
 """Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
 NOTIFICATIONS_AT_ONCE = 100
+LEFTOVERS = 10_000
+"""Received at most by an execution that finds nothing to merge."""
+ANSWERED_SECONDS = 3600
+"""A delta of that age was in the listing, whatever the clocks say. If nothing can be merged, it is set aside."""
 
 log = logging.getLogger(__name__)
 
@@ -64,28 +69,42 @@ class Notifications:
         Returns:
             The number of messages deleted.
         """
+        return self._delete_answered(outcomes + EXTRA_NOTIFICATIONS, moved)
+
+    def _delete_answered(self, limit: int, moved: AbstractSet[str], answered: float = 0.0) -> int:
+        """Delete those of at most `limit` messages whose delta was moved, or was written before `answered`."""
         deleted = 0
-        for messages in _in_groups(self._receive(outcomes + EXTRA_NOTIFICATIONS), NOTIFICATIONS_AT_ONCE):
+        for messages in _in_groups(self._receive(limit), NOTIFICATIONS_AT_ONCE):
             notifications = [message for message in messages if self._names_a_delta(message)]
             foreign = [message for message in messages if not self._names_a_delta(message)]
             moved_away = self._dead_letter(
                 [DeadLetterMessage(None, "the message is not a delta notification", each.body) for each in foreign]
             )
-            done = [*(foreign if moved_away else []), *self._without_pending_delta(notifications, moved)]
+            done = [*(foreign if moved_away else []), *self._without_pending_delta(notifications, moved, answered)]
             deleted += self._delete(done)
         return deleted
+
+    def delete_leftovers(self) -> int:
+        """Delete the notifications that are left although no pending delta can be merged. Return their number.
+
+        They are of deltas that were moved while their notification was received by another execution, and of deltas
+        that are set aside. As long as they stay, the alarm that starts a compaction early stays in ALARM, and an alarm
+        that does not change its state starts nothing.
+        """
+        answered = self._services.clock() - ANSWERED_SECONDS
+        return self._delete_answered(LEFTOVERS, frozenset(), answered)
 
     def _names_a_delta(self, message: ReceivedNotification) -> bool:
         return message.key is not None and message.key.startswith(self._services.settings.delta_prefix)
 
     def _without_pending_delta(
-        self, notifications: Sequence[ReceivedNotification], moved: set[str]
+        self, notifications: Sequence[ReceivedNotification], moved: AbstractSet[str], answered: float
     ) -> list[ReceivedNotification]:
-        def is_gone(notification: ReceivedNotification) -> bool:
-            return notification.key in moved or not _is_pending(str(notification.key), self._services)
+        def is_done(notification: ReceivedNotification) -> bool:
+            return notification.key in moved or not _is_pending(str(notification.key), self._services, since=answered)
 
-        gone = in_threads(is_gone, notifications)
-        return [each for each, is_done in zip(notifications, gone, strict=True) if is_done]
+        done = in_threads(is_done, notifications)
+        return [each for each, is_done in zip(notifications, done, strict=True) if is_done]
 
     def _receive(self, limit: int) -> Iterator[ReceivedNotification]:
         if self._is_down:
@@ -123,11 +142,13 @@ class Notifications:
             log.warning("the clean-up goes on without a queue: %s", error)
 
 
-def _is_pending(key: str, services: Services) -> bool:
+def _is_pending(key: str, services: Services, *, since: float = 0.0) -> bool:
+    """Return whether the delta is in delta/ and was written after `since`, in Unix seconds."""
     try:
-        return services.objects.head(key) is not None
+        found = services.objects.head(key)
     except UnreadableObjectError:
         return True
+    return found is not None and found.modified >= since
 
 
 def _in_groups(messages: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:

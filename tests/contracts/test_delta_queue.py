@@ -200,7 +200,9 @@ class SqsDeltaQueueContract(DeltaQueueContract):
     def dead_letters(self, sqs: SQSClient, urls: tuple[str, str]) -> DeadLetters:
         def read_dead_letters() -> Sequence[dict[str, Any]]:
             bodies: list[str] = []
-            while messages := sqs.receive_message(QueueUrl=urls[1], MaxNumberOfMessages=10).get("Messages"):
+            while messages := sqs.receive_message(QueueUrl=urls[1], MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
+                "Messages"
+            ):
                 bodies.extend(message["Body"] for message in messages)
             return [json.loads(body) for body in bodies]
 

@@ -59,7 +59,9 @@ class Sqs:
             sent = [{"Id": entry["Id"], **self._send(entry["MessageBody"], held)} for entry in asked["Entries"]]
             return {"Successful": sent, "Failed": []}
         if operation == "ReceiveMessage":
-            return {"Messages": self._receive(held, asked.get("MaxNumberOfMessages", 1))}
+            # A short poll may miss every message. Here it always does.
+            most = asked.get("MaxNumberOfMessages", 1) if asked.get("WaitTimeSeconds") else 0
+            return {"Messages": self._receive(held, most)}
         if operation == "DeleteMessageBatch":
             return {"Successful": _delete(asked["Entries"], held), "Failed": []}
         if operation == "ChangeMessageVisibility":

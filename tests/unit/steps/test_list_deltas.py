@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from chromadb_compaction import layout
-from chromadb_compaction.errors import LockLostError, SnapshotCorruptError, TransientStorageError
+from chromadb_compaction.deltas.attempts import mark
+from chromadb_compaction.errors import DeltaFailedError, LockLostError, SnapshotCorruptError, TransientStorageError
 from chromadb_compaction.messages import (
     BATCH_MANIFEST,
     AcquireLockRequest,
@@ -295,3 +296,49 @@ def test_a_transient_error_of_the_clean_up_fails_the_pass_for_a_retry() -> None:
 
     with pytest.raises(TransientStorageError):
         list_pass(fakes)
+
+
+def test_an_execution_that_finds_nothing_deletes_the_notifications_that_are_left() -> None:
+    fakes = new_fakes()
+    publish(fakes, 1, [outcome_of(fakes, put_delta(fakes, 1))])
+    list_pass(fakes)
+    fakes.queue.notify([DeltaNotification(f"delta/docs/{n}-gone.parquet", 1, 1) for n in range(1500)])
+
+    assert list_pass(fakes).deltas == 0
+    assert fakes.queue.messages == {}
+
+
+def test_a_pass_with_deltas_leaves_the_notifications_to_its_clean_up() -> None:
+    fakes = new_fakes()
+    put_delta(fakes, 1)
+    fakes.queue.notify([DeltaNotification("delta/docs/gone.parquet", 1, 1)])
+
+    list_pass(fakes)
+
+    assert len(fakes.queue.messages) == 1
+
+
+@pytest.mark.parametrize(("age", "left"), [(3601, 0), (3599, 1)])
+def test_the_notification_of_a_delta_that_is_set_aside_is_answered_after_an_hour(age: float, left: int) -> None:
+    fakes = new_fakes(max_delta_failures=1)
+    key = put_delta(fakes, 1)
+    found = fakes.objects.head(key)
+    assert found
+    mark(found, DeltaFailedError("KeyError"), "arn:one", fakes.objects)
+    fakes.queue.notify([DeltaNotification(key, 1, 1)])
+    fakes.clock.tick(age)
+
+    assert list_pass(fakes).set_aside == 1
+    assert len(fakes.queue.messages) == left
+    assert key in fakes.objects.objects
+
+
+def test_an_outage_of_the_queue_does_not_fail_an_execution_that_finds_nothing() -> None:
+    fakes = new_fakes()
+
+    def fail(_call: str) -> None:
+        raise TransientStorageError("the queue answers 503")
+
+    fakes.queue.before = fail
+
+    assert list_pass(fakes).queue_error == "the queue answers 503"
