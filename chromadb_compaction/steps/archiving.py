@@ -9,6 +9,10 @@ MergeBatch compares the two. If not, only the outcome knows what was merged, so 
 
 A rollback can swap the pointer between the last check and the deletes if the lease is lost by then. So the pointer is
 checked once more after the deletes, and deltas that should have stayed are restored to delta/.
+
+A 404 alone does not prove that a delta was moved: for up to 15 minutes after versioning was enabled S3 may answer 404
+for an object that exists (docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html). So a delta
+counts as moved only if its copy is found, and only then it is deleted.
 """
 
 from __future__ import annotations
@@ -108,7 +112,7 @@ def _copy_one(delta: DeltaOutcome, services: Services) -> DeltaOutcome:
     try:
         services.objects.copy(delta.key, target, etag=delta.etag)
     except ObjectMissingError:
-        return delta  # an earlier run of this clean-up moved it
+        return _moved(delta, target, services)
     except PreconditionFailedError:
         return _copy_rewritten(delta, target, services)
     except UnreadableObjectError as error:
@@ -116,12 +120,30 @@ def _copy_one(delta: DeltaOutcome, services: Services) -> DeltaOutcome:
     return delta
 
 
+def _moved(delta: DeltaOutcome, target: str, services: Services) -> DeltaOutcome:
+    """Return a delta that S3 does not find, as it is if an earlier run has moved it to `target`, otherwise as missing.
+
+    A missing delta is neither deleted nor counted. If it is there after all, a later pass merges it again, which
+    changes nothing, and moves it.
+    """
+    try:
+        copy = services.objects.head(target)
+        if copy is not None and has_merged_content(delta.content, copy, services.objects):
+            return delta
+    except ObjectMissingError:
+        pass
+    except UnreadableObjectError as error:
+        return _unreadable(delta, error)
+    log.warning("%s is not found, and %s is not a copy of it; it is not deleted", delta.key, target)
+    return delta.model_copy(update={"status": "missing"})
+
+
 def _copy_rewritten(delta: DeltaOutcome, target: str, services: Services) -> DeltaOutcome:
     """Copy a delta that was written again if its content is still the same."""
     try:
         found = services.objects.head(delta.key)
         if found is None:
-            return delta
+            return _moved(delta, target, services)
         now = {"etag": found.etag, "bytes": found.bytes}
         if not has_merged_content(delta.content, found, services.objects):
             reason = str(rewritten_error(delta.key))
@@ -151,7 +173,8 @@ def _quarantine_rewritten(delta: DeltaOutcome, services: Services, execution: st
     try:
         source = services.objects.head(delta.key)
         if source is None:
-            return delta  # another run of this clean-up moved it
+            quarantined = layout.quarantine_key(delta.key, prefix=services.settings.delta_prefix)
+            return _moved(delta, quarantined, services)
         source = source.model_copy(update={"etag": delta.etag})
         copy_into_quarantine(delta.key, source, services, reason=delta.reason or "", execution=execution)
     except UnreadableObjectError as error:
@@ -170,15 +193,30 @@ def _being_rewritten(key: str) -> TransientStorageError:
 
 
 def _restore_to_pending(archived: Sequence[DeltaOutcome], services: Services) -> None:
-    """Copy merged deltas back to delta/. If the published snapshot does hold one, merging it again changes nothing."""
+    """Copy merged deltas back to delta/. If the published snapshot does hold one, merging it again changes nothing.
 
-    def restore(delta: DeltaOutcome) -> None:
-        copy = services.objects.head(layout.compacted_key(delta.key, prefix=services.settings.delta_prefix))
-        if copy is not None and services.objects.head(delta.key) is None:
-            services.objects.copy(copy.key, delta.key, etag=copy.etag)
-            log.warning("%s is pending again: its snapshot was replaced while the delta was archived", delta.key)
+    Raises TransientStorageError after the others are restored, if the copy of one is not found.
+    """
 
-    in_threads(restore, archived)
+    def restore(delta: DeltaOutcome) -> str | None:
+        if services.objects.head(delta.key) is not None:
+            return None
+        key = layout.compacted_key(delta.key, prefix=services.settings.delta_prefix)
+        copy = services.objects.head(key)
+        try:
+            services.objects.copy(key, delta.key, etag=copy.etag if copy else delta.etag)
+        except (ObjectMissingError, PreconditionFailedError):
+            return key
+        log.warning("%s is pending again: its snapshot was replaced while the delta was archived", delta.key)
+        return None
+
+    lost = [key for key in in_threads(restore, archived) if key is not None]
+    if lost:
+        raise TransientStorageError(
+            f"{len(lost)} deltas must be pending again, because their snapshot was replaced, and S3 does not find their"
+            f" copies, such as {lost[0]}",
+            next_step="copy them from compacted/ to delta/, or restore their previous versions",
+        )
 
 
 def _with_quarantine_copy(quarantined: Sequence[DeltaOutcome], services: Services) -> list[DeltaOutcome]:

@@ -75,13 +75,24 @@ class TestArchiving:
         assert fakes.objects.objects == before
         assert len(fakes.queue.dead_letters) == 1
 
-    def test_a_delta_that_was_already_deleted_counts_as_archived(self) -> None:
+    def test_a_delta_that_was_already_moved_counts_as_archived(self) -> None:
+        fakes = new_fakes()
+        outcomes = merge(fakes)
+        snapshot_id = publish(fakes, 1, outcomes)
+        key = outcomes[0].key
+        fakes.objects.copy(key, layout.compacted_key(key), etag=outcomes[0].etag)
+        fakes.objects.delete([key])
+
+        assert run(fakes, snapshot_id).archived == MERGED
+
+    def test_a_delta_that_is_gone_without_a_copy_is_not_counted_and_does_not_stop_the_others(self) -> None:
         fakes = new_fakes()
         outcomes = merge(fakes)
         snapshot_id = publish(fakes, 1, outcomes)
         fakes.objects.delete([outcomes[0].key])
 
-        assert run(fakes, snapshot_id).archived == MERGED
+        assert run(fakes, snapshot_id).archived == MERGED - 1
+        assert layout.cleaned_key(snapshot_id) in fakes.objects.objects
 
     @pytest.mark.parametrize("other", [b"other content", b"DELTA 1"])
     def test_a_delta_rewritten_before_the_copy_goes_to_quarantine(self, other: bytes) -> None:
