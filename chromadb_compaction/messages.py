@@ -2,6 +2,10 @@
 
 They hold only keys, counts and times, because a state's payload is limited to 256 KiB. Field names are those of the
 state machine. Times are Unix seconds. `execution` is the lease owner's ARN, and `pass_number` counts from 1.
+
+A deployment may replace a function between two tasks of an execution. So a field of another version is ignored, a new
+field of a request has a default, and no field of a result is removed. A request that lacks what its task needs is an
+InvalidRequestError, and the next execution begins again.
 """
 
 from __future__ import annotations
@@ -23,18 +27,24 @@ PassNumber = Annotated[int, Field(ge=1, alias="pass")]
 
 
 class Message(BaseModel):
-    """Base of the messages: frozen, without unknown fields, with the state machine's names in JSON."""
+    """Base of all messages: frozen, without unknown fields, with the state machine's names in JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
 
-class AcquireLockRequest(Message):
+class WorkflowMessage(Message):
+    """Base of the messages between states. A field that is not known is of another version, and ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class AcquireLockRequest(WorkflowMessage):
     """The request of AcquireLock. The result is a lease.Lease."""
 
     execution: str
 
 
-class ListDeltasRequest(Message):
+class ListDeltasRequest(WorkflowMessage):
     """The request of ListDeltas.
 
     Attributes:
@@ -45,7 +55,7 @@ class ListDeltasRequest(Message):
     previous_pass: Annotated[int, Field(ge=0)]
 
 
-class BaseRef(Message):
+class BaseRef(WorkflowMessage):
     """The snapshot that a pass starts from.
 
     Attributes:
@@ -59,7 +69,7 @@ class BaseRef(Message):
     sequence: Annotated[int, Field(ge=0)]
 
 
-class BatchRef(Message):
+class BatchRef(WorkflowMessage):
     """One batch.
 
     Attributes:
@@ -81,7 +91,7 @@ BATCH_MANIFEST = TypeAdapter(list[ObjectInfo])
 """The stored list of one batch's deltas that ListDeltas writes for MergeBatch."""
 
 
-class DeltaListing(Message):
+class DeltaListing(WorkflowMessage):
     """The result of ListDeltas.
 
     Attributes:
@@ -108,7 +118,7 @@ class DeltaListing(Message):
     set_aside: int = 0
 
 
-class DownloadSnapshotRequest(Message):
+class DownloadSnapshotRequest(WorkflowMessage):
     """The request of DownloadSnapshot, for the collections of `batches`."""
 
     execution: str
@@ -117,7 +127,7 @@ class DownloadSnapshotRequest(Message):
     batches: list[BatchRef]
 
 
-class CollectionShape(Message):
+class CollectionShape(WorkflowMessage):
     """The shape of a collection, which every delta must fit.
 
     Attributes:
@@ -135,7 +145,7 @@ class CollectionShape(Message):
     records: int
 
 
-class DownloadedSnapshot(Message):
+class DownloadedSnapshot(WorkflowMessage):
     """The result of DownloadSnapshot.
 
     Attributes:
@@ -153,7 +163,7 @@ class DownloadedSnapshot(Message):
     cached: bool
 
 
-class MergeBatchRequest(Message):
+class MergeBatchRequest(WorkflowMessage):
     """The request of MergeBatch: one item of the Map."""
 
     execution: str
@@ -161,7 +171,7 @@ class MergeBatchRequest(Message):
     batch: BatchRef
 
 
-class MergedBatch(Message):
+class MergedBatch(WorkflowMessage):
     """The result of MergeBatch.
 
     Attributes:
@@ -193,7 +203,7 @@ class MergedBatch(Message):
     parts: str | None = None
 
 
-class UploadSnapshotRequest(Message):
+class UploadSnapshotRequest(WorkflowMessage):
     """The request of UploadSnapshot: fold `runs` into `base` and publish the result."""
 
     execution: str
@@ -202,7 +212,7 @@ class UploadSnapshotRequest(Message):
     runs: list[MergedBatch]
 
 
-class CollectionCounts(Message):
+class CollectionCounts(WorkflowMessage):
     """The result of a fold for one collection, in rows.
 
     Attributes:
@@ -228,7 +238,7 @@ class CollectionCounts(Message):
     older: int = 0
 
 
-class PublishedSnapshot(Message):
+class PublishedSnapshot(WorkflowMessage):
     """The result of UploadSnapshot.
 
     Attributes:
@@ -263,7 +273,7 @@ class PublishedSnapshot(Message):
     too_large: list[str] = []
 
 
-class CleanUpRequest(Message):
+class CleanUpRequest(WorkflowMessage):
     """The request of CleanUp.
 
     Attributes:
@@ -277,7 +287,7 @@ class CleanUpRequest(Message):
     outcome: str
 
 
-class CleanedUp(Message):
+class CleanedUp(WorkflowMessage):
     """The result of CleanUp.
 
     Attributes:
@@ -299,13 +309,13 @@ class CleanedUp(Message):
     queue_error: str | None = None
 
 
-class ReleaseLockRequest(Message):
+class ReleaseLockRequest(WorkflowMessage):
     """The request of ReleaseLock, from the workflow and from the status-change rule."""
 
     execution: str
 
 
-class ReleasedLock(Message):
+class ReleasedLock(WorkflowMessage):
     """The result of ReleaseLock.
 
     Attributes:
