@@ -29,7 +29,7 @@ class AuditTrail(pulumi.ComponentResource):
             "chromadb-audit-bucket",
             names.audit_bucket,
             config,
-            statements=receive_audit_logs(f"arn:aws:s3:::{names.audit_bucket}", names.trail_arn, names.account),
+            statements=receive_audit_logs(names.bucket_arn(names.audit_bucket), names.trail_arn, names.account),
             opts=pulumi.ResourceOptions(parent=self),
         )
         log.set_lifecycle([lifecycle_rule("logs", "", expire=LOG_DAYS, versions=1)])

@@ -25,7 +25,9 @@ from infra.config_values import (
     LockId,
     LogDays,
     MemoryMb,
+    PolicyArn,
     Region,
+    RolePath,
     Schedule,
     StorageMb,
     SubnetIds,
@@ -123,6 +125,10 @@ class CompactionConfig(BaseModel):
     # Other accounts whose users may write deltas, or read.
     writer_accounts: AccountIds = ()
     reader_accounts: AccountIds = ()
+
+    # What an organisation requires of roles.
+    permissions_boundary_arn: PolicyArn | None = None
+    role_path: RolePath = "/"
 
     # Notifications of alarms, network and audit.
     alarm_topic_arn: TopicArn | None = None

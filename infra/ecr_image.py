@@ -93,7 +93,7 @@ def pulled_by_lambda(names: StackNames) -> dict[str, object]:
 
     Lambda would add it by itself, and Pulumi would then remove it.
     """
-    functions = f"arn:aws:lambda:{names.region}:{names.account}:function:*"
+    functions = names.arn("lambda", "function:*")
     statement = {
         "Sid": "LambdaPullsImages",
         "Effect": "Allow",

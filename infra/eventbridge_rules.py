@@ -8,7 +8,7 @@ import pulumi
 from pulumi_aws import cloudwatch, lambda_, sfn
 
 from infra.config import CompactionConfig
-from infra.iam_policies import start_workflow
+from infra.iam_policies import start_workflow, trust
 from infra.iam_roles import ServiceRole
 from infra.names import StackNames
 
@@ -36,7 +36,7 @@ class CompactionSchedule(pulumi.ComponentResource):
             state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        _start_by(rule, name, logical, state_machine=state_machine, parent=self)
+        _start_by(rule, name, logical, shared=(names, config), state_machine=state_machine, parent=self)
         self.register_outputs({"rule": rule.name})
 
 
@@ -65,7 +65,7 @@ class EarlyStart(pulumi.ComponentResource):
             state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        _start_by(rule, name, logical, state_machine=state_machine, parent=self)
+        _start_by(rule, name, logical, shared=(names, config), state_machine=state_machine, parent=self)
         self.register_outputs({"rule": rule.name})
 
 
@@ -143,13 +143,17 @@ def _start_by(
     name: str,
     logical: str,
     *,
+    shared: tuple[StackNames, CompactionConfig],
     state_machine: sfn.StateMachine,
     parent: pulumi.Resource,
 ) -> None:
+    names, config = shared
     role = ServiceRole(
         name,
         logical=f"{logical}-role",
-        service="events.amazonaws.com",
+        # https://docs.aws.amazon.com/eventbridge/latest/userguide/cross-service-confused-deputy-prevention.html
+        trusted=trust("events.amazonaws.com", account=names.account, source=names.rule_arn(name)),
+        config=config,
         statements=state_machine.arn.apply(start_workflow),
         opts=pulumi.ResourceOptions(parent=parent),
     )

@@ -87,9 +87,17 @@ def operator(on: Resources, names: StackNames) -> list[Statement]:
             [names.live_function_arn(task) for task in ("compactor", "producer", "query")],
         ),
         allow(["logs:FilterLogEvents"], [*groups, *(f"{group}:*" for group in groups)]),
-        allow(["events:EnableRule", "events:DisableRule"], [names.arn("events", f"rule/{machine}-schedule")]),
+        allow(["events:EnableRule", "events:DisableRule"], [names.rule_arn(names.schedule_rule)]),
         # AWS supports no single resource for these.
-        allow(["cloudwatch:DescribeAlarms", "cloudwatch:GetMetricStatistics", "events:ListRules"], ["*"]),
+        allow(
+            [
+                "cloudwatch:DescribeAlarms",
+                "cloudwatch:GetMetricStatistics",
+                "events:ListRules",
+                "lambda:GetAccountSettings",
+            ],
+            ["*"],
+        ),
     ]
 
 
@@ -106,7 +114,7 @@ def _text(
 ) -> pulumi.Output[str]:
     def policy(on: Resources) -> str:
         own, key = KINDS[kind](Resources(*on), names), config.kms_key_arn
-        return json.dumps(document([*own, *(use_key(own, key, names.region) if key else [])]))
+        return json.dumps(document([*own, *(use_key(own, key, names.s3_endpoint(names.region)) if key else [])]))
 
     return resources.apply(policy)
 
@@ -119,6 +127,7 @@ class OtherAccounts(pulumi.ComponentResource):
 
     def __init__(
         self,
+        names: StackNames,
         config: CompactionConfig,
         *,
         queue: sqs.Queue,
@@ -131,7 +140,7 @@ class OtherAccounts(pulumi.ComponentResource):
             sqs.QueuePolicy(
                 "chromadb-delta-queue-policy",
                 queue_url=queue.url,
-                policy=queue.arn.apply(lambda arn: json.dumps(document([_notify(arn, config.writer_accounts)]))),
+                policy=queue.arn.apply(lambda arn: json.dumps(document([_notify(names, arn, config.writer_accounts)]))),
                 opts=child,
             )
         for account in config.reader_accounts:
@@ -147,21 +156,21 @@ class OtherAccounts(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def objects_for_accounts(config: CompactionConfig, bucket_arn: str) -> list[Statement]:
+def objects_for_accounts(names: StackNames, config: CompactionConfig) -> list[Statement]:
     """Return the bucket policy's statements for writers and readers of other accounts."""
-    on = Resources(bucket_arn, "", "", "", "", "")
+    on = Resources(names.bucket_arn(names.bucket), "", "", "", "", "")
     granted = [(config.writer_accounts, "Writers", producer), (config.reader_accounts, "Readers", query)]
     return [
-        {"Sid": f"{who}{number}", "Principal": _principal(accounts), **statement}
+        {"Sid": f"{who}{number}", "Principal": _principal(names, accounts), **statement}
         for accounts, who, policy in granted
         if accounts
         for number, statement in enumerate(s for s in policy(on) if s["Action"][0].startswith("s3:"))
     ]
 
 
-def _notify(queue_arn: str, accounts: tuple[str, ...]) -> Statement:
-    return {"Sid": "Writers", "Principal": _principal(accounts), **allow(["sqs:SendMessage"], [queue_arn])}
+def _notify(names: StackNames, queue_arn: str, accounts: tuple[str, ...]) -> Statement:
+    return {"Sid": "Writers", "Principal": _principal(names, accounts), **allow(["sqs:SendMessage"], [queue_arn])}
 
 
-def _principal(accounts: tuple[str, ...]) -> dict[str, list[str]]:
-    return {"AWS": [f"arn:aws:iam::{account}:root" for account in accounts]}
+def _principal(names: StackNames, accounts: tuple[str, ...]) -> dict[str, list[str]]:
+    return {"AWS": [names.account_arn(account) for account in accounts]}

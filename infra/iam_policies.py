@@ -44,9 +44,15 @@ def allow(actions: list[str], resources: list[str], condition: dict[str, Any] | 
     return {**statement, "Condition": condition} if condition else statement
 
 
-def trust(service: str) -> Document:
-    """Return the trust policy of a role that one AWS service may assume."""
-    return document([{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}])
+def trust(service: str, *, account: str | None = None, source: str | None = None) -> Document:
+    """Return the trust policy of a role that one AWS service may assume: for the account, and for one resource in it.
+
+    A condition that the service does not fulfil would lock it out, so give only those that it documents.
+    """
+    given = {"StringEquals": {"aws:SourceAccount": account}, "ArnLike": {"aws:SourceArn": source}}
+    conditions = {operator: values for operator, values in given.items() if all(values.values())}
+    statement: Statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return document([{**statement, "Condition": conditions} if conditions else statement])
 
 
 def write_logs(log_group_arn: str) -> Statement:

@@ -7,7 +7,8 @@ import json
 import pulumi
 from pulumi_aws import iam
 
-from infra.iam_policies import Statement, document, trust
+from infra.config import CompactionConfig
+from infra.iam_policies import Document, Statement, document
 
 
 class ServiceRole(pulumi.ComponentResource):
@@ -16,7 +17,8 @@ class ServiceRole(pulumi.ComponentResource):
     Args:
         name: The role's name in AWS.
         logical: The role's name in Pulumi, for `--target`.
-        service: The service that may assume the role, e.g. lambda.amazonaws.com.
+        trusted: The trust policy.
+        config: The settings, for the path and the permissions boundary of roles.
         statements: The statements of the policy.
         opts: Pulumi's options for the component.
     """
@@ -29,13 +31,21 @@ class ServiceRole(pulumi.ComponentResource):
         name: str,
         *,
         logical: str,
-        service: str,
+        trusted: Document,
+        config: CompactionConfig,
         statements: pulumi.Input[list[Statement]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("chromadb:security:ServiceRole", logical, opts=opts)
         child = pulumi.ResourceOptions(parent=self)
-        role = iam.Role(logical, name=name, assume_role_policy=json.dumps(trust(service)), opts=child)
+        role = iam.Role(
+            logical,
+            name=name,
+            path=config.role_path,
+            permissions_boundary=config.permissions_boundary_arn,
+            assume_role_policy=json.dumps(trusted),
+            opts=child,
+        )
         self.policy = iam.RolePolicy(
             f"{logical}-policy",
             name=name,

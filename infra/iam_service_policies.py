@@ -35,20 +35,20 @@ def attach_to_network(function_arn: str) -> list[Statement]:
     return [allowed, {**allowed, "Effect": "Deny", "Condition": condition}]
 
 
-def use_key(statements: list[Statement], key_arn: str, region: str) -> list[Statement]:
+def use_key(statements: list[Statement], key_arn: str, s3_endpoint: str) -> list[Statement]:
     """Return the rights to the bucket's key that match the rights to its objects. Without those, return none."""
     granted = {action for statement in statements for action in statement["Action"]}
     actions = [key_action for action, key_action in _KEY_ACTIONS.items() if action in granted]
-    return [allow(actions, [key_arn], _through_s3(region))] if actions else []
+    return [allow(actions, [key_arn], _through_s3(s3_endpoint))] if actions else []
 
 
 class ReplicaKeys(NamedTuple):
-    """The keys of the objects and of their copies, and the region of each."""
+    """The keys of the objects and of their copies, and the endpoint of S3 in the region of each."""
 
     key: str
-    region: str
+    endpoint: str
     replica_key: str
-    replica_region: str
+    replica_endpoint: str
 
 
 def replicate(bucket: str, replica: str, keys: ReplicaKeys | None) -> list[Statement]:
@@ -64,8 +64,8 @@ def replicate(bucket: str, replica: str, keys: ReplicaKeys | None) -> list[State
         return copying
     return [
         *copying,
-        allow(["kms:Decrypt"], [keys.key], _through_s3(keys.region)),
-        allow(["kms:Encrypt"], [keys.replica_key], _through_s3(keys.replica_region)),
+        allow(["kms:Decrypt"], [keys.key], _through_s3(keys.endpoint)),
+        allow(["kms:Encrypt"], [keys.replica_key], _through_s3(keys.replica_endpoint)),
     ]
 
 
@@ -90,5 +90,5 @@ def publish_alarms(topic_arn: str, alarm_arns: str, account: str) -> list[Statem
     return [{"Sid": "AlarmsNotify", "Principal": {"Service": "cloudwatch.amazonaws.com"}, **statement}]
 
 
-def _through_s3(region: str) -> dict[str, Any]:
-    return {"StringEquals": {"kms:ViaService": [f"s3.{region}.amazonaws.com"]}}
+def _through_s3(endpoint: str) -> dict[str, Any]:
+    return {"StringEquals": {"kms:ViaService": [endpoint]}}

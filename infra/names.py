@@ -14,22 +14,40 @@ LIVE = "live"
 _STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,31}[a-z0-9])?")
 
 
+class Partition(NamedTuple):
+    """The part of AWS that a region belongs to: aws, aws-cn or aws-us-gov.
+
+    Args:
+        name: The second part of every ARN.
+        dns_suffix: The end of every endpoint, e.g. amazonaws.com.cn.
+        endpoint_prefix: The start of the name of every interface endpoint, e.g. cn.com.amazonaws.
+    """
+
+    name: str = "aws"
+    dns_suffix: str = "amazonaws.com"
+    endpoint_prefix: str = "com.amazonaws"
+
+
+AWS = Partition()
+
+
 class StackNames(NamedTuple):
     """The names of one stack in one account and region."""
 
     stack: str
     account: str
     region: str
+    partition: Partition = AWS
 
     @classmethod
-    def checked(cls, stack: str, *, account: str, region: str) -> StackNames:
+    def checked(cls, stack: str, *, account: str, region: str, partition: Partition) -> StackNames:
         """Return the names. Raises ConfigurationRefused for a stack name that cannot be part of a bucket's name."""
         if not _STACK.fullmatch(stack):
             raise ConfigurationRefused(
                 f"the stack name {stack!r} cannot be part of a bucket's name; use at most 33 lower-case letters,"
                 f" digits and hyphens, with no hyphen first or last, or set {NAMESPACE}:name"
             )
-        return cls(stack, account, region)
+        return cls(stack, account, region, partition)
 
     @property
     def bucket(self) -> str:
@@ -74,7 +92,7 @@ class StackNames(NamedTuple):
     @property
     def state_machine_arn(self) -> str:
         """The workflow's ARN. The compactor's role and environment need it before the state machine exists."""
-        return f"arn:aws:states:{self.region}:{self.account}:stateMachine:{self.state_machine}"
+        return self.arn("states", f"stateMachine:{self.state_machine}")
 
     @property
     def schedule_rule(self) -> str:
@@ -114,11 +132,27 @@ class StackNames(NamedTuple):
 
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource in the stack's account and region."""
-        return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
+        return f"arn:{self.partition.name}:{service}:{self.region}:{self.account}:{resource}"
+
+    def bucket_arn(self, bucket: str) -> str:
+        """Return a bucket's ARN. Its policy needs it before the bucket exists."""
+        return f"arn:{self.partition.name}:s3:::{bucket}"
+
+    def account_arn(self, account: str) -> str:
+        """Return the ARN of all principals of an account."""
+        return f"arn:{self.partition.name}:iam::{account}:root"
+
+    def rule_arn(self, rule: str) -> str:
+        """Return a rule's ARN. The role that EventBridge assumes for it needs it before the rule exists."""
+        return self.arn("events", f"rule/{rule}")
+
+    def s3_endpoint(self, region: str) -> str:
+        """Return the name by which KMS knows requests that S3 sends."""
+        return f"s3.{region}.{self.partition.dns_suffix}"
 
     def function_arn(self, task: str) -> str:
         """Return a function's ARN. Its own role needs it before the function exists."""
-        return f"arn:aws:lambda:{self.region}:{self.account}:function:{self.function(task)}"
+        return self.arn("lambda", f"function:{self.function(task)}")
 
     def alarm(self, alarm: str) -> str:
         """Return e.g. chromadb-compaction-dev-dead-letters for `dead-letters`."""
@@ -126,7 +160,7 @@ class StackNames(NamedTuple):
 
     def alarm_arn(self, alarm: str) -> str:
         """Return an alarm's ARN, for the dashboard."""
-        return f"arn:aws:cloudwatch:{self.region}:{self.account}:alarm:{self.alarm(alarm)}"
+        return self.arn("cloudwatch", f"alarm:{self.alarm(alarm)}")
 
     @property
     def trail(self) -> str:
@@ -136,4 +170,4 @@ class StackNames(NamedTuple):
     @property
     def trail_arn(self) -> str:
         """The trail's ARN. The policy of its bucket needs it before the trail exists."""
-        return f"arn:aws:cloudtrail:{self.region}:{self.account}:trail/{self.trail}"
+        return self.arn("cloudtrail", f"trail/{self.trail}")

@@ -8,7 +8,7 @@ import pulumi
 from pulumi_aws import ec2, lambda_
 
 from infra.config import NAMESPACE, CompactionConfig, ConfigurationRefused
-from infra.names import StackNames
+from infra.names import AWS, StackNames
 
 HTTPS = 443
 GATEWAYS = ("s3", "dynamodb")
@@ -70,10 +70,13 @@ class FunctionNetwork(pulumi.ComponentResource):
             )
 
     def _endpoint(self, service: str, kind: str, **options: Any) -> None:  # noqa: ANN401 - depends on the kind
+        # In China only interface endpoints have another prefix.
+        # https://docs.amazonaws.cn/en_us/vpc/latest/privatelink/aws-services-privatelink-support.html
+        prefix = self._names.partition.endpoint_prefix if kind == "Interface" else AWS.endpoint_prefix
         ec2.VpcEndpoint(
             f"chromadb-{service}-endpoint",
             vpc_id=self._config.vpc_id or "",
-            service_name=f"com.amazonaws.{self._names.region}.{service}",
+            service_name=f"{prefix}.{self._names.region}.{service}",
             vpc_endpoint_type=kind,
             opts=pulumi.ResourceOptions(parent=self),
             **options,

@@ -13,7 +13,7 @@ from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseR
 from infra.iam_people import OtherAccounts, PeoplePolicies
 from infra.iam_policies import Resources
 from infra.monitoring import Monitoring
-from infra.names import StackNames
+from infra.names import Partition, StackNames
 from infra.packages import check_packages
 from infra.s3_buckets import SnapshotReplica, VectorBucket
 from infra.sqs_queue import DeltaQueue
@@ -25,8 +25,12 @@ def declare() -> EnvironmentVariables:
     """Declare every resource of the stack and return its outputs. The local stack uses this program too."""
     # All checks come before the first resource, so a refused configuration changes nothing.
     config = load_config()
+    found = aws.get_partition()
     names = StackNames.checked(
-        config.name or pulumi.get_stack(), account=aws.get_caller_identity().account_id, region=aws.get_region().region
+        config.name or pulumi.get_stack(),
+        account=aws.get_caller_identity().account_id,
+        region=aws.get_region().region,
+        partition=Partition(found.partition, found.dns_suffix, found.reverse_dns_prefix),
     )
     config.check_regions(names.region)
     check_packages(config)
@@ -62,7 +66,7 @@ def declare() -> EnvironmentVariables:
     if monitoring.early_start:
         EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
     if config.writer_accounts or config.reader_accounts:
-        OtherAccounts(config, queue=queue.queue, query_function=functions["query"].alias)
+        OtherAccounts(names, config, queue=queue.queue, query_function=functions["query"].alias)
     return {**exported(variables), **PeoplePolicies(names, config, resources=resources).outputs}
 
 

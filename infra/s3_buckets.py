@@ -14,6 +14,7 @@ from chromadb_compaction.layout import (
 )
 from infra.config import CompactionConfig
 from infra.iam_people import objects_for_accounts
+from infra.iam_policies import trust
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import ReplicaKeys, replicate
 from infra.names import StackNames
@@ -37,7 +38,7 @@ class VectorBucket(pulumi.ComponentResource):
             names.bucket,
             config,
             kms_key_arn=config.kms_key_arn,
-            statements=objects_for_accounts(config, f"arn:aws:s3:::{names.bucket}"),
+            statements=objects_for_accounts(names, config),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.bucket = self.private.bucket
@@ -76,7 +77,10 @@ class SnapshotReplica(pulumi.ComponentResource):
         role = ServiceRole(
             f"{names.state_machine}-copy",
             logical="chromadb-replica-role",
-            service="s3.amazonaws.com",
+            # AWS documents no condition that S3 fulfils when it assumes a role for replication.
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html
+            trusted=trust("s3.amazonaws.com"),
+            config=config,
             statements=pulumi.Output.all(source.bucket.arn, replica.bucket.arn).apply(
                 lambda arns: replicate(arns[0], arns[1], keys)
             ),
@@ -119,7 +123,9 @@ def replication_rule(replica_arn: pulumi.Input[str], config: CompactionConfig) -
 def _keys(names: StackNames, config: CompactionConfig, region: str) -> ReplicaKeys | None:
     if config.kms_key_arn is None or config.replica_kms_key_arn is None:
         return None
-    return ReplicaKeys(config.kms_key_arn, names.region, config.replica_kms_key_arn, region)
+    return ReplicaKeys(
+        config.kms_key_arn, names.s3_endpoint(names.region), config.replica_kms_key_arn, names.s3_endpoint(region)
+    )
 
 
 def lifecycle_rules(config: CompactionConfig) -> list[s3.BucketLifecycleConfigurationRuleArgs]:

@@ -10,7 +10,7 @@ import pulumi
 from pulumi_aws import cloudwatch, sfn
 
 from infra.config import CompactionConfig
-from infra.iam_policies import run_workflow
+from infra.iam_policies import run_workflow, trust
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import trace_executions
 from infra.names import StackNames
@@ -54,7 +54,9 @@ class CompactionWorkflow(pulumi.ComponentResource):
         role = ServiceRole(
             names.state_machine,
             logical="chromadb-compaction-workflow-role",
-            service="states.amazonaws.com",
+            # https://docs.aws.amazon.com/step-functions/latest/dg/procedure-create-iam-role.html
+            trusted=trust("states.amazonaws.com", account=names.account, source=names.state_machine_arn),
+            config=config,
             statements=pulumi.Output.all(*(function.arn for function in called.values())).apply(
                 lambda arns: [*run_workflow(sorted(arns)), trace_executions()]
             ),
@@ -66,11 +68,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
             type="STANDARD",
             role_arn=role.arn,
             publish=True,
-            definition=versions.apply(
-                lambda values: render(
-                    DEFINITION.read_text(encoding="utf-8"), values, merges_at_once=config.merges_at_once
-                )
-            ),
+            definition=versions.apply(lambda values: _definition(names, config, values)),
             logging_configuration=sfn.StateMachineLoggingConfigurationArgs(
                 level="ERROR", include_execution_data=True, log_destination=logs.arn.apply(_all_streams)
             ),
@@ -78,6 +76,12 @@ class CompactionWorkflow(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[role.policy]),
         )
         self.register_outputs({"arn": self.state_machine.arn})
+
+
+def _definition(names: StackNames, config: CompactionConfig, arns: Mapping[str, str]) -> str:
+    definition = render(DEFINITION.read_text(encoding="utf-8"), arns, merges_at_once=config.merges_at_once)
+    # The integration with Lambda has an ARN too.
+    return definition.replace('"arn:aws:states:::', f'"arn:{names.partition.name}:states:::')
 
 
 def render(definition: str, arns: Mapping[str, str], *, merges_at_once: int) -> str:

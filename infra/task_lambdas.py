@@ -12,7 +12,7 @@ from infra import iam_policies
 from infra.config import CompactionConfig
 from infra.config_values import Task
 from infra.environment import ALLOCATORS, EnvironmentVariables
-from infra.iam_policies import Policy, Resources, Statement, write_logs
+from infra.iam_policies import Policy, Resources, Statement, trust, write_logs
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import attach_to_network, trace_calls, use_key
 from infra.names import LIVE, StackNames
@@ -126,7 +126,10 @@ class TaskFunction(pulumi.ComponentResource):
         role = ServiceRole(
             name,
             logical=f"{logical}-role",
-            service="lambda.amazonaws.com",
+            # AWS documents both conditions for execution roles, and one role is for one account in any case.
+            # https://docs.aws.amazon.com/lambda/latest/dg/permissions-managed-policies.html
+            trusted=trust("lambda.amazonaws.com", account=shared.names.account),
+            config=shared.config,
             statements=pulumi.Output.all(shared.resources, logs.arn).apply(
                 lambda values: [*_rights(spec, Resources(*values[0]), shared), write_logs(values[1])]
             ),
@@ -153,7 +156,7 @@ def _rights(spec: TaskSpec, resources: Resources, shared: SharedInputs) -> list[
     own = spec.policy(resources)
     return [
         *own,
-        *(use_key(own, key, names.region) if key else []),
+        *(use_key(own, key, names.s3_endpoint(names.region)) if key else []),
         *(attach_to_network(names.function_arn(spec.task)) if shared.vpc_config else []),
         trace_calls(),
     ]

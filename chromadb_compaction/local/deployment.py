@@ -173,6 +173,11 @@ def region(target: Target, _arguments: Inputs) -> Inputs:
     return {"region": name, "name": name, "id": name}
 
 
+def partition(_target: Target, _arguments: Inputs) -> Inputs:
+    """aws.get_partition."""
+    return {"partition": "aws", "id": "aws", "dnsSuffix": "amazonaws.com", "reverseDnsPrefix": "com.amazonaws"}
+
+
 def existing_table(target: Target, arguments: Inputs) -> Inputs:
     """aws.dynamodb.get_table."""
     table = target.client("dynamodb").describe_table(TableName=arguments["name"])["Table"]
@@ -183,6 +188,7 @@ def existing_table(target: Target, arguments: Inputs) -> Inputs:
 LOOKUPS: dict[str, Callable[[Target, Inputs], Inputs]] = {
     "aws:index/getCallerIdentity:getCallerIdentity": caller_identity,
     "aws:index/getRegion:getRegion": region,
+    "aws:index/getPartition:getPartition": partition,
     "aws:dynamodb/getTable:getTable": existing_table,
     **network.LOOKUPS,
 }

@@ -32,6 +32,11 @@ SUBNETS = {"subnet-0000000a": VPC, "subnet-0000000b": VPC, "subnet-0000000c": "v
 ROUTE_TABLES = {("association.subnet-id", "subnet-0000000a"): ["rtb-a"], ("association.main", "true"): ["rtb-main"]}
 EXISTING_TABLE: Mapping[str, Any] = MappingProxyType({"hashKey": "PK", "rangeKey": "SK"})
 
+PARTITIONS = {
+    "aws": {"partition": "aws", "dnsSuffix": "amazonaws.com", "reverseDnsPrefix": "com.amazonaws"},
+    "aws-cn": {"partition": "aws-cn", "dnsSuffix": "amazonaws.com.cn", "reverseDnsPrefix": "cn.com.amazonaws"},
+    "aws-us-gov": {"partition": "aws-us-gov", "dnsSuffix": "amazonaws.com", "reverseDnsPrefix": "com.amazonaws"},
+}
 _ARNS = {
     "aws:s3/bucket:Bucket": "arn:aws:s3:::{bucket}",
     "aws:sqs/queue:Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{name}}",
@@ -87,16 +92,17 @@ class Declared(NamedTuple):
 class Recorder(Mocks):
     """Records every resource, and gives it an ARN as AWS would."""
 
-    def __init__(self, existing_table: Mapping[str, Any]) -> None:
+    def __init__(self, existing_table: Mapping[str, Any], partition: str = "aws") -> None:
         self.resources: list[Resource] = []
         self.options: dict[tuple[str, str], tuple[bool, bool]] = {}
         self._existing_table = existing_table
+        self._partition = partition
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Record the resource."""
         inputs = {name: _plain(value) for name, value in args.inputs.items()}
         self.resources.append(Resource(args.typ, args.name, inputs, *self.options[args.typ, args.name]))
-        added: dict[str, Any] = {"arn": _ARNS[args.typ].format(**inputs)} if args.typ in _ARNS else {}
+        added: dict[str, Any] = {"arn": self._arn(args.typ, inputs)} if args.typ in _ARNS else {}
         if args.typ == "aws:lambda/function:Function":
             added |= {"version": VERSION, "qualifiedArn": f"{added['arn']}:{VERSION}"}
         if args.typ == "aws:ecr/repository:Repository":
@@ -110,11 +116,15 @@ class Recorder(Mocks):
             added["url"] = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{inputs['name']}"
         return args.name, {**args.inputs, **added}
 
+    def _arn(self, kind: str, inputs: dict[str, Any]) -> str:
+        return _ARNS[kind].format(**inputs).replace("arn:aws:", f"arn:{self._partition}:")
+
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         """Return the account, the region, and the tables and subnets that exist."""
         results: dict[str, dict[str, Any]] = {
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
             "aws:index/getRegion:getRegion": {"region": REGION},
+            "aws:index/getPartition:getPartition": PARTITIONS[self._partition],
             "aws:dynamodb/getTable:getTable": {
                 "arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{args.args.get('name')}",
                 **self._existing_table,
@@ -144,6 +154,13 @@ def _route_tables(filters: list[dict[str, Any]]) -> list[str]:
 def declared(stack: str = "dev", existing_table: Mapping[str, Any] = EXISTING_TABLE, /, **config: str) -> Declared:
     """Return the resources of `stack` under `config`, whose names are those of the namespace `chromadb:`."""
     return _declared(stack, tuple(sorted(existing_table.items())), tuple(sorted(config.items())))
+
+
+@cache
+def declared_in(partition: str, /, **config: str) -> Declared:
+    """Return the resources of the stack `dev` in another partition: aws-cn or aws-us-gov."""
+    recorder = Recorder(EXISTING_TABLE, partition)
+    return Declared(recorder.resources, run_with(recorder, declare, **config))
 
 
 @cache

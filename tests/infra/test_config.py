@@ -78,6 +78,8 @@ def test_every_kind_of_schedule_is_accepted(schedule: str) -> None:
         ("replicaKmsKeyArn", "mrk-1"),
         ("alarmTopicArn", "ops@example.com"),
         ("alarmEmail", "ops"),
+        ("rolePath", "data"),
+        ("permissionsBoundaryArn", "boundary"),
         ("protectData", "maybe"),
         ("vpcId", "my-vpc"),
         ("vpcEndpoints", "some"),

@@ -15,6 +15,7 @@ BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
 # X-Ray does not support resources.
 TRACING = {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": ["*"]}
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"
+RULE = "arn:aws:events:eu-west-1:123456789012:rule/chromadb-compaction-dev"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
 ARCHIVING = {
@@ -164,16 +165,31 @@ def test_every_function_has_its_own_role() -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "service"),
+    ("role", "service", "source"),
     [
-        ("chromadb-query-dev", "lambda.amazonaws.com"),
-        ("chromadb-compaction-dev", "states.amazonaws.com"),
-        ("chromadb-compaction-dev-schedule", "events.amazonaws.com"),
+        ("chromadb-query-dev", "lambda", None),
+        ("chromadb-compaction-dev", "states", MACHINE),
+        ("chromadb-compaction-dev-schedule", "events", f"{RULE}-schedule"),
+        ("chromadb-compaction-dev-early", "events", f"{RULE}-early"),
     ],
 )
-def test_only_one_service_may_assume_a_role(role: str, service: str) -> None:
+def test_only_one_service_may_assume_a_role_and_only_for_this_account(
+    role: str, service: str, source: str | None
+) -> None:
     (trust,) = json.loads(declared().one("Role", role)["assumeRolePolicy"])["Statement"]
-    assert (trust["Effect"], trust["Principal"]) == ("Allow", {"Service": service})
+    assert (trust["Effect"], trust["Principal"]) == ("Allow", {"Service": f"{service}.amazonaws.com"})
+    assert trust["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        **({"ArnLike": {"aws:SourceArn": source}} if source else {}),
+    }
+
+
+def test_roles_have_the_path_and_the_boundary_that_an_organisation_requires() -> None:
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    stack = declared(permissionsBoundaryArn=boundary, rolePath="/data/", replicaRegion="eu-central-1")
+    roles = [r.inputs for r in stack.of_type("Role")]
+    assert {(role["path"], role["permissionsBoundary"]) for role in roles} == {("/data/", boundary)}
+    assert not [r for r in declared().of_type("Role") if "permissionsBoundary" in r.inputs]
 
 
 def test_the_state_machine_may_call_every_version_of_only_its_own_functions() -> None:
