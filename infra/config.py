@@ -22,6 +22,7 @@ from infra.config_values import (
     Email,
     ImageUri,
     KeyArn,
+    KeyArns,
     LockId,
     LogDays,
     MemoryMb,
@@ -106,6 +107,7 @@ class CompactionConfig(BaseModel):
     # Storage: protection, encryption, replication and retention.
     protect_data: bool = True
     kms_key_arn: KeyArn | None = None
+    former_kms_key_arns: KeyArns = ()
     replica_region: Region | None = None
     replica_kms_key_arn: KeyArn | None = None
     compacted_retention_days: Days = _as_in_functions("compacted_retention_days")
@@ -187,6 +189,7 @@ class CompactionConfig(BaseModel):
             raise _refused("imageUri", self.image_uri, f"Should be in {region}")
         expected = [
             ("kmsKeyArn", self.kms_key_arn, region),
+            *(("formerKmsKeyArns", key, region) for key in self.former_kms_key_arns),
             ("alarmTopicArn", self.alarm_topic_arn, region),
             ("replicaKmsKeyArn", self.replica_kms_key_arn, self.replica_region),
         ]

@@ -13,7 +13,7 @@ from chromadb_compaction.layout import DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT
 from infra.config import CompactionConfig
 from infra.config_values import Task
 from infra.iam_policies import Resources, Statement, allow, document, producer, query
-from infra.iam_service_policies import use_key
+from infra.iam_service_policies import use_keys
 from infra.names import StackNames
 
 Kind = Literal["writer", "reader", "operator"]
@@ -113,8 +113,8 @@ def _text(
     kind: Kind, names: StackNames, config: CompactionConfig, resources: pulumi.Output[Resources]
 ) -> pulumi.Output[str]:
     def policy(on: Resources) -> str:
-        own, key = KINDS[kind](Resources(*on), names), config.kms_key_arn
-        return json.dumps(document([*own, *(use_key(own, key, names.s3_endpoint(names.region)) if key else [])]))
+        own = KINDS[kind](Resources(*on), names)
+        return json.dumps(document([*own, *use_keys(own, config, names.s3_endpoint(names.region))]))
 
     return resources.apply(policy)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chromadb_compaction.layout import SNAPSHOT_PREFIX
+from infra.config import CompactionConfig
 from infra.iam_policies import Statement, allow
 
-_KEY_ACTIONS = {"s3:GetObject": "kms:Decrypt", "s3:PutObject": "kms:GenerateDataKey"}
+DECRYPT = "kms:Decrypt"
+_KEY_ACTIONS = {"s3:GetObject": DECRYPT, "s3:PutObject": "kms:GenerateDataKey"}
 
 
 def trace_calls() -> Statement:
@@ -35,17 +37,26 @@ def attach_to_network(function_arn: str) -> list[Statement]:
     return [allowed, {**allowed, "Effect": "Deny", "Condition": condition}]
 
 
-def use_key(statements: list[Statement], key_arn: str, s3_endpoint: str) -> list[Statement]:
-    """Return the rights to the bucket's key that match the rights to its objects. Without those, return none."""
+def use_keys(statements: list[Statement], config: CompactionConfig, s3_endpoint: str) -> list[Statement]:
+    """Return the rights to the bucket's keys that match the rights to its objects.
+
+    S3 encrypts a new object with the present key. An object keeps the key with which it was written, so its readers
+    need the former keys too.
+    """
     granted = {action for statement in statements for action in statement["Action"]}
     actions = [key_action for action, key_action in _KEY_ACTIONS.items() if action in granted]
-    return [allow(actions, [key_arn], _through_s3(s3_endpoint))] if actions else []
+    through_s3 = _through_s3(s3_endpoint)
+    former = list(config.former_kms_key_arns) if DECRYPT in actions else []
+    return [
+        *([allow(actions, [config.kms_key_arn], through_s3)] if config.kms_key_arn and actions else []),
+        *([allow([DECRYPT], former, through_s3)] if former else []),
+    ]
 
 
 class ReplicaKeys(NamedTuple):
     """The keys of the objects and of their copies, and the endpoint of S3 in the region of each."""
 
-    key: str
+    keys: tuple[str, ...]
     endpoint: str
     replica_key: str
     replica_endpoint: str
@@ -64,7 +75,7 @@ def replicate(bucket: str, replica: str, keys: ReplicaKeys | None) -> list[State
         return copying
     return [
         *copying,
-        allow(["kms:Decrypt"], [keys.key], _through_s3(keys.endpoint)),
+        allow([DECRYPT], list(keys.keys), _through_s3(keys.endpoint)),
         allow(["kms:Encrypt"], [keys.replica_key], _through_s3(keys.replica_endpoint)),
     ]
 

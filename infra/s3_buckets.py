@@ -124,7 +124,10 @@ def _keys(names: StackNames, config: CompactionConfig, region: str) -> ReplicaKe
     if config.kms_key_arn is None or config.replica_kms_key_arn is None:
         return None
     return ReplicaKeys(
-        config.kms_key_arn, names.s3_endpoint(names.region), config.replica_kms_key_arn, names.s3_endpoint(region)
+        (config.kms_key_arn, *config.former_kms_key_arns),
+        names.s3_endpoint(names.region),
+        config.replica_kms_key_arn,
+        names.s3_endpoint(region),
     )
 
 

@@ -14,7 +14,7 @@ from infra.config_values import Task
 from infra.environment import ALLOCATORS, EnvironmentVariables
 from infra.iam_policies import Policy, Resources, Statement, trust, write_logs
 from infra.iam_roles import ServiceRole
-from infra.iam_service_policies import attach_to_network, trace_calls, use_key
+from infra.iam_service_policies import attach_to_network, trace_calls, use_keys
 from infra.names import LIVE, StackNames
 
 # Lambda's Python 3.11 has glibc 2.26, and the wheels of pyarrow need 2.28. 3.12 has 2.34.
@@ -152,11 +152,11 @@ class TaskFunction(pulumi.ComponentResource):
 
 
 def _rights(spec: TaskSpec, resources: Resources, shared: SharedInputs) -> list[Statement]:
-    names, key = shared.names, shared.config.kms_key_arn
+    names = shared.names
     own = spec.policy(resources)
     return [
         *own,
-        *(use_key(own, key, names.s3_endpoint(names.region)) if key else []),
+        *use_keys(own, shared.config, names.s3_endpoint(names.region)),
         *(attach_to_network(names.function_arn(spec.task)) if shared.vpc_config else []),
         trace_calls(),
     ]

@@ -43,6 +43,7 @@ def options(aws: AwsClients) -> dict[str, str]:
         "vpcId": vpc,
         "subnetIds": subnet,
         "kmsKeyArn": key,
+        "formerKmsKeyArns": aws.client("kms").create_key()["KeyMetadata"]["Arn"],
         "replicaRegion": "eu-central-1",
         "replicaKmsKeyArn": key.replace("us-east-1", "eu-central-1"),
         "auditTrail": "true",

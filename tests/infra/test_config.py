@@ -116,6 +116,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
         ("timeout", '{"merge-batch": 0}', "timeout.merge-batch = 0"),
         ("ephemeralStorage", '{"query": 511}', "ephemeralStorage.query = 511"),
         ("ephemeralStorage", '{"query": 10241}', "ephemeralStorage.query = 10241"),
+        ("formerKmsKeyArns", "alias/mine", "formerKmsKeyArns.0 = 'alias/mine'"),
         ("subnetIds", "subnet-0000000a,elsewhere", "subnetIds.1 = 'elsewhere'"),
     ],
 )
@@ -144,6 +145,7 @@ def test_an_incomplete_pair_of_settings_is_refused_by_the_missing_name(values: d
     [
         ("replicaRegion", {"replicaRegion": "eu-west-1"}),
         ("kmsKeyArn", {"kmsKeyArn": KEY.replace("eu-west-1", "eu-central-1")}),
+        ("formerKmsKeyArns", {"formerKmsKeyArns": KEY.replace("eu-west-1", "eu-central-1")}),
         ("alarmTopicArn", {"alarmTopicArn": "arn:aws:sns:us-east-1:123456789012:ops"}),
         ("replicaKmsKeyArn", {"kmsKeyArn": KEY, "replicaRegion": "eu-central-1", "replicaKmsKeyArn": KEY}),
         ("subnetIds", {"vpcId": VPC, "subnetIds": "subnet-0000000c"}),
