@@ -33,6 +33,8 @@ from infra.config_values import (
     StorageMb,
     SubnetIds,
     TableName,
+    TagKey,
+    TagValue,
     Task,
     TimeoutSeconds,
     TopicArn,
@@ -131,6 +133,10 @@ class CompactionConfig(BaseModel):
     # What an organisation requires of roles.
     permissions_boundary_arn: PolicyArn | None = None
     role_path: RolePath = "/"
+
+    # Tags beside the stack's own, and the dollars a month above which the topic is notified.
+    tags: Annotated[Mapping[TagKey, TagValue], JSON_OBJECT] = {}
+    monthly_budget: Annotated[float, Field(gt=0)] | None = None
 
     # Notifications of alarms, network and audit.
     alarm_topic_arn: TopicArn | None = None

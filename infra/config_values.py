@@ -69,6 +69,12 @@ def _is_log_retention(days: int) -> int:
     return days
 
 
+def _is_own_tag(key: str) -> str:
+    if key.lower().startswith("aws:"):
+        raise ValueError("Should not start with aws:, which AWS reserves")
+    return key
+
+
 def _parsed_object(value: Any) -> Any:  # noqa: ANN401 - pydantic validates the result
     # Pulumi passes every structured value as JSON.
     if not isinstance(value, str):
@@ -111,6 +117,8 @@ TopicArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 PolicyArn = Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+$")]
 RolePath = Annotated[str, Field(pattern=r"^/([\w+=,.@-]+/)*$")]
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ .:/=+@-]+$", max_length=128), AfterValidator(_is_own_tag)]
+TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ .:/=+@-]*$", max_length=256)]
 VpcId = Annotated[str, Field(pattern=r"^vpc-[0-9a-f]{8,17}$")]
 SubnetId = Annotated[str, Field(pattern=r"^subnet-[0-9a-f]{8,17}$")]
 SubnetIds = Annotated[tuple[SubnetId, ...], BeforeValidator(_parsed_list)]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from chromadb_compaction.layout import SNAPSHOT_PREFIX
 from infra.config import CompactionConfig
 from infra.iam_policies import Statement, allow
+from infra.names import StackNames
 
 DECRYPT = "kms:Decrypt"
 _KEY_ACTIONS = {"s3:GetObject": DECRYPT, "s3:PutObject": "kms:GenerateDataKey"}
@@ -94,11 +95,24 @@ def receive_audit_logs(bucket_arn: str, trail_arn: str, account: str) -> list[St
     ]
 
 
-def publish_alarms(topic_arn: str, alarm_arns: str, account: str) -> list[Statement]:
-    """Return the topic policy's statements that let the stack's alarms notify it. `alarm_arns` is a pattern."""
-    condition = {"ArnLike": {"aws:SourceArn": alarm_arns}, "StringEquals": {"aws:SourceAccount": account}}
-    statement = allow(["sns:Publish"], [topic_arn], condition)
-    return [{"Sid": "AlarmsNotify", "Principal": {"Service": "cloudwatch.amazonaws.com"}, **statement}]
+def notify_topic(topic_arn: str, names: StackNames, *, budget: bool) -> list[Statement]:
+    """Return the topic policy's statements that let the stack's alarms, and its budget if it has one, notify it."""
+    sources = {"cloudwatch": names.alarm_arn("*")}
+    if budget:
+        # https://docs.aws.amazon.com/cost-management/latest/userguide/budgets-sns-policy.html
+        sources["budgets"] = names.budgets_arn
+    return [
+        {
+            "Sid": f"{service.title()}Notifies",
+            "Principal": {"Service": f"{service}.amazonaws.com"},
+            **allow(
+                ["sns:Publish"],
+                [topic_arn],
+                {"ArnLike": {"aws:SourceArn": source}, "StringEquals": {"aws:SourceAccount": names.account}},
+            ),
+        }
+        for service, source in sources.items()
+    ]
 
 
 def _through_s3(endpoint: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from infra.alarms import AlarmSpec, MetricStat, alarm_specs, early_start_spec
 from infra.config import CompactionConfig
 from infra.dashboard import dashboard_body
 from infra.iam_policies import document
-from infra.iam_service_policies import publish_alarms
+from infra.iam_service_policies import notify_topic
 from infra.names import StackNames
 
 
@@ -24,7 +24,7 @@ class AlarmTopic(pulumi.ComponentResource):
         self, names: StackNames, config: CompactionConfig, *, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("chromadb:monitoring:AlarmTopic", "chromadb-alarms", opts=opts)
-        self.arn = config.alarm_topic_arn or self._create(names)
+        self.arn = config.alarm_topic_arn or self._create(names, config)
         if config.alarm_email:
             # SNS notifies the address only after it has confirmed the subscription.
             sns.TopicSubscription(
@@ -36,7 +36,7 @@ class AlarmTopic(pulumi.ComponentResource):
             )
         self.register_outputs({"arn": self.arn})
 
-    def _create(self, names: StackNames) -> pulumi.Output[str]:
+    def _create(self, names: StackNames, config: CompactionConfig) -> pulumi.Output[str]:
         # Not encrypted: CloudWatch may not use SNS's own key, and a notification holds no data of the collections.
         # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
         topic = sns.Topic("chromadb-alarm-topic", name=names.alarm_topic, opts=pulumi.ResourceOptions(parent=self))
@@ -44,7 +44,7 @@ class AlarmTopic(pulumi.ComponentResource):
             "chromadb-alarm-topic-policy",
             arn=topic.arn,
             policy=topic.arn.apply(
-                lambda arn: json.dumps(document(publish_alarms(arn, names.alarm_arn("*"), names.account)))
+                lambda arn: json.dumps(document(notify_topic(arn, names, budget=config.monthly_budget is not None)))
             ),
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -54,6 +54,8 @@ class AlarmTopic(pulumi.ComponentResource):
 class Monitoring(pulumi.ComponentResource):
     """The alarms for operators, the backlog alarm for EventBridge, and one dashboard."""
 
+    topic: pulumi.Input[str]
+    """The ARN of the topic that alarms notify."""
     early_start: cloudwatch.MetricAlarm | None
     """The alarm that starts a compaction early. None if early starts are switched off."""
 
@@ -62,9 +64,9 @@ class Monitoring(pulumi.ComponentResource):
     ) -> None:
         super().__init__("chromadb:monitoring:Monitoring", "chromadb-monitoring", opts=opts)
         self._names = names
-        topic = AlarmTopic(names, config, opts=pulumi.ResourceOptions(parent=self))
+        self.topic = AlarmTopic(names, config, opts=pulumi.ResourceOptions(parent=self)).arn
         for spec in alarm_specs(names, config):
-            self._alarm(spec, [topic.arn])
+            self._alarm(spec, [self.topic])
         early = early_start_spec(names, config)
         self.early_start = self._alarm(early, []) if early else None
         cloudwatch.Dashboard(

@@ -142,6 +142,11 @@ class StackNames(NamedTuple):
         """Return the ARN of all principals of an account."""
         return f"arn:{self.partition.name}:iam::{account}:root"
 
+    @property
+    def budgets_arn(self) -> str:
+        """The pattern of the ARNs of the account's budgets, which belong to no region."""
+        return f"arn:{self.partition.name}:budgets::{self.account}:*"
+
     def rule_arn(self, rule: str) -> str:
         """Return a rule's ARN. The role that EventBridge assumes for it needs it before the rule exists."""
         return self.arn("events", f"rule/{rule}")

@@ -18,6 +18,7 @@ from infra.packages import check_packages
 from infra.s3_buckets import SnapshotReplica, VectorBucket
 from infra.sqs_queue import DeltaQueue
 from infra.state_machine import CompactionWorkflow
+from infra.tags import tag_resources
 from infra.task_lambdas import SharedInputs, TaskFunctions
 
 
@@ -37,6 +38,7 @@ def declare() -> EnvironmentVariables:
     existing = existing_table(config)
     route_tables = _route_tables(config)
 
+    tag_resources(names, config)
     bucket = VectorBucket(names, config)
     if config.replica_region:
         SnapshotReplica(names, config, region=config.replica_region, source=bucket.private)
@@ -65,6 +67,10 @@ def declare() -> EnvironmentVariables:
     monitoring = Monitoring(names, config)
     if monitoring.early_start:
         EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
+    if config.monthly_budget:
+        from infra.budget import MonthlyBudget
+
+        MonthlyBudget(names, dollars=config.monthly_budget, topic=monitoring.topic)
     if config.writer_accounts or config.reader_accounts:
         OtherAccounts(names, config, queue=queue.queue, query_function=functions["query"].alias)
     return {**exported(variables), **PeoplePolicies(names, config, resources=resources).outputs}

@@ -50,6 +50,9 @@ def options(aws: AwsClients) -> dict[str, str]:
         "alarmTopicArn": aws.client("sns").create_topic(Name="ops")["TopicArn"],
         "alarmEmail": "ops@example.com",
         "backlogStartMinutes": "30",
+        "monthlyBudget": "40",
+        "tags": json.dumps({"team": "search"}),
+        "permissionsBoundaryArn": "arn:aws:iam::aws:policy/PowerUserAccess",
         "memory": json.dumps({"compactor": 4096}),
     }
 
@@ -120,6 +123,14 @@ def state_change(alarm: str, state: str) -> dict[str, Any]:
             "previousState": {"value": "OK", "timestamp": "2026-01-02T17:00:40.989+0000"},
         },
     }
+
+
+def test_the_budget_notifies_the_topic(everything: Stack) -> None:
+    budgets = client(everything, "budgets")
+    named = {"AccountId": server.ACCOUNT, "BudgetName": "chromadb-compaction-all"}
+    assert budgets.describe_budget(**named)["Budget"]["CostFilters"] == {"TagKeyValue": ["user:chromadb-stack$all"]}
+    notifications = budgets.describe_notifications_for_budget(**named)["Notifications"]
+    assert [each["NotificationType"] for each in notifications] == ["ACTUAL", "FORECASTED"]
 
 
 def test_nobody_can_delete_the_lock_table_while_data_is_protected(everything: Stack) -> None:

@@ -57,6 +57,7 @@ def test_by_default_the_lock_gets_a_new_table() -> None:
         "ttl": {"attributeName": "ttl", "enabled": True},
         "pointInTimeRecovery": {"enabled": True},
         "deletionProtectionEnabled": True,
+        "tags": {"chromadb-stack": "dev"},
     }
 
 

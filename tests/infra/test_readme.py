@@ -15,7 +15,7 @@ from infra.config import CompactionConfig, SnapshotRetention
 from tests.infra.declared import declared
 
 README = Path(program.__file__).with_name("README.md").read_text(encoding="utf-8")
-KEYED = {"snapshotRetention", "memory", "timeout", "ephemeralStorage"}
+KEYED = {"tags", "snapshotRetention", "memory", "timeout", "ephemeralStorage"}
 SETTINGS = {str(field.alias) for field in CompactionConfig.model_fields.values()}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, aws_shape
+from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, aws_shape, unless_exists
 
 
 def metric_alarm(target: Target, inputs: Inputs) -> Created:
@@ -65,6 +65,43 @@ def dashboard(target: Target, inputs: Inputs) -> Created:
     return Created(name, {**inputs, "dashboardArn": f"arn:aws:cloudwatch::{target.aws.account}:dashboard/{name}"})
 
 
+def budget(target: Target, inputs: Inputs) -> Created:
+    """aws.budgets.Budget of cost, with its notifications."""
+    client, name, account = target.client("budgets"), inputs["name"], target.aws.account
+    limit = {"Amount": inputs["limitAmount"], "Unit": inputs["limitUnit"]}
+    filters = {each["name"]: each["values"] for each in inputs["costFilters"]}
+    settings = {
+        "BudgetName": name,
+        "BudgetType": inputs["budgetType"],
+        "TimeUnit": inputs["timeUnit"],
+        "BudgetLimit": limit,
+        "CostFilters": filters,
+    }
+    new = unless_exists(
+        client.create_budget,
+        "DuplicateRecordException",
+        AccountId=account,
+        Budget=settings,
+        NotificationsWithSubscribers=[_budget_notification(each) for each in inputs["notifications"]],
+    )
+    if not new:
+        client.update_budget(AccountId=account, NewBudget=settings)
+    return Created(name, {**inputs, "arn": f"arn:aws:budgets::{account}:budget/{name}"})
+
+
+def _budget_notification(inputs: Inputs) -> dict[str, Any]:
+    topics = inputs["subscriberSnsTopicArns"]
+    return {
+        "Notification": {
+            "NotificationType": inputs["notificationType"],
+            "ComparisonOperator": inputs["comparisonOperator"],
+            "Threshold": inputs["threshold"],
+            "ThresholdType": inputs["thresholdType"],
+        },
+        "Subscribers": [{"SubscriptionType": "SNS", "Address": topic} for topic in topics],
+    }
+
+
 def trail(target: Target, inputs: Inputs) -> Created:
     """aws.cloudtrail.Trail with advanced event selectors."""
     client, name = target.client("cloudtrail"), inputs["name"]
@@ -94,6 +131,7 @@ def _selector(selector: dict[str, Any]) -> dict[str, Any]:
 CREATORS: dict[str, Creator] = {
     "aws:cloudwatch/metricAlarm:MetricAlarm": metric_alarm,
     "aws:cloudwatch/dashboard:Dashboard": dashboard,
+    "aws:budgets/budget:Budget": budget,
     "aws:sns/topic:Topic": topic,
     "aws:sns/topicPolicy:TopicPolicy": topic_policy,
     "aws:sns/topicSubscription:TopicSubscription": subscription,
