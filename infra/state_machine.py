@@ -81,7 +81,7 @@ class CompactionWorkflow(pulumi.ComponentResource):
 def _definition(names: StackNames, config: CompactionConfig, arns: Mapping[str, str]) -> str:
     definition = render(DEFINITION.read_text(encoding="utf-8"), arns, merges_at_once=config.merges_at_once)
     # The integration with Lambda has an ARN too.
-    return definition.replace('"arn:aws:states:::', f'"arn:{names.partition.name}:states:::')
+    return re.sub(r'"arn:[\w-]+:states:::', f'"arn:{names.partition.name}:states:::', definition)
 
 
 def render(definition: str, arns: Mapping[str, str], *, merges_at_once: int) -> str:
