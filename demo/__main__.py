@@ -29,8 +29,8 @@ from chromadb_compaction.cli.executions.waiting import follow_on
 from chromadb_compaction.cli.views.overview import Overview, read_overview
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.layout import execution_name
-from chromadb_compaction.local.defaults import DEFAULT_HOME
-from chromadb_compaction.local.deployment import Deployment, bring_up
+from chromadb_compaction.local.defaults import DEFAULT_HOME, DEFAULT_LAMBDA_PORT
+from chromadb_compaction.local.deployment import Deployment, Engine, bring_up
 from chromadb_compaction.local.home import StackHome
 from chromadb_compaction.local.server import stop
 from chromadb_compaction.settings import MEBIBYTE, required
@@ -64,8 +64,10 @@ def main() -> None:
     """Run the demo and exit with 0 only if every check passed."""
     options = _options()
     began = time.monotonic()
+    endpoint = options.state_machine_endpoint
+    engine = Engine(endpoint, options.lambda_port) if endpoint else None
     try:
-        with local_stack(options.directory, keep=options.keep):
+        with local_stack(options.directory, keep=options.keep, engine=engine):
             demonstrate()
     except CompactionError as error:
         fail(f"{error}; logs are in {options.directory / 'logs'}")
@@ -195,8 +197,11 @@ def expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a se
 
 
 @contextmanager
-def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
-    """Start a local stack for this process and its children, and stop it again unless `keep`."""
+def local_stack(directory: Path, *, keep: bool, engine: Engine | None = None) -> Iterator[None]:
+    """Start a local stack for this process and its children, and stop it again unless `keep`.
+
+    With `engine` its executions run in that Step Functions engine.
+    """
     home = StackHome(directory)
     if home.is_served():
         raise DemoFailedError(
@@ -211,7 +216,7 @@ def local_stack(directory: Path, *, keep: bool) -> Iterator[None]:
     title("Start the local AWS services and deploy the Pulumi program")
     began = time.monotonic()
     with console.status("Starting ..."):
-        stack = bring_up(home, Deployment(config=CONFIG), end_with_parent=not keep, durable=keep)
+        stack = bring_up(home, Deployment(config=CONFIG), end_with_parent=not keep, durable=keep, engine=engine)
     console.print(f"The local stack runs at {stack.endpoint}. It started in {duration(time.monotonic() - began)}.")
     os.environ.update(stack.environment())
     try:
@@ -245,6 +250,8 @@ def fail(message: str) -> NoReturn:
 class _Options(argparse.Namespace):
     keep: bool
     directory: Path
+    state_machine_endpoint: str | None
+    lambda_port: int
     installation: float
 
 
@@ -252,6 +259,12 @@ def _options() -> _Options:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the local stack running at the end")
     parser.add_argument("--directory", type=Path, default=DEFAULT_HOME, help="the directory of the local stack")
+    parser.add_argument(
+        "--state-machine-endpoint", metavar="URL", help="run the execution in the Step Functions engine at this address"
+    )
+    parser.add_argument(
+        "--lambda-port", type=int, default=DEFAULT_LAMBDA_PORT, help="the port at which that engine calls functions"
+    )
     parser.add_argument("--installation", type=float, default=0, help=argparse.SUPPRESS)  # seconds that it took
     return parser.parse_args(namespace=_Options())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import boto3
@@ -35,7 +36,8 @@ def start(state_machine: str, client: SFNClient | None = None) -> str:
     """
     client = client or step_functions()
     with translated(f"starting {state_machine}"):
-        return client.start_execution(stateMachineArn=state_machine)["executionArn"]
+        # With a name, a request that is sent again after a lost response starts no second execution.
+        return client.start_execution(stateMachineArn=state_machine, name=str(uuid.uuid4()))["executionArn"]
 
 
 def list_executions(client: SFNClient, state_machine: str, count: int) -> list[ExecutionListItemTypeDef]:

@@ -7,3 +7,5 @@ from typing import Final
 
 DEFAULT_HOME: Final = Path(".local-stack")
 DEFAULT_STACK: Final = "local"
+DEFAULT_LAMBDA_PORT: Final = 8084
+"""The port at which compose.yaml lets AWS's Step Functions engine call functions."""

@@ -8,10 +8,12 @@ that runs here is the one that production deploys.
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pulumi
 from botocore.exceptions import BotoCoreError, ClientError
@@ -55,14 +57,38 @@ class Deployment(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
+class Engine(NamedTuple):
+    """A Step Functions engine that runs beside the server, such as AWS's own.
+
+    Args:
+        endpoint: Its URL.
+        lambda_port: The port on this machine at which it calls functions.
+    """
+
+    endpoint: str
+    lambda_port: int
+
+    def check(self) -> None:
+        """Raise LocalStackError if nothing answers there."""
+        url = urlsplit(self.endpoint)
+        try:
+            socket.create_connection((url.hostname or "", url.port or 80), timeout=3).close()
+        except OSError as error:
+            raise LocalStackError(
+                f"no Step Functions engine answers at {self.endpoint}", next_step="start it: docker compose up --detach"
+            ) from error
+
+
 def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[str, str]:
     """Create or update every resource of `program`, and return its exports.
 
     Resources that the program no longer declares are not removed. Raises LocalStackError.
     """
-    options = FunctionOptions(package=bootstrap_zip(uuid.uuid4().hex), environment=deployment.environment)
+    # A function that starts an execution uses the engine too.
+    engine = {"AWS_ENDPOINT_URL_SFN": aws.state_machine_endpoint} if aws.state_machine_endpoint else {}
+    options = FunctionOptions(bootstrap_zip(uuid.uuid4().hex), {**engine, **deployment.environment})
     mocks = DeployingMocks(Target(aws, options))
-    return run_program(program, mocks, deployment.stack, {**local_config(), **deployment.config})
+    return run_program(program, mocks, deployment.stack, {**local_config(aws), **deployment.config})
 
 
 def run_program(
@@ -124,11 +150,13 @@ class LoopThreads(ThreadPoolExecutor):
             loop.close()
 
 
-def local_config() -> dict[str, str]:
+def local_config(aws: AwsClients) -> dict[str, str]:
     """Return the settings of the program that have no default, or no default that works here."""
+    # The server's rules cannot start an execution in another engine.
+    scheduled = {"enableCompaction": "false"} if aws.state_machine_endpoint else {}
     # Functions run the code of this checkout or wheel, so no image exists, and nothing reads its name.
     repository = f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction"
-    return {"imageUri": f"{repository}@sha256:{'0' * 64}", "packageDir": str(ROOT)}
+    return {"imageUri": f"{repository}@sha256:{'0' * 64}", "packageDir": str(ROOT), **scheduled}
 
 
 class DeployingMocks(pulumi.runtime.Mocks):
@@ -215,6 +243,7 @@ def deploy_stack(home: StackHome, deployment: Deployment, aws: AwsClients) -> Lo
         name=deployment.stack,
         endpoint=aws.endpoint,
         secret=aws.secret,
+        state_machine_endpoint=aws.state_machine_endpoint,
         exports={**exports, "CHROMADB_CACHE_DIR": str(cache)},
     )
     save(home, stack)
@@ -228,15 +257,20 @@ def bring_up(
     port: int | None = None,
     end_with_parent: bool = False,
     durable: bool = False,
+    engine: Engine | None = None,
 ) -> LocalStack:
     """Start a server unless one runs, and deploy into it. Stop the server again if the deployment fails.
 
-    With `durable` the objects outlive the server, and the stack is deployed around those of an earlier one.
+    With `durable` the objects outlive the server, and the stack is deployed around those of an earlier one. With
+    `engine` the state machine is deployed into that engine.
     """
     served = home.is_served()
-    record = start(home, port=port, end_with_parent=end_with_parent, durable=durable)
+    if engine:
+        engine.check()
+    lambda_port = engine.lambda_port if engine else None
+    record = start(home, port=port, end_with_parent=end_with_parent, durable=durable, lambda_port=lambda_port)
     try:
-        return deploy_stack(home, deployment, AwsClients(record.endpoint, record.secret))
+        return deploy_stack(home, deployment, AwsClients(record.endpoint, record.secret, engine and engine.endpoint))
     except BaseException:
         if not served:
             stop(home, keep_objects=durable)

@@ -21,6 +21,7 @@ class ServerRecord(BaseModel):
     """The server's process and port. Its process group also holds the Lambda workers.
 
     `secret` is the admin's secret access key. It is different for each server, so that no web page can sign a request.
+    `lambda_port` is the port at which a Step Functions engine beside the stack calls functions, None if there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class ServerRecord(BaseModel):
     pid: int
     port: int
     secret: str = Field(repr=False)
+    lambda_port: int | None = None
 
     @property
     def endpoint(self) -> str:

@@ -11,7 +11,7 @@ import ministack.app
 from ministack.core import iam_evaluator
 
 from chromadb_compaction.local.request_guard import guarded
-from chromadb_compaction.local.server import PARENT_VARIABLE
+from chromadb_compaction.local.server import LAMBDA_PORT_VARIABLE, PARENT_VARIABLE
 
 
 def kill_after(parent: int) -> None:
@@ -37,6 +37,10 @@ if __name__ == "__main__":
     os.chdir(os.environ["TMPDIR"])
     if PARENT_VARIABLE in os.environ:
         threading.Thread(target=kill_after, args=(int(os.environ[PARENT_VARIABLE]),), daemon=True).start()
+    if port := os.environ.pop(LAMBDA_PORT_VARIABLE, None):
+        from chromadb_compaction.local.lambda_gateway import Gateway
+
+        Gateway(os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_SECRET_ACCESS_KEY"]).serve(int(port))
     verify_the_admin()
     # main() serves the module's `app`.
     ministack.app.app = guarded(ministack.app.app)

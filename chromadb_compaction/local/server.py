@@ -25,6 +25,9 @@ ADMIN_KEY = "test"
 PARENT_VARIABLE = "LOCAL_STACK_PARENT"
 """Names the process with which the server must end. launch.py reads it."""
 
+LAMBDA_PORT_VARIABLE = "LOCAL_STACK_LAMBDA_PORT"
+"""The port of the gateway for a Step Functions engine beside the stack. launch.py reads it."""
+
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
@@ -34,10 +37,16 @@ class _Options(NamedTuple):
     port: int
     end_with_parent: bool
     durable: bool
+    lambda_port: int | None
 
 
 def start(
-    home: StackHome, *, port: int | None = None, end_with_parent: bool = False, durable: bool = False
+    home: StackHome,
+    *,
+    port: int | None = None,
+    end_with_parent: bool = False,
+    durable: bool = False,
+    lambda_port: int | None = None,
 ) -> ServerRecord:
     """Start a server unless one runs, wait until it answers, and return its record.
 
@@ -46,20 +55,21 @@ def start(
         port: The port to serve on. None takes any free port.
         end_with_parent: Let the server and its workers end when this process ends, even if it is killed.
         durable: Write objects to the disk at once, and begin with those that an earlier server left.
+        lambda_port: The port at which a Step Functions engine beside the stack calls functions. None: there is none.
 
     Raises:
-        LocalStackError: The port is taken, a server already runs on another port, or the directory is not a stack's.
+        LocalStackError: A port is taken, a server already runs with other ports, or the directory is not a stack's.
     """
     home.claim()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with home.locked() as lock:
             if lock is not None:
-                options = _Options(port or free_port(), end_with_parent=end_with_parent, durable=durable)
+                options = _Options(port or free_port(), end_with_parent, durable, lambda_port)
                 return _start_server(home, options, lock.fileno())
         record = home.record()
         if record is not None and _is_healthy(record.port):
-            return _require_port(record, port)
+            return _require_ports(record, port, lambda_port)
         time.sleep(0.05)
     raise LocalStackError(
         f"another process holds {home.lock} but starts no server", next_step="end it, or choose another --dir"
@@ -128,11 +138,13 @@ def server_environment(home: StackHome, port: int, secret: str, *, durable: bool
     }
 
 
-def _require_port(record: ServerRecord, port: int | None) -> ServerRecord:
+def _require_ports(record: ServerRecord, port: int | None, lambda_port: int | None) -> ServerRecord:
+    stop_it = "stop it first: chromadb-compaction local down"
     if port not in (None, record.port):
+        raise LocalStackError(f"a local stack already runs on port {record.port}", next_step=stop_it)
+    if lambda_port not in (None, record.lambda_port):
         raise LocalStackError(
-            f"a local stack already runs on port {record.port}",
-            next_step="stop it first: chromadb-compaction local down",
+            f"a local stack already runs, and no engine can call its functions at port {lambda_port}", next_step=stop_it
         )
     return record
 
@@ -141,11 +153,17 @@ def _start_server(home: StackHome, options: _Options, lock: int) -> ServerRecord
     port, secret = options.port, secrets.token_urlsafe()
     if _is_taken(port):
         raise LocalStackError(f"port {port} is taken by another program", next_step="choose another with --port")
+    if options.lambda_port and _is_taken(options.lambda_port):
+        raise LocalStackError(
+            f"port {options.lambda_port} is taken by another program", next_step="choose another with --lambda-port"
+        )
     home.discard_server_files(keep_objects=options.durable)
     home.create()
     parent = {PARENT_VARIABLE: str(os.getpid())} if options.end_with_parent else {}
-    environment = server_environment(home, port, secret, durable=options.durable) | parent
-    record = ServerRecord(pid=_spawn(home, environment, lock), port=port, secret=secret)
+    gateway = {LAMBDA_PORT_VARIABLE: str(options.lambda_port)} if options.lambda_port else {}
+    environment = server_environment(home, port, secret, durable=options.durable) | parent | gateway
+    pid = _spawn(home, environment, lock)
+    record = ServerRecord(pid=pid, port=port, secret=secret, lambda_port=options.lambda_port)
     home.write_record(record)
     _await_health(home, record)
     return record

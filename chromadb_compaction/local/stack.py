@@ -26,6 +26,7 @@ class LocalStack(BaseModel):
         name: The stack's name.
         endpoint: The server's URL.
         secret: The admin's secret access key. It is kept in the server's record alone.
+        state_machine_endpoint: The URL of another Step Functions engine, which has the state machine. None: the server.
         exports: What the Pulumi program exported, under the names of the functions' environment variables.
     """
 
@@ -34,6 +35,7 @@ class LocalStack(BaseModel):
     name: str
     endpoint: str
     secret: str = Field(repr=False)
+    state_machine_endpoint: str | None = None
     exports: Mapping[str, str]
 
     def environment(self) -> dict[str, str]:
@@ -41,6 +43,8 @@ class LocalStack(BaseModel):
         return {
             **self.exports,
             "AWS_ENDPOINT_URL": self.endpoint,
+            # Empty counts as not set, and replaces what the shell may have.
+            "AWS_ENDPOINT_URL_SFN": self.state_machine_endpoint or "",
             "AWS_ACCESS_KEY_ID": ADMIN_KEY,
             "AWS_SECRET_ACCESS_KEY": self.secret,
             # The server would refuse a token that the caller's shell holds for AWS.
@@ -61,7 +65,10 @@ class LocalStack(BaseModel):
     def client(self, service: str, config: Config | None = None) -> Any:  # noqa: ANN401 - one type per service
         """Return a boto3 client of the admin. It ignores credentials and proxies of the environment."""
         direct = Config(proxies={}).merge(config or Config())
-        return admin_session(self.secret).client(service, endpoint_url=self.endpoint, config=direct)
+        return admin_session(self.secret).client(service, endpoint_url=self._endpoint_of(service), config=direct)
+
+    def _endpoint_of(self, service: str) -> str:
+        return (service == "stepfunctions" and self.state_machine_endpoint) or self.endpoint
 
 
 def admin_session(secret: str) -> Any:  # noqa: ANN401 - boto3's types accept literal service names only

@@ -302,6 +302,12 @@ CASES: Mapping[Words, CommandCases] = {
         "endpoint",
         (
             Fails("--dir <server> --port 1", 1, "already runs on port"),
+            Fails("--dir <server> --state-machine-endpoint http://127.0.0.1:9", 1, "docker compose up"),
+            Fails(
+                "--dir <server> --state-machine-endpoint http://127.0.0.1:<port> --lambda-port 1",
+                1,
+                "no engine can call its functions at port 1",
+            ),
             Fails("--dir <files>/own --port <port>", 1, "is taken by another program"),
         ),
     ),

@@ -21,7 +21,7 @@ OTHER_ENGINE = "AWS_ENDPOINT_URL_SFN"
 OTHER_ENGINES_LAMBDA_PORT = "STATE_MACHINE_TESTS_LAMBDA_PORT"
 """The port at which Step Functions Local looks for functions (--lambda-endpoint). 0: any free port."""
 
-ENGINES = ["moto", "ministack", *(["other"] if OTHER_ENGINE in os.environ else [])]
+ENGINES = ["moto", "ministack", *(["other"] if os.environ.get(OTHER_ENGINE) else [])]
 
 RunMachine = Callable[..., Finished]
 

@@ -21,7 +21,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from chromadb_compaction.local.server import free_port
-from tests.statemachine.engines import REGION, Engine
+from tests.statemachine.engines import ACCOUNT, REGION, Engine
 from tests.statemachine.lambda_endpoint import Invoke, LambdaResponse, lambda_endpoint
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def moto_engine(lambda_port: int) -> Iterator[Engine]:
     port = free_port()
     environment = os.environ | {
         "MOTO_PORT": str(lambda_port),
+        "MOTO_ACCOUNT_ID": ACCOUNT,
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
     }

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import output_for
-from chromadb_compaction.local.defaults import DEFAULT_HOME, DEFAULT_STACK
+from chromadb_compaction.local.defaults import DEFAULT_HOME, DEFAULT_LAMBDA_PORT, DEFAULT_STACK
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,6 +34,13 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it runs, instead of running until Ctrl-C.")
     ] = False,
+    state_machine_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Deploy the state machine into the Step Functions engine at this address."),
+    ] = None,
+    lambda_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port at which that engine calls functions.")
+    ] = DEFAULT_LAMBDA_PORT,
     stack: Stack = DEFAULT_STACK,
     directory: Directory = DEFAULT_HOME,
     as_json: JsonFlag = False,
@@ -45,14 +52,15 @@ def up(
     Example: `chromadb-compaction local up --detach`
     """
     from chromadb_compaction.local import server
-    from chromadb_compaction.local.deployment import Deployment, bring_up
+    from chromadb_compaction.local.deployment import Deployment, Engine, bring_up
     from chromadb_compaction.local.home import StackHome
 
     began = time.monotonic()
     home = StackHome(directory)
     served = home.is_served()
     signal.signal(signal.SIGTERM, _interrupt)
-    deployed = bring_up(home, Deployment(stack), port=port, end_with_parent=not detach, durable=True)
+    engine = Engine(state_machine_endpoint, lambda_port) if state_machine_endpoint else None
+    deployed = bring_up(home, Deployment(stack), port=port, end_with_parent=not detach, durable=True, engine=engine)
     try:
         seconds = round(time.monotonic() - began, 2)
         facts = {"stack": deployed.name, "endpoint": deployed.endpoint, "seconds": seconds, "directory": str(home.path)}

@@ -30,14 +30,16 @@ class AwsClients:
     Args:
         endpoint: The server's URL.
         secret: The admin's secret access key.
+        state_machine_endpoint: The URL of another Step Functions engine beside the server. None: the server's.
     """
 
     account = ACCOUNT
     region = REGION
 
-    def __init__(self, endpoint: str, secret: str) -> None:
+    def __init__(self, endpoint: str, secret: str, state_machine_endpoint: str | None = None) -> None:
         self.endpoint = endpoint
         self.secret = secret
+        self.state_machine_endpoint = state_machine_endpoint
         self._lock = threading.Lock()
         self._session = admin_session(secret)
         self._clients: dict[str, Any] = {}
@@ -48,7 +50,7 @@ class AwsClients:
             if service not in self._clients:
                 self._clients[service] = self._session.client(
                     service,
-                    endpoint_url=self.endpoint,
+                    endpoint_url=(service == "stepfunctions" and self.state_machine_endpoint) or self.endpoint,
                     config=Config(proxies={}, retries={"total_max_attempts": 1}, max_pool_connections=20),
                 )
             return self._clients[service]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from chromadb_compaction.local.errors import LocalStackError
 from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, unless_exists
 
 
 def state_machine(target: Target, inputs: Inputs) -> Created:
-    """aws.sfn.StateMachine."""
+    """aws.sfn.StateMachine. An engine beside the server need not know versions, so none are published there."""
     client, name = target.client("stepfunctions"), inputs["name"]
     arn = target.arn("states", f"stateMachine:{name}")
+    other = target.aws.state_machine_endpoint
+    published = {"publish": bool(inputs.get("publish"))} if other is None else {}
     new = unless_exists(
         client.create_state_machine,
         "StateMachineAlreadyExists",
@@ -19,16 +22,26 @@ def state_machine(target: Target, inputs: Inputs) -> Created:
         definition=inputs["definition"],
         roleArn=inputs["roleArn"],
         type=inputs.get("type") or "STANDARD",
-        publish=bool(inputs.get("publish")),
+        **published,
     )
     if not new:
         client.update_state_machine(
-            stateMachineArn=arn,
-            definition=inputs["definition"],
-            roleArn=inputs["roleArn"],
-            publish=bool(inputs.get("publish")),
+            stateMachineArn=arn, definition=inputs["definition"], roleArn=inputs["roleArn"], **published
+        )
+    if other and not _exists(client, arn):
+        raise LocalStackError(
+            f"the Step Functions engine at {other} made {name} in another account or region",
+            next_step=f"start it with AWS_ACCOUNT_ID={target.aws.account} and AWS_DEFAULT_REGION={target.aws.region}",
         )
     return Created(arn, {**inputs, "arn": arn})
+
+
+def _exists(client: Any, state_machine: str) -> bool:  # noqa: ANN401 - clients are made by name
+    try:
+        client.describe_state_machine(stateMachineArn=state_machine)
+    except (client.exceptions.StateMachineDoesNotExist, client.exceptions.InvalidArn):
+        return False
+    return True
 
 
 def event_rule(target: Target, inputs: Inputs) -> Created:
