@@ -88,7 +88,7 @@ def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[st
     engine = {"AWS_ENDPOINT_URL_SFN": aws.state_machine_endpoint} if aws.state_machine_endpoint else {}
     options = FunctionOptions(bootstrap_zip(uuid.uuid4().hex), {**engine, **deployment.environment})
     mocks = DeployingMocks(Target(aws, options))
-    return run_program(program, mocks, deployment.stack, {**local_config(aws), **deployment.config})
+    return run_program(program, mocks, deployment.stack, {**local_config(aws.state_machine_endpoint), **deployment.config})
 
 
 def run_program(
@@ -150,10 +150,10 @@ class LoopThreads(ThreadPoolExecutor):
             loop.close()
 
 
-def local_config(aws: AwsClients) -> dict[str, str]:
+def local_config(state_machine_endpoint: str | None = None) -> dict[str, str]:
     """Return the settings of the program that have no default, or no default that works here."""
     # The server's rules cannot start an execution in another engine.
-    scheduled = {"enableCompaction": "false"} if aws.state_machine_endpoint else {}
+    scheduled = {"enableCompaction": "false"} if state_machine_endpoint else {}
     # Functions run the code of this checkout or wheel, so no image exists, and nothing reads its name.
     repository = f"{AwsClients.account}.dkr.ecr.{AwsClients.region}.amazonaws.com/chromadb-compaction"
     return {"imageUri": f"{repository}@sha256:{'0' * 64}", "packageDir": str(ROOT), **scheduled}
