@@ -70,8 +70,9 @@ class FunctionImage(pulumi.ComponentResource):
         base_image = config.base_image or ""
         image = docker_build.Image(
             "chromadb-image",
-            context=docker_build.BuildContextArgs(location=str(ROOT)),
-            dockerfile=docker_build.DockerfileArgs(location=str(DOCKERFILE)),
+            # From the folder of Pulumi.yaml: an absolute path would differ between machines, and build the image again.
+            context=docker_build.BuildContextArgs(location=".."),
+            dockerfile=docker_build.DockerfileArgs(location=DOCKERFILE.name),
             build_args={"BASE_IMAGE": base_image},
             platforms=[PLATFORM[config.architecture]],
             tags=[pulumi.Output.concat(repository.repository_url, ":", tag(config.architecture, base_image))],
@@ -114,11 +115,12 @@ def lifecycle() -> dict[str, object]:
 def tag(architecture: Architecture, base_image: str) -> str:
     """Return the tag for the present content of the image's sources. Tags are immutable, so each content has its own.
 
-    A tag from the commit would fail for changes that are not committed.
+    A tag from the commit would fail for changes that are not committed. The provider builds again if a file's mode has
+    changed, so the tag depends on the modes too.
     """
     content = hashlib.sha256(base_image.encode())
     for file in sources():
-        content.update(f"\0{file.relative_to(ROOT).as_posix()}\0".encode())
+        content.update(f"\0{file.relative_to(ROOT).as_posix()}\0{file.stat().st_mode:o}\0".encode())
         content.update(file.read_bytes())
     return f"{architecture}-{content.hexdigest()[:TAG_DIGITS]}"
 

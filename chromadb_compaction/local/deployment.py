@@ -88,7 +88,9 @@ def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[st
     engine = {"AWS_ENDPOINT_URL_SFN": aws.state_machine_endpoint} if aws.state_machine_endpoint else {}
     options = FunctionOptions(bootstrap_zip(uuid.uuid4().hex), {**engine, **deployment.environment})
     mocks = DeployingMocks(Target(aws, options))
-    return run_program(program, mocks, deployment.stack, {**local_config(aws.state_machine_endpoint), **deployment.config})
+    return run_program(
+        program, mocks, deployment.stack, {**local_config(aws.state_machine_endpoint), **deployment.config}
+    )
 
 
 def run_program(

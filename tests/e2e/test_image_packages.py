@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,30 @@ def test_the_error_for_an_embedding_function_that_the_image_lacks_names_the_func
     request = {"collection": "docs", "records": [{"id": "a", "document": "x"}], "embedding_function": "default"}
     with pytest.raises(FunctionError, match=r"EmbeddingFunctionError.*'default' cannot be loaded.*onnxruntime"):
         image_stack.invoke("producer", request)
+
+
+def test_the_test_of_the_image_passes_with_its_packages(packages: Path, tmp_path: Path) -> None:
+    script = uv.CHECKOUT / "scripts" / "smoke_test.py"
+    ran = subprocess.run(
+        [sys.executable, "-S", "-B", script],
+        env={"PYTHONPATH": str(packages), "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "the image works" in ran.stdout
+
+
+def test_the_test_of_the_image_fails_without_one_of_its_packages(packages: Path, tmp_path: Path) -> None:
+    script = uv.CHECKOUT / "scripts" / "smoke_test.py"
+    (tmp_path / "wordllama.py").write_text("raise ImportError('not installed')")
+    path = f"{tmp_path}:{packages}"
+    ran = subprocess.run(
+        [sys.executable, "-S", "-B", script], env={"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, check=False
+    )
+    assert ran.returncode != 0
 
 
 @pytest.mark.parametrize("unused", ["onnxruntime", "kubernetes", "uvicorn", "uvloop", "hf_xet", "aiohttp"])

@@ -72,7 +72,10 @@ def test_the_image_is_built_from_the_base_image_and_pushed_with_a_tag_of_its_con
     assert image["push"] is True
     assert image["buildArgs"] == {"BASE_IMAGE": BASE_IMAGE}
     assert image["tags"] == [f"{BUILT}:{tag('arm64', BASE_IMAGE)}"]
-    assert (image["context"]["location"], image["dockerfile"]["location"]) == (str(CHECKOUT), str(DOCKERFILE))
+    project = CHECKOUT / "infra"
+    assert (project / "Pulumi.yaml").exists()
+    assert (project / image["context"]["location"]).resolve() == CHECKOUT
+    assert project / image["dockerfile"]["location"] == DOCKERFILE
     assert image["platforms"] == ["linux/arm64"]
 
 
@@ -116,6 +119,12 @@ def test_the_same_content_has_the_same_tag(copy: Path) -> None:
 def test_other_content_has_another_tag(copy: Path, file: str) -> None:
     before = tag("arm64", BASE_IMAGE)
     (copy / file).write_bytes((copy / file).read_bytes() + b"\n")
+    assert tag("arm64", BASE_IMAGE) != before
+
+
+def test_a_changed_mode_has_another_tag_because_the_provider_builds_again(copy: Path) -> None:
+    before = tag("arm64", BASE_IMAGE)
+    (copy / "tasks" / "query.py").chmod(0o600)
     assert tag("arm64", BASE_IMAGE) != before
 
 
