@@ -20,7 +20,7 @@ from benchmarks.child import run_child
 from benchmarks.cycles import cycle_rows
 from benchmarks.fresh import fresh_rows
 from benchmarks.index import index_rows
-from benchmarks.loaders import fold_rows, recall_rows
+from benchmarks.loaders import document_rows, fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.references import BulkUpsert
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
@@ -78,6 +78,7 @@ def benchmark(
     measured = [
         *fold_rows(load, upsert_in_bulk),
         *two_collection_rows(load),
+        *document_rows(load.dimension),
         *recall_rows(),
         *cycle_rows(),
         *index_rows(load),

@@ -20,9 +20,10 @@ from chromadb_compaction.chroma.index_build import IndexBuild, index_build
 from chromadb_compaction.chroma.index_change import IndexChange
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress, ids_of, vectors_of
+from chromadb_compaction.chroma.page_size import prepare, reclaim
 from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, KeptVectors
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
-from chromadb_compaction.chroma.tables import ADD, DELETE, CollectionState, Operation, reclaim, scratch_tables
+from chromadb_compaction.chroma.tables import ADD, DELETE, CollectionState, Operation, scratch_tables
 from chromadb_compaction.rows.ledger import FoldPlan
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class BulkLoader:
         self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds, replaced_in_place: int = 0
     ) -> None:
         self._rebuilds = rebuilds
-        self._overwritten = replaced_in_place
+        self._replaced_in_place = replaced_in_place
 
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
         """Apply the plan as `Loader.apply` states."""
@@ -61,20 +62,20 @@ class BulkLoader:
         with scratch_tables(directory) as tables:
             state = tables.read_state()._replace(dimension=spec.dimension)
         segment = directory / state.vector_segment
-        change = _index_change(segment, plan, self._overwritten)
+        change = _index_change(segment, plan, self._replaced_in_place)
         log.info("%s: %s", spec.name, change)
         kept = KeptVectors(segment, spec, plan) if self._rebuilds(change) else None
-        replaced_in_place = self._overwritten if kept is None else 0
+        replaced_in_place = self._replaced_in_place if kept is None else 0
         queued = _operations_in_place(plan) if kept is None else _operations_of_rebuild(kept, plan)
         if not queued.total:
-            _write_records(directory, state, plan, queued, progress=progress)
+            _write_records(directory, state, plan, queued, rebuilt=False, progress=progress)
             return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced_in_place)
         with (
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
         ):
             building = pool.submit(_update_index, build, queued, kept, plan.counts.records, progress)
-            _write_records(directory, state, plan, queued, progress=progress)
+            _write_records(directory, state, plan, queued, rebuilt=kept is not None, progress=progress)
             index = building.result()
             build.install()
         return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place)
@@ -127,9 +128,17 @@ def _new_vectors(plan: FoldPlan) -> Iterator[Operation]:
 
 
 def _write_records(
-    directory: Path, state: CollectionState, plan: FoldPlan, queued: _IndexOperations, *, progress: Progress
+    directory: Path,
+    state: CollectionState,
+    plan: FoldPlan,
+    queued: _IndexOperations,
+    *,
+    rebuilt: bool,
+    progress: Progress,
 ) -> None:
     """Apply the plan to everything but the vectors, and reclaim the space of removed records."""
+    if plan.inserts.num_rows == plan.counts.records:
+        prepare(directory, plan)
     with scratch_tables(directory) as tables:
         tables.remove(state, plan.removed)
         texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata", "uri"))
@@ -139,7 +148,7 @@ def _write_records(
     if plan.deletes or plan.counts.replaced:
         with scratch_tables(directory) as tables:
             tables.merge_texts()
-    reclaim(directory)
+    reclaim(directory, rebuilt=rebuilt)
 
 
 def _sequences(state: CollectionState, plan: FoldPlan, queued: _IndexOperations) -> Iterable[int]:

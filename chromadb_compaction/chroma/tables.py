@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 import pyarrow as pa
 
-from chromadb_compaction.chroma.client import SQLITE_FILE, reclaim_pages
+from chromadb_compaction.chroma.client import SQLITE_FILE
 from chromadb_compaction.chroma.loader import Progress, ids_of, texts_of
 from chromadb_compaction.chroma.schema import MAX_KEYS, Schema, kind_of
 from chromadb_compaction.errors import VerificationError
@@ -27,10 +27,12 @@ MAX_LATER_TEXTS = 0.10
 # Operations of the queue, as ChromaDB numbers them.
 ADD, DELETE = 0, 3
 
-_UNSYNCED = """
+UNSYNCED = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
 """
+"""The settings for a scratch copy, which a failure makes unusable."""
+
 _SCRATCH = """
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA temp_store = MEMORY;
@@ -106,7 +108,7 @@ def scratch_tables(directory: Path) -> Iterator[Tables]:
     """
     database = sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)
     try:
-        database.executescript(_UNSYNCED + _SCRATCH)
+        database.executescript(UNSYNCED + _SCRATCH)
         database.execute("BEGIN EXCLUSIVE")
         yield Tables(database, directory.name)
         database.execute("COMMIT")
@@ -127,17 +129,7 @@ def copy_progress(source: Path, target: Path) -> None:
 def _run_copy(source: Path, target: Path, script: str) -> None:
     with closing(sqlite3.connect(target / SQLITE_FILE, isolation_level=None)) as database:
         database.execute("ATTACH ? AS source", (str(source / SQLITE_FILE),))
-        database.executescript(f"{_UNSYNCED} BEGIN; {script} COMMIT;")
-
-
-def reclaim(directory: Path) -> None:
-    """Rewrite the SQLite file of a closed scratch copy if many of its pages are free.
-
-    Temporary files stay on the disk: in memory they would take as much as the whole file.
-    """
-    with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
-        database.executescript(_UNSYNCED)
-        reclaim_pages(database)
+        database.executescript(f"{UNSYNCED} BEGIN; {script} COMMIT;")
 
 
 class Tables:

@@ -293,15 +293,16 @@ PEAK_OF_RECLAIMING = """
 import sys
 from pathlib import Path
 from benchmarks.memory import peak_mebibytes
-from chromadb_compaction.chroma.tables import reclaim
+from chromadb_compaction.chroma.page_size import reclaim
 before = peak_mebibytes()
-reclaim(Path(sys.argv[1]))
+reclaim(Path(sys.argv[1]), rebuilt=False)
 print(peak_mebibytes() - before)
 """
 
 
 def test_reclaiming_space_uses_temporary_files_on_the_disk(tmp_path: Path) -> None:
     """Temporary files in memory would take as much memory as the whole database."""
+    create_directory(tmp_path, SPEC)
     file = tmp_path / "chroma.sqlite3"
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE texts (text)")

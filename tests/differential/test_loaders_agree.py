@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import CollectionSpec, create_directory, finalize
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.page_size import LARGE_PAGES, SMALL_PAGES
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.fold.fold import no_progress
@@ -38,7 +39,11 @@ BULK_LOADERS = {
     "always in place": BulkLoader(rebuilds=lambda change: change.strands),
 }
 quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-histories = given(history=HISTORIES, loader=st.sampled_from(sorted(BULK_LOADERS)))
+histories = given(
+    history=HISTORIES,
+    loader=st.sampled_from(sorted(BULK_LOADERS)),
+    page_size=st.sampled_from((SMALL_PAGES, LARGE_PAGES)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +58,10 @@ def templates() -> Iterator[dict[Space, Path]]:
 
 @settings(quiet, max_examples=120)
 @histories
-def test_any_history_leaves_the_same_collection(templates: dict[Space, Path], history: History, loader: str) -> None:
-    check(templates[history.space], history, BULK_LOADERS[loader])
+def test_any_history_leaves_the_same_collection(
+    templates: dict[Space, Path], history: History, loader: str, page_size: int
+) -> None:
+    check(templates[history.space], history, BULK_LOADERS[loader], page_size)
 
 
 @pytest.mark.slow
@@ -62,15 +69,17 @@ def test_any_history_leaves_the_same_collection(templates: dict[Space, Path], hi
 @settings(quiet, max_examples=5000)
 @histories
 def test_any_of_very_many_histories_leaves_the_same_collection(
-    templates: dict[Space, Path], history: History, loader: str
+    templates: dict[Space, Path], history: History, loader: str, page_size: int
 ) -> None:
-    check(templates[history.space], history, BULK_LOADERS[loader])
+    check(templates[history.space], history, BULK_LOADERS[loader], page_size)
 
 
-def check(template: Path, history: History, loader: BulkLoader) -> None:
+def check(template: Path, history: History, loader: BulkLoader, page_size: int) -> None:
     """Load and compare. Then write to both directories with plain ChromaDB, open them again, and compare again."""
     with TemporaryDirectory() as parent:
         api, bulk = (shutil.copytree(template, Path(parent, name)) for name in ("api", "bulk"))
+        with closing(sqlite3.connect(bulk / "chroma.sqlite3", isolation_level=None)) as database:
+            database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA page_size = {page_size}; VACUUM;")
         for directory, by in ((api, ApiLoader()), (bulk, loader)):
             write_settings(directory, history.settings)
             load(directory, history, by)

@@ -1,0 +1,107 @@
+"""Choose the page size that stores a collection's documents in the fewest bytes, and rewrite its database with it.
+
+ChromaDB stores a document in two tables, and in an index on metadata values. SQLite cuts a value that is longer than a
+part of a page, and stores the rest in overflow pages of its own, which are mostly empty. An index cuts at a quarter of
+a page: with ChromaDB's pages of 4 KiB, a document of 1,000 bytes takes one page more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from chromadb_compaction.chroma.client import SQLITE_FILE, reclaim_pages
+from chromadb_compaction.chroma.tables import UNSYNCED
+from chromadb_compaction.rows.ledger import FoldPlan
+
+SMALL_PAGES: Final = 4096
+"""SQLite's default, and so ChromaDB's."""
+LARGE_PAGES: Final = 16384
+WORTHWHILE = 0.95
+"""Large pages are used where they take at most this share of the bytes, because every change writes whole pages."""
+
+_TABLES = 60
+"""The tables and indexes of ChromaDB's database. Each takes at least one page."""
+_COPIES = 2
+"""The tables that hold a document: `embedding_metadata`, and the content of the full-text table."""
+_HEADER = 40
+"""The bytes of a document's row beside the document."""
+_TEXT_INDEX = 4
+"""The bytes of the full-text index for each byte of a document."""
+
+_SAMPLED = 1000
+_NEWEST_LENGTHS = """
+    SELECT length(CAST(string_value AS BLOB)) FROM embedding_metadata WHERE key = 'chroma:document'
+    ORDER BY id DESC LIMIT ?
+"""
+_DOCUMENTS = "SELECT count(*) FROM embedding_fulltext_search_docsize"
+
+
+def best_page_size(lengths: Sequence[int], documents: int) -> int:
+    """Return the page size for a number of documents, of which a sample has these lengths in bytes."""
+    if not lengths:
+        return SMALL_PAGES
+    small, large = (_bytes(np.asarray(lengths, np.int64), documents, size) for size in (SMALL_PAGES, LARGE_PAGES))
+    return LARGE_PAGES if large <= WORTHWHILE * small else SMALL_PAGES
+
+
+def _bytes(lengths: NDArray[np.int64], documents: int, page: int) -> float:
+    """Return the bytes of a database, as SQLite's file format states them.
+
+    See "Cell payload overflow pages" in https://www.sqlite.org/fileformat2.html.
+    """
+    in_table, in_index = page - 35, (page - 12) * 64 // 255 - 23
+    each = _COPIES * _stored(lengths, page, in_table) + _stored(lengths, page, in_index) + _TEXT_INDEX * lengths
+    return float(documents * each.mean()) + _TABLES * page
+
+
+def _stored(lengths: NDArray[np.int64], page: int, longest: int) -> NDArray[np.int64]:
+    """Return the bytes of each document's cell with its overflow pages. A cell longer than `longest` is cut."""
+    payload = lengths + _HEADER
+    least = (page - 12) * 32 // 255 - 23
+    rest = least + (payload - least) % (page - 4)
+    kept = np.where(payload <= longest, payload, np.where(rest <= longest, rest, least))
+    return np.asarray(kept - (kept - payload) // (page - 4) * page)
+
+
+def prepare(directory: Path, plan: FoldPlan) -> None:
+    """Give the database of a closed directory without records the page size for the documents of the plan."""
+    first: Any = next(plan.written(_SAMPLED, ("document",)), None)
+    if first is not None:
+        lengths = pc.binary_length(first["document"]).drop_null().to_pylist()
+        size = best_page_size(lengths, plan.written_rows * len(lengths) // first.num_rows)
+        with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
+            _resize(database, size)
+
+
+def reclaim(directory: Path, *, rebuilt: bool) -> None:
+    """Rewrite the database of a closed scratch copy if many of its pages are free, with the best page size.
+
+    If the index was `rebuilt`, the page size alone is a reason. Temporary files stay on the disk: in memory they would
+    take as much as the whole file.
+    """
+    with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
+        lengths = [length for (length,) in database.execute(_NEWEST_LENGTHS, (_SAMPLED,))]
+        size = best_page_size(lengths, database.execute(_DOCUMENTS).fetchone()[0])
+        if rebuilt:
+            _resize(database, size)
+        else:
+            database.executescript(UNSYNCED)
+            # It takes effect only if the pages are reclaimed.
+            database.execute(f"PRAGMA page_size = {size:d}")
+        reclaim_pages(database)
+
+
+def _resize(database: sqlite3.Connection, size: int) -> None:
+    """Rewrite the database with this page size, unless it has it."""
+    database.executescript(UNSYNCED)
+    if database.execute("PRAGMA page_size").fetchone()[0] != size:
+        database.execute(f"PRAGMA page_size = {size:d}")
+        database.execute("VACUUM")
