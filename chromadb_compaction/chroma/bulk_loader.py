@@ -17,11 +17,10 @@ from typing import NamedTuple
 from chromadb_compaction.chroma.client import DEFAULT_SYNC_THRESHOLD, CollectionSpec
 from chromadb_compaction.chroma.compatibility import incompatibility
 from chromadb_compaction.chroma.index_build import IndexBuild, index_build
-from chromadb_compaction.chroma.index_change import IndexChange
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress, ids_of, vectors_of
 from chromadb_compaction.chroma.page_size import prepare, reclaim
-from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, KeptVectors
+from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, IndexChange, KeptVectors
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
 from chromadb_compaction.chroma.tables import ADD, DELETE, CollectionState, Operation, scratch_tables
 from chromadb_compaction.rows.ledger import FoldPlan

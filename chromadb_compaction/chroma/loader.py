@@ -80,7 +80,7 @@ class ApiLoader:
         """Apply the plan as `Loader.apply` states.
 
         A replacement is a delete and an add. ChromaDB's own upsert would keep metadata keys and the document
-        that the new row lacks. It would also replace the vector in place; see index_change.py.
+        that the new row lacks. It would also replace the vector in place; see rebuild.py.
         """
         removed = plan.removed
         with open_directory(directory) as client:

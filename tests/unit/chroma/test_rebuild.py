@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chromadb_compaction.chroma.index_change import IndexChange
+from chromadb_compaction.chroma.rebuild import IndexChange
 
 
 @pytest.mark.parametrize(
