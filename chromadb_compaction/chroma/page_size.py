@@ -37,9 +37,10 @@ _TEXT_INDEX = 4
 """The bytes of the full-text index for each byte of a document."""
 
 _SAMPLED = 1000
+# The plus sign keeps SQLite from searching the index on metadata values, which would read every document.
 _NEWEST_LENGTHS = """
-    SELECT length(CAST(string_value AS BLOB)) FROM embedding_metadata WHERE key = 'chroma:document'
-    ORDER BY id DESC LIMIT ?
+    SELECT length(CAST(string_value AS BLOB)) FROM embedding_metadata
+    WHERE id > (SELECT max(id) - ? FROM embeddings) AND +key = 'chroma:document'
 """
 _DOCUMENTS = "SELECT count(*) FROM embedding_fulltext_search_docsize"
 
