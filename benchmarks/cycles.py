@@ -49,10 +49,10 @@ def cycle_rows() -> list[Row]:
         for what, value, reference in zip(("out of reach", "not found"), ours, api, strict=True):
             rows.append(
                 Row(
-                    part=f"missed after {CYCLES} folds",
+                    part=f"missed of {RECORDS:,} after {CYCLES} folds",
                     what=f"{what}, {space}",
                     value=value,
-                    unit=f"of {RECORDS:,}",
+                    unit="records",
                     references=[Reference(name="api", value=reference)],
                     limit=reference + TOLERATED,
                 )

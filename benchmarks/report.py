@@ -115,12 +115,12 @@ def table(report: Report) -> Table:
 def cells(row: Row) -> list[str]:
     """Return a row's value, its references in the order of REFERENCES, the ratio and the limit.
 
-    The ratio is to the reference that has a limit, else to the first one.
+    The ratio is to the reference that has a limit, else to the first one. There is none to a reference of zero.
     """
     values = {reference.name: reference.value for reference in row.references}
     limiting = next((reference for reference in row.references if reference.limit), None)
     compared = limiting or next(iter(row.references), None)
-    ratio = f"{row.value / compared.value:.2f}" if compared else ""
+    ratio = f"{row.value / compared.value:.2f}" if compared and compared.value else ""
     limit = f"{limiting.limit:g} {limiting.name}" if limiting else _number(row.limit, row.unit)
     return [*(_number(value, row.unit) for value in (row.value, *map(values.get, REFERENCES))), ratio, limit]
 
@@ -128,4 +128,4 @@ def cells(row: Row) -> list[str]:
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f} {unit}" if unit in {"MiB", "calls"} else f"{value:.2f} {unit}".rstrip()
+    return f"{value:,.0f} {unit}" if unit in {"MiB", "calls", "records"} else f"{value:.2f} {unit}".rstrip()

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from benchmarks.report import Report, Row, memory_rows, round_rows, table
+from benchmarks.report import Reference, Report, Row, cells, memory_rows, round_rows, table
 from benchmarks.workload import Load, first_round, second_round
 
 
@@ -36,6 +36,11 @@ def test_a_row_without_a_limit_is_neither_within_nor_over_it() -> None:
 def test_a_row_of_memory_has_its_own_limit() -> None:
     small, large = memory_rows("peaks", {"a": 600.0, "b": 601.0}, limit=600)
     assert (small.within_limits, large.within_limits) == (True, False)
+
+
+def test_a_count_beside_none_of_the_reference_has_no_ratio() -> None:
+    row = Row(part="missed", what="ip", value=2, unit="records", references=[Reference(name="api", value=0)], limit=15)
+    assert cells(row) == ["2 records", "", "", "0 records", "", "", "15 records"]
 
 
 def test_a_report_prints_as_a_table_and_as_json() -> None:
