@@ -7,8 +7,8 @@ import logging
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.drops import may_drop
 from chromadb_compaction.deltas.fitting import Statement, check_fit
-from chromadb_compaction.deltas.header import may_drop
 from chromadb_compaction.errors import CompactionError, ConfigurationError, CorruptDeltaError
 from chromadb_compaction.ports import Bucket, ObjectStore
 from chromadb_compaction.rows.shapes import StoredShape

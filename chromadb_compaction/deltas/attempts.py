@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.drops import may_drop
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, UnreadableObjectError
 from chromadb_compaction.planning import ObjectInfo, PassLimits, PassPlan, PassPlanner
 from chromadb_compaction.ports import ObjectStore
@@ -86,6 +87,8 @@ class _Rank(NamedTuple):
 
 
 NO_ATTEMPTS = Attempts()
+
+_NO_RANK = _Rank(unreadable=False, troubles=0, of_collection=0, proven=False, alone=False)
 
 DIVISOR = 8
 """A pass over collections that made one fail has at most one eighth of its deltas, bytes and suspected collections.
@@ -191,7 +194,8 @@ def next_turn(
     Then come those that failed or are suspected, the fewest failures first, each in a batch of its own. So a batch that
     fails names its delta. A pass over collections whose fold failed is smaller than the one that failed, and smaller
     again after each failure. What failed `max_failures` times is left out. Unreadable deltas come last: reading them
-    again is cheap, and finds out that somebody has repaired them.
+    again is cheap, and finds out that somebody has repaired them. No delta comes before an older one of its collection
+    that may be a drop, because the drop may free the shape that the delta contradicts.
 
     Args:
         pending: The listing, in key order. It is read as a stream: no more deltas are held than a pass has.
@@ -205,16 +209,21 @@ def next_turn(
     first: _Rank | None = None
     planner = PassPlanner(limits, prefix=prefix)
     later = False
+    collection, since_drop = "", _NO_RANK
     for delta in pending:
         if layout.is_folder_marker(delta.key):
             continue
+        if layout.collection_of_key(delta.key, prefix=prefix) != collection:
+            collection, since_drop = layout.collection_of_key(delta.key, prefix=prefix), _NO_RANK
         found += 1
         oldest = delta.modified if oldest is None else min(oldest, delta.modified)
         marks = attempts_of(delta, attempts, prefix=prefix)
         set_aside += is_set_aside(marks, max_failures=max_failures)
         if _has_failed_too_often(marks, max_failures):
             continue
-        rank = _rank(marks)
+        rank = max(_rank(marks), since_drop)
+        if may_drop(delta.key, delta.bytes):
+            since_drop = rank
         later = later or (first is not None and rank != first)
         if first is None or rank < first:
             first, planner = rank, PassPlanner(_limits_of(rank, limits, attempts), prefix=prefix)

@@ -11,8 +11,9 @@ import pyarrow as pa
 from chromadb_compaction.configuration import KeptSettings
 from chromadb_compaction.deltas import jsonl
 from chromadb_compaction.deltas.columns import DeltaColumns, check_row_bytes, check_values
+from chromadb_compaction.deltas.drops import DROP_BYTES, DROP_SUFFIX, may_drop
 from chromadb_compaction.deltas.fitting import Statement
-from chromadb_compaction.deltas.header import DROP_BYTES, DROP_SUFFIX, HEADER_KEY, DeltaHeader, may_drop, parse_header
+from chromadb_compaction.deltas.header import HEADER_KEY, DeltaHeader, parse_header
 from chromadb_compaction.deltas.parquet import files as parquet
 from chromadb_compaction.deltas.versions import parse_delta_id
 from chromadb_compaction.errors import CorruptDeltaError

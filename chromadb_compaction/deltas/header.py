@@ -23,15 +23,6 @@ from chromadb_compaction.manifest import parse_stored
 
 HEADER_KEY = b"chromadb_compaction"
 
-DROP_BYTES = 512
-"""The largest delta that drops a collection. It is JSON Lines, without rows.
-
-A pass must know its drops before it merges anything, so it reads every delta that may be one. A drop has 100 bytes.
-With one row, JSON Lines have 50 bytes for a delete, and for an upsert 70 to 90 (2 dimensions), 220 to 390 (32) or
-1,700 to 3,900 (384). Parquet has 1,400 or more. So only the smallest JSON Lines are read twice.
-"""
-DROP_SUFFIX = ".jsonl.gz"
-
 
 def _checked_metadata(value: object) -> object:
     """Return the metadata without keys that hold None, as ChromaDB does for records."""
@@ -157,8 +148,3 @@ def parse_header(raw: bytes | None) -> DeltaHeader:
             f"its header {HEADER_KEY.decode()!r} is invalid: {where}: {first['msg']}",
             next_step="correct it, or write the delta without it",
         ) from error
-
-
-def may_drop(key: str, size: int) -> bool:
-    """Return whether a delta of `size` bytes may drop its collection."""
-    return key.endswith(DROP_SUFFIX) and size <= DROP_BYTES

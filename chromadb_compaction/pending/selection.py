@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from chromadb_compaction import layout
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings
+from chromadb_compaction.deltas.drops import may_drop
 from chromadb_compaction.deltas.formats import Delta
-from chromadb_compaction.deltas.header import may_drop
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.known import KnownDeltas
 from chromadb_compaction.pending.listed import find_twins, is_named_well

@@ -14,8 +14,8 @@ from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.attempts import blaming_collections
 from chromadb_compaction.deltas.deaths import Process, running, running_whole_pass
+from chromadb_compaction.deltas.drops import may_drop
 from chromadb_compaction.deltas.formats import Delta
-from chromadb_compaction.deltas.header import may_drop
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest

@@ -15,6 +15,7 @@ from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.deltas.attempts import mark
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.deltas.fitting import check_fit, decided_shape
+from chromadb_compaction.deltas.formats import Delta
 from chromadb_compaction.deltas.outcomes import (
     LONGEST_REASON,
     DeltaOutcome,
@@ -37,6 +38,7 @@ from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.layout import batch_number, collection_of_key, parts_key, report_key, run_key, shapes_key
 from chromadb_compaction.messages import BATCH_MANIFEST, MergeBatchRequest, MergedBatch
 from chromadb_compaction.pending.listed import attributed, find_archived, find_twins, judge, try_fetch
+from chromadb_compaction.pending.shapes import PendingDrops
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import ObjectStore, Services, StoredObject
 from chromadb_compaction.rows.batch_run import RUN_PARTS, BatchRun, RunPart
@@ -64,11 +66,12 @@ class _ReadDelta(NamedTuple):
     rows: int = 0
 
 
-class _MergedBefore(NamedTuple):
-    """The results of find_archived and find_twins for a batch."""
+class _Others(NamedTuple):
+    """The other objects that decide about the deltas of a batch: what find_archived and find_twins found, and drops."""
 
     archived: Mapping[str, ObjectInfo]
     twins: Mapping[str, str]
+    drops: PendingDrops
 
 
 class _MergeResult(NamedTuple):
@@ -178,24 +181,37 @@ def _read_all(listed: list[ObjectInfo], shapes: Mapping[str, StoredShape], servi
         threads=READERS,
     )
     archived = find_archived(listed, services)
-    merged_before = _MergedBefore(archived, find_twins(listed, archived))
+    others = _Others(archived, find_twins(listed, archived), PendingDrops(services))
     for delta in listed:
         # There is no shape for a name that no collection can have: all its deltas are corrupt.
-        yield _check(delta, next(fetched), shapes.get(_collection(delta, services)), merged_before, services)
+        yield _check(delta, next(fetched), shapes.get(_collection(delta, services)), others, services)
+
+
+def _fits(key: str, parsed: Delta, shape: StoredShape, drops: PendingDrops) -> bool:
+    """Return whether the delta fits the shape. Raises CorruptDeltaError if it does not, and no drop may free it."""
+    try:
+        with attributed(key):
+            check_fit(parsed.statement, decided_shape(parsed.statement, shape))
+    except CorruptDeltaError:
+        if drops.may_free(shape.collection, shape, parsed.id):
+            return False
+        raise
+    return True
 
 
 def _check(
     delta: ObjectInfo,
     stored: StoredObject | UnreadableObjectError | None,
     shape: StoredShape | None,
-    merged_before: _MergedBefore,
+    others: _Others,
     services: Services,
 ) -> _ReadDelta:
     """Parse one delta, and check it against its collection's shape and against what was merged under its key.
 
     A delta that was deleted or written again since the listing is missing, and what is there now stays pending. So is
-    what the pass was planned without: a drop that was not found, and upserts if the collection has no dimension yet. A
-    delta from before the collection was dropped is merged without its rows.
+    what the pass was planned without: a drop that was not found, upserts if the collection has no dimension yet, and
+    what contradicts a shape that a drop in a later pass may free. A delta from before the collection was dropped is
+    merged without its rows.
     """
     sha256 = hashlib.sha256(stored.body).hexdigest() if isinstance(stored, StoredObject) else None
     try:
@@ -203,9 +219,9 @@ def _check(
         parsed = judge(
             delta,
             stored,
-            merged_before.archived.get(delta.key),
+            others.archived.get(delta.key),
             services,
-            twin=merged_before.twins.get(delta.key),
+            twin=others.twins.get(delta.key),
         )
         if parsed is None or shape is None:
             return _ReadDelta(delta, sha256)
@@ -213,8 +229,8 @@ def _check(
             change = CollectionChange(dropped_before=shape.dropped_before)
             table = run_schema(None).empty_table()
             return _ReadDelta(delta, sha256, table, change=change, rows=parsed.table.num_rows)
-        with attributed(delta.key):
-            check_fit(parsed.statement, decided_shape(parsed.statement, shape))
+        if not _fits(delta.key, parsed, shape, others.drops):
+            return _ReadDelta(delta, sha256)
         unknown_drop = parsed.header.drop and parsed.id > (shape.dropped_before or "")
         if unknown_drop or (parsed.dimension is not None and shape.dimension is None):
             return _ReadDelta(delta, sha256)

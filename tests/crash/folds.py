@@ -54,9 +54,8 @@ def _key(request: FoldRequest) -> bytes:
     if request.next_ledger.parent != request.directory:
         raise NotImplementedError("the ledger is outside the directory")
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(
-        repr((request.collection, request.dimension, request.space, request.base_sum, request.ledger is None)).encode()
-    )
+    paths = {"directory", "next_ledger", "ledger", "runs"}
+    digest.update(request.model_dump_json(exclude=paths).encode() + str(request.ledger is None).encode())
     for path, content in sorted(files_on(request.directory).items()):
         digest.update(path.encode() + hashlib.blake2b(content).digest())
     for run in request.runs:

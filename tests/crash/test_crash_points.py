@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from chromadb_compaction.layout import RUNNING_PREFIX
 from tests.crash.campaign import Campaign
+from tests.crash.faults import FaultKind
 from tests.crash.scenarios import SCENARIOS, Scenario
+from tests.fakes.aws.protocol import Call
 from tests.reliability_report import RELIABILITY
 
 QUICK = {"first snapshot", "updates and deletes on a base"}
@@ -29,3 +32,18 @@ def test_no_fault_of_a_single_call_does_damage(
 
     assert [str(violation) for violation in findings.violations] == []
     assert findings.runs > 10 * findings.crash_points > 0
+
+
+def test_a_process_killed_by_a_delta_that_a_drop_makes_fit_does_no_damage(tmp_path: Path) -> None:
+    """The next pass is without the drop, so the delta contradicts the shape that it knows."""
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == "dropped collections")
+
+    findings = Campaign(scenario, tmp_path / "disk", only=killed_in_the_download).run()
+
+    assert findings.runs > 0
+    assert [str(violation) for violation in findings.violations] == []
+
+
+def killed_in_the_download(state: str, call: Call, kind: FaultKind) -> bool:
+    marks = call.target.startswith(RUNNING_PREFIX) and call.operation == "PutObject"
+    return state == "DownloadSnapshot" and marks and kind.name == "crash after, caught"

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from chromadb_compaction.client.clock import CLOCK_TOLERANCE_SECONDS
 from chromadb_compaction.client.writer import MOST_BYTES, DeltaWriter
+from chromadb_compaction.deltas.drops import DROP_BYTES
 from chromadb_compaction.deltas.formats import Delta, read_delta
-from chromadb_compaction.deltas.header import DROP_BYTES, DeltaHeader
+from chromadb_compaction.deltas.header import DeltaHeader
 from chromadb_compaction.deltas.limits import MAX_DIMENSION, MAX_ROW_BYTES
 from chromadb_compaction.deltas.versions import uuid7_at, uuid7_seconds
 from chromadb_compaction.errors import ConfigurationError, InvalidRequestError, TransientStorageError

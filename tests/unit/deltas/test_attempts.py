@@ -54,6 +54,23 @@ def test_a_delta_that_failed_is_planned_alone_after_all_others_and_set_aside_in_
     assert (keys(last.deltas), last.set_aside, last.later) == ([], 1, False)
 
 
+def test_a_delta_waits_for_an_older_one_of_its_collection_that_may_be_a_drop() -> None:
+    objects = InMemoryObjectStore()
+    drop = ObjectInfo(key="delta/docs/0002.jsonl.gz", bytes=100, etag="e", modified=0)
+    other = ObjectInfo(key="delta/other/0001.parquet", bytes=1, etag="e", modified=0)
+    pending = [a_pending(1), drop, a_pending(3), other]
+    mark(drop, FAILED, "arn:one", objects)
+
+    first = next_turn(pending, read_attempts(objects), max_failures=2)
+    then = next_turn(pending[1:3], read_attempts(objects), max_failures=2)
+    mark(drop, FAILED, "arn:two", objects)
+    without = next_turn(pending[1:3], read_attempts(objects), max_failures=2)
+
+    assert keys(first.deltas) == [pending[0].key, other.key]
+    assert keys(then.deltas) == [drop.key, pending[2].key]
+    assert (keys(without.deltas), without.set_aside) == ([pending[2].key], 1)
+
+
 def test_unreadable_deltas_are_tried_again_together_after_all_others() -> None:
     objects = InMemoryObjectStore()
     pending = [a_pending(n) for n in range(3)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from chromadb_compaction.deltas.header import DROP_BYTES
+from chromadb_compaction.deltas.drops import DROP_BYTES
 from chromadb_compaction.errors import LockLostError, SnapshotConflictError, SnapshotCorruptError, SnapshotTooLargeError
 from chromadb_compaction.layout import compacted_key, shapes_key
 from chromadb_compaction.messages import CollectionShape

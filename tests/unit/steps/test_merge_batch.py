@@ -34,7 +34,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.spill import SpillingMerge
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.steps.merge_batch import merge_batch
-from tests.builders import NOW, BuiltDelta, a_delta, a_jsonl_delta, a_uuid7
+from tests.builders import NOW, BuiltDelta, a_delta, a_drop, a_jsonl_delta, a_uuid7
 from tests.fakes.leases import InMemoryLeaseStore
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.queue import InMemoryDeltaQueue
@@ -456,6 +456,16 @@ def test_a_corrupt_delta_deleted_before_its_quarantine_is_missing(services: Serv
 
     assert merge_batch(request, services).missing == 1
     assert quarantine_key(corrupt.key) not in stored(services)
+
+
+def test_what_a_pending_drop_of_another_pass_may_free_stays_pending(services: Services) -> None:
+    drop, older, newer = a_drop(at=NOW - 2), a_delta({"a": [1] * 3}, at=NOW - 3), a_delta({"a": [1] * 3}, at=NOW - 1)
+    services.objects.put(drop.key, drop.body)
+
+    assert (merge(services, newer).missing, merge(services, older).quarantined) == (1, 1)
+
+    services.objects.put(drop.key, b"not a drop")
+    assert merge(services, newer).quarantined == 1
 
 
 def test_deltas_with_only_deletes_need_no_dimension(services: Services) -> None:
