@@ -95,6 +95,27 @@ def receive_audit_logs(bucket_arn: str, trail_arn: str, account: str) -> list[St
     ]
 
 
+def refuse_other_accounts(account: str) -> list[Statement]:
+    """Return the policy of an endpoint that other workloads of the subnets use too.
+
+    It refuses credentials of other accounts, with which data could be carried away. Requests without credentials, such
+    as those for packages of the operating system, have no account.
+    """
+    everything: Statement = {"Principal": "*", "Action": "*", "Resource": "*"}
+    foreign = {"Null": {"aws:PrincipalAccount": "false"}, "StringNotEquals": {"aws:PrincipalAccount": account}}
+    return [{"Effect": "Allow", **everything}, {"Effect": "Deny", **everything, "Condition": foreign}]
+
+
+def reach(service: str, names: StackNames) -> list[Statement]:
+    """Return the policy of an endpoint that only the functions can reach: the account may use the stack's resources."""
+    resources = {
+        "sqs": [names.arn("sqs", names.queue), names.arn("sqs", names.dead_letter_queue)],
+        "states": [names.state_machine_arn],
+    }[service]
+    condition = {"StringEquals": {"aws:PrincipalAccount": names.account}}
+    return [{"Principal": "*", **allow([f"{service}:*"], resources, condition)}]
+
+
 def notify_topic(topic_arn: str, names: StackNames, *, budget: bool) -> list[Statement]:
     """Return the topic policy's statements that let the stack's alarms, and its budget if it has one, notify it."""
     sources = {"cloudwatch": names.alarm_arn("*")}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pulumi
 from pulumi_aws import ec2, lambda_
 
 from infra.config import NAMESPACE, CompactionConfig, ConfigurationRefused
+from infra.iam_policies import Document, document
+from infra.iam_service_policies import reach, refuse_other_accounts
 from infra.names import AWS, StackNames
 
 HTTPS = 443
@@ -54,7 +57,8 @@ class FunctionNetwork(pulumi.ComponentResource):
 
     def _gateways(self, route_tables: list[str]) -> None:
         for service in GATEWAYS:
-            self._endpoint(service, "Gateway", route_table_ids=route_tables)
+            policy = document(refuse_other_accounts(self._names.account))
+            self._endpoint(service, "Gateway", policy, route_table_ids=route_tables)
 
     def _interfaces(self, functions: ec2.SecurityGroup) -> None:
         group = self._group(
@@ -64,12 +68,13 @@ class FunctionNetwork(pulumi.ComponentResource):
             self._endpoint(
                 service,
                 "Interface",
+                document(reach(service, self._names)),
                 subnet_ids=list(self._config.subnet_ids),
                 security_group_ids=[group.id],
                 private_dns_enabled=True,
             )
 
-    def _endpoint(self, service: str, kind: str, **options: Any) -> None:  # noqa: ANN401 - depends on the kind
+    def _endpoint(self, service: str, kind: str, policy: Document, **options: Any) -> None:  # noqa: ANN401 - depends on the kind
         # In China only interface endpoints have another prefix.
         # https://docs.amazonaws.cn/en_us/vpc/latest/privatelink/aws-services-privatelink-support.html
         prefix = self._names.partition.endpoint_prefix if kind == "Interface" else AWS.endpoint_prefix
@@ -78,6 +83,7 @@ class FunctionNetwork(pulumi.ComponentResource):
             vpc_id=self._config.vpc_id or "",
             service_name=f"{prefix}.{self._names.region}.{service}",
             vpc_endpoint_type=kind,
+            policy=json.dumps(policy),
             opts=pulumi.ResourceOptions(parent=self),
             **options,
         )
@@ -91,13 +97,24 @@ def _https_from(group: ec2.SecurityGroup) -> ec2.SecurityGroupIngressArgs:
 
 
 def read_route_tables(config: CompactionConfig) -> list[str]:
-    """Return the subnets' route tables. Raises ConfigurationRefused for a subnet of another VPC."""
+    """Return the subnets' route tables.
+
+    Raises ConfigurationRefused for a subnet of another VPC, and for a second one in a zone: an interface endpoint has
+    one subnet of each zone (https://docs.aws.amazon.com/vpc/latest/privatelink/create-interface-endpoint.html).
+    """
     tables: set[str] = set()
+    zones: dict[str, str] = {}
     for subnet in config.subnet_ids:
-        vpc = ec2.get_subnet(id=subnet).vpc_id
-        if vpc != config.vpc_id:
+        found = ec2.get_subnet(id=subnet)
+        if found.vpc_id != config.vpc_id:
             raise ConfigurationRefused(
-                f"{NAMESPACE}:subnetIds = {subnet!r}: Should be a subnet of {config.vpc_id}, not of {vpc}"
+                f"{NAMESPACE}:subnetIds = {subnet!r}: Should be a subnet of {config.vpc_id}, not of {found.vpc_id}"
+            )
+        other = zones.setdefault(found.availability_zone, subnet)
+        if other != subnet:
+            raise ConfigurationRefused(
+                f"{NAMESPACE}:subnetIds = {subnet!r}: Should be in another zone than {other}, which is in"
+                f" {found.availability_zone} too; name one subnet of each zone"
             )
         # A subnet without a table of its own uses the VPC's main table.
         tables.update(_tables(config, "association.subnet-id", subnet) or _tables(config, "association.main", "true"))

@@ -27,7 +27,12 @@ TASKS: tuple[str, ...] = get_args(Task)
 VERSION = "7"
 """The version that each function publishes."""
 VPC = "vpc-0123abcd"
-SUBNETS = {"subnet-0000000a": VPC, "subnet-0000000b": VPC, "subnet-0000000c": "vpc-44444444"}
+SUBNETS = {
+    "subnet-0000000a": {"vpcId": VPC, "availabilityZone": "eu-west-1a"},
+    "subnet-0000000b": {"vpcId": VPC, "availabilityZone": "eu-west-1b"},
+    "subnet-0000000c": {"vpcId": "vpc-44444444", "availabilityZone": "eu-west-1c"},
+    "subnet-0000000d": {"vpcId": VPC, "availabilityZone": "eu-west-1a"},
+}
 # The first subnet has its own route table; the second uses the VPC's main table.
 ROUTE_TABLES = {("association.subnet-id", "subnet-0000000a"): ["rtb-a"], ("association.main", "true"): ["rtb-main"]}
 EXISTING_TABLE: Mapping[str, Any] = MappingProxyType({"hashKey": "PK", "rangeKey": "SK"})
@@ -130,7 +135,7 @@ class Recorder(Mocks):
                 **self._existing_table,
             },
             "aws:ecr/getAuthorizationToken:getAuthorizationToken": {"userName": "AWS", "password": "a token"},
-            "aws:ec2/getSubnet:getSubnet": {"vpcId": SUBNETS.get(args.args.get("id", ""))},
+            "aws:ec2/getSubnet:getSubnet": SUBNETS.get(args.args.get("id", ""), {}),
             "aws:ec2/getRouteTables:getRouteTables": {"ids": _route_tables(args.args.get("filters", []))},
         }
         return results[args.token], []

@@ -120,7 +120,7 @@ def queues_are_encrypted(stack: Declared) -> list[str]:
 
 
 def everything_is_tagged(stack: Declared) -> list[str]:
-    """What AWS charges for has the stack's tag."""
+    """A resource that AWS charges for has the stack's tag."""
     charged = ("Bucket", "Table", "Queue", "Function", "StateMachine", "LogGroup", "MetricAlarm", "Repository", "Topic")
     tagged = [resource for each in charged for resource in stack.of_type(each)]
     return [resource.name for resource in tagged if "chromadb-stack" not in resource.inputs.get("tags", {})]

@@ -153,6 +153,7 @@ def test_an_incomplete_pair_of_settings_is_refused_by_the_missing_name(values: d
         ("alarmTopicArn", {"alarmTopicArn": "arn:aws:sns:us-east-1:123456789012:ops"}),
         ("replicaKmsKeyArn", {"kmsKeyArn": KEY, "replicaRegion": "eu-central-1", "replicaKmsKeyArn": KEY}),
         ("subnetIds", {"vpcId": VPC, "subnetIds": "subnet-0000000c"}),
+        ("subnetIds", {"vpcId": VPC, "subnetIds": "subnet-0000000a,subnet-0000000d"}),
         ("existingTable", {"existingTable": "other-keys"}),
         ("memory.query", {"memory": '{"query": 1}'}),
         ("snapshotRetention.count", {"snapshotRetention": '{"count": "many"}'}),

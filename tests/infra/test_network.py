@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.infra.declared import TASKS, VPC, Declared, declared
 
+PLACE = "eu-west-1:123456789012"
 SUBNETS = ["subnet-0000000a", "subnet-0000000b"]
 
 
@@ -67,6 +69,37 @@ def test_the_endpoints_accept_only_the_functions() -> None:
     (rule,) = group("endpoints")["ingress"]
     functions = networked().function("query")["vpcConfig"]["securityGroupIds"]
     assert (rule["fromPort"], rule["toPort"], rule["securityGroups"]) == (443, 443, functions)
+
+
+def statements(service: str) -> list[dict[str, Any]]:
+    (found,) = (e.inputs for e in networked().of_type("VpcEndpoint") if e.inputs["serviceName"].endswith(f".{service}"))
+    policy: list[dict[str, Any]] = json.loads(found["policy"])["Statement"]
+    return policy
+
+
+@pytest.mark.parametrize(
+    ("service", "resources"),
+    [
+        ("sqs", [f"arn:aws:sqs:{PLACE}:chromadb-delta-queue-dev", f"arn:aws:sqs:{PLACE}:chromadb-delta-queue-dev-dlq"]),
+        ("states", [f"arn:aws:states:{PLACE}:stateMachine:chromadb-compaction-dev"]),
+    ],
+)
+def test_an_endpoint_of_the_functions_alone_reaches_only_the_stacks_resources(
+    service: str, resources: list[str]
+) -> None:
+    (allowed,) = statements(service)
+    assert (allowed["Effect"], allowed["Action"], allowed["Resource"]) == ("Allow", [f"{service}:*"], resources)
+    assert allowed["Condition"] == {"StringEquals": {"aws:PrincipalAccount": "123456789012"}}
+
+
+@pytest.mark.parametrize("service", ["s3", "dynamodb"])
+def test_an_endpoint_of_the_subnets_refuses_credentials_of_other_accounts_and_nothing_else(service: str) -> None:
+    allowed, denied = statements(service)
+    assert (allowed["Effect"], "Condition" in allowed) == ("Allow", False)
+    assert (denied["Effect"], denied["Condition"]) == (
+        "Deny",
+        {"Null": {"aws:PrincipalAccount": "false"}, "StringNotEquals": {"aws:PrincipalAccount": "123456789012"}},
+    )
 
 
 def test_a_vpc_with_endpoints_gets_no_more() -> None:

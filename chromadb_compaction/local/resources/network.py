@@ -51,6 +51,7 @@ def vpc_endpoint(target: Target, inputs: Inputs) -> Created:
         "SubnetIds": inputs.get("subnetIds"),
         "SecurityGroupIds": inputs.get("securityGroupIds"),
         "PrivateDnsEnabled": inputs.get("privateDnsEnabled"),
+        "PolicyDocument": inputs.get("policy"),
     }
     answer = ec2.create_vpc_endpoint(
         VpcId=inputs["vpcId"],
@@ -64,7 +65,7 @@ def vpc_endpoint(target: Target, inputs: Inputs) -> Created:
 def subnet(target: Target, arguments: Inputs) -> Inputs:
     """aws.ec2.get_subnet, by its id."""
     (found,) = target.client("ec2").describe_subnets(SubnetIds=[arguments["id"]])["Subnets"]
-    return {"id": found["SubnetId"], "vpcId": found["VpcId"]}
+    return {"id": found["SubnetId"], "vpcId": found["VpcId"], "availabilityZone": found["AvailabilityZone"]}
 
 
 def route_tables(target: Target, arguments: Inputs) -> Inputs:
