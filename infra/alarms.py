@@ -242,14 +242,16 @@ def _undelivered(names: StackNames, config: CompactionConfig) -> AlarmSpec:
     rules = {"schedule": names.schedule_rule, "unfinished": names.unfinished_rule}
     if starts_early(config):
         rules["early"] = names.early_rule
-    failed = " + ".join(f"FILL({rule}, 0)" for rule in rules)
+    watched = {name: of_rule(rule, "FailedInvocations") for name, rule in rules.items()}
+    watched["kept"] = of_queue(names.undelivered_queue, "ApproximateNumberOfMessagesVisible")
     return AlarmSpec(
         "undelivered",
-        "EventBridge could not start a compaction, or could not call ReleaseLock after a failed one. Usually a role or"
-        " a rule was changed by hand: run `pulumi preview --refresh`. Start a compaction with"
-        " `chromadb-compaction compact`; a lock that was left behind expires by itself.",
-        {name: of_rule(rule, "FailedInvocations") for name, rule in rules.items()},
-        f"IF({failed} > 0, 1, 0)",
+        "EventBridge or Lambda gave up an event: a start of a compaction, a call of ReleaseLock after a failed one, or"
+        f" an asynchronous call of a function. The queue {names.undelivered_queue} keeps it. Usually a role or a rule"
+        " was changed by hand: run `pulumi preview --refresh`. Start a compaction with `chromadb-compaction compact`; a"
+        " lock that was left behind expires by itself. Purge the queue when its messages are dealt with.",
+        watched,
+        f"IF({' + '.join(f'FILL({name}, 0)' for name in watched)} > 0, 1, 0)",
     )
 
 

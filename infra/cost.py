@@ -104,17 +104,22 @@ def _compute(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
 
 
 def _requests(load: Load, runs: float) -> list[Line]:
-    parts = math.ceil(load.snapshot_gb * 1024 * MEBIBYTE / UPLOAD_PART_BYTES)
-    # Each delta is written and copied to compacted/. Batches, runs, reports, manifests and listings are about 30.
-    writes = 2 * load.deltas + parts + 30
-    # Each delta and each file of the snapshot is read once; the tasks' own messages are the rest.
-    reads = load.deltas + 50
+    writes, reads = _objects(load)
     return [
         Line("S3 writes and listings", ((runs, "runs"), (writes, "requests"), (prices.S3_WRITE, "request"))),
         Line("S3 reads", ((runs, "runs"), (reads, "requests"), (prices.S3_READ, "request"))),
         Line("SQS", ((runs, "runs"), (3 * load.deltas, "requests"), (prices.SQS_REQUEST, "request"))),
         Line("the lock", ((runs, "runs"), (10, "writes"), (prices.DYNAMODB_WRITE, "write"))),
     ]
+
+
+def _objects(load: Load) -> tuple[int, int]:
+    """Return the writes and the reads of one run."""
+    parts = math.ceil(load.snapshot_gb * 1024 * MEBIBYTE / UPLOAD_PART_BYTES)
+    # Each delta is written and copied to compacted/. Batches, runs, reports, manifests and listings are about 30.
+    writes = 2 * load.deltas + parts + 30
+    # Each delta and each file of the snapshot is read once; the tasks' own messages are the rest.
+    return writes, load.deltas + 50
 
 
 def _storage(load: Load, config: CompactionConfig, runs: float) -> list[Line]:
@@ -137,12 +142,11 @@ def options(load: Load, config: CompactionConfig) -> list[Line]:
     runs = prices.HOURS_A_MONTH * 60 / interval_minutes(config.compaction_schedule)
     hours = (prices.HOURS_A_MONTH, "hours")
     copies = [line for line in _storage(load, config, runs) if "snapshots" in line.what]
-    # About 230 reads and writes of objects per run, as counted above.
     return [
         Line("`vpcId`, a zone", ((2, "endpoints"), hours, (prices.ENDPOINT_HOUR, "hour"))),
         Line("`replicaRegion`, copying", ((runs, "runs"), (load.snapshot_gb, "GB"), (prices.REPLICATED_GB, "GB"))),
         *(line._replace(what=f"`replicaRegion`, {line.what}") for line in copies),
-        Line("`auditTrail`", ((runs, "runs"), (230, "events"), (prices.AUDIT_EVENT, "event"))),
+        Line("`auditTrail`", ((runs, "runs"), (sum(_objects(load)), "events"), (prices.AUDIT_EVENT, "event"))),
         Line("`kmsKeyArn`", ((1, "key"), (prices.KEY_MONTH, "key"))),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import pulumi
 from pulumi_aws import cloudwatch, lambda_, sfn
@@ -11,7 +12,10 @@ from infra.config import CompactionConfig
 from infra.iam_policies import start_workflow, trust
 from infra.iam_roles import ServiceRole
 from infra.names import StackNames
+from infra.sqs_queue import DAY_SECONDS
 
+# https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_RetryPolicy.html
+MOST_RETRIES = 185
 UNFINISHED = ("FAILED", "TIMED_OUT", "ABORTED")
 
 
@@ -24,6 +28,7 @@ class CompactionSchedule(pulumi.ComponentResource):
         config: CompactionConfig,
         *,
         state_machine: sfn.StateMachine,
+        undelivered: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         name, logical = names.schedule_rule, "chromadb-compaction-schedule"
@@ -36,7 +41,8 @@ class CompactionSchedule(pulumi.ComponentResource):
             state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        _start_by(rule, name, logical, shared=(names, config), state_machine=state_machine, parent=self)
+        target = _Target(state_machine.arn, undelivered)
+        _start_by(rule, name, logical, shared=(names, config), target=target, parent=self)
         self.register_outputs({"rule": rule.name})
 
 
@@ -53,6 +59,7 @@ class EarlyStart(pulumi.ComponentResource):
         *,
         alarm: cloudwatch.MetricAlarm,
         state_machine: sfn.StateMachine,
+        undelivered: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         name, logical = names.early_rule, "chromadb-early-start"
@@ -65,7 +72,8 @@ class EarlyStart(pulumi.ComponentResource):
             state=_state(config),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        _start_by(rule, name, logical, shared=(names, config), state_machine=state_machine, parent=self)
+        target = _Target(state_machine.arn, undelivered)
+        _start_by(rule, name, logical, shared=(names, config), target=target, parent=self)
         self.register_outputs({"rule": rule.name})
 
 
@@ -75,9 +83,11 @@ class LockReleaseRule(pulumi.ComponentResource):
     def __init__(
         self,
         names: StackNames,
+        config: CompactionConfig,
         *,
         state_machine: sfn.StateMachine,
         release_lock: lambda_.Alias,
+        undelivered: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         name, logical = names.unfinished_rule, "chromadb-compaction-unfinished"
@@ -110,6 +120,12 @@ class LockReleaseRule(pulumi.ComponentResource):
             input_transformer=cloudwatch.EventTargetInputTransformerArgs(
                 input_paths={"execution": "$.detail.executionArn"}, input_template='{"execution": <execution>}'
             ),
+            # The lease of an execution that ended longer ago has expired.
+            retry_policy=cloudwatch.EventTargetRetryPolicyArgs(
+                maximum_event_age_in_seconds=min(DAY_SECONDS, 60 * config.lock_timeout_minutes),
+                maximum_retry_attempts=MOST_RETRIES,
+            ),
+            dead_letter_config=cloudwatch.EventTargetDeadLetterConfigArgs(arn=undelivered),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[permission]),
         )
         self.register_outputs({"rule": rule.name})
@@ -138,13 +154,20 @@ def _state(config: CompactionConfig) -> str:
     return "ENABLED" if config.enable_compaction else "DISABLED"
 
 
+class _Target(NamedTuple):
+    """The ARNs of the workflow to start, and of the queue for the events of starts that failed."""
+
+    state_machine: pulumi.Output[str]
+    undelivered: pulumi.Input[str]
+
+
 def _start_by(
     rule: cloudwatch.EventRule,
     name: str,
     logical: str,
     *,
     shared: tuple[StackNames, CompactionConfig],
-    state_machine: sfn.StateMachine,
+    target: _Target,
     parent: pulumi.Resource,
 ) -> None:
     names, config = shared
@@ -154,18 +177,19 @@ def _start_by(
         # https://docs.aws.amazon.com/eventbridge/latest/userguide/cross-service-confused-deputy-prevention.html
         trusted=trust("events.amazonaws.com", account=names.account, source=names.rule_arn(name)),
         config=config,
-        statements=state_machine.arn.apply(start_workflow),
+        statements=target.state_machine.apply(start_workflow),
         opts=pulumi.ResourceOptions(parent=parent),
     )
     cloudwatch.EventTarget(
         f"{logical}-target",
         rule=rule.name,
         target_id="compaction",
-        arn=state_machine.arn,
+        arn=target.state_machine,
         role_arn=role.arn,
         # Without an input, the whole event would become the execution's input.
         input="{}",
         # The next scheduled start replaces one that is late.
         retry_policy=cloudwatch.EventTargetRetryPolicyArgs(maximum_event_age_in_seconds=300, maximum_retry_attempts=3),
+        dead_letter_config=cloudwatch.EventTargetDeadLetterConfigArgs(arn=target.undelivered),
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[role.policy]),
     )

@@ -76,7 +76,7 @@ def operator(on: Resources, names: StackNames) -> list[Statement]:
         allow(["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject"], written),
         allow([f"dynamodb:{verb}Item" for verb in ("Get", "Put", "Update", "Delete")], [on.table], lock),
         allow(["sqs:GetQueueAttributes", "sqs:SendMessage"], [on.queue, on.dead_letters]),
-        allow(["sqs:ReceiveMessage", "sqs:PurgeQueue"], [on.dead_letters]),
+        allow(["sqs:ReceiveMessage", "sqs:PurgeQueue"], [on.dead_letters, names.arn("sqs", names.undelivered_queue)]),
         allow(["states:StartExecution", "states:ListExecutions", "states:DescribeStateMachine"], [on.state_machine]),
         allow(
             ["states:DescribeExecution", "states:GetExecutionHistory", "states:StopExecution"],

@@ -116,6 +116,16 @@ def reach(service: str, names: StackNames) -> list[Statement]:
     return [{"Principal": "*", **allow([f"{service}:*"], resources, condition)}]
 
 
+def keep_undelivered(queue_arn: str, names: StackNames) -> list[Statement]:
+    """Return the policy of the queue for undelivered events: the stack's rules may send to it.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    """
+    rules = [names.rule_arn(rule) for rule in (names.schedule_rule, names.early_rule, names.unfinished_rule)]
+    statement = allow(["sqs:SendMessage"], [queue_arn], {"ArnEquals": {"aws:SourceArn": rules}})
+    return [{"Sid": "RulesKeepEvents", "Principal": {"Service": "events.amazonaws.com"}, **statement}]
+
+
 def notify_topic(topic_arn: str, names: StackNames, *, budget: bool) -> list[Statement]:
     """Return the topic policy's statements that let the stack's alarms, and its budget if it has one, notify it."""
     sources = {"cloudwatch": names.alarm_arn("*")}

@@ -80,6 +80,11 @@ class StackNames(NamedTuple):
         return f"{self.queue}-dlq"
 
     @property
+    def undelivered_queue(self) -> str:
+        """The queue of events that could not be delivered."""
+        return f"chromadb-undelivered-{self.stack}"
+
+    @property
     def table(self) -> str:
         """The lock table, unless the configuration names an existing one."""
         return f"portfolio-{self.stack}"

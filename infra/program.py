@@ -20,6 +20,7 @@ from infra.sqs_queue import DeltaQueue
 from infra.state_machine import CompactionWorkflow
 from infra.tags import tag_resources
 from infra.task_lambdas import SharedInputs, TaskFunctions
+from infra.undelivered import UndeliveredEvents
 
 
 def declare() -> EnvironmentVariables:
@@ -62,11 +63,25 @@ def declare() -> EnvironmentVariables:
     image = config.image_uri or _built_image(names, config)
     functions = TaskFunctions(SharedInputs(names, config, resources, variables, image, network)).by_task
     workflow = CompactionWorkflow(names, config, functions=functions)
-    CompactionSchedule(names, config, state_machine=workflow.state_machine)
-    LockReleaseRule(names, state_machine=workflow.state_machine, release_lock=functions["release-lock"].alias)
+    undelivered = UndeliveredEvents(names)
+    undelivered.limit_calls(config, functions)
+    CompactionSchedule(names, config, state_machine=workflow.state_machine, undelivered=undelivered.arn)
+    LockReleaseRule(
+        names,
+        config,
+        state_machine=workflow.state_machine,
+        release_lock=functions["release-lock"].alias,
+        undelivered=undelivered.arn,
+    )
     monitoring = Monitoring(names, config)
     if monitoring.early_start:
-        EarlyStart(names, config, alarm=monitoring.early_start, state_machine=workflow.state_machine)
+        EarlyStart(
+            names,
+            config,
+            alarm=monitoring.early_start,
+            state_machine=workflow.state_machine,
+            undelivered=undelivered.arn,
+        )
     if config.monthly_budget:
         from infra.budget import MonthlyBudget
 

@@ -12,7 +12,7 @@ from infra import iam_policies
 from infra.config import CompactionConfig
 from infra.config_values import Task
 from infra.environment import ALLOCATORS, EnvironmentVariables
-from infra.iam_policies import Policy, Resources, Statement, trust, write_logs
+from infra.iam_policies import Policy, Resources, Statement, allow, trust, write_logs
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import attach_to_network, trace_calls, use_keys
 from infra.names import LIVE, StackNames
@@ -26,7 +26,11 @@ LONG_SECONDS = 840
 
 
 class TaskSpec(NamedTuple):
-    """One function. `image` functions need chromadb or pyarrow, which exceed Lambda's limit of 250 MB for a zip."""
+    """One function.
+
+    `image` functions need chromadb or pyarrow, which exceed Lambda's limit of 250 MB for a zip. `asynchronous` ones are
+    called without waiting for the answer, so their role keeps the events that Lambda gives up: undelivered.py.
+    """
 
     task: Task
     package: Literal["image", "zip"]
@@ -35,6 +39,7 @@ class TaskSpec(NamedTuple):
     memory_mb: int
     storage_mb: int = 512
     reserved: int | None = None
+    asynchronous: bool = False
 
     @property
     def handler(self) -> str:
@@ -69,10 +74,13 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
             memory_mb=3008,
             storage_mb=10240,
             reserved=2,
+            asynchronous=True,
         ),
         TaskSpec("clean-up", "zip", iam_policies.clean_up, seconds=LONG_SECONDS, memory_mb=512),
-        TaskSpec("release-lock", "zip", iam_policies.release_lock, seconds=30, memory_mb=256, reserved=2),
-        TaskSpec("producer", "image", iam_policies.producer, seconds=300, memory_mb=1769),
+        TaskSpec(
+            "release-lock", "zip", iam_policies.release_lock, seconds=30, memory_mb=256, reserved=2, asynchronous=True
+        ),
+        TaskSpec("producer", "image", iam_policies.producer, seconds=300, memory_mb=1769, asynchronous=True),
         TaskSpec(
             "query",
             "image",
@@ -157,6 +165,7 @@ def _rights(spec: TaskSpec, resources: Resources, shared: SharedInputs) -> list[
     return [
         *own,
         *use_keys(own, shared.config, names.s3_endpoint(names.region)),
+        *([allow(["sqs:SendMessage"], [names.arn("sqs", names.undelivered_queue)])] if spec.asynchronous else []),
         *(attach_to_network(names.function_arn(spec.task)) if shared.vpc_config else []),
         trace_calls(),
     ]

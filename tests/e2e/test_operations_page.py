@@ -57,7 +57,7 @@ class Terminal:
         own.mkdir()
         self._pulumi_log = directory / "pulumi-log"
         outputs = directory / "outputs"
-        outputs.write_text("".join(f"{name}={value}\n" for name, value in stack.deployed.exports.items()))
+        outputs.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in stack.deployed.exports.items()))
         for name, script in (("aws", AWS.format(bin=shlex.quote(str(programs)))), ("pulumi", PULUMI)):
             (own / name).write_text(script, encoding="utf-8")
             (own / name).chmod(0o755)

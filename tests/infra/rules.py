@@ -114,6 +114,21 @@ def functions_log_into_a_group_of_the_stack(stack: Declared) -> list[str]:
     return [f.name for f in stack.of_type("Function") if f"/aws/lambda/{f.inputs['name']}" not in groups]
 
 
+def events_are_kept_when_given_up(stack: Declared) -> list[str]:
+    """A rule's target, and a function that is called asynchronously, stops trying and keeps the event."""
+    targets = [
+        target.name
+        for target in stack.of_type("EventTarget")
+        if not target.inputs.get("deadLetterConfig") or not target.inputs.get("retryPolicy")
+    ]
+    calls = [
+        call.name
+        for call in stack.of_type("FunctionEventInvokeConfig")
+        if not call.inputs.get("maximumEventAgeInSeconds") or not call.inputs.get("destinationConfig")
+    ]
+    return [*targets, *calls]
+
+
 def queues_are_encrypted(stack: Declared) -> list[str]:
     """Messages are encrypted where they are stored."""
     return [queue.name for queue in stack.of_type("Queue") if not queue.inputs.get("sqsManagedSseEnabled")]
@@ -139,6 +154,7 @@ RULES: tuple[Rule, ...] = (
     permissions_name_their_source,
     logs_are_limited,
     functions_log_into_a_group_of_the_stack,
+    events_are_kept_when_given_up,
     queues_are_encrypted,
     everything_is_tagged,
 )

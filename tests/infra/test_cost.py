@@ -78,5 +78,15 @@ def test_the_bill_grows_with_the_load(grown: Load, dearer: str) -> None:
     assert sum(after.values()) > sum(before.values())
 
 
+def test_the_parts_of_an_upload_are_those_of_the_code() -> None:
+    from chromadb_compaction.aws.object_store import PARTS
+
+    (small, large) = (
+        next(line for line in bill(Load(snapshot_gb=gigabytes), DEFAULTS) if line.what == "S3 writes and listings")
+        for gigabytes in (1, 2)
+    )
+    assert large.factors[1][0] - small.factors[1][0] == 1024**3 / PARTS.multipart_chunksize
+
+
 def test_no_price_is_zero() -> None:
     assert all(value > 0 for name, value in vars(prices).items() if name.isupper())

@@ -151,8 +151,13 @@ def test_an_alarm_watches_at_most_ten_metrics(name: str) -> None:
         ("stalled", {"succeeded": 1}, {"succeeded": None}),
         (
             "undelivered",
-            {"schedule": None, "unfinished": 0, "early": None},
-            {"schedule": None, "unfinished": None, "early": 1},
+            {"schedule": None, "unfinished": 0, "early": None, "kept": None},
+            {"schedule": None, "unfinished": None, "early": 1, "kept": None},
+        ),
+        (
+            "undelivered",
+            {"schedule": None, "unfinished": None, "early": None, "kept": 0},
+            {"schedule": None, "unfinished": None, "early": None, "kept": 1},
         ),
         ("throttled", dict.fromkeys(IDS, 0.0), dict.fromkeys(IDS, 0.0) | {"query": 1}),
         ("query-errors", {"errors": 0}, {"errors": 1}),

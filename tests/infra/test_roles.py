@@ -15,6 +15,7 @@ BUCKET = "arn:aws:s3:::chromadb-vectors-dev-123456789012"
 # X-Ray does not support resources.
 TRACING = {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": ["*"]}
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:chromadb-delta-queue-dev"
+UNDELIVERED = "arn:aws:sqs:eu-west-1:123456789012:chromadb-undelivered-dev"
 RULE = "arn:aws:events:eu-west-1:123456789012:rule/chromadb-compaction-dev"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
 
@@ -32,7 +33,11 @@ ARCHIVING = {
 }
 ALLOWED: dict[str, dict[str, list[str]]] = {
     "acquire-lock": {"dynamodb:PutItem": ["the lock"]},
-    "release-lock": {"dynamodb:DeleteItem": ["the lock"], "dynamodb:GetItem": ["the lock"]},
+    "release-lock": {
+        "dynamodb:DeleteItem": ["the lock"],
+        "dynamodb:GetItem": ["the lock"],
+        "sqs:SendMessage": [UNDELIVERED],
+    },
     "list-deltas": {
         **ARCHIVING,
         "s3:ListBucket": [*ARCHIVING["s3:ListBucket"], "work/attempts/*"],
@@ -58,6 +63,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "s3:AbortMultipartUpload": ["snapshot/*"],
         "s3:DeleteObject": ["work/attempts/running/*"],
         "states:StartExecution": [MACHINE],
+        "sqs:SendMessage": [UNDELIVERED],
     },
     "clean-up": {
         **ARCHIVING,
@@ -65,7 +71,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "s3:PutObject": [*ARCHIVING["s3:PutObject"], "snapshot/*/pruning-*.json"],
         "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
     },
-    "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE]},
+    "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE, UNDELIVERED]},
     "query": {
         "s3:ListBucket": ["snapshot/*", "delta/*"],
         "s3:GetObject": ["snapshot/*", "delta/*"],

@@ -88,6 +88,9 @@ VIOLATIONS: list[tuple[Rule, str, Edit]] = [
     (rules.permissions_name_their_source, "chromadb-compaction-unfinished-permission", changed(sourceArn=None)),
     (rules.logs_are_limited, "chromadb-query-lambda-logs", changed(retentionInDays=None)),
     (rules.functions_log_into_a_group_of_the_stack, "chromadb-query-lambda-logs", changed(name="/aws/lambda/other")),
+    (rules.events_are_kept_when_given_up, "chromadb-early-start-target", changed(deadLetterConfig=None)),
+    (rules.events_are_kept_when_given_up, "chromadb-compaction-unfinished-target", changed(retryPolicy=None)),
+    (rules.events_are_kept_when_given_up, "chromadb-producer-calls", changed(maximumEventAgeInSeconds=None)),
     (rules.queues_are_encrypted, "chromadb-delta-queue-dlq", changed(sqsManagedSseEnabled=None)),
     (rules.everything_is_tagged, "chromadb-lock-table", changed(tags={})),
 ]

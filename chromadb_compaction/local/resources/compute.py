@@ -154,6 +154,11 @@ def event_invoke_config(target: Target, inputs: Inputs) -> Created:
         "MaximumRetryAttempts": inputs.get("maximumRetryAttempts"),
         "MaximumEventAgeInSeconds": inputs.get("maximumEventAgeInSeconds"),
     }
+    failed = ((inputs.get("destinationConfig") or {}).get("onFailure") or {}).get("destination")
+    if failed:
+        optional["DestinationConfig"] = {"OnFailure": {"Destination": failed}}
+    if qualifier := inputs.get("qualifier"):
+        optional["Qualifier"] = qualifier
     target.client("lambda").put_function_event_invoke_config(
         FunctionName=inputs["functionName"],
         **{name: value for name, value in optional.items() if value is not None},

@@ -73,6 +73,13 @@ def _event_target(inputs: Inputs) -> dict[str, Any]:
         shape["RoleArn"] = inputs["roleArn"]
     if inputs.get("input"):
         shape["Input"] = inputs["input"]
+    if letters := inputs.get("deadLetterConfig"):
+        shape["DeadLetterConfig"] = {"Arn": letters["arn"]}
+    if policy := inputs.get("retryPolicy"):
+        shape["RetryPolicy"] = {
+            "MaximumEventAgeInSeconds": policy["maximumEventAgeInSeconds"],
+            "MaximumRetryAttempts": policy["maximumRetryAttempts"],
+        }
     if transformer := inputs.get("inputTransformer"):
         shape["InputTransformer"] = {
             "InputPathsMap": transformer.get("inputPaths") or {},
