@@ -103,6 +103,10 @@ def test_every_task_has_a_timeout_and_retries_transient_errors(task: str) -> Non
     [retry] = state["Retry"]
     assert retry["ErrorEquals"][-1] == "TransientStorageError"
     assert {"Lambda.ServiceException", "Lambda.TooManyRequestsException"} <= set(retry["ErrorEquals"])
+    inactive = {
+        f"Lambda.{kind}Exception" for kind in ("ResourceNotReady", "ResourceConflict", "CodeArtifactUserPending")
+    }
+    assert inactive <= set(retry["ErrorEquals"])
     assert retry["JitterStrategy"] == "FULL"
     assert sum(pauses(retry)) < LEASE_SECONDS / 1.5, "the lease must not expire in the pauses between attempts"
 

@@ -18,6 +18,10 @@ LAMBDA_ERRORS = [
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.ClientExecutionTimeoutException",
+    # A function that nobody has called for weeks is inactive, and then pending.
+    "Lambda.ResourceNotReadyException",
+    "Lambda.ResourceConflictException",
+    "Lambda.CodeArtifactUserPendingException",
     "Lambda.TooManyRequestsException",
 ]
 
