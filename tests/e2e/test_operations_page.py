@@ -16,6 +16,7 @@ import pytest
 
 from chromadb_compaction.local import server
 from tests.e2e.page_commands import Block, Ids, SetupStep, read_page
+from tests.e2e.people import person
 from tests.e2e.setups import SETUPS, Sandbox
 from tests.stack import Stack
 
@@ -43,7 +44,7 @@ class CommandResult(NamedTuple):
 
 
 class Terminal:
-    """A shell for the page's blocks, with `aws` and this package's program on its path."""
+    """An operator's shell for the page's blocks, with `aws` and this package's program on its path."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._stack = stack
@@ -57,13 +58,15 @@ class Terminal:
         own.mkdir()
         self._pulumi_log = directory / "pulumi-log"
         outputs = directory / "outputs"
-        outputs.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in stack.deployed.exports.items()))
+        exports = stack.deployed.exports.items()
+        outputs.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in exports))
         for name, script in (("aws", AWS.format(bin=shlex.quote(str(programs)))), ("pulumi", PULUMI)):
             (own / name).write_text(script, encoding="utf-8")
             (own / name).chmod(0o755)
         self._environment = {
             **os.environ,
             **stack.env,
+            **person(stack, "operator").environment(),
             "PATH": f"{own}:{programs}:{os.environ['PATH']}",
             "PULUMI_OUTPUTS": str(outputs),
             "PULUMI_LOG": str(self._pulumi_log),
@@ -73,11 +76,12 @@ class Terminal:
         }
 
     def run(self, commands: str) -> CommandResult:
-        """Run commands until one fails."""
+        """Run commands until one fails. Only an administrator may delete a version of an object."""
+        admin = self._stack.env if "--version-id" in commands else {}
         done = subprocess.run(
             ["bash", "-c", f"set -euo pipefail\n{self._with_real_names(commands)}"],
             cwd=self._directory,
-            env=self._environment,
+            env={**self._environment, **admin},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +14,12 @@ from chromadb.errors import ChromaError
 
 from chromadb_compaction import Client, DeltaWriter
 from chromadb_compaction.errors import CompactionError
-from chromadb_compaction.local.resources.clients import AwsClients
 from tests.e2e.attempts import DELTA, FILE, KEYS, MARKER, POINTER, QUARANTINED, Role, is_denied
 from tests.e2e.command_cases import CASES, Succeeds, Words
 from tests.e2e.command_setups import Baseline, make_baseline, write_files
 from tests.e2e.commands import Cli, command_line
 from tests.e2e.conftest import STACKS, StackPool
+from tests.e2e.people import person
 from tests.e2e.setups import Sandbox
 from tests.stack import Stack
 
@@ -63,61 +62,28 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
 """The attempts that each policy allows."""
 
 
-class Person(NamedTuple):
-    """A role with one policy attached, as somebody assumes it."""
-
-    arn: str
-    stack: Stack
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables with the role's credentials."""
-        given = self.stack.deployed.client("sts").assume_role(RoleArn=self.arn, RoleSessionName="person")["Credentials"]
-        return {
-            "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
-            "AWS_SESSION_TOKEN": given["SessionToken"],
-        }
-
-
 @pytest.fixture(scope="module")
-def prepared(
-    stack_pool: StackPool, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Stack, Baseline, Callable[..., Person]]]:
-    """Yield a stack with something of everything, and a function that returns a person with the given policies."""
+def prepared(stack_pool: StackPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Baseline]]:
+    """Yield a stack with something of everything."""
     stack = stack_pool.take({}, {})
     baseline = make_baseline(Sandbox(stack, tmp_path_factory.mktemp("preparing"), []))
-    iam = stack.deployed.client("iam")
-    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{AwsClients.account}:root"}}
-    document = {"Version": "2012-10-17", "Statement": [{**trust, "Action": "sts:AssumeRole"}]}
-
-    def person(*kinds: str) -> Person:
-        name = f"{'-and-'.join(kinds)}-{stack.deployed.name}"
-        if name not in made:
-            made[name] = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(document))["Role"]["Arn"]
-            for kind in kinds:
-                policy = stack.deployed.exports[f"{kind.upper()}_POLICY_ARN"]
-                iam.attach_role_policy(RoleName=name, PolicyArn=policy)
-        return Person(made[name], stack)
-
-    made: dict[str, str] = {}
-    yield stack, baseline, person
+    yield stack, baseline
     stack_pool.put_back(stack)
 
 
 class Office(NamedTuple):
-    """The sandbox, the values for the names in arguments, the command line, and the people."""
+    """The sandbox, the values for the names in arguments, and the command line."""
 
     sandbox: Sandbox
     facts: Mapping[str, str]
     cli: Cli
-    person: Callable[..., Person]
     monkeypatch: pytest.MonkeyPatch
 
     def act_as(self, *kinds: str) -> None:
         """Use the credentials of a person with these policies."""
         # boto3 keeps a session with the credentials of its first client.
         self.monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-        for name, value in self.person(*kinds).environment().items():
+        for name, value in person(self.sandbox.stack, *kinds).environment().items():
             self.monkeypatch.setenv(name, value)
 
     def words(self, arguments: str) -> list[str]:
@@ -130,13 +96,13 @@ class Office(NamedTuple):
 
 @pytest.fixture
 def office(
-    prepared: tuple[Stack, Baseline, Callable[..., Person]],
+    prepared: tuple[Stack, Baseline],
     tmp_path: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Office]:
-    stack, baseline, person = prepared
+    stack, baseline = prepared
     request.node.stash[STACKS] = [stack]
     stack.mark_logs()
     baseline.restore(stack)
@@ -144,7 +110,7 @@ def office(
     write_files(sandbox)
     cli = command_line(stack, monkeypatch, capsys)
     monkeypatch.setenv("CHROMADB_CACHE_DIR", str(tmp_path / "cache"))
-    yield Office(sandbox, {**baseline.facts, "files": str(tmp_path)}, cli, person, monkeypatch)
+    yield Office(sandbox, {**baseline.facts, "files": str(tmp_path)}, cli, monkeypatch)
     for undo in reversed(sandbox.undo):
         undo()
     for execution in stack.running_executions():
@@ -235,7 +201,7 @@ def test_a_policy_allows_nothing_else(office: Office, kind: str) -> None:
     stack = office.sandbox.stack
     stack.put_objects(dict.fromkeys(KEYS, b"content"))
 
-    attempts = Role(stack, office.person(kind).arn).attempts()
+    attempts = Role(stack, person(stack, kind).arn).attempts()
 
     denied = {name: is_denied(attempt) for name, attempt in attempts.items()}
     assert denied == {name: not any(fnmatchcase(name, pattern) for pattern in ALLOWED[kind]) for name in denied}

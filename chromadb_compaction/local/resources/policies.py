@@ -14,10 +14,17 @@ BATCH_OF = {
 
 
 def for_ministack(document: str | dict[str, Any]) -> str:
-    """Return an identity policy as JSON that allows the batch call with each single SQS call."""
+    """Return an identity policy as JSON, with the names that ministack gives to batch calls of SQS and to rules."""
     policy = json.loads(document) if isinstance(document, str) else document
-    statements = [{**statement, "Action": _with_batches(statement["Action"])} for statement in policy["Statement"]]
-    return json.dumps({**policy, "Statement": statements})
+    return json.dumps({**policy, "Statement": [_renamed(statement) for statement in policy["Statement"]]})
+
+
+def _renamed(statement: dict[str, Any]) -> dict[str, Any]:
+    resources = statement["Resource"]
+    named = [resources] if isinstance(resources, str) else resources
+    # AWS leaves out the name of the default event bus in a rule's ARN.
+    rules = [arn.replace(":rule/", ":rule/default/") for arn in named if ":rule/" in arn]
+    return {**statement, "Action": _with_batches(statement["Action"]), "Resource": [*named, *rules]}
 
 
 def _with_batches(actions: str | list[str]) -> list[str]:
