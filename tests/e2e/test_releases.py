@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from chromadb_compaction.local.bootstrap import zip_of_script
+from chromadb_compaction.local.bootstrap import bootstrap_zip, zip_of_script
 from chromadb_compaction.settings import required
+from infra.config_values import Task
+from infra.old_versions import delete_unused
 from infra.state_machine import PLACEHOLDERS
 from tests.e2e.conftest import DeployStack, StackPool
 from tests.e2e.model import Delta, Row
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
+ALL: tuple[str, ...] = get_args(Task)
 IN_THE_WORKFLOW = frozenset(PLACEHOLDERS.values())
 BROKEN = zip_of_script("#!/bin/sh\nexit 1\n")
 
@@ -79,6 +82,24 @@ def test_a_release_during_an_execution_changes_only_later_executions(own_stack: 
     assert result.status == "SUCCEEDED", result.cause
     assert versions_called(stack) == before
     assert stack.keys("delta/") == []
+
+
+def test_old_versions_that_nothing_uses_are_deleted(own_stack: Stack) -> None:
+    stack = own_stack
+    for release in range(4):
+        stack.release(dict.fromkeys(ALL, bootstrap_zip(f"release {release}")))
+    machine = required(stack.settings.state_machine_arn, "STATE_MACHINE_ARN")
+    named = versions_named(current_definition(stack))
+
+    deleted = set(delete_unused(machine, stack.functions, stack.sfn, kept=2))
+
+    assert len(deleted) == (len(ALL) + 1) * 3
+    assert named.isdisjoint(arn.partition(":function:")[2] for arn in deleted)
+    assert stack.compact().status == "SUCCEEDED"
+    for function in ALL:
+        listed = stack.functions.list_versions_by_function(FunctionName=stack.function_name(function))["Versions"]
+        assert len(listed) == 3, "$LATEST and two versions"
+    assert list(delete_unused(machine, stack.functions, stack.sfn, kept=2)) == []
 
 
 def test_callers_outside_the_workflow_get_the_newest_version(own_stack: Stack) -> None:
