@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-DOCKERFILE = Path(__file__).parents[2] / "infra" / "Dockerfile"
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "infra" / "Dockerfile"
 
 
 def lint(dockerfile: str) -> list[str]:
@@ -48,3 +49,28 @@ def test_nothing_runs_as_root_and_no_build_tool_is_left() -> None:
     final = DOCKERFILE.read_text(encoding="utf-8").rpartition("\nFROM ")[2]
     assert re.search(r"^USER (?!root$|0$)\S+$", final, re.MULTILINE)
     assert not re.search(r"^RUN ", final, re.MULTILINE)
+
+
+def test_every_stage_starts_from_the_base_image_that_has_a_digest() -> None:
+    lines = DOCKERFILE.read_text(encoding="utf-8").splitlines()
+    stages = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert set(stages) == {"${BASE_IMAGE}"}
+    assert "ARG BASE_IMAGE" in lines, "without a default"
+    assert not [line for line in lines if line.startswith("# syntax=")], "it names an image by a tag"
+
+
+def test_the_files_in_the_image_can_be_read_by_every_user() -> None:
+    final = DOCKERFILE.read_text(encoding="utf-8").rpartition("\nFROM ")[2]
+    copies = [line for line in final.splitlines() if line.startswith("COPY ")]
+    assert copies
+    assert all("--chmod=0755" in line for line in copies)
+
+
+def test_the_image_is_built_with_the_uv_of_this_checkout() -> None:
+    pinned = re.search(
+        r"^uv==(\S+)", (DOCKERFILE.parent / "uv_requirement.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    used = re.search(r"^UV_VERSION=(\S+)", (ROOT / "scripts" / "bootstrap").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pinned
+    assert used
+    assert pinned[1] == used[1]
