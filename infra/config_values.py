@@ -19,6 +19,8 @@ _CRON = re.compile(r"cron\(\S+( \S+){5}\)")
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cron-expressions.html: Sunday is 1.
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _WEEKDAYS = re.compile(rf"([1-7]|{'|'.join(_DAYS)})(?:-([1-7]|{'|'.join(_DAYS)}))?")
+_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+_OF_ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+[:@]")
 _UNIT_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 _LOG_RETENTIONS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
@@ -75,6 +77,19 @@ def _is_own_tag(key: str) -> str:
     return key
 
 
+def _is_image_by_digest(image: str) -> str:
+    # A tag can be moved to another image, and neither Pulumi nor Lambda would notice.
+    if not _BY_DIGEST.fullmatch(image):
+        raise ValueError("Should name the image by its digest: <repository>@sha256:<64 hexadecimal digits>")
+    return image
+
+
+def _is_image_of_ecr(image: str) -> str:
+    if not _OF_ECR.match(image):
+        raise ValueError("Should be in ECR: <account>.dkr.ecr.<region>.amazonaws.com/<repository>@sha256:<digest>")
+    return _is_image_by_digest(image)
+
+
 def _parsed_object(value: Any) -> Any:  # noqa: ANN401 - pydantic validates the result
     # Pulumi passes every structured value as JSON.
     if not isinstance(value, str):
@@ -100,12 +115,8 @@ StorageMb = Annotated[int, Field(ge=512, le=10240)]
 TimeoutSeconds = Annotated[int, Field(ge=1, le=900)]
 
 Architecture = Literal["arm64", "x86_64"]
-# By digest: a tag can be moved to another image, and neither Pulumi nor Lambda would notice.
-ImageUri = Annotated[
-    str,
-    Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[^\s:@]+@sha256:[0-9a-f]{64}$"),
-]
-BaseImage = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
+ImageUri = Annotated[str, AfterValidator(_is_image_of_ecr)]
+BaseImage = Annotated[str, AfterValidator(_is_image_by_digest)]
 AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
 AccountIds = Annotated[tuple[AccountId, ...], BeforeValidator(_parsed_list)]
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]

@@ -122,6 +122,8 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
         ("ephemeralStorage", '{"query": 10241}', "ephemeralStorage.query = 10241"),
         ("formerKmsKeyArns", "alias/mine", "formerKmsKeyArns.0 = 'alias/mine'"),
         ("subnetIds", "subnet-0000000a,elsewhere", "subnetIds.1 = 'elsewhere'"),
+        ("writerAccounts", "111122223333,1234", "writerAccounts.1 = '1234'"),
+        ("readerAccounts", "everybody", "readerAccounts.0 = 'everybody'"),
     ],
 )
 def test_a_wrong_part_of_a_value_is_refused_by_its_path(name: str, value: str, named: str) -> None:
@@ -201,6 +203,12 @@ def test_an_unknown_setting_is_refused() -> None:
 def test_without_an_image_the_error_says_how_to_get_one() -> None:
     with pytest.raises(ConfigurationRefused, match=r"chromadb:baseImage is not set; .*infra/README\.md"):
         parse_config({})
+
+
+@pytest.mark.parametrize("name", ["imageUri", "baseImage"])
+def test_an_image_with_a_tag_is_refused_with_the_form_that_is_needed(name: str) -> None:
+    with pytest.raises(ConfigurationRefused, match=r"by its digest: <repository>@sha256:<64 hexadecimal digits>"):
+        parse_config({name: f"{IMAGE.partition('@')[0]}:1"})
 
 
 def test_an_image_that_is_given_and_built_is_refused() -> None:
