@@ -247,6 +247,19 @@ class TransientStorageError(CompactionError):
     """S3, DynamoDB or SQS failed temporarily: throttling, a 5xx, a broken connection. Retry."""
 
 
+class NotReplicatedYetError(TransientStorageError):
+    """The pointer has reached a replica before an object that it needs. Wait, or copy what is missing."""
+
+    @classmethod
+    def of(cls, bucket: str, problem: str) -> Self:
+        """Return the error for a replica in which `problem`."""
+        return cls(
+            f"{problem} in the replica {bucket}: S3 copies objects in any order, and only those that were written after"
+            " replication was set up",
+            next_step=f"wait some minutes, or copy it from the original: chromadb-compaction replica copy {bucket}",
+        )
+
+
 class PreconditionFailedError(_ObjectError):
     """A conditional write failed because the object is not what the caller last read. Read it again."""
 

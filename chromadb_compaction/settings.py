@@ -24,6 +24,8 @@ KNOWN_PREFIXES = (
     "SNAPSHOT_",
     "STATE_MACHINE_",
 )
+REPLICA_NAME = "chromadb-replica-"
+"""The beginning of the name of every replica's bucket."""
 MEBIBYTE = 1024 * 1024
 MERGES_AT_ONCE = 10
 """The default of the Map's MaxConcurrency. A batch has at most so many parts of a pass's bytes."""
@@ -112,6 +114,11 @@ class Settings(BaseModel):
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
         return self
+
+    @property
+    def is_replica(self) -> bool:
+        """True if the bucket's name is a replica's. S3 copies objects in any order, the pointer perhaps first."""
+        return self.chromadb_bucket.startswith(REPLICA_NAME)
 
     @property
     def max_batch_bytes(self) -> int:

@@ -8,7 +8,7 @@ from chromadb_compaction import metrics
 from chromadb_compaction.metrics import Measure
 from infra.config import CompactionConfig
 from infra.config_values import interval_minutes
-from infra.names import StackNames
+from infra.names import REPLICATED, StackNames
 from infra.task_lambdas import task_specs
 
 MINUTE = 60
@@ -97,6 +97,7 @@ def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec,
         _set_aside(names),
         _failed(names),
         _near_limit(names, config),
+        *([_replication_failed(names)] if config.replica_region else []),
     )
 
 
@@ -122,6 +123,27 @@ def early_start_spec(names: StackNames, config: CompactionConfig) -> AlarmSpec |
         watched,
         f"IF({' OR '.join(conditions)}, 1, 0)",
         period=MINUTE,
+    )
+
+
+def _replication_failed(names: StackNames) -> AlarmSpec:
+    # This metric is in the region of the source. The replica's lag, ReplicationLatency, is in that of the replica:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/repl-metrics.html
+    failed = {
+        f"failed_{rule}": MetricStat(
+            "AWS/S3",
+            "OperationsFailedReplication",
+            {"SourceBucket": names.bucket, "DestinationBucket": names.replica_bucket, "RuleId": rule},
+            "Sum",
+        )
+        for rule in REPLICATED
+    }
+    return AlarmSpec(
+        "replication-failed",
+        "S3 could not copy objects to the replica, and does not try again: a permission or a key is wrong, or the"
+        f" replica's bucket is gone. Correct it, then run `chromadb-compaction replica copy {names.replica_bucket}`.",
+        failed,
+        f"IF({' OR '.join(f'{each} > 0' for each in failed)}, 1, 0)",
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from chromadb_compaction.layout import SNAPSHOT_PREFIX
 from infra.config import CompactionConfig
 from infra.iam_policies import Statement, allow
-from infra.names import StackNames
+from infra.names import REPLICATED, StackNames
 
 DECRYPT = "kms:Decrypt"
 _KEY_ACTIONS = {"s3:GetObject": DECRYPT, "s3:PutObject": "kms:GenerateDataKey"}
@@ -64,13 +63,13 @@ class ReplicaKeys(NamedTuple):
 
 
 def replicate(bucket: str, replica: str, keys: ReplicaKeys | None) -> list[Statement]:
-    """Allow S3 to copy published snapshots, and their deletions, into another bucket."""
+    """Allow S3 to copy published snapshots and pending deltas, and their deletions, into another bucket."""
     reads = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging"]
     writes = ["s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"]
     copying = [
         allow(["s3:GetReplicationConfiguration", "s3:ListBucket"], [bucket]),
-        allow(reads, [f"{bucket}/{SNAPSHOT_PREFIX}*"]),
-        allow(writes, [f"{replica}/{SNAPSHOT_PREFIX}*"]),
+        allow(reads, [f"{bucket}/{prefix}*" for prefix in REPLICATED.values()]),
+        allow(writes, [f"{replica}/{prefix}*" for prefix in REPLICATED.values()]),
     ]
     if keys is None:
         return copying

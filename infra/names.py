@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from chromadb_compaction.layout import DELTA_PREFIX, SNAPSHOT_PREFIX
+from chromadb_compaction.settings import REPLICA_NAME
 from infra.config import NAMESPACE, ConfigurationRefused
 
+REPLICATED = {"snapshots": SNAPSHOT_PREFIX, "deltas": DELTA_PREFIX}
+"""The prefix that each replication rule copies, by the rule's name."""
 LIVE = "live"
 """The alias of each function's newest version."""
 
@@ -57,7 +61,7 @@ class StackNames(NamedTuple):
     @property
     def replica_bucket(self) -> str:
         """The bucket that snapshots are copied to. The name is as long as the vector bucket's, so the limit holds."""
-        return f"chromadb-replica-{self.stack}-{self.account}"
+        return f"{REPLICA_NAME}{self.stack}-{self.account}"
 
     @property
     def audit_bucket(self) -> str:

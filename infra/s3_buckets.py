@@ -17,7 +17,7 @@ from infra.iam_people import objects_for_accounts
 from infra.iam_policies import trust
 from infra.iam_roles import ServiceRole
 from infra.iam_service_policies import ReplicaKeys, replicate
-from infra.names import StackNames
+from infra.names import REPLICATED, StackNames
 from infra.private_bucket import TIERING_CLASS, PrivateBucket, lifecycle_rule
 
 WORK_DAYS = 3
@@ -47,9 +47,11 @@ class VectorBucket(pulumi.ComponentResource):
 
 
 class SnapshotReplica(pulumi.ComponentResource):
-    """A copy of snapshot/ in another region, including deletions. It lags by minutes.
+    """A copy of snapshot/ and delta/ in another region, including deletions. It lags by minutes.
 
-    S3 copies objects in any order: a pointer may arrive before the files that it names.
+    S3 copies objects in any order: a pointer may arrive before the files that it names. It never copies what was
+    written before replication was set up: https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-how-setup.html.
+    `chromadb-compaction replica copy` does that once.
     """
 
     def __init__(
@@ -71,7 +73,11 @@ class SnapshotReplica(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         replica.set_lifecycle(
-            [lifecycle_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days), _leftovers()]
+            [
+                lifecycle_rule("snapshot-versions", SNAPSHOT_PREFIX, versions=config.snapshot_version_days),
+                lifecycle_rule("delta-versions", DELTA_PREFIX, versions=config.version_retention_days),
+                _leftovers(),
+            ]
         )
         keys = _keys(names, config, region)
         role = ServiceRole(
@@ -90,22 +96,27 @@ class SnapshotReplica(pulumi.ComponentResource):
             "chromadb-replica-rule",
             bucket=source.bucket.bucket,
             role=role.arn,
-            rules=[replication_rule(replica.bucket.arn, config)],
+            rules=[
+                replication_rule(rule, prefix, priority, replica.bucket.arn, config)
+                for priority, (rule, prefix) in enumerate(REPLICATED.items())
+            ],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[source.versioning, replica.versioning, role.policy]),
         )
         self.register_outputs({"bucket": replica.bucket.bucket})
 
 
-def replication_rule(replica_arn: pulumi.Input[str], config: CompactionConfig) -> s3.BucketReplicationConfigRuleArgs:
-    """Return the rule that copies published snapshots and their deletions."""
+def replication_rule(
+    name: str, prefix: str, priority: int, replica_arn: pulumi.Input[str], config: CompactionConfig
+) -> s3.BucketReplicationConfigRuleArgs:
+    """Return the rule that copies the objects under a prefix and their deletions, and counts failures."""
     key, replica_key = config.kms_key_arn, config.replica_kms_key_arn
     encrypted = s3.BucketReplicationConfigRuleSourceSelectionCriteriaSseKmsEncryptedObjectsArgs(status="Enabled")
     reencryption = s3.BucketReplicationConfigRuleDestinationEncryptionConfigurationArgs
     return s3.BucketReplicationConfigRuleArgs(
-        id="snapshots",
+        id=name,
         status="Enabled",
-        priority=0,
-        filter=s3.BucketReplicationConfigRuleFilterArgs(prefix=SNAPSHOT_PREFIX),
+        priority=priority,
+        filter=s3.BucketReplicationConfigRuleFilterArgs(prefix=prefix),
         delete_marker_replication=s3.BucketReplicationConfigRuleDeleteMarkerReplicationArgs(status="Enabled"),
         source_selection_criteria=s3.BucketReplicationConfigRuleSourceSelectionCriteriaArgs(
             sse_kms_encrypted_objects=encrypted
@@ -115,6 +126,7 @@ def replication_rule(replica_arn: pulumi.Input[str], config: CompactionConfig) -
         destination=s3.BucketReplicationConfigRuleDestinationArgs(
             bucket=replica_arn,
             storage_class=TIERING_CLASS,
+            metrics=s3.BucketReplicationConfigRuleDestinationMetricsArgs(status="Enabled"),
             encryption_configuration=reencryption(replica_kms_key_id=replica_key) if replica_key else None,
         ),
     )

@@ -37,14 +37,18 @@ def client_config() -> Config:
     )
 
 
-def connect(settings: Settings) -> Services:
-    """Return the services for `settings`, without making a request."""
+def connect(settings: Settings, *, bucket_region: str | None = None) -> Services:
+    """Return the services for `settings`, without making a request.
+
+    `bucket_region` is the region of the bucket, if it is not the environment's.
+    """
     session, lock = boto3.Session(), Lock()
     config = client_config()
     return Services(
         settings=settings,
         objects=S3ObjectStore(
-            cast("S3Client", _LazyClient(lambda: session.client("s3", config=config), lock)), settings.chromadb_bucket
+            cast("S3Client", _LazyClient(lambda: session.client("s3", region_name=bucket_region, config=config), lock)),
+            settings.chromadb_bucket,
         ),
         leases=DynamoDBLeaseStore(
             cast("DynamoDBClient", _LazyClient(lambda: session.client("dynamodb", config=config), lock)),

@@ -50,6 +50,7 @@ def build() -> typer.Typer:
     from chromadb_compaction.cli.commands.lock import app as lock
     from chromadb_compaction.cli.commands.put import put
     from chromadb_compaction.cli.commands.query import query
+    from chromadb_compaction.cli.commands.replica import app as replica
     from chromadb_compaction.cli.commands.serve import serve
     from chromadb_compaction.cli.commands.snapshots import app as snapshots
     from chromadb_compaction.cli.commands.status import status
@@ -69,6 +70,7 @@ def build() -> typer.Typer:
     app.add_typer(collections, name="collections")
     app.add_typer(snapshots, name="snapshots")
     app.add_typer(deltas, name="deltas")
+    app.add_typer(replica, name="replica")
     app.add_typer(lock, name="lock")
     app.add_typer(local, name="local")
     return app

@@ -22,8 +22,10 @@ from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.pointer import noticing_a_replica
 from chromadb_compaction.snapshots.pruning import pruned_meanwhile
 
+MISSING = "is missing"
 NOWHERE = Path(os.devnull)
 """The target of an object that is only hashed."""
 
@@ -32,7 +34,8 @@ class Verified(BaseModel):
     """The number of files and records that were read, and every problem found. `records` is 0 unless `full`.
 
     `manifest_proven` is False if neither the pointer nor a later snapshot states the manifest's SHA-256.
-    A fingerprint cannot prove `unproven_vectors`, nor the metadata of `unproven_texts` records.
+    A fingerprint cannot prove `unproven_vectors`, nor the metadata of `unproven_texts` records. `missing` is the number
+    of the problems that are files which do not exist.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +49,7 @@ class Verified(BaseModel):
     unproven_vectors: int
     unproven_texts: int
     problems: list[str]
+    missing: int = 0
 
 
 class _Labelled(NamedTuple):
@@ -60,12 +64,13 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     Always checks the pointer, the manifest and its conservation proofs, the list of merged deltas, and the SHA-256 of
     each object. In full, also compares every record with the ledger, and computes the proof again from the ledger.
     Raises NoSnapshotError if there is none or it is pruned meanwhile, SnapshotCorruptError if its manifest cannot be
-    used, NewerFormatError if a newer version wrote it or the pointer.
+    used, NewerFormatError if a newer version wrote it or the pointer, NotReplicatedYetError in a replica without it.
     """
     catalogue = read_catalogue(services)
     if isinstance(catalogue.current_pointer.error, NewerFormatError):
         raise catalogue.current_pointer.error
-    manifest = find_snapshot(snapshot_id, catalogue).manifest
+    with noticing_a_replica(services):
+        manifest = find_snapshot(snapshot_id, catalogue).manifest
     problems = [catalogue.current_pointer.problem] if catalogue.current_pointer.problem else []
     try:
         read_list(services, manifest.snapshot_id)
@@ -93,6 +98,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
         unproven_vectors=sum(each.unproven_vectors for each in audits),
         unproven_texts=sum(each.unproven_texts for each in audits),
         problems=[*problems, *damaged, *(problem for each in audits for problem in each.problems)],
+        missing=sum(problem.endswith(MISSING) for problem in damaged),
     )
 
 
@@ -102,7 +108,7 @@ def _check(each: _Labelled, services: Services) -> str | None:
     try:
         sha256 = services.objects.download(each.file.key, NOWHERE)
     except ObjectMissingError:
-        return f"{where} is missing"
+        return f"{where} {MISSING}"
     return None if sha256 == each.file.sha256 else f"{where} is not what was published (its SHA-256 differs)"
 
 

@@ -8,13 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
+from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.disk import check_disk
-from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.manifest import Manifest, StoredFile
+from chromadb_compaction.errors import (
+    NewerFormatError,
+    NotReplicatedYetError,
+    ObjectMissingError,
+    SnapshotCorruptError,
+)
+from chromadb_compaction.manifest import Manifest, Pointer, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files
-from chromadb_compaction.snapshots.pointer import read_stored_manifest
+from chromadb_compaction.snapshots.pointer import read_manifest, read_stored_manifest
 
 ANCESTORS_SEARCHED: Final = 20
 
@@ -86,6 +92,36 @@ def upload(services: Services, files: Sequence[FoldedFile]) -> list[StoredFile]:
     largest_first = sorted(files, key=lambda file: file.path.stat().st_size, reverse=True)
     stored = dict(zip(largest_first, in_threads(lambda file: _upload(services, file), largest_first), strict=True))
     return [stored[file] for file in files]
+
+
+def absent_kept_files(services: Services, manifest: Manifest, *, own: bool) -> list[str]:
+    """Return the keys of the manifest's files that are missing or have another size, sorted. It lists their folders.
+
+    `own` False: only those that the manifest keeps from earlier snapshots.
+    """
+    prefix = services.settings.snapshot_prefix
+    wanted = {
+        file.key: file.bytes
+        for file in manifest.files
+        if own or layout.snapshot_of_key(file.key, prefix=prefix) != manifest.snapshot_id
+    }
+    folders = {layout.snapshot_of_key(key, prefix=prefix) for key in wanted}
+    listings = in_threads(lambda folder: list(services.objects.list(f"{prefix}{folder}/")), folders)
+    found = {info.key: info.bytes for listing in listings for info in listing}
+    return sorted(key for key, size in wanted.items() if found.get(key) != size)
+
+
+def read_replicated_manifest(services: Services, pointer: Pointer) -> Manifest:
+    """Return the manifest of the published snapshot. In a replica, make sure that all its files have arrived.
+
+    Raises the errors of `read_manifest`, and NotReplicatedYetError if files have not.
+    """
+    manifest = read_manifest(services, pointer)
+    absent = absent_kept_files(services, manifest, own=True) if services.settings.is_replica else []
+    if absent:
+        problem = f"{len(absent)} files of snapshot {manifest.snapshot_id}, such as {absent[0]}, are missing"
+        raise NotReplicatedYetError.of(services.settings.chromadb_bucket, problem)
+    return manifest
 
 
 def _upload(services: Services, file: FoldedFile) -> StoredFile:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from chromadb_compaction import layout
 from chromadb_compaction.errors import (
     NewerFormatError,
+    NotReplicatedYetError,
     ObjectMissingError,
     PreconditionFailedError,
     SnapshotConflictError,
@@ -104,8 +106,23 @@ def read_pointer_if_changed(services: Services, known: PublishedPointer) -> Publ
 
 
 def read_manifest(services: Bucket, pointer: Pointer) -> Manifest:
-    """Return the manifest of the published snapshot, checked against the pointer's SHA-256."""
-    return read_stored_manifest(services, pointer.snapshot_id, sha256=pointer.manifest_sha256).manifest
+    """Return the manifest of the published snapshot, checked against the pointer's SHA-256.
+
+    Raises the errors of `read_stored_manifest`, and NotReplicatedYetError if a replica does not have it yet.
+    """
+    with noticing_a_replica(services):
+        return read_stored_manifest(services, pointer.snapshot_id, sha256=pointer.manifest_sha256).manifest
+
+
+@contextmanager
+def noticing_a_replica(services: Bucket) -> Iterator[None]:
+    """Raise NotReplicatedYetError in place of a SnapshotCorruptError about an object that a replica lacks."""
+    try:
+        yield
+    except SnapshotCorruptError as error:
+        if services.settings.is_replica and isinstance(error.__cause__, ObjectMissingError):
+            raise NotReplicatedYetError.of(services.settings.chromadb_bucket, f"{error.key} is missing") from error
+        raise
 
 
 def read_stored_manifest(services: Bucket, snapshot_id: str, *, sha256: str | None = None) -> StoredManifest:

@@ -14,6 +14,7 @@ from chromadb_compaction.chroma.client import Collection, open_collection
 from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.errors import (
     NoSnapshotError,
+    NotReplicatedYetError,
     ObjectMissingError,
     SnapshotConflictError,
     SnapshotCorruptError,
@@ -23,11 +24,10 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.files import Wanted, download, read_replicated_manifest
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.pointer import (
     PublishedPointer,
-    read_manifest,
     read_pointer,
     read_pointer_if_changed,
 )
@@ -281,11 +281,15 @@ def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> Current
         pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
     except ObjectMissingError:
         return None
-    if pointer is None:
-        return None
-    if known is not None and pointer == known.published:
+    if pointer is None or (known is not None and pointer == known.published):
+        return known if pointer else None
+    try:
+        return CurrentSnapshot(pointer, read_replicated_manifest(services, pointer.pointer))
+    except NotReplicatedYetError as error:
+        if known is None:
+            raise
+        log.warning("reading snapshot %s until the next one is there: %s", known.manifest.snapshot_id, error)
         return known
-    return CurrentSnapshot(pointer, read_manifest(services, pointer.pointer))
 
 
 def _download_and_open(services: Services, manifest: Manifest, name: str) -> _Copy:

@@ -15,7 +15,7 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, 
 from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files, files_below
-from chromadb_compaction.snapshots.files import FoldedFile, Wanted, upload
+from chromadb_compaction.snapshots.files import FoldedFile, Wanted, absent_kept_files, upload
 
 
 class Draft:
@@ -89,17 +89,7 @@ def check_kept_files(services: Services, manifest: Manifest) -> None:
 
     The compactor's local copy can outlive an object that was deleted, and readers do not have that copy.
     """
-    prefix = services.settings.snapshot_prefix
-    kept = {
-        file.key: file.bytes
-        for collection in manifest.collections.values()
-        for file in collection.files.values()
-        if layout.snapshot_of_key(file.key, prefix=prefix) != manifest.snapshot_id
-    }
-    folders = {layout.snapshot_of_key(key, prefix=prefix) for key in kept}
-    listings = in_threads(lambda folder: list(services.objects.list(f"{prefix}{folder}/")), folders)
-    found = {info.key: info.bytes for listing in listings for info in listing}
-    absent = sorted(key for key, size in kept.items() if found.get(key) != size)
+    absent = absent_kept_files(services, manifest, own=False)
     if absent:
         problem = f"is missing or damaged ({len(absent)} such files), and the published snapshot needs it"
         raise SnapshotCorruptError.damaged(absent[0], problem)

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.e2e.command_setups import (
+    REPLICA,
     a_local_server,
+    a_whole_replica,
+    an_empty_replica,
     an_empty_stack,
     ctrl_c_is_pressed,
     texts_are_published,
@@ -281,6 +284,19 @@ CASES: Mapping[Words, CommandCases] = {
             Fails("<quarantined> --yes", 3, HELD, the_lock_is_held),
             NO_SETTINGS._replace(arguments="<quarantined> --yes"),
         ),
+    ),
+    ("replica", "status"): CommandCases(
+        (Succeeds(f"{REPLICA} --region us-east-1", "has every object of snapshot <second>", a_whole_replica),),
+        "missing",
+        (Fails("no-such-bucket", 2, "no-such-bucket"), NO_SETTINGS._replace(arguments=REPLICA)),
+    ),
+    ("replica", "copy"): CommandCases(
+        (
+            Succeeds(f"{REPLICA} --region us-east-1", "names snapshot <second> now", an_empty_replica),
+            Succeeds(REPLICA, "names this snapshot or a later one already", a_whole_replica),
+        ),
+        "files",
+        (Fails("no-such-bucket", 2, "no-such-bucket"), NO_SETTINGS._replace(arguments=REPLICA)),
     ),
     ("lock", "show"): CommandCases(
         (Succeeds("", "is free"), Succeeds("", "(RUNNING)", an_execution_that_hangs)),

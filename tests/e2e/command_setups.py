@@ -27,6 +27,7 @@ from tests.e2e.setups import (
 from tests.stack import Stack
 
 HOLDER = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-local:the-holder"
+REPLICA = "chromadb-replica-local-000000000000"
 TEXTS = {"whale": "The whale is an animal.", "rocket": "The rocket is a machine."}
 
 
@@ -129,6 +130,21 @@ def change_environment(sandbox: Sandbox, values: Mapping[str, str | None]) -> No
             patch.delenv(name, raising=False)
         else:
             patch.setenv(name, value)
+
+
+def an_empty_replica(sandbox: Sandbox) -> None:
+    s3 = sandbox.stack.s3
+    if REPLICA not in {each["Name"] for each in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=REPLICA)
+    for each in s3.list_objects_v2(Bucket=REPLICA).get("Contents", []):
+        s3.delete_object(Bucket=REPLICA, Key=each["Key"])
+
+
+def a_whole_replica(sandbox: Sandbox) -> None:
+    """Make a replica with every object of the bucket."""
+    an_empty_replica(sandbox)
+    for key in sandbox.stack.keys(""):
+        sandbox.stack.s3.put_object(Bucket=REPLICA, Key=key, Body=sandbox.stack.get(key))
 
 
 def a_local_server(sandbox: Sandbox) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from chromadb_compaction.local.server import ACCOUNT
 from chromadb_compaction.settings import required
 from tests.e2e.model import Delta, Row, plain_client
 from tests.stack import ExecutionResult, Stack
@@ -156,6 +157,20 @@ def one_object_damaged_another_deleted(sandbox: Sandbox) -> None:
     stack.s3.delete_object(Bucket=stack.bucket, Key=ledger)
 
 
+def a_replica_from_after_the_last_compaction(sandbox: Sandbox) -> None:
+    """Make a replica that has only the pointer and the manifest of the published snapshot."""
+    stack = sandbox.stack
+    replica = f"chromadb-replica-{stack.deployed.name}-{ACCOUNT}"
+    if replica not in {each["Name"] for each in stack.s3.list_buckets()["Buckets"]}:
+        stack.s3.create_bucket(Bucket=replica)
+    for each in stack.s3.list_objects_v2(Bucket=replica).get("Contents", []):
+        stack.s3.delete_object(Bucket=replica, Key=each["Key"])
+    published = json.loads(stack.get(POINTER))["snapshot_id"]
+    beside = [f"snapshot/{published}/{name}" for name in ("manifest.json", "deltas.json.gz", "result.json")]
+    for key in (POINTER, *beside):
+        stack.s3.put_object(Bucket=replica, Key=key, Body=stack.get(key))
+
+
 def a_chromadb_directory_and_a_file(sandbox: Sandbox) -> None:
     with plain_client(sandbox.directory / "my-chroma") as client:
         wiki = client.create_collection("wiki", embedding_function=None)
@@ -178,6 +193,7 @@ SETUPS: Mapping[str, Setup] = {
         an_execution_that_hangs,
         a_lock_left_behind,
         one_object_damaged_another_deleted,
+        a_replica_from_after_the_last_compaction,
         a_chromadb_directory_and_a_file,
     )
 }

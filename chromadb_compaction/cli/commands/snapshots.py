@@ -12,7 +12,12 @@ from chromadb_compaction.cli.common.console import note, warn
 from chromadb_compaction.cli.common.exits import ExitCode
 from chromadb_compaction.cli.common.options import DryRun, JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
-from chromadb_compaction.errors import InvalidRequestError, SnapshotCorruptError, error_named
+from chromadb_compaction.errors import (
+    InvalidRequestError,
+    NotReplicatedYetError,
+    SnapshotCorruptError,
+    error_named,
+)
 
 app = typer.Typer(
     name="snapshots",
@@ -163,14 +168,19 @@ def verify(
 
     Example: `chromadb-compaction snapshots verify --full`
 
-    Exit codes: 0 undamaged, 4 there is no such snapshot, 5 it differs from what was published.
+    Exit codes: 0 undamaged, 1 the bucket is a replica that lacks files, 4 there is no such snapshot, 5 it differs from
+    what was published.
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshot_text import render_verified
     from chromadb_compaction.operations.verify import verify_snapshot
 
-    verified = verify_snapshot(clients.services(), snapshot_id, full=full)
+    services = clients.services()
+    verified = verify_snapshot(services, snapshot_id, full=full)
     output_for(as_json=as_json).show(verified, render_verified)
+    if verified.missing and services.settings.is_replica:
+        problem = f"{verified.missing} files of snapshot {verified.snapshot_id} are missing"
+        raise exit_with(NotReplicatedYetError.of(services.settings.chromadb_bucket, problem))
     if verified.problems:
         raise exit_with(
             SnapshotCorruptError(

@@ -52,6 +52,11 @@ def services() -> Services:
     return connect(settings())
 
 
+def services_of(bucket: str, region: str | None) -> Services:
+    """Return the environment's services with another bucket, in `region` if that is given."""
+    return connect(settings().model_copy(update={"chromadb_bucket": bucket}), bucket_region=region)
+
+
 def operator_name() -> str:
     """Return a name for this command as a lock owner, e.g. operator:ada@laptop/5b0c...
 

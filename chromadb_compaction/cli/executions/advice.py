@@ -83,6 +83,10 @@ ADVICE = {
     "TransientStorageError": Advice(
         f"S3, DynamoDB or SQS failed in every retry; {_NOTHING_LOST}; run again when the service works", RUN_AGAIN
     ),
+    "NotReplicatedYetError": Advice(
+        "the bucket is a replica that lacks an object of its snapshot; wait for S3's replication, or complete the copy",
+        "chromadb-compaction replica copy BUCKET",
+    ),
     "PreconditionFailedError": Advice("another writer changed an object first; nothing is lost; run again", RUN_AGAIN),
     "States.Timeout": Advice(f"a task or the execution exceeded its timeout; {_NOTHING_LOST}; run again", RUN_AGAIN),
     "States.DataLimitExceeded": Advice(
