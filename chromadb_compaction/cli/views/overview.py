@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,7 +26,6 @@ from chromadb_compaction.layout import (
     pending_key,
     reason_key,
 )
-from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
 from chromadb_compaction.snapshots.catalogue import absent_files
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer, restored_pointer
@@ -188,22 +187,30 @@ def read_overview(services: Services, step_functions: SFNClient) -> Overview:
 
 
 def _pending(services: Services, now: float) -> PendingView:
-    deltas = [each for each in services.objects.list(services.settings.delta_prefix) if not is_folder_marker(each.key)]
-    oldest = min((each.modified for each in deltas), default=None)
-    marked = _marked(deltas, services) if deltas else []
+    """Count the pending deltas in a stream, so that a backlog of any size takes no memory."""
+    prefix = services.settings.delta_prefix
+    deltas = size = troubled = 0
+    oldest: float | None = None
+    marks: Mapping[str, Attempts] | None = None
+    latest: list[tuple[str, Attempts]] = []
+    for each in services.objects.list(prefix):
+        if is_folder_marker(each.key):
+            continue
+        # Without pending deltas there is no mark to read.
+        marks = read_attempts(services.objects) if marks is None else marks
+        deltas, size = deltas + 1, size + each.bytes
+        oldest = each.modified if oldest is None else min(oldest, each.modified)
+        attempts = attempts_of(each, marks, prefix=prefix)
+        if attempts.latest is not None:
+            troubled += 1
+            latest += [(each.key, attempts)] if troubled <= SHOWN else []
     return PendingView(
-        deltas=len(deltas),
-        bytes=sum(each.bytes for each in deltas),
+        deltas=deltas,
+        bytes=size,
         oldest_seconds=None if oldest is None else max(now - oldest, 0),
-        troubled=len(marked),
-        latest=[_set_aside(delta.key, attempts, services) for delta, attempts in marked[:SHOWN]],
+        troubled=troubled,
+        latest=[_set_aside(key, attempts, services) for key, attempts in latest],
     )
-
-
-def _marked(deltas: list[ObjectInfo], services: Services) -> list[tuple[ObjectInfo, Attempts]]:
-    marks = read_attempts(services.objects)
-    found = ((delta, attempts_of(delta, marks)) for delta in deltas)
-    return [(delta, attempts) for delta, attempts in found if attempts.latest is not None]
 
 
 def _set_aside(delta: str, attempts: Attempts, services: Services) -> SetAsideView:
