@@ -95,8 +95,14 @@ ADVICE = {
     ),
     "States.Permissions": _MAY_NOT_INVOKE,
     "Sandbox.Timedout": Advice(
-        f"a function exceeded its timeout; {_NOTHING_LOST}; use smaller passes, which take less time",
+        f"a function exceeded its timeout; {_NOTHING_LOST}; the next pass is smaller by itself; to shrink all passes",
         "pulumi config set chromadb:maxPassBytes 134217728 && pulumi up",
+    ),
+    # https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+    "Lambda.Unknown": Advice(
+        f"a function ended without an answer: it ran out of memory or time; {_NOTHING_LOST}; the next pass is smaller"
+        " by itself",
+        RUN_AGAIN,
     ),
     "Runtime.OutOfMemory": Advice(f"a function ran out of memory; {_NOTHING_LOST}; give it more", MORE),
     "Runtime.ExitError": Advice(
