@@ -139,7 +139,9 @@ def blame_for_deaths(marks: Sequence[ObjectInfo], objects: ObjectStore) -> bool:
 
     `marks` are the keys under layout.RUNNING_PREFIX. The caller holds the lease, so that none of them is of a process
     that still runs. A process that worked on one thing has proven it; several are only suspected. What a part of the
-    process worked on is suspected before all the rest, unless the process ran out of time. A second call does the same.
+    process worked on is suspected before all the rest, unless the process ran out of time. If it worked on no part and
+    had time left, the machine may have failed, so that even a single collection is only suspected. A second call does
+    the same.
     """
     killed: defaultdict[tuple[str, str], list[RunningMark]] = defaultdict(list)
     for info in marks:
@@ -149,8 +151,10 @@ def blame_for_deaths(marks: Sequence[ObjectInfo], objects: ObjectStore) -> bool:
     for (execution, task), left in killed.items():
         suspects = _suspects(left)
         log.warning("%s of %s was killed; suspected: %s", task, execution, ", ".join(suspects.values()))
-        key_of = layout.failure_key if len(suspects) == 1 else layout.suspicion_key
-        cause = _OUT_OF_TIME if any(mark.out_of_time for mark in left) else _KILLED
+        out_of_time = any(mark.out_of_time for mark in left)
+        proven = len(suspects) == 1 and (out_of_time or not all(mark.whole for mark in left))
+        key_of = layout.failure_key if proven else layout.suspicion_key
+        cause = _OUT_OF_TIME if out_of_time else _KILLED
         for folder, name in suspects.items():
             reason = _reason(task, name, len(suspects) - 1, cause)
             content = AttemptMark(delta=name, reason=reason, execution=execution)

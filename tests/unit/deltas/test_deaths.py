@@ -151,6 +151,12 @@ def kill_whole(objects: InMemoryObjectStore, *collections: str, seconds_left: fl
     _killed.append(work)
 
 
+def wait_for_timers() -> None:
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
 def marked_collections(objects: InMemoryObjectStore) -> dict[str, tuple[int, int]]:
     found = read_attempts(objects)
     prefix = layout.COLLECTION_ATTEMPTS_PREFIX
@@ -166,6 +172,17 @@ def test_a_killed_process_without_a_closer_mark_blames_all_collections_of_its_pa
     assert marked_collections(objects) == {"docs": (0, 1), "other": (0, 1)}
 
 
+@pytest.mark.parametrize(("seconds_left", "marks"), [(None, (0, 1)), (0.0, (1, 0))])
+def test_the_only_collection_of_a_killed_pass_has_failed_only_if_time_ran_out(
+    objects: InMemoryObjectStore, seconds_left: float | None, marks: tuple[int, int]
+) -> None:
+    kill_whole(objects, "docs", seconds_left=seconds_left)
+    wait_for_timers()
+    blame(objects)
+
+    assert marked_collections(objects) == {"docs": marks}
+
+
 def test_the_part_that_a_killed_process_worked_on_is_blamed_before_the_rest(objects: InMemoryObjectStore) -> None:
     kill_whole(objects, "docs", "other")
     kill(objects, collection="docs")
@@ -177,9 +194,7 @@ def test_the_part_that_a_killed_process_worked_on_is_blamed_before_the_rest(obje
 def test_a_process_that_is_killed_out_of_time_blames_its_whole_pass(objects: InMemoryObjectStore) -> None:
     kill_whole(objects, "docs", "other", seconds_left=0)
     kill(objects, collection="docs")
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
+    wait_for_timers()
     blame(objects)
 
     assert marked_collections(objects) == {"docs": (0, 1), "other": (0, 1)}
