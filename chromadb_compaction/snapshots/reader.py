@@ -279,12 +279,11 @@ def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> Current
     """Return the published snapshot: `known` itself if the pointer has not changed, None if there is no pointer."""
     try:
         pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
+        if pointer is None or (known is not None and pointer == known.published):
+            return known if pointer else None
+        return CurrentSnapshot(pointer, read_replicated_manifest(services, pointer.pointer))
     except ObjectMissingError:
         return None
-    if pointer is None or (known is not None and pointer == known.published):
-        return known if pointer else None
-    try:
-        return CurrentSnapshot(pointer, read_replicated_manifest(services, pointer.pointer))
     except NotReplicatedYetError as error:
         if known is None:
             raise
