@@ -119,7 +119,7 @@ def _tombstones_are_forgotten() -> Iterator[None]:
 def _files_are_pruned_by_age_alone() -> Iterator[None]:
     # The second patch is needed because UploadSnapshot would detect the loss and publish nothing.
     with (
-        patch.object(pruning, "_named_files", lambda _kept, _services: frozenset()),
+        patch.object(pruning, "_shared_files", lambda *_: frozenset()),
         patch.object(upload_snapshot, "check_kept_files", lambda _services, _manifest: None),
     ):
         yield

@@ -59,7 +59,7 @@ def clean_up_without_second_pointer_check(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def prune_by_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "_named_files", lambda *_: frozenset())
+    monkeypatch.setattr(pruning, "_shared_files", lambda *_: frozenset())
 
 
 def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
