@@ -8,7 +8,7 @@ from typing import Any
 
 from chromadb_compaction.local.bootstrap import RUNTIME
 from chromadb_compaction.local.resources.clients import Created, Creator, Inputs, Target, unless_exists
-from chromadb_compaction.local.resources.policies import for_ministack
+from chromadb_compaction.local.resources.policies import for_ministack, trust_for_ministack
 
 POLICY_NAME_DIGITS = 8
 
@@ -16,16 +16,17 @@ POLICY_NAME_DIGITS = 8
 def role(target: Target, inputs: Inputs) -> Created:
     """aws.iam.Role, with its inline policies."""
     iam, name = target.client("iam"), inputs["name"]
-    path = inputs.get("path", "/")
+    path = inputs.get("path") or "/"
+    trusted = trust_for_ministack(inputs["assumeRolePolicy"])
     new = unless_exists(
         iam.create_role,
         "EntityAlreadyExists",
         RoleName=name,
         Path=path,
-        AssumeRolePolicyDocument=inputs["assumeRolePolicy"],
+        AssumeRolePolicyDocument=trusted,
     )
     if not new:
-        iam.update_assume_role_policy(RoleName=name, PolicyDocument=inputs["assumeRolePolicy"])
+        iam.update_assume_role_policy(RoleName=name, PolicyDocument=trusted)
     for policy in inputs.get("inlinePolicies") or []:
         iam.put_role_policy(RoleName=name, PolicyName=policy["name"], PolicyDocument=for_ministack(policy["policy"]))
     arn = f"arn:aws:iam::{target.aws.account}:role{path}{name}"

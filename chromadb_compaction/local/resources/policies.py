@@ -27,6 +27,16 @@ def _renamed(statement: dict[str, Any]) -> dict[str, Any]:
     return {**statement, "Action": _with_batches(statement["Action"]), "Resource": [*named, *rules]}
 
 
+def trust_for_ministack(document: str) -> str:
+    """Return a trust policy as JSON without its conditions.
+
+    ministack's services do not name the account or the resource for which they assume a role.
+    """
+    policy = json.loads(document)
+    kept = [{part: value for part, value in each.items() if part != "Condition"} for each in policy["Statement"]]
+    return json.dumps({**policy, "Statement": kept})
+
+
 def _with_batches(actions: str | list[str]) -> list[str]:
     single = [actions] if isinstance(actions, str) else actions
     return [*single, *(BATCH_OF[action] for action in single if action in BATCH_OF)]
