@@ -69,7 +69,12 @@ NOT_USED_HERE = {
         **COMPARISON,
     },
     "list-deltas": {**RESTORING, **QUARANTINE, **AFTER_A_KILL},
-    "clean-up": {**RESTORING, **QUARANTINE},
+    # This one looks for the copy of a delta that is gone.
+    "clean-up": {
+        permission: why
+        for permission, why in {**RESTORING, **QUARANTINE}.items()
+        if permission != Permission("s3:GetObject", "compacted/*")
+    },
 }
 
 
