@@ -66,7 +66,7 @@ def archive(
     Call `confirm` between copying and deleting, and `still_published` after deleting. If either returns False, return
     None: then every merged delta is still, or again, in delta/. With `outlasts_outage` a temporary failure of a queue
     is only noted, and quarantined deltas that could not be reported stay pending. Raises TransientStorageError if a
-    delta is being written again at this moment.
+    delta is being written again at this moment, or has been and an outage of the queue keeps it from being reported.
     """
     archived, replaced = _copy_to_compacted([o for o in outcomes if o.status == "merged"], services)
     quarantined = _with_quarantine_copy([o for o in outcomes if o.status == "quarantined"], services)
@@ -75,6 +75,13 @@ def archive(
     quarantined += _quarantine_all_rewritten(replaced, services, execution)
     notifications = Notifications(services, outlasts_outage=outlasts_outage)
     if not notifications.send_dead_letters(quarantined):
+        if replaced:
+            # Only these outcomes know what was merged. The next pass would merge the other content as new.
+            raise TransientStorageError(
+                f"{replaced[0].key} was written again after it was merged, and the dead-letter queue does not take its"
+                f" report: {notifications.error}",
+                next_step="the next execution tries again",
+            )
         quarantined = []
     rewritten = services.objects.delete_if({o.key: o.etag for o in (*archived, *quarantined)})
     for key in sorted(rewritten):
