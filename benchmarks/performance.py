@@ -41,7 +41,7 @@ processor. Here the functions share the cores with each other and with S3. So *i
 measured: from the time of a batch that has the machine to itself, and from the time of the fold.
 
 The *missed* rows count records that searches miss after many folds that each replace 3 % of the vectors; see
-[decision 20](decisions/0020-replaced-vectors-get-new-entries.md).
+[decision 19](decisions/0019-replaced-vectors-get-new-entries.md).
 
 [Decision 12](decisions/0012-missed-limits-are-reported.md) explains the limits that are not met, and why they stay.
 """

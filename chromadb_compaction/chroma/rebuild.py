@@ -1,7 +1,7 @@
 """The rule that decides to change an index in place or to rebuild it, and the vectors that a rebuilt index keeps.
 
 A replaced vector gets a new entry, and its old one dies. hnswlib can also overwrite an entry, but that costs as much as
-four insertions, and searches miss many of the vectors around it. See decision 20 for the measurements.
+four insertions, and searches miss many of the vectors around it. See decision 19 for the measurements.
 """
 
 from __future__ import annotations

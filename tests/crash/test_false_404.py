@@ -18,15 +18,16 @@ from chromadb_compaction.messages import PublishedSnapshot
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Clock, StoredObject
 from chromadb_compaction.steps import archiving
-from tests.builders import NOW, a_delta
+from tests.builders import NOW, a_delta, a_uuid7
 from tests.fakes.objects import InMemoryObjectStore
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import Pass
 
-GOOD = a_delta({"good": [1, 0]}, at=NOW)
-OTHER = a_delta({"other": [0, 1]}, at=NOW + 1)
-BAD = a_delta({"bad": [1, 0, 0]}, at=NOW + 2)
-REWRITTEN = a_delta({"again": [1, 1]}, at=NOW + 3)
+# The names are the same in every process, because they name the tests.
+GOOD = a_delta({"good": [1, 0]}, name=a_uuid7(NOW, 0))
+OTHER = a_delta({"other": [0, 1]}, name=a_uuid7(NOW, 1))
+BAD = a_delta({"bad": [1, 0, 0]}, name=a_uuid7(NOW, 2))
+REWRITTEN = a_delta({"again": [1, 1]}, name=a_uuid7(NOW, 3))
 DELTAS = (GOOD, OTHER, BAD, REWRITTEN)
 
 

@@ -36,12 +36,26 @@ def raised_in(stack: Stack, data: Datapoints, config: Mapping[str, str] = SCHEDU
     return {name for name, alarm in alarms_of(stack, config).items() if raised(alarm, data)}
 
 
-def every_interval(stack: Stack) -> Datapoints:
-    """Return the metrics that the functions have just written, as if each interval had written them."""
+def written(stack: Stack) -> dict[str, float]:
+    """Return the sum of each metric that the functions have just written."""
     sums: dict[str, float] = {}
     for metric in emitted(stack):
         sums[metric.name] = sums.get(metric.name, 0) + sum(metric.values)
-    return {name: partial(_at_each_end, value) for name, value in sums.items()}
+    return sums
+
+
+def every_interval(stack: Stack) -> Datapoints:
+    """Return the metrics that the functions have just written, as if each interval had written them."""
+    return {name: partial(_at_each_end, value) for name, value in written(stack).items()}
+
+
+def every_period(stack: Stack) -> Datapoints:
+    """Return the same metrics, as if each period of an alarm had them."""
+    return {name: partial(_always, value) for name, value in written(stack).items()}
+
+
+def _always(value: float, _ago: int) -> float:
+    return value
 
 
 def _at_each_end(value: float, ago: int) -> float | None:
@@ -105,6 +119,26 @@ def test_executions_that_all_fail_alarm_as_failed_and_as_stalled(scheduled: Stac
         "stalled",
     }
     assert "SnapshotCorruptError" in advised(scheduled, "executions-failed")
+
+
+def test_a_delta_whose_key_was_taken_away_alarms_as_set_aside_and_is_named(scheduled: Stack) -> None:
+    """The functions lack its key, as after a key of KMS was revoked: the contract tests have S3's answers to both."""
+    unreadable = Delta("docs", (Row("b", (0.0, 1.0)),))
+    scheduled.deployed.client("s3").put_object(
+        Bucket=scheduled.bucket,
+        Key=unreadable.key,
+        Body=unreadable.body(),
+        SSECustomerAlgorithm="AES256",
+        SSECustomerKey="k" * 32,
+    )
+    scheduled.put_objects({DELTA.key: DELTA.body()})
+
+    for _ in range(2):
+        assert scheduled.compact().status == "SUCCEEDED"
+
+    assert scheduled.keys("delta/") == [unreadable.key]
+    assert raised_in(scheduled, every_period(scheduled)) == {"set-aside"}
+    assert unreadable.key in advised(scheduled, "set-aside")
 
 
 def test_nobody_is_alarmed_while_compaction_is_switched_off(stack: Stack) -> None:
