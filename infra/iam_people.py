@@ -13,8 +13,8 @@ from chromadb_compaction.layout import DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT
 from infra.config import CompactionConfig
 from infra.config_values import Task
 from infra.iam_policies import Resources, Statement, allow, document, producer, query
-from infra.iam_service_policies import use_keys
-from infra.names import StackNames
+from infra.iam_service_policies import use_keys, use_replica_key
+from infra.names import REPLICATED, StackNames
 
 Kind = Literal["writer", "reader", "operator"]
 Rights = Callable[[Resources, StackNames], list[Statement]]
@@ -69,11 +69,15 @@ def operator(on: Resources, names: StackNames) -> list[Statement]:
     machine = names.state_machine
     groups = [names.arn("logs", f"log-group:/aws/lambda/{names.function(task)}") for task in get_args(Task)]
     written = [f"{on.bucket}/{prefix}*" for prefix in (DELTA_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX)]
+    replica = names.bucket_arn(names.replica_bucket)
+    copied = [f"{replica}/{prefix}*" for prefix in REPLICATED.values()]
     lock = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [f"LOCK#{on.lock_id}"]}}
     return [
         allow(["s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketVersioning"], [on.bucket]),
         allow(["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging"], [f"{on.bucket}/*"]),
         allow(["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject"], written),
+        allow(["s3:ListBucket"], [replica]),
+        allow(["s3:GetObject", "s3:PutObject"], copied),
         allow([f"dynamodb:{verb}Item" for verb in ("Get", "Put", "Update", "Delete")], [on.table], lock),
         allow(["sqs:GetQueueAttributes", "sqs:SendMessage"], [on.queue, on.dead_letters]),
         allow(["sqs:ReceiveMessage", "sqs:PurgeQueue"], [on.dead_letters, names.arn("sqs", names.undelivered_queue)]),
@@ -114,7 +118,10 @@ def _text(
 ) -> pulumi.Output[str]:
     def policy(on: Resources) -> str:
         own = KINDS[kind](Resources(*on), names)
-        return json.dumps(document([*own, *use_keys(own, config, names.s3_endpoint(names.region))]))
+        keys = use_keys(own, config, names.s3_endpoint(names.region))
+        if kind == "operator" and config.replica_region and config.replica_kms_key_arn:
+            keys.append(use_replica_key(config.replica_kms_key_arn, names.s3_endpoint(config.replica_region)))
+        return json.dumps(document([*own, *keys]))
 
     return resources.apply(policy)
 

@@ -53,6 +53,11 @@ def use_keys(statements: list[Statement], config: CompactionConfig, s3_endpoint:
     ]
 
 
+def use_replica_key(key: str, s3_endpoint: str) -> Statement:
+    """Return the rights to the key of the copies, for a person who completes and checks the replica."""
+    return allow(list(_KEY_ACTIONS.values()), [key], _through_s3(s3_endpoint))
+
+
 class ReplicaKeys(NamedTuple):
     """The keys of the objects and of their copies, and the endpoint of S3 in the region of each."""
 

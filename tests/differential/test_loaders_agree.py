@@ -56,7 +56,7 @@ def templates() -> Iterator[dict[Space, Path]]:
         yield directories
 
 
-@settings(quiet, max_examples=120)
+@settings(quiet, max_examples=60)
 @histories
 def test_any_history_leaves_the_same_collection(
     templates: dict[Space, Path], history: History, loader: str, page_size: int

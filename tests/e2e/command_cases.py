@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.e2e.command_setups import (
-    REPLICA,
     a_local_server,
     a_whole_replica,
     an_empty_replica,
@@ -286,17 +285,17 @@ CASES: Mapping[Words, CommandCases] = {
         ),
     ),
     ("replica", "status"): CommandCases(
-        (Succeeds(f"{REPLICA} --region us-east-1", "has every object of snapshot <second>", a_whole_replica),),
+        (Succeeds("<replica> --region us-east-1", "has every object of snapshot <second>", a_whole_replica),),
         "missing",
-        (Fails("no-such-bucket", 2, "no-such-bucket"), NO_SETTINGS._replace(arguments=REPLICA)),
+        (Fails("no-such-bucket", 2, "no-such-bucket"), NO_SETTINGS._replace(arguments="a-replica")),
     ),
     ("replica", "copy"): CommandCases(
         (
-            Succeeds(f"{REPLICA} --region us-east-1", "names snapshot <second> now", an_empty_replica),
-            Succeeds(REPLICA, "names this snapshot or a later one already", a_whole_replica),
+            Succeeds("<replica> --region us-east-1", "names snapshot <second> now", an_empty_replica),
+            Succeeds("<replica>", "names this snapshot or a later one already", a_whole_replica),
         ),
         "files",
-        (Fails("no-such-bucket", 2, "no-such-bucket"), NO_SETTINGS._replace(arguments=REPLICA)),
+        (Fails("no-such-bucket", 2, "no-such-bucket"), NO_SETTINGS._replace(arguments="a-replica")),
     ),
     ("lock", "show"): CommandCases(
         (Succeeds("", "is free"), Succeeds("", "(RUNNING)", an_execution_that_hangs)),

@@ -21,13 +21,14 @@ from tests.e2e.setups import (
     a_delta_is_pending,
     a_delta_with_one_bad_row,
     compact,
+    make_empty_replica,
+    replica_of,
     two_snapshots,
     vector,
 )
 from tests.stack import Stack
 
 HOLDER = "arn:aws:states:us-east-1:000000000000:execution:chromadb-compaction-local:the-holder"
-REPLICA = "chromadb-replica-local-000000000000"
 TEXTS = {"whale": "The whale is an animal.", "rocket": "The rocket is a machine."}
 
 
@@ -56,6 +57,7 @@ def make_baseline(sandbox: Sandbox) -> Baseline:
     [pending] = map(delta_stem, stack.keys("delta/"))
     execution = json.loads(stack.get(f"snapshot/{second}/manifest.json"))["execution"].rpartition(":")[2]
     facts = {"first": first, "second": second, "newer": newer, "quarantined": quarantined, "pending": pending}
+    facts["replica"] = replica_of(stack)
     objects = {key: stack.get(key) for key in sorted(stack.keys())}
     return Baseline(objects, {**facts, "execution": execution})
 
@@ -133,18 +135,14 @@ def change_environment(sandbox: Sandbox, values: Mapping[str, str | None]) -> No
 
 
 def an_empty_replica(sandbox: Sandbox) -> None:
-    s3 = sandbox.stack.s3
-    if REPLICA not in {each["Name"] for each in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=REPLICA)
-    for each in s3.list_objects_v2(Bucket=REPLICA).get("Contents", []):
-        s3.delete_object(Bucket=REPLICA, Key=each["Key"])
+    make_empty_replica(sandbox.stack)
 
 
 def a_whole_replica(sandbox: Sandbox) -> None:
     """Make a replica with every object of the bucket."""
     an_empty_replica(sandbox)
     for key in sandbox.stack.keys(""):
-        sandbox.stack.s3.put_object(Bucket=REPLICA, Key=key, Body=sandbox.stack.get(key))
+        sandbox.stack.s3.put_object(Bucket=replica_of(sandbox.stack), Key=key, Body=sandbox.stack.get(key))
 
 
 def a_local_server(sandbox: Sandbox) -> None:

@@ -157,14 +157,25 @@ def one_object_damaged_another_deleted(sandbox: Sandbox) -> None:
     stack.s3.delete_object(Bucket=stack.bucket, Key=ledger)
 
 
-def a_replica_from_after_the_last_compaction(sandbox: Sandbox) -> None:
-    """Make a replica that has only the pointer and the manifest of the published snapshot."""
-    stack = sandbox.stack
-    replica = f"chromadb-replica-{stack.deployed.name}-{ACCOUNT}"
+def replica_of(stack: Stack) -> str:
+    """Return the name of the stack's replica."""
+    return f"chromadb-replica-{stack.deployed.name}-{ACCOUNT}"
+
+
+def make_empty_replica(stack: Stack) -> str:
+    """Make the replica, or empty it, and return its name."""
+    replica = replica_of(stack)
     if replica not in {each["Name"] for each in stack.s3.list_buckets()["Buckets"]}:
         stack.s3.create_bucket(Bucket=replica)
     for each in stack.s3.list_objects_v2(Bucket=replica).get("Contents", []):
         stack.s3.delete_object(Bucket=replica, Key=each["Key"])
+    return replica
+
+
+def a_replica_from_after_the_last_compaction(sandbox: Sandbox) -> None:
+    """Make a replica that has only the pointer and the manifest of the published snapshot."""
+    stack = sandbox.stack
+    replica = make_empty_replica(stack)
     published = json.loads(stack.get(POINTER))["snapshot_id"]
     beside = [f"snapshot/{published}/{name}" for name in ("manifest.json", "deltas.json.gz", "result.json")]
     for key in (POINTER, *beside):

@@ -147,6 +147,7 @@ def test_the_trail_logs_accesses_to_the_buckets_objects(everything: Stack) -> No
 
 
 def test_snapshots_are_copied_to_a_bucket_in_the_other_region(everything: Stack) -> None:
-    (rule,) = everything.s3.get_bucket_replication(Bucket=everything.bucket)["ReplicationConfiguration"]["Rules"]
-    replica = rule["Destination"]["Bucket"].rpartition(":")[2]
+    rules = everything.s3.get_bucket_replication(Bucket=everything.bucket)["ReplicationConfiguration"]["Rules"]
+    assert {rule["Filter"]["Prefix"] for rule in rules} == {"snapshot/", "delta/"}
+    [replica] = {rule["Destination"]["Bucket"].rpartition(":")[2] for rule in rules}
     assert everything.s3.get_bucket_location(Bucket=replica)["LocationConstraint"] == "eu-central-1"

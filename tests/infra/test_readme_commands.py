@@ -52,6 +52,7 @@ def test_the_first_deployment_builds_configures_and_deploys(checkout: Path) -> N
         "pulumi stack init dev",
         "pulumi config set aws:region eu-west-1",
         f"pulumi config set chromadb:baseImage {BASE_IMAGE}",
+        "pulumi config set chromadb:alarmEmail you@example.com",
         "pulumi up",
     ]
     assert all(call.startswith("infra: ") for call in calls if " pulumi " in call)
