@@ -50,11 +50,14 @@ class Deployment(NamedTuple):
         stack: The stack's name.
         config: What differs from the program's defaults, by the keys of `pulumi config set chromadb:<key>`.
         environment: Extra environment variables of all functions.
+        publishes: Whether functions are published as versions. If not, the workflow calls them as they are now, so that
+            a change made by hand applies to the next call.
     """
 
     stack: str = DEFAULT_STACK
     config: Mapping[str, str] = {}
     environment: Mapping[str, str] = {}
+    publishes: bool = True
 
 
 class Engine(NamedTuple):
@@ -86,7 +89,9 @@ def deploy(program: Program, deployment: Deployment, aws: AwsClients) -> dict[st
     """
     # A function that starts an execution uses the engine too.
     engine = {"AWS_ENDPOINT_URL_SFN": aws.state_machine_endpoint} if aws.state_machine_endpoint else {}
-    options = FunctionOptions(bootstrap_zip(uuid.uuid4().hex), {**engine, **deployment.environment})
+    options = FunctionOptions(
+        bootstrap_zip(uuid.uuid4().hex), {**engine, **deployment.environment}, deployment.publishes
+    )
     mocks = DeployingMocks(Target(aws, options))
     return run_program(
         program, mocks, deployment.stack, {**local_config(aws.state_machine_endpoint), **deployment.config}

@@ -60,7 +60,9 @@ def up(
     served = home.is_served()
     signal.signal(signal.SIGTERM, _interrupt)
     engine = Engine(state_machine_endpoint, lambda_port) if state_machine_endpoint else None
-    deployed = bring_up(home, Deployment(stack), port=port, end_with_parent=not detach, durable=True, engine=engine)
+    deployed = bring_up(
+        home, Deployment(stack, publishes=False), port=port, end_with_parent=not detach, durable=True, engine=engine
+    )
     try:
         seconds = round(time.monotonic() - began, 2)
         facts = {"stack": deployed.name, "endpoint": deployed.endpoint, "seconds": seconds, "directory": str(home.path)}

@@ -57,10 +57,11 @@ class AwsClients:
 
 
 class FunctionOptions(NamedTuple):
-    """The code package of all functions, and environment variables that are added to all of them."""
+    """The code package of all functions, variables that are added to all of them, and whether they are published."""
 
     package: bytes
     environment: Mapping[str, str]
+    publishes: bool
 
 
 class Target(NamedTuple):

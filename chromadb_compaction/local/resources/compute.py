@@ -88,7 +88,7 @@ def function(target: Target, inputs: Inputs) -> Created:
     if reserved is not None and reserved >= 0:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
     arn = target.arn("lambda", f"function:{name}")
-    version = _publish(client, name) if inputs.get("publish") else "$LATEST"
+    version = _publish(client, name) if inputs.get("publish") and target.functions.publishes else "$LATEST"
     return Created(name, {**inputs, "arn": arn, "version": version, "qualifiedArn": f"{arn}:{version}"})
 
 
