@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.deltas.identity import compare, content_of, read_sha256
 from chromadb_compaction.errors import (
     ObjectMissingError,
     PreconditionFailedError,
@@ -37,7 +38,7 @@ class ReplicaStatus(BaseModel):
         replica_snapshot_id: The snapshot that the replica's pointer names. None if it has none.
         missing: The keys of the published snapshot that the replica lacks, or has in another size, sorted.
         missing_bytes: The bytes of its files among them.
-        deltas: The keys of the pending deltas that the replica lacks, sorted.
+        deltas: The keys of the pending deltas that the replica lacks, or has with other content, sorted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,7 +87,7 @@ class _Content(NamedTuple):
 
 
 def replica_status(source: Services, replica: Services) -> ReplicaStatus:
-    """Compare the published snapshot and the pending deltas with a replica, by key and size.
+    """Compare the published snapshot with a replica, by key and size, and the pending deltas, by content.
 
     Raises SnapshotCorruptError and NewerFormatError if the snapshot of the source cannot be read.
     """
@@ -94,7 +95,7 @@ def replica_status(source: Services, replica: Services) -> ReplicaStatus:
     there = _listing(replica, source.settings.snapshot_prefix)
     files = [key for key, file in content.files.items() if _differs(key, file.bytes, there)]
     others = [key for key, info in content.others.items() if _differs(key, info.bytes, there)]
-    pending = _missing_deltas(content, replica)
+    pending = _missing_deltas(content, source, replica)
     current = read_pointer(replica)
     return ReplicaStatus(
         snapshot_id=content.published.pointer.snapshot_id if content.published else None,
@@ -120,7 +121,7 @@ def copy_to_replica(source: Services, replica: Services) -> ReplicaCopied:
         in_threads(lambda item: _copy_file(*item, scratch, source, replica), enumerate(files.values()))
     # A manifest comes after its files, so that a reader of the copy finds all that it names.
     in_threads(lambda key: replica.objects.put(key, source.objects.get(key).body), others)
-    deltas = _missing_deltas(content, replica)
+    deltas = _missing_deltas(content, source, replica)
     copied = in_threads(lambda key: _copy_delta(key, source, replica), deltas)
     total = len(content.files) + len(content.others) + len(content.deltas)
     return ReplicaCopied(
@@ -164,9 +165,22 @@ def _differs(key: str, size: int, there: Listing) -> bool:
     return key not in there or there[key].bytes != size
 
 
-def _missing_deltas(content: _Content, replica: Services) -> list[str]:
+def _missing_deltas(content: _Content, source: Services, replica: Services) -> list[str]:
+    """Return the keys of the deltas that the replica lacks, or has with other content."""
     there = _listing(replica, replica.settings.delta_prefix)
-    return [key for key, info in content.deltas.items() if _differs(key, info.bytes, there)]
+
+    def is_there(delta: ObjectInfo) -> bool:
+        copy = there.get(delta.key)
+        known = copy and compare(content_of(delta), content_of(copy))
+        if copy is None or known is not None:
+            return bool(known)
+        try:
+            return read_sha256(delta, source.objects) == read_sha256(copy, replica.objects)
+        except ObjectMissingError:
+            return False  # it was merged meanwhile
+
+    present = in_threads(is_there, content.deltas.values())
+    return [key for key, is_present in zip(content.deltas, present, strict=True) if not is_present]
 
 
 def _copy_file(number: int, file: StoredFile, scratch: Path, source: Services, replica: Services) -> None:

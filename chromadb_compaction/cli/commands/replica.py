@@ -29,7 +29,7 @@ ReplicaRegion = Annotated[
 
 @app.command()
 def status(bucket: ReplicaBucket, *, region: ReplicaRegion = None, as_json: JsonFlag = False) -> None:
-    """Show what the replica lacks of the published snapshot and of the pending deltas, by key and size.
+    """Show what the replica lacks of the published snapshot, by key and size, and of the pending deltas, by content.
 
     Example: `chromadb-compaction replica status chromadb-replica-dev-123456789012 --region eu-central-1`
 

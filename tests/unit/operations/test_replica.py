@@ -102,6 +102,16 @@ def test_a_second_copy_does_nothing(source: Fakes, replica: Fakes) -> None:
     assert second.kept == first.files + first.deltas
 
 
+def test_a_delta_of_the_same_size_with_other_content_is_noticed_and_repaired(source: Fakes, replica: Fakes) -> None:
+    copy(source, replica)
+    other = bytes(reversed(PENDING.body))
+    replica.objects.put(PENDING.key, other)
+
+    assert replica_status(source.services, replica.services).deltas == [PENDING.key]
+    assert copy(source, replica).deltas == 1
+    assert replica.objects.get(PENDING.key).body == PENDING.body
+
+
 @pytest.mark.parametrize("after", range(12))
 def test_a_copy_that_is_stopped_leaves_no_pointer_and_goes_on(source: Fakes, replica: Fakes, after: int) -> None:
     writes = 0
