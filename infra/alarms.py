@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from chromadb_compaction import metrics
 from chromadb_compaction.metrics import Measure
 from infra.config import CompactionConfig
 from infra.config_values import interval_minutes
+from infra.metric_stats import MetricStat, of_executions, of_function, of_queue, of_rule, of_tasks
 from infra.names import REPLICATED, StackNames
 from infra.task_lambdas import task_specs
 
@@ -21,15 +21,6 @@ LONGEST_WINDOW_OF_SHORT_PERIODS = DAY
 LONGEST_WARM_UP_MINUTES = 2 * 24 * 60
 NEAR_LIMIT_PERCENT = 80
 EARLY_START = "backlog"
-
-
-class MetricStat(NamedTuple):
-    """One CloudWatch metric, and the statistic that combines the values of a period."""
-
-    namespace: str
-    name: str
-    dimensions: dict[str, str]
-    stat: str
 
 
 class AlarmSpec(NamedTuple):
@@ -55,31 +46,6 @@ class AlarmSpec(NamedTuple):
     period: int = 5 * MINUTE
     periods: int = 1
     warm_up_minutes: int | None = None
-
-
-def of_tasks(names: StackNames, measure: Measure, stat: str) -> MetricStat:
-    """Return a metric that the tasks of this stack write."""
-    return MetricStat(metrics.NAMESPACE, measure.metric, {metrics.STACK: names.stack}, stat)
-
-
-def of_queue(queue: str, metric: str, stat: str = "Maximum") -> MetricStat:
-    """Return a metric of a queue."""
-    return MetricStat("AWS/SQS", metric, {"QueueName": queue}, stat)
-
-
-def of_executions(names: StackNames, metric: str, stat: str = "Sum") -> MetricStat:
-    """Return a metric of the workflow."""
-    return MetricStat("AWS/States", metric, {"StateMachineArn": names.state_machine_arn}, stat)
-
-
-def of_function(names: StackNames, task: str, metric: str, stat: str) -> MetricStat:
-    """Return a metric of a function."""
-    return MetricStat("AWS/Lambda", metric, {"FunctionName": names.function(task)}, stat)
-
-
-def of_rule(rule: str, metric: str) -> MetricStat:
-    """Return a metric of an EventBridge rule."""
-    return MetricStat("AWS/Events", metric, {"RuleName": rule}, "Sum")
 
 
 def alarm_specs(names: StackNames, config: CompactionConfig) -> tuple[AlarmSpec, ...]:

@@ -7,18 +7,9 @@ from typing import Any
 from chromadb_compaction import metrics
 from chromadb_compaction.metrics import Measure
 from infra import prices
-from infra.alarms import (
-    DAY,
-    MINUTE,
-    NEAR_LIMIT_PERCENT,
-    MetricStat,
-    alarm_specs,
-    of_executions,
-    of_function,
-    of_queue,
-    of_tasks,
-)
+from infra.alarms import DAY, MINUTE, NEAR_LIMIT_PERCENT, alarm_specs
 from infra.config import CompactionConfig
+from infra.metric_stats import MetricStat, of_executions, of_function, of_queue, of_tasks
 from infra.names import StackNames
 from infra.task_lambdas import TaskSpec, task_specs
 

@@ -7,11 +7,12 @@ import json
 import pulumi
 from pulumi_aws import cloudwatch, sns
 
-from infra.alarms import AlarmSpec, MetricStat, alarm_specs, early_start_spec
+from infra.alarms import AlarmSpec, alarm_specs, early_start_spec
 from infra.config import CompactionConfig
 from infra.dashboard import dashboard_body
 from infra.iam_policies import document
 from infra.iam_service_policies import notify_topic
+from infra.metric_stats import MetricStat
 from infra.names import StackNames
 
 
