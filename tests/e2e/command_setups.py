@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -132,6 +134,20 @@ def change_environment(sandbox: Sandbox, values: Mapping[str, str | None]) -> No
             patch.delenv(name, raising=False)
         else:
             patch.setenv(name, value)
+
+
+@contextmanager
+def restored_sandbox(stack: Stack, baseline: Baseline, directory: Path) -> Iterator[Sandbox]:
+    """Yield a sandbox on a stack with exactly the content of the baseline, and undo what its test sets up."""
+    stack.mark_logs()
+    baseline.restore(stack)
+    sandbox = Sandbox(stack, directory, [])
+    write_files(sandbox)
+    yield sandbox
+    for undo in reversed(sandbox.undo):
+        undo()
+    for execution in stack.running_executions():
+        stack.sfn.stop_execution(executionArn=execution)
 
 
 def an_empty_replica(sandbox: Sandbox) -> None:

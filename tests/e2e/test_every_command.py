@@ -16,7 +16,7 @@ import typer
 from chromadb_compaction.cli.app import build
 from chromadb_compaction.local.home import StackHome
 from tests.e2e.command_cases import CASES, Fails, Succeeds, Words
-from tests.e2e.command_setups import Baseline, make_baseline, write_files
+from tests.e2e.command_setups import Baseline, make_baseline, restored_sandbox
 from tests.e2e.commands import Cli, CommandResult, command_line
 from tests.e2e.conftest import STACKS, StackPool
 from tests.e2e.setups import Sandbox
@@ -65,10 +65,6 @@ def runner(
 ) -> Iterator[Runner]:
     stack, baseline = everything
     request.node.stash[STACKS] = [stack]
-    stack.mark_logs()
-    baseline.restore(stack)
-    sandbox = Sandbox(stack, tmp_path, [])
-    write_files(sandbox)
     cli = command_line(stack, monkeypatch, capsys)
     monkeypatch.setenv("CHROMADB_CACHE_DIR", str(tmp_path / "cache"))
     terminate = signal.getsignal(signal.SIGTERM)
@@ -77,12 +73,9 @@ def runner(
         "server": str(stack.home.path),
         "port": str(urlsplit(stack.deployed.endpoint).port),
     }
-    yield Runner(sandbox, {**baseline.facts, **facts, "stack": stack.deployed.name}, cli)
-    signal.signal(signal.SIGTERM, terminate)
-    for undo in reversed(sandbox.undo):
-        undo()
-    for execution in stack.running_executions():
-        stack.sfn.stop_execution(executionArn=execution)
+    with restored_sandbox(stack, baseline, tmp_path) as sandbox:
+        yield Runner(sandbox, {**baseline.facts, **facts, "stack": stack.deployed.name}, cli)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def case_name(command: Words, case: Succeeds | Fails) -> str:

@@ -16,7 +16,7 @@ from chromadb_compaction import Client, DeltaWriter
 from chromadb_compaction.errors import CompactionError
 from tests.e2e.attempts import DELTA, FILE, KEYS, MARKER, POINTER, QUARANTINED, Role, is_denied
 from tests.e2e.command_cases import CASES, Succeeds, Words
-from tests.e2e.command_setups import Baseline, make_baseline, write_files
+from tests.e2e.command_setups import Baseline, make_baseline, restored_sandbox
 from tests.e2e.commands import Cli, command_line
 from tests.e2e.conftest import STACKS, StackPool
 from tests.e2e.people import person
@@ -104,17 +104,10 @@ def office(
 ) -> Iterator[Office]:
     stack, baseline = prepared
     request.node.stash[STACKS] = [stack]
-    stack.mark_logs()
-    baseline.restore(stack)
-    sandbox = Sandbox(stack, tmp_path, [])
-    write_files(sandbox)
     cli = command_line(stack, monkeypatch, capsys)
     monkeypatch.setenv("CHROMADB_CACHE_DIR", str(tmp_path / "cache"))
-    yield Office(sandbox, {**baseline.facts, "files": str(tmp_path)}, cli, monkeypatch)
-    for undo in reversed(sandbox.undo):
-        undo()
-    for execution in stack.running_executions():
-        stack.sfn.stop_execution(executionArn=execution)
+    with restored_sandbox(stack, baseline, tmp_path) as sandbox:
+        yield Office(sandbox, {**baseline.facts, "files": str(tmp_path)}, cli, monkeypatch)
 
 
 def named(kind: str, command: Words, case: Succeeds) -> str:
