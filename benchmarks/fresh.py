@@ -23,7 +23,7 @@ from benchmarks import job
 from benchmarks.child import run_child, say, say_when_found, seconds_until_seen
 from benchmarks.lance import lance_rows
 from benchmarks.report import Reference, Row
-from benchmarks.workload import COLLECTION, Load, Records, a_query, records
+from benchmarks.workload import COLLECTION, QUERIES, WRITES, Load, Records, a_query, records
 from chromadb_compaction.aws import clients
 from chromadb_compaction.chroma.client import Collection
 from chromadb_compaction.chroma.query import Filters
@@ -39,8 +39,6 @@ from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.settings import load_settings
 from tests.e2e.chroma_server import chroma_server
 
-WRITES = 20
-QUERIES = 60
 PENDING = (0, 1_000, 10_000)
 PENDING_PER_DELTA = 500
 BUILT_ROWS = 2_000

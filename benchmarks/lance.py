@@ -23,11 +23,9 @@ from lancedb.index import HnswSq
 
 from benchmarks.child import run_child, say, say_when_found, seconds_until_seen
 from benchmarks.report import Row
-from benchmarks.workload import COLLECTION, Load, Records, a_query, records
+from benchmarks.workload import COLLECTION, QUERIES, WRITES, Load, Records, a_query, records
 
 BUCKET: Final = "lancedb-benchmark"
-WRITES: Final = 20
-QUERIES: Final = 60
 NOT_INDEXED: Final = (0, 1_000, 10_000)
 PER_WRITE: Final = 500
 

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLLECTION = "benchmark"
+WRITES = 20
+"""The records that are written one by one until a reader has found them."""
+QUERIES = 60
+"""The queries whose median time counts."""
 _WORDS = ["vector", "search", "finds", "what", "is", "near", "in", "meaning", "quickly", "and", "well", "enough"]
 
 
