@@ -59,7 +59,7 @@ class FoldedPass(NamedTuple):
     Attributes:
         folded: The collections after their folds, in the order of the runs.
         too_large: The errors of the collections whose fold memory or disk cannot hold. Their deltas stay pending.
-        late: Those for whose fold there was no time. Their deltas stay pending too.
+        late: Those that time did not suffice to fold. Their deltas stay pending too.
     """
 
     folded: list[FoldedCollection]

@@ -54,11 +54,12 @@ class PendingDrops:
         self._services = services
         self._known: dict[str, list[DeltaVersion]] = {}
 
-    def may_free(self, collection: str, shape: StoredShape, version: DeltaVersion) -> bool:
+    def may_free(self, shape: StoredShape, version: DeltaVersion) -> bool:
         """Return whether a drop that `shape` does not know is pending, and is older than the delta of `version`.
 
         What may be a drop and cannot be read counts as one. Raises the errors of S3.
         """
+        collection = shape.collection
         if collection not in self._known:
             prefix = layout.collection_prefix(collection, prefix=self._services.settings.delta_prefix)
             candidates = [each for each in self._services.objects.list(prefix) if may_drop(each.key, each.bytes)]

@@ -193,7 +193,7 @@ def _fits(key: str, parsed: Delta, shape: StoredShape, drops: PendingDrops) -> b
         with attributed(key):
             check_fit(parsed.statement, decided_shape(parsed.statement, shape))
     except CorruptDeltaError:
-        if drops.may_free(shape.collection, shape, parsed.id):
+        if drops.may_free(shape, parsed.id):
             return False
         raise
     return True

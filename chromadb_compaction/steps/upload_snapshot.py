@@ -52,7 +52,7 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
     A second run of the same pass returns the first run's result. Raises SnapshotConflictError if another execution
     has published since the pass began, VerificationError if the folded collection differs from its ledger. In both
     cases nothing is published and the deltas stay pending. A collection whose fold does not fit, or for which no time
-    is left, is left out; raises SnapshotTooLargeError if there is no other.
+    is left, is left out; raises SnapshotTooLargeError if it is the only one.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
         current = read_pointer(services)

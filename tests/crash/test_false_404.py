@@ -44,7 +44,7 @@ class NewlyVersioned(InMemoryObjectStore):
 
     def _find(self, key: str) -> StoredObject:
         if self._is_hidden(key):
-            raise ObjectMissingError(f"there is no object {key}", key=key)
+            raise ObjectMissingError(f"{key} does not exist", key=key)
         return super()._find(key)
 
     def _is_hidden(self, key: str) -> bool:

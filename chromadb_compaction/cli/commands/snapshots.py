@@ -168,8 +168,8 @@ def verify(
 
     Example: `chromadb-compaction snapshots verify --full`
 
-    Exit codes: 0 undamaged, 1 the bucket is a replica that lacks files, 4 there is no such snapshot, 5 it differs from
-    what was published.
+    Exit codes: 0 undamaged, 1 the bucket is a replica that lacks files, 4 the snapshot does not exist, 5 it differs
+    from what was published.
     """
     from chromadb_compaction.cli.common import clients
     from chromadb_compaction.cli.views.snapshot_text import render_verified

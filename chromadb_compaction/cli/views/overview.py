@@ -196,7 +196,7 @@ def _pending(services: Services, now: float) -> PendingView:
     for each in services.objects.list(prefix):
         if is_folder_marker(each.key):
             continue
-        # Without pending deltas there is no mark to read.
+        # Without pending deltas, marks say nothing.
         marks = read_attempts(services.objects) if marks is None else marks
         deltas, size = deltas + 1, size + each.bytes
         oldest = each.modified if oldest is None else min(oldest, each.modified)
