@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import chromadb
 from benchmarks import job
 from benchmarks.child import run_child, say, say_when_found, seconds_until_seen
 from benchmarks.lance import lance_rows
+from benchmarks.memory import peak_mebibytes
 from benchmarks.report import Reference, Row
 from benchmarks.workload import COLLECTION, QUERIES, WRITES, Load, Records, a_query, records
 from chromadb_compaction.aws import clients
@@ -183,7 +183,7 @@ def query(load: Load) -> Mapping[str, float]:
         return {
             "opening": opening,
             "seconds": seconds,
-            "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "mebibytes": peak_mebibytes(),
             "pending_rows": _pending_rows(),
         }
 

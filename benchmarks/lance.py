@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import pyarrow as pa
 from lancedb.index import HnswSq
 
 from benchmarks.child import run_child, say, say_when_found, seconds_until_seen
+from benchmarks.memory import peak_mebibytes
 from benchmarks.report import Row
 from benchmarks.workload import COLLECTION, QUERIES, WRITES, Load, Records, a_query, records
 
@@ -95,7 +95,7 @@ def query(load: Load) -> Mapping[str, float]:
     # The first query opens the index.
     return {
         "seconds": median(seconds[1:]),
-        "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "mebibytes": peak_mebibytes(),
     }
 
 

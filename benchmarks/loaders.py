@@ -18,9 +18,9 @@ from benchmarks.report import Reference, Row
 from benchmarks.workload import Load, Records, first_round, records, second_round
 from chromadb_compaction.settings import MEBIBYTE
 
-FOLD_LIMIT = 0.40
+FOLD_LIMIT = 0.36
 """The most seconds of a fold into an empty collection, as a ratio to one bulk upsert."""
-UPDATE_LIMIT = 0.6
+UPDATE_LIMIT = 0.30
 """The most seconds of a fold of half updates, as a ratio to the API loader."""
 IDENTICAL_LIMIT = 0.1
 """The most seconds of a fold that changes nothing, as a ratio to one bulk upsert."""

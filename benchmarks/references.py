@@ -8,7 +8,6 @@ Neither uses S3 or the loaders of this project. Importing chromadb is not counte
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import tarfile
@@ -20,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Load, Records, a_query, first_round, second_round
 from chromadb_compaction.chroma.client import ClientAPI, Collection, open_directory
-from chromadb_compaction.settings import MEBIBYTE
 
 NAIVE_BATCH = 250
 
@@ -135,8 +134,7 @@ def bulk_upsert(directory: Path, deltas: Iterable[Records]) -> BulkUpsert:
 def main(kind: str, directory: str, load: str) -> None:
     """Run one reference and print its measurements as JSON."""
     rounds = {"naive": naive, "bulk": bulk}[kind](Path(directory), Load(*json.loads(load)))
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(json.dumps({"rounds": rounds, "peak_mebibytes": kibibytes * 1024 / MEBIBYTE}))
+    sys.stdout.write(json.dumps({"rounds": rounds, "peak_mebibytes": peak_mebibytes()}))
 
 
 if __name__ == "__main__":
