@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, open_collection
+from chromadb_compaction.chroma.index_files import trim_capacity
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.chroma.schema import with_threshold
 from chromadb_compaction.chroma.tables import CollectionState, Operation, copy_collection, copy_progress, scratch_tables
@@ -82,7 +83,8 @@ class IndexBuild:
                 raise VerificationError(f"{name}: ChromaDB flushed its index up to operation {seen}, expected {last}")
 
     def install(self) -> None:
-        """Move the index to its own directory, and copy its progress there."""
+        """Move the index to its own directory, no larger than it must be, and copy its progress there."""
+        trim_capacity(self.segment)
         self.segment.rename(self._directory / self.segment.name)
         copy_progress(self._scratch, self._directory)
 

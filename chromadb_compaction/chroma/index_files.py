@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import pickle
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from chromadb_compaction.configuration import Space
 Vectors = NDArray[np.float32]
 
 _HEADER = struct.Struct("<iQQQQQQ")
+_CAPACITY_AT = struct.calcsize("<iQ")
+"""The place of the capacity in header.bin, in bytes."""
+LEAST_CAPACITY: Final = 100
+"""The entries for which ChromaDB makes room in a new index. Its files are as large as if all were there."""
 
 
 class _Header(NamedTuple):
@@ -46,6 +51,22 @@ def entries(segment: Path) -> int:
     """Return how many entries the index has, dead ones included. It is 0 if the index was never flushed."""
     header = segment / "header.bin"
     return _header(header).entries if header.exists() else 0
+
+
+def trim_capacity(segment: Path) -> None:
+    """Remove the room for entries that an index of less than LEAST_CAPACITY does not have. ChromaDB is not open.
+
+    ChromaDB makes room again as soon as it adds an entry, as in any index that is full.
+    """
+    path = segment / "header.bin"
+    header = _header(path) if path.exists() else None
+    if header is None or not 0 < header.entries < header.capacity <= LEAST_CAPACITY:
+        return
+    with path.open("r+b") as file:
+        file.seek(_CAPACITY_AT)
+        file.write(struct.pack("<Q", header.entries))
+    os.truncate(segment / "data_level0.bin", header.entries * header.entry_size)
+    os.truncate(segment / "length.bin", header.entries * 4)
 
 
 class _MappedFile:

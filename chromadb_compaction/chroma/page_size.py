@@ -1,8 +1,10 @@
-"""Choose the page size that stores a collection's documents in the fewest bytes, and rewrite its database with it.
+"""Choose the page size that stores a collection in the fewest bytes, and rewrite its database with it.
 
 ChromaDB stores a document in two tables, and in an index on metadata values. SQLite cuts a value that is longer than a
 part of a page, and stores the rest in overflow pages of its own, which are mostly empty. An index cuts at a quarter of
 a page: with ChromaDB's pages of 4 KiB, a document of 1,000 bytes takes one page more.
+
+Each table and index takes a page at least: 188 KB of pages of 4 KiB, 42 KB of the smallest, for a single record.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from chromadb_compaction.chroma.client import SQLITE_FILE, reclaim_pages
 from chromadb_compaction.chroma.tables import UNSYNCED
 from chromadb_compaction.rows.ledger import FoldPlan
 
-SMALL_PAGES: Final = 4096
+DEFAULT_PAGES: Final = 4096
 """SQLite's default, and so ChromaDB's."""
 LARGE_PAGES: Final = 16384
+LEAST_PAGES: Final = 512
+SMALL_BYTES: Final = 1024 * 1024
+"""The largest database with the least pages. A larger one would have long chains of overflow pages, and deep trees."""
 WORTHWHILE = 0.95
-"""Large pages are used where they take at most this share of the bytes, because every change writes whole pages."""
+"""Another page size is used where it takes at most this share of the bytes of the default."""
 
 _TABLES = 60
 """The tables and indexes of ChromaDB's database. Each takes at least one page."""
@@ -45,12 +50,15 @@ _NEWEST_LENGTHS = """
 _DOCUMENTS = "SELECT count(*) FROM embedding_fulltext_search_docsize"
 
 
-def best_page_size(lengths: Sequence[int], documents: int) -> int:
-    """Return the page size for a number of documents, of which a sample has these lengths in bytes."""
-    if not lengths:
-        return SMALL_PAGES
-    small, large = (_bytes(np.asarray(lengths, np.int64), documents, size) for size in (SMALL_PAGES, LARGE_PAGES))
-    return LARGE_PAGES if large <= WORTHWHILE * small else SMALL_PAGES
+def best_page_size(lengths: Sequence[int], documents: int, *, small: bool = False) -> int:
+    """Return the page size for a number of documents, of which a sample has these lengths in bytes.
+
+    The least pages are for a `small` database only.
+    """
+    sizes = (DEFAULT_PAGES, LARGE_PAGES, *((LEAST_PAGES,) if small else ()))
+    taken = {size: _bytes(np.asarray(lengths, np.int64), documents, size) for size in sizes}
+    best = min(taken, key=taken.__getitem__)
+    return best if taken[best] <= WORTHWHILE * taken[DEFAULT_PAGES] else DEFAULT_PAGES
 
 
 def _bytes(lengths: NDArray[np.int64], documents: int, page: int) -> float:
@@ -60,7 +68,7 @@ def _bytes(lengths: NDArray[np.int64], documents: int, page: int) -> float:
     """
     in_table, in_index = page - 35, (page - 12) * 64 // 255 - 23
     each = _COPIES * _stored(lengths, page, in_table) + _stored(lengths, page, in_index) + _TEXT_INDEX * lengths
-    return float(documents * each.mean()) + _TABLES * page
+    return float(documents * each.mean() if len(lengths) else 0) + _TABLES * page
 
 
 def _stored(lengths: NDArray[np.int64], page: int, longest: int) -> NDArray[np.int64]:
@@ -85,13 +93,15 @@ def prepare(directory: Path, plan: FoldPlan) -> None:
 def reclaim(directory: Path, *, rebuilt: bool) -> None:
     """Rewrite the database of a closed scratch copy if many of its pages are free, with the best page size.
 
-    If the index was `rebuilt`, the page size alone is a reason. Temporary files stay on the disk: in memory they would
-    take as much as the whole file.
+    If the index was `rebuilt`, or the database is small or was, the page size alone is a reason. Temporary files stay
+    on the disk: in memory they would take as much as the whole file.
     """
+    small = (directory / SQLITE_FILE).stat().st_size <= SMALL_BYTES
     with closing(sqlite3.connect(directory / SQLITE_FILE, isolation_level=None)) as database:
         lengths = [length for (length,) in database.execute(_NEWEST_LENGTHS, (_SAMPLED,))]
-        size = best_page_size(lengths, database.execute(_DOCUMENTS).fetchone()[0])
-        if rebuilt:
+        size = best_page_size(lengths, database.execute(_DOCUMENTS).fetchone()[0], small=small)
+        outgrown = not small and _page_size(database) < DEFAULT_PAGES
+        if rebuilt or small or outgrown:
             _resize(database, size)
         else:
             database.executescript(UNSYNCED)
@@ -103,6 +113,10 @@ def reclaim(directory: Path, *, rebuilt: bool) -> None:
 def _resize(database: sqlite3.Connection, size: int) -> None:
     """Rewrite the database with this page size, unless it has it."""
     database.executescript(UNSYNCED)
-    if database.execute("PRAGMA page_size").fetchone()[0] != size:
+    if _page_size(database) != size:
         database.execute(f"PRAGMA page_size = {size:d}")
         database.execute("VACUUM")
+
+
+def _page_size(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA page_size").fetchone()[0])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import CollectionSpec, create_directory, finalize
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
-from chromadb_compaction.chroma.page_size import LARGE_PAGES, SMALL_PAGES
+from chromadb_compaction.chroma.page_size import DEFAULT_PAGES, LARGE_PAGES, LEAST_PAGES
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.fold.fold import no_progress
@@ -42,7 +42,7 @@ quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 histories = given(
     history=HISTORIES,
     loader=st.sampled_from(sorted(BULK_LOADERS)),
-    page_size=st.sampled_from((SMALL_PAGES, LARGE_PAGES)),
+    page_size=st.sampled_from((LEAST_PAGES, DEFAULT_PAGES, LARGE_PAGES)),
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, finalize, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
-from chromadb_compaction.chroma.page_size import LARGE_PAGES, SMALL_PAGES, best_page_size
+from chromadb_compaction.chroma.page_size import DEFAULT_PAGES, LARGE_PAGES, LEAST_PAGES, best_page_size
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.fold.fold import no_progress
 from chromadb_compaction.rows.ledger import FoldPlan
@@ -44,14 +44,14 @@ def page_size(directory: Path) -> int:
 @pytest.mark.parametrize(
     ("lengths", "documents", "size"),
     [
-        pytest.param([], 0, SMALL_PAGES, id="no documents"),
-        pytest.param([300], 100_000, SMALL_PAGES, id="short documents"),
-        pytest.param([900], 100_000, SMALL_PAGES, id="they fit into a quarter of a small page"),
+        pytest.param([], 0, DEFAULT_PAGES, id="no documents"),
+        pytest.param([300], 100_000, DEFAULT_PAGES, id="short documents"),
+        pytest.param([900], 100_000, DEFAULT_PAGES, id="they fit into a quarter of a small page"),
         pytest.param([1000], 100_000, LARGE_PAGES, id="they do not fit by a few bytes"),
         pytest.param([2000], 100_000, LARGE_PAGES, id="longer documents"),
-        pytest.param([5000], 100_000, SMALL_PAGES, id="they fit into a quarter of no page"),
+        pytest.param([5000], 100_000, DEFAULT_PAGES, id="they fit into a quarter of no page"),
         pytest.param([100, 300, 900, 2700], 100_000, LARGE_PAGES, id="documents of many lengths"),
-        pytest.param([1000], 100, SMALL_PAGES, id="so few that the tables take more than the documents"),
+        pytest.param([1000], 100, DEFAULT_PAGES, id="so few that the tables take more than the documents"),
     ],
 )
 def test_large_pages_are_chosen_for_documents_that_would_overflow_small_ones(
@@ -65,7 +65,7 @@ def test_the_chosen_page_size_makes_the_smaller_database(tmp_path: Path, length:
     chosen = best_page_size([length], 2000)
     texts = [f"{number:08d}".ljust(length, "x") for number in range(2000)]
     bytes_of: dict[int, int] = {}
-    for size in (SMALL_PAGES, LARGE_PAGES):
+    for size in (DEFAULT_PAGES, LARGE_PAGES):
         file = tmp_path / f"{size}"
         with closing(sqlite3.connect(file, isolation_level=None)) as database:
             database.executescript(
@@ -80,7 +80,7 @@ def test_the_chosen_page_size_makes_the_smaller_database(tmp_path: Path, length:
             database.execute("COMMIT")
         bytes_of[size] = file.stat().st_size
 
-    other = SMALL_PAGES if chosen == LARGE_PAGES else LARGE_PAGES
+    other = DEFAULT_PAGES if chosen == LARGE_PAGES else LARGE_PAGES
     # A database that is a little smaller with large pages keeps its small ones.
     assert bytes_of[chosen] < bytes_of[other] * (1 if chosen == LARGE_PAGES else 1.05)
 
@@ -93,7 +93,7 @@ def test_a_new_directory_of_such_documents_is_smaller_than_chromadbs_and_chromad
     load(ours, plan)
     load(api, plan, ApiLoader())
 
-    assert (page_size(ours), page_size(api)) == (LARGE_PAGES, SMALL_PAGES)
+    assert (page_size(ours), page_size(api)) == (LARGE_PAGES, DEFAULT_PAGES)
     assert (ours / SQLITE_FILE).stat().st_size < 0.8 * (api / SQLITE_FILE).stat().st_size
     with open_collection(ours, "docs") as opened:
         collection: Any = opened
@@ -103,13 +103,13 @@ def test_a_new_directory_of_such_documents_is_smaller_than_chromadbs_and_chromad
 
 
 def test_a_directory_gets_the_page_size_of_its_newest_documents_when_its_index_is_rebuilt(tmp_path: Path) -> None:
-    first = a_plan(100, 500)
+    first = a_plan(100, 3000)
     load(tmp_path, first)
-    assert page_size(tmp_path) == SMALL_PAGES
-    second = a_plan(1000, 1500, before=first, first=500, delta=2)
+    assert page_size(tmp_path) == DEFAULT_PAGES
+    second = a_plan(1000, 1500, before=first, first=3000, delta=2)
     load(tmp_path, second, BulkLoader(rebuilds=lambda _: False))
-    assert page_size(tmp_path) == SMALL_PAGES
-    load(tmp_path, a_plan(1000, 1, before=second, first=2000, delta=3), BulkLoader(rebuilds=lambda _: True))
+    assert page_size(tmp_path) == DEFAULT_PAGES
+    load(tmp_path, a_plan(1000, 1, before=second, first=4500, delta=3), BulkLoader(rebuilds=lambda _: True))
     assert page_size(tmp_path) == LARGE_PAGES
 
 
@@ -118,7 +118,21 @@ def test_a_directory_gets_its_page_size_when_free_pages_are_reclaimed(tmp_path: 
     load(tmp_path, first)
     assert page_size(tmp_path) == LARGE_PAGES
     deletes = {f"row-{number:05d}" for number in range(900)}
-    shorter = {f"row-{number:05d}": "short" for number in range(900, 2000)}
+    shorter = {f"row-{number:05d}": "short " * 100 for number in range(900, 2000)}
     run = a_run({row_id: [1.0, float(row_id[-5:])] for row_id in shorter}, deletes, documents=shorter, delta=2)
     load(tmp_path, planned(first.ledger, run), BulkLoader(rebuilds=lambda _: False))
-    assert page_size(tmp_path) == SMALL_PAGES
+    assert page_size(tmp_path) == DEFAULT_PAGES
+
+
+def test_a_small_directory_has_the_least_pages_until_it_has_grown(tmp_path: Path) -> None:
+    first = a_plan(100, 5)
+    load(tmp_path, first)
+    assert page_size(tmp_path) == LEAST_PAGES
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 64 * 1024
+
+    second = a_plan(100, 100, before=first, first=5, delta=2)
+    load(tmp_path, second, BulkLoader(rebuilds=lambda _: False))
+    assert page_size(tmp_path) == LEAST_PAGES
+    third = a_plan(300, 1500, before=second, first=105, delta=3)
+    load(tmp_path, third, BulkLoader(rebuilds=lambda _: False))
+    assert page_size(tmp_path) == DEFAULT_PAGES
