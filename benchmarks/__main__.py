@@ -24,6 +24,7 @@ from benchmarks.loaders import document_rows, fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.references import BulkUpsert
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
+from benchmarks.scale import COLLECTIONS, many_collections
 from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.two_collections import two_collection_rows
 from benchmarks.vectors import vector_rows
@@ -46,6 +47,9 @@ def benchmark(
         int, typer.Option(min=0, help="Pending deltas in the backlog measurement; 0 skips it.")
     ] = 10_000,
     fresh_only: Annotated[bool, typer.Option("--fresh-only", help="Measure fresh reads alone.")] = False,
+    scale: Annotated[
+        bool, typer.Option(help="Measure many collections alone, and write their part of docs/performance.md.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also vary deltas, base and updates, and write docs/performance.md.")
@@ -59,12 +63,13 @@ def benchmark(
     Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
     """
     load = Load(deltas, rows, dimension)
-    if fresh_only:
+    if fresh_only or scale:
         with job.local_server() as home:
-            measured = _fresh(home, load)
-        _show(
-            Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured), as_json=as_json
-        )
+            measured = _scale(home, dimension) if scale else _fresh(home, load)
+        result = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+        if scale:
+            performance.write_scale(result)
+        _show(result, as_json=as_json)
         return
     naive = _reference("naive", load)
     bulks: list[dict[str, Any]] = []
@@ -110,6 +115,11 @@ def _show(result: Report, *, as_json: bool) -> None:
 def _fresh(home: StackHome, load: Load) -> list[Row]:
     console.print("reading pending records ...")
     return list(fresh_rows(home, load))
+
+
+def _scale(home: StackHome, dimension: int) -> list[Row]:
+    console.print(f"compacting {COLLECTIONS:,} collections ...")
+    return list(many_collections(home, COLLECTIONS, dimension))
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:

@@ -54,16 +54,37 @@ the time that it adds is counted. *download* includes the download of the base a
 The peaks include the work of building the base in the same functions; the limit is that of one fold.
 """
 
+_SCALE = """## Many collections
+
+Written by `scripts/benchmark --scale` in one run on {cores} cores ({machine}, Python {python}). Each collection gets
+one delta of five records with {dimension} dimensions, and a single execution merges them all: first into nothing, then
+into what it has published.
+"""
+
+_SCALE_AFTER = "\n\n<!-- The rest is written by --scale. -->\n\n"
+
 
 def write(report: Report, sweeps: list[Sweep]) -> None:
-    """Write the page and its plots."""
+    """Write the page and its plots. What `write_scale` wrote stays."""
     text = [_HEAD.format(**report.model_dump(), repetitions=REPETITIONS), _report(report), _SWEEPS]
     for sweep in sweeps:
         plot = PAGE.parent / "plots" / f"{sweep.name}.svg"
         plot.parent.mkdir(exist_ok=True)
         draw(sweep, plot)
         text += [f"\n### {sweep.title}\n\n![Seconds per phase]({plot.parent.name}/{plot.name})\n", _sweep(sweep)]
-    PAGE.write_text("\n".join(text), encoding="utf-8")
+    PAGE.write_text("\n".join(text) + _SCALE_AFTER + _read()[1], encoding="utf-8")
+
+
+def write_scale(report: Report) -> None:
+    """Write the part of the page about scale, and leave the rest."""
+    text = "\n".join([_SCALE.format(**report.model_dump()), _report(report)])
+    PAGE.write_text(_read()[0] + _SCALE_AFTER + text, encoding="utf-8")
+
+
+def _read() -> tuple[str, str]:
+    """Return the page before the part about scale, and that part."""
+    before, _, scale = PAGE.read_text(encoding="utf-8").partition(_SCALE_AFTER)
+    return before, scale
 
 
 def _report(report: Report) -> str:
