@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import pulumi
 from pulumi_aws import cloudwatch, lambda_
 
 from infra import iam_policies
-from infra.config import CompactionConfig
+from infra.config import NAMESPACE, CompactionConfig, ConfigurationRefused
 from infra.config_values import Task
 from infra.environment import ALLOCATORS, EnvironmentVariables
 from infra.iam_policies import Policy, Resources, Statement, allow, trust, write_logs
@@ -23,6 +23,9 @@ RUNTIME = "python3.12"
 # Lambda allows 900 s, which is also the lease that a task renews when it starts. A task that ends a minute earlier
 # ends before its lease can expire, even if every heartbeat fails.
 LONG_SECONDS = 840
+
+LEASE_HOLDERS: Final = frozenset(("acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up"))
+"""The tasks that renew the lease."""
 
 
 class TaskSpec(NamedTuple):
@@ -90,7 +93,23 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
             storage_mb=10240,
         ),
     )
-    return tuple(_configured(spec, config) for spec in specs)
+    configured = tuple(_configured(spec, config) for spec in specs)
+    for spec in configured:
+        _check_lease(spec, config)
+    return configured
+
+
+def _check_lease(spec: TaskSpec, config: CompactionConfig) -> None:
+    """Raise ConfigurationRefused if a task could outlive the lease that it renews when it starts.
+
+    Then a rollback could begin while a stalled clean-up is about to delete deltas.
+    """
+    lease = 60 * config.lock_timeout_minutes
+    if spec.task in LEASE_HOLDERS and spec.seconds >= lease:
+        raise ConfigurationRefused(
+            f"{NAMESPACE}:lockTimeoutMinutes = {config.lock_timeout_minutes}: {spec.task} may run for {spec.seconds} s,"
+            f" longer than its lease of {lease} s; raise lockTimeoutMinutes, or lower timeout.{spec.task}"
+        )
 
 
 def _configured(spec: TaskSpec, config: CompactionConfig) -> TaskSpec:

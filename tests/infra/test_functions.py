@@ -10,7 +10,9 @@ import pytest
 from pulumi import FileArchive
 
 from chromadb_compaction.settings import Settings
+from infra.config import ConfigurationRefused, parse_config
 from infra.environment import ALLOCATORS, READ_BOUNDS
+from infra.task_lambdas import task_specs
 from tests.infra.declared import IMAGE, VERSION, declared
 
 ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
@@ -141,3 +143,25 @@ def test_every_function_has_a_log_that_expires(task: str) -> None:
 
 def test_the_days_that_logs_are_kept_can_be_configured() -> None:
     assert {log.inputs["retentionInDays"] for log in declared(logRetentionDays="90").of_type("LogGroup")} == {90}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"lockTimeoutMinutes": "14"},
+        {"timeout": '{"clean-up": 900}'},
+        {
+            "lockTimeoutMinutes": "5",
+            "timeout": '{"list-deltas": 60, "merge-batch": 60, "compactor": 300, "clean-up": 60}',
+        },
+    ],
+)
+def test_no_task_of_the_workflow_may_outlive_its_lease(config: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationRefused, match=r"longer than its lease of \d+ s; raise lockTimeoutMinutes"):
+        task_specs(parse_config({"imageUri": IMAGE, **config}))
+
+
+def test_a_query_may_run_longer_than_a_lease() -> None:
+    short = '{"list-deltas": 60, "merge-batch": 60, "compactor": 60, "clean-up": 60}'
+    specs = task_specs(parse_config({"imageUri": IMAGE, "lockTimeoutMinutes": "2", "timeout": short}))
+    assert {spec.task: spec.seconds for spec in specs}["query"] == 300
