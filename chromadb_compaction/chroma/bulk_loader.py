@@ -68,7 +68,7 @@ class BulkLoader:
         queued = _operations_in_place(plan) if kept is None else _operations_of_rebuild(kept, plan)
         if not queued.total:
             _write_records(directory, state, plan, queued, rebuilt=False, progress=progress)
-            return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced_in_place)
+            return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced_in_place, segment)
         with (
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
@@ -77,7 +77,7 @@ class BulkLoader:
             _write_records(directory, state, plan, queued, rebuilt=kept is not None, progress=progress)
             index = building.result()
             build.install()
-        return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place)
+        return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place, segment)
 
 
 def _update_index(

@@ -108,6 +108,10 @@ class StoredVectors:
         """Return the live ids, the oldest entry first."""
         return sorted(self._entry_of, key=self._entry_of.__getitem__)
 
+    def missing(self, ids: Sequence[str]) -> str | None:
+        """Return the first of the ids that is not live in the index, None if all are."""
+        return next((row_id for row_id in ids if row_id not in self._entry_of), None)
+
     def read(self, ids: Sequence[str]) -> Vectors:
         """Return the vectors of live ids as ChromaDB received them, except for rounding, one row each."""
         vectors, lengths = self.read_stored(ids)

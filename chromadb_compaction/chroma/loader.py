@@ -41,10 +41,12 @@ class Loaded(NamedTuple):
         seconds: The time of its parts.
         replaced_in_place: The vectors that earlier releases have replaced in place since the index was built. None: as
             many as before.
+        index_files: The directory of the index's files, if the loader knows their format.
     """
 
     seconds: PartSeconds
     replaced_in_place: int | None = None
+    index_files: Path | None = None
 
 
 MAX_BATCH_VALUES = 4_000_000

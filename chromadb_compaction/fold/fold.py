@@ -166,7 +166,7 @@ def _load(
         loaded = loader.apply(request.directory, spec, plan, progress=progress)
     phases.include(loaded.seconds, of="load")
     with phases("verify"):
-        verify(request.directory, spec, plan, progress=progress)
+        verify(request.directory, spec, plan, index=loaded.index_files, progress=progress)
     with phases("finalize"):
         finalize(request.directory)
     replaced = loaded.replaced_in_place
