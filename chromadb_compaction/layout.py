@@ -214,6 +214,11 @@ def outcome_key(execution: str, pass_number: int) -> str:
     return f"{work_prefix(execution, pass_number)}deltas.json.gz"
 
 
+def deferred_key(execution: str, pass_number: int) -> str:
+    """Return the key of the list of collections that wait for a later pass."""
+    return f"{work_prefix(execution, pass_number)}deferred.json"
+
+
 def attempts_prefix(key: str, etag: str) -> str:
     """Return the folder of the marks about one delta that could not be merged. Other content has another folder."""
     return f"{ATTEMPTS_PREFIX}{hashlib.sha256(f'{key} {etag}'.encode()).hexdigest()[:32]}/"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.planning import ObjectInfo
@@ -49,10 +49,17 @@ class ListDeltasRequest(WorkflowMessage):
 
     Attributes:
         previous_pass: The pass that was published last, 0 at first.
+        execution_input: The input of the execution, whatever its caller gave.
     """
 
     execution: str
     previous_pass: Annotated[int, Field(ge=0)]
+    execution_input: JsonValue = None
+
+    @property
+    def merges_all(self) -> bool:
+        """True if the execution merges every collection, due or not: its input is {"all": true}."""
+        return isinstance(self.execution_input, dict) and self.execution_input.get("all") is True
 
 
 class BaseRef(WorkflowMessage):
@@ -104,6 +111,8 @@ class DeltaListing(WorkflowMessage):
         finished_clean_up_of: The snapshot whose clean-up an earlier execution left unfinished, if there was one.
         queue_error: The error of a queue that this clean-up could not use. None if there was none.
         set_aside: The number of pending deltas that cannot be read, or that have failed too often.
+        deferred: The number of pending deltas of collections that are not due yet.
+        deferred_until: When the first of these collections is due, if no delta follows. None if there are none.
     """
 
     pass_number: PassNumber
@@ -116,6 +125,8 @@ class DeltaListing(WorkflowMessage):
     finished_clean_up_of: str | None
     queue_error: str | None = None
     set_aside: int = 0
+    deferred: int = 0
+    deferred_until: float | None = None
 
 
 class DownloadSnapshotRequest(WorkflowMessage):

@@ -40,6 +40,12 @@ class ObjectStore(Protocol):
     def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
         """Return the object, or None if its ETag is still `etag`, without a body. Raises ObjectMissingError."""
 
+    def get_range(self, key: str, start: int, end: int, *, etag: str) -> bytes:
+        """Return the bytes from `start` to before `end` of the object with this ETag.
+
+        Raises ObjectMissingError, and PreconditionFailedError if it was written again. `start` is below its size.
+        """
+
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's description, or None if there is no object."""
 

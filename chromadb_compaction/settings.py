@@ -56,6 +56,9 @@ class Settings(BaseModel):
         compacted_retention_days: How long merged deltas stay in compacted/.
         snapshot_retention_count: The number of newest snapshots that are never pruned.
         snapshot_retention_days: The age below which no snapshot is pruned.
+        compaction_min_rows: A collection waits until so many of its rows are pending. 0: rows do not matter.
+        compaction_min_bytes: It waits until so many bytes are pending. 0: bytes do not matter.
+        compaction_max_age_minutes: It waits no longer than that. 0: no collection waits, and the others must be 0 too.
         max_batches_per_pass: The largest number of batches in a pass.
         max_passes: The largest number of passes in an execution.
         max_pass_bytes: The largest size of the deltas of a pass.
@@ -86,6 +89,9 @@ class Settings(BaseModel):
     lock_id: str = "chroma-main-snapshot"
     lock_timeout_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
     compaction_batch_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    compaction_min_rows: Annotated[int, Field(ge=0)] = 0
+    compaction_min_bytes: Annotated[int, Field(ge=0)] = 0
+    compaction_max_age_minutes: Annotated[int, Field(ge=0, le=7 * 24 * 60)] = 0
     compacted_retention_days: Annotated[int, Field(ge=1)] = 7
     snapshot_retention_count: Annotated[int, Field(ge=1)] = 10
     snapshot_retention_days: Annotated[float, Field(gt=0)] = 1
@@ -113,6 +119,16 @@ class Settings(BaseModel):
         prefixes = [self.delta_prefix, self.snapshot_prefix, *layout.FIXED_PREFIXES]
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"DELTA_PREFIX and SNAPSHOT_PREFIX must differ from each other and from {prefixes[2:]}")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_waits_for_ever(self) -> Self:
+        least = {"COMPACTION_MIN_ROWS": self.compaction_min_rows, "COMPACTION_MIN_BYTES": self.compaction_min_bytes}
+        for name in (name for name, value in least.items() if value and not self.compaction_max_age_minutes):
+            raise ValueError(
+                f"{name} is set, and COMPACTION_MAX_AGE_MINUTES is not: a delta that no other follows would wait for"
+                " ever; set it to the age at which a delta is merged in any case"
+            )
         return self
 
     @property

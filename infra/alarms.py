@@ -128,7 +128,8 @@ def _lock_contention(names: StackNames) -> AlarmSpec:
 
 def _backlog_age(names: StackNames, config: CompactionConfig) -> AlarmSpec:
     interval = interval_minutes(config.compaction_schedule) * MINUTE
-    limit = max(HOUR, 2 * interval)
+    # A delta that waits on purpose is not a backlog.
+    limit = max(HOUR, 2 * interval) + config.compaction_max_age_minutes * MINUTE
     return AlarmSpec(
         "backlog-age",
         f"A delta has been pending for over {limit // MINUTE} minutes: compaction does not keep up."

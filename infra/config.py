@@ -92,6 +92,9 @@ class CompactionConfig(BaseModel):
     lock_id: LockId = _as_in_functions("lock_id")
     lock_timeout_minutes: int = _as_in_functions("lock_timeout_minutes")
     compaction_batch_size: int = _as_in_functions("compaction_batch_size")
+    compaction_min_rows: int = _as_in_functions("compaction_min_rows")
+    compaction_min_bytes: int = _as_in_functions("compaction_min_bytes")
+    compaction_max_age_minutes: int = _as_in_functions("compaction_max_age_minutes")
     max_batches_per_pass: int = _as_in_functions("max_batches_per_pass")
     max_pass_bytes: int = _as_in_functions("max_pass_bytes")
     max_passes: int = _as_in_functions("max_passes")
@@ -173,6 +176,12 @@ class CompactionConfig(BaseModel):
         if self.replica_kms_key_arn and not both:
             raise ValueError(
                 f"{NAMESPACE}:replicaKmsKeyArn needs both kmsKeyArn and replicaRegion; set them or remove it"
+            )
+        least = {"compactionMinRows": self.compaction_min_rows, "compactionMinBytes": self.compaction_min_bytes}
+        for name in (name for name, value in least.items() if value and not self.compaction_max_age_minutes):
+            raise ValueError(
+                f"{NAMESPACE}:compactionMaxAgeMinutes is not set, but {NAMESPACE}:{name} is; a delta that no other"
+                " follows would wait for ever"
             )
         if (self.map_concurrency or 0) > self.max_batches_per_pass:
             raise ValueError(

@@ -98,6 +98,12 @@ class S3ObjectStore:
                     return None
                 raise
 
+    @retry_broken_reads
+    def get_range(self, key: str, start: int, end: int, *, etag: str) -> bytes:
+        with self._reading("reading", key):
+            part = f"bytes={start}-{end - 1}"
+            return self._client.get_object(Bucket=self._bucket, Key=key, Range=part, IfMatch=etag)["Body"].read()
+
     def head(self, key: str) -> ObjectInfo | None:
         try:
             with self._reading("describing", key):

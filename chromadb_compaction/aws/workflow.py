@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,13 @@ def step_functions() -> SFNClient:
     return boto3.client("stepfunctions", config=client_config())
 
 
-def start(state_machine: str, client: SFNClient | None = None) -> str:
+def start(state_machine: str, client: SFNClient | None = None, *, merges_all: bool = False) -> str:
     """Start an execution and return its ARN.
 
     Args:
         state_machine: The state machine's ARN.
         client: A Step Functions client. By default a new one.
+        merges_all: Merge the collections too that are not due yet.
 
     Raises:
         ConfigurationError: The state machine does not exist.
@@ -37,7 +39,10 @@ def start(state_machine: str, client: SFNClient | None = None) -> str:
     client = client or step_functions()
     with translated(f"starting {state_machine}"):
         # With a name, a request that is sent again after a lost response starts no second execution.
-        return client.start_execution(stateMachineArn=state_machine, name=str(uuid.uuid4()))["executionArn"]
+        started = client.start_execution(
+            stateMachineArn=state_machine, name=str(uuid.uuid4()), input=json.dumps({"all": True} if merges_all else {})
+        )
+        return started["executionArn"]
 
 
 def list_executions(client: SFNClient, state_machine: str, count: int) -> list[ExecutionListItemTypeDef]:

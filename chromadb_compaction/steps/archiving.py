@@ -18,7 +18,7 @@ counts as moved only if its copy is found, and only then it is deleted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from chromadb_compaction import layout
@@ -60,20 +60,22 @@ def archive(
     confirm: Callable[[], bool],
     still_published: Callable[[], bool],
     outlasts_outage: bool = False,
+    deferred: Mapping[str, str] | None = None,
 ) -> ArchivedDeltas | None:
     """Move merged deltas to compacted/, delete quarantined ones from delta/, and delete their notifications.
 
     Call `confirm` between copying and deleting, and `still_published` after deleting. If either returns False, return
     None: then every merged delta is still, or again, in delta/. With `outlasts_outage` a temporary failure of a queue
-    is only noted, and quarantined deltas that could not be reported stay pending. Raises TransientStorageError if a
-    delta is being written again at this moment, or has been and an outage of the queue keeps it from being reported.
+    is only noted, and quarantined deltas that could not be reported stay pending. `deferred` as for Notifications.
+    Raises TransientStorageError if a delta is being written again at this moment, or has been and an outage of the
+    queue keeps it from being reported.
     """
     archived, replaced = _copy_to_compacted([o for o in outcomes if o.status == "merged"], services)
     quarantined = _with_quarantine_copy([o for o in outcomes if o.status == "quarantined"], services)
     if not confirm():
         return None
     quarantined += _quarantine_all_rewritten(replaced, services, execution)
-    notifications = Notifications(services, outlasts_outage=outlasts_outage)
+    notifications = Notifications(services, outlasts_outage=outlasts_outage, deferred=deferred)
     if not notifications.send_dead_letters(quarantined):
         if replaced:
             # Only these outcomes know what was merged. The next pass would merge the other content as new.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from chromadb_compaction import layout
+from chromadb_compaction.deltas.deferral.listing import DEFERRED_COLLECTIONS
+from chromadb_compaction.deltas.deferral.rule import rule_of
 from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
@@ -30,6 +32,7 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
             services,
             execution=request.execution,
             check_lease=heartbeat.check,
+            deferred=_deferred(request, services),
         )
         if archived is None:
             return CleanedUp(
@@ -45,6 +48,14 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
     return CleanedUp(**archived._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)
 
 
+def _deferred(request: CleanUpRequest, services: Services) -> Mapping[str, str]:
+    """Return the collections that wait, as ListDeltas has listed them."""
+    if not rule_of(services.settings).defers:
+        return {}
+    key = layout.deferred_key(request.execution, request.pass_number)
+    return DEFERRED_COLLECTIONS.validate_json(services.objects.get(key).body)
+
+
 def archive_published(
     snapshot_id: str | None,
     outcome: str,
@@ -53,12 +64,13 @@ def archive_published(
     execution: str,
     check_lease: Callable[[], None],
     outlasts_outage: bool = False,
+    deferred: Mapping[str, str] | None = None,
 ) -> ArchivedDeltas | None:
     """Archive the deltas listed under the key `outcome`, and mark the snapshot that merged them as cleaned.
 
     `snapshot_id` None: nothing has been published yet. Return None, with every merged delta in delta/, if
     `snapshot_id` is not published: a snapshot that was rolled back may not hold the pending deltas.
-    `check_lease` raises LockLostError if the lease is lost. `outlasts_outage` as for `archive`.
+    `check_lease` raises LockLostError if the lease is lost. `outlasts_outage` and `deferred` as for `archive`.
     """
 
     def still_published() -> bool:
@@ -80,6 +92,7 @@ def archive_published(
         confirm=confirm,
         still_published=still_published,
         outlasts_outage=outlasts_outage,
+        deferred=deferred,
     )
     if archived is None:
         log.warning("%s was replaced or rolled back during clean-up: its deltas stay pending", snapshot_id)

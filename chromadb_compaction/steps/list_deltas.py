@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.attempts import Attempts, attempts_by_folder, next_turn, read_attempts
 from chromadb_compaction.deltas.deaths import blame_for_deaths
+from chromadb_compaction.deltas.deferral.listing import DEFERRED_COLLECTIONS, Deferral, Deferred
+from chromadb_compaction.deltas.deferral.row_counts import count_rows
+from chromadb_compaction.deltas.deferral.rule import PendingSize, rule_of
 from chromadb_compaction.errors import ObjectMissingError
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import BATCH_MANIFEST, BaseRef, BatchRef, DeltaListing, ListDeltasRequest
 from chromadb_compaction.planning import ObjectInfo, PassLimits, PassPlan, PlannedBatch
 from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import Settings
 from chromadb_compaction.snapshots.missing_pointer import lost_pointer, published_uncleaned
 from chromadb_compaction.snapshots.pointer import read_pointer
 from chromadb_compaction.steps.archiving import ArchivedDeltas
@@ -35,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
-    """Finish any clean-up that an earlier execution left undone, then plan the next pass over the pending deltas.
+    """Finish any clean-up that an earlier execution left undone, then plan the next pass over the deltas that are due.
 
     Write the batch manifests to S3. If there are none, delete the notifications that are left. In the last pass that an
     execution may make, `more` is False, so that no backlog keeps one execution running forever.
@@ -45,35 +49,44 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
     with heartbeat_for(services, request.execution) as heartbeat:
         base = _base(services)
         finished = _finish_clean_up(base, services, request.execution, heartbeat)
-        limits = PassLimits(
-            size=settings.compaction_batch_size,
-            max_batches=settings.max_batches_per_pass,
-            max_bytes=settings.max_pass_bytes,
-            max_batch_bytes=settings.max_batch_bytes,
-            max_collections=MAX_COLLECTIONS,
-        )
+        attempts = _attempts(services)
+        deferral = _deferral(request, attempts, services)
         turn = next_turn(
-            _pending(services, heartbeat),
-            _attempts(services),
-            limits,
+            deferral.due(_pending(services, heartbeat)),
+            attempts,
+            _limits(settings),
             max_failures=settings.max_delta_failures,
             prefix=settings.delta_prefix,
         )
         batches = _write_manifests(request.execution, number, turn.plan, services)
-        notifications = Notifications(services, outlasts_outage=True)
+        deferred = _keep_deferred(request.execution, number, deferral, services)
+        notifications = Notifications(services, outlasts_outage=True, deferred=deferred.collections)
         if not batches:
             notifications.delete_leftovers()
+    now, written = services.clock(), [each for each in (turn.oldest, deferred.oldest) if each is not None]
     return DeltaListing(
         pass_number=number,
         batches=batches,
         deltas=sum(batch.deltas for batch in batches),
         more=turn.plan.more and number < settings.max_passes,
         base=base,
-        pending=turn.pending,
-        oldest_seconds=None if turn.oldest is None else max(0.0, services.clock() - turn.oldest),
+        pending=turn.pending + deferred.deltas,
+        oldest_seconds=max(0.0, now - min(written)) if written else None,
         set_aside=turn.set_aside,
         finished_clean_up_of=base.snapshot_id if finished else None,
         queue_error=(finished.queue_error if finished else None) or notifications.error,
+        deferred=deferred.deltas,
+        deferred_until=deferred.until,
+    )
+
+
+def _limits(settings: Settings) -> PassLimits:
+    return PassLimits(
+        size=settings.compaction_batch_size,
+        max_batches=settings.max_batches_per_pass,
+        max_bytes=settings.max_pass_bytes,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_collections=MAX_COLLECTIONS,
     )
 
 
@@ -83,6 +96,32 @@ def _pending(services: Services, heartbeat: Heartbeat) -> Iterator[ObjectInfo]:
         if number % LISTED_AT_ONCE == 0:
             heartbeat.check()
         yield delta
+
+
+def _deferral(request: ListDeltasRequest, attempts: Mapping[str, Attempts], services: Services) -> Deferral:
+    """Return what separates the deltas that wait. With the input {"all": true} none does."""
+    settings = services.settings
+    rule = rule_of(settings)
+
+    def count(deltas: Sequence[ObjectInfo]) -> list[PendingSize | None]:
+        return in_threads(lambda each: count_rows(each, services.objects, most_bytes=settings.pending_bytes), deltas)
+
+    return Deferral(
+        rule._replace(max_age_seconds=0) if request.merges_all else rule,
+        attempts,
+        now=services.clock(),
+        count_rows=count,
+        prefix=settings.delta_prefix,
+    )
+
+
+def _keep_deferred(execution: str, number: int, deferral: Deferral, services: Services) -> Deferred:
+    """Store the collections that wait for CleanUp, which deletes their notifications."""
+    deferred = deferral.deferred
+    if rule_of(services.settings).defers:
+        body = DEFERRED_COLLECTIONS.dump_json(dict(deferred.collections))
+        services.objects.put(layout.deferred_key(execution, number), body)
+    return deferred
 
 
 def _attempts(services: Services) -> Mapping[str, Attempts]:

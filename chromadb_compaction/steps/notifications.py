@@ -8,11 +8,12 @@ in a clean-up that has failed before, it may be an outage, which must not stop t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import islice
 
+from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import CompactionError, TransientStorageError, UnreadableObjectError
@@ -35,12 +36,17 @@ class Notifications:
     Args:
         services: The queues, and the bucket, which decides whether a delta is still pending.
         outlasts_outage: Go on after a temporary failure too, and do not use the queues again.
+        deferred: The collections that wait, each with its greatest key. The listing has seen these deltas, so their
+            notifications have done their work.
     """
 
-    def __init__(self, services: Services, *, outlasts_outage: bool = False) -> None:
+    def __init__(
+        self, services: Services, *, outlasts_outage: bool = False, deferred: Mapping[str, str] | None = None
+    ) -> None:
         self.error: str | None = None
         self._outlasts_outage = outlasts_outage
         self._is_down = False
+        self._deferred = deferred or {}
         self._services = services
 
     def send_dead_letters(self, quarantined: Sequence[DeltaOutcome]) -> bool:
@@ -69,7 +75,8 @@ class Notifications:
         Returns:
             The number of messages deleted.
         """
-        return self._delete_answered(outcomes + EXTRA_NOTIFICATIONS, moved)
+        extra = LEFTOVERS if self._deferred else EXTRA_NOTIFICATIONS
+        return self._delete_answered(outcomes + extra, moved)
 
     def _delete_answered(self, limit: int, moved: AbstractSet[str], answered: float = 0.0) -> int:
         """Delete those of at most `limit` messages whose delta was moved, or was written before `answered`."""
@@ -88,8 +95,8 @@ class Notifications:
         """Delete the notifications that are left although no pending delta can be merged. Return their number.
 
         They are of deltas that were moved while their notification was received by another execution, and of deltas
-        that are set aside. As long as they stay, the alarm that starts a compaction early stays in ALARM, and an alarm
-        that does not change its state starts nothing.
+        that are set aside or deferred. As long as they stay, the alarm that starts a compaction early stays in ALARM,
+        and an alarm that does not change its state starts nothing.
         """
         answered = self._services.clock() - ANSWERED_SECONDS
         return self._delete_answered(LEFTOVERS, frozenset(), answered)
@@ -101,7 +108,10 @@ class Notifications:
         self, notifications: Sequence[ReceivedNotification], moved: AbstractSet[str], answered: float
     ) -> list[ReceivedNotification]:
         def is_done(notification: ReceivedNotification) -> bool:
-            return notification.key in moved or not _is_pending(str(notification.key), self._services, since=answered)
+            key = str(notification.key)
+            collection = layout.collection_of_key(key, prefix=self._services.settings.delta_prefix)
+            listed = key <= self._deferred.get(collection, "")
+            return listed or key in moved or not _is_pending(key, self._services, since=answered)
 
         done = in_threads(is_done, notifications)
         return [each for each, is_done in zip(notifications, done, strict=True) if is_done]

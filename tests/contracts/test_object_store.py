@@ -80,6 +80,21 @@ class ObjectStoreContract:
         assert found is not None
         assert (found.body, found.etag) == (b"two", new)
 
+    def test_get_range_returns_the_part_and_nothing_after_it(self, store: ObjectStore) -> None:
+        etag = store.put("a", b"0123456789")
+
+        assert store.get_range("a", 3, 7, etag=etag) == b"3456"
+        assert store.get_range("a", 8, 10, etag=etag) == b"89"
+
+    def test_get_range_raises_for_a_missing_object_and_for_one_that_was_written_again(self, store: ObjectStore) -> None:
+        etag = store.put("a", b"one")
+        store.put("a", b"two")
+
+        with pytest.raises(PreconditionFailedError):
+            store.get_range("a", 0, 1, etag=etag)
+        with pytest.raises(ObjectMissingError):
+            store.get_range("nothing", 0, 1, etag=WRONG_ETAG)
+
     def test_get_if_changed_raises_for_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises(ObjectMissingError):
             store.get_if_changed("nothing", WRONG_ETAG)
@@ -233,6 +248,7 @@ class ObjectStoreContract:
         reads: list[Callable[[], object]] = [
             lambda: store.get("a/archived"),
             lambda: store.get_if_changed("a/archived", WRONG_ETAG),
+            lambda: store.get_range("a/archived", 0, 1, etag=listed.etag),
             lambda: store.download("a/archived", tmp_path / "target"),
         ]
         for read in reads:

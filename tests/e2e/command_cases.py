@@ -85,7 +85,7 @@ CASES: Mapping[Words, CommandCases] = {
         ),
     ),
     ("compact",): CommandCases(
-        (Succeeds("--wait", "Merged 1 delta"), Succeeds("", "Started ")),
+        (Succeeds("--wait --all", "Merged 1 delta"), Succeeds("", "Started ")),
         "execution",
         (
             Fails("--wait", 1, "SnapshotCorruptError", the_pointer_is_damaged),

@@ -18,7 +18,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Clock, StoredObject
 
 LONGEST_KEY = 1024
-READS = frozenset({"get", "get_if_changed", "head", "list", "copy", "download"})
+READS = frozenset({"get", "get_if_changed", "get_range", "head", "list", "copy", "download"})
 
 Hook = Callable[[str, str], None]
 """Called with the method's name and the key. The method raises whatever the hook raises."""
@@ -61,6 +61,14 @@ class InMemoryObjectStore:
         self._begin("get_if_changed", key)
         found = self._find(key)
         return None if found.etag == etag else found
+
+    def get_range(self, key: str, start: int, end: int, *, etag: str) -> bytes:
+        """Return a part of the object with this ETag. Raises ObjectMissingError, PreconditionFailedError."""
+        self._begin("get_range", key)
+        found = self._find(key)
+        if found.etag != etag:
+            raise PreconditionFailedError(f"{key} is not what was last read")
+        return found.body[start:end]
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's description, or None if there is none."""

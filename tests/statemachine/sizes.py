@@ -75,6 +75,8 @@ def _listing(batches: int, passes: int, collection: str) -> DeltaListing:
         finished_clean_up_of=SNAPSHOT_ID,
         queue_error="q" * 500,
         set_aside=LARGE,
+        deferred=LARGE,
+        deferred_until=1234567890.1234567,
     )
 
 

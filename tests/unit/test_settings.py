@@ -123,3 +123,12 @@ def test_a_required_setting_that_is_missing_is_named() -> None:
 
 def test_a_required_setting_that_is_set_is_returned() -> None:
     assert required("value", "NAME") == "value"
+
+
+@pytest.mark.parametrize("name", ["COMPACTION_MIN_ROWS", "COMPACTION_MIN_BYTES"])
+def test_a_minimum_without_a_greatest_age_is_refused_because_a_delta_could_wait_for_ever(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} is set, and COMPACTION_MAX_AGE_MINUTES is not"):
+        load_settings(BUCKET | {name: "100"})
+
+    allowed = [BUCKET | values for values in ({"COMPACTION_MAX_AGE_MINUTES": "60"}, {name: "0"})]
+    assert [load_settings(each).compaction_max_age_minutes for each in allowed] == [60, 0]

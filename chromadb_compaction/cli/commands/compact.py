@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from chromadb_compaction.cli.common.formatting import counted, size
+from chromadb_compaction.cli.common.formatting import counted, local_time, size
 from chromadb_compaction.cli.common.many import summarised
 from chromadb_compaction.cli.common.options import JsonFlag
 from chromadb_compaction.cli.common.output import exit_with, output_for
@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 def compact(
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the execution, state by state, until it ends.")] = False,
+    merges_all: Annotated[
+        bool, typer.Option("--all", help="Merge the collections too that wait for more deltas.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Merge the pending deltas into the published snapshot.
+
+    Collections that are not due yet (COMPACTION_MIN_ROWS, COMPACTION_MIN_BYTES, COMPACTION_MAX_AGE_MINUTES) wait,
+    unless --all is given.
 
     Example: `chromadb-compaction compact --wait`
 
@@ -40,7 +46,7 @@ def compact(
 
     output = output_for(as_json=as_json)
     client = workflow.step_functions()
-    arn = workflow.start(state_machine(clients.settings()), client)
+    arn = workflow.start(state_machine(clients.settings()), client, merges_all=merges_all)
     name = execution_name(arn)
     see = f"chromadb-compaction history {name}"
     if not wait:
@@ -63,7 +69,7 @@ def render_summary(summary: Summary) -> Iterator[RenderableType]:
     if summary.held is not None or summary.status != "SUCCEEDED":
         return
     if not summary.batches:
-        yield "Nothing was pending."
+        yield _deferred(summary) or "Nothing was pending."
         return
     passes = f" in {counted(summary.passes, 'pass', 'passes')}" if summary.passes > 1 else ""
     yield f"Merged [bold]{counted(summary.merged, 'delta')}[/]{passes}."
@@ -89,6 +95,15 @@ def render_summary(summary: Summary) -> Iterator[RenderableType]:
         yield "That changed nothing, so nothing was published."
     else:
         yield f"Published snapshot [bold]{summary.snapshot_id}[/], {size(summary.bytes_uploaded)} uploaded."
+    if waiting := _deferred(summary):
+        yield waiting
+
+
+def _deferred(summary: Summary) -> str | None:
+    if not summary.deferred or summary.deferred_until is None:
+        return None
+    until = local_time(summary.deferred_until)
+    return f"{counted(summary.deferred, 'delta')} waiting until {until} at the latest; merge now: compact --all"
 
 
 def _older(counts: CollectionCounts) -> str:

@@ -136,6 +136,9 @@ def _pending(pending: PendingView | None) -> RenderableType:
     head = Text(
         f"{counted(pending.deltas, 'delta')}, {size(pending.bytes)}, the oldest written {ago(pending.oldest_seconds)}"
     )
+    if pending.deferred and pending.deferred_until is not None:
+        until = local_time(pending.deferred_until)
+        head.append(f"\n{counted(pending.deferred, 'delta')} waiting for more, the first until {until} at the latest")
     if not pending.troubled:
         return head
     title = Text(f"{counted(pending.troubled, 'delta')} could not be merged so far:", style="bold red")

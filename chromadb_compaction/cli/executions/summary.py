@@ -12,7 +12,10 @@ from chromadb_compaction.messages import CollectionCounts, MergedBatch, Publishe
 
 
 class Summary(BaseModel):
-    """Counts of deltas and rows. `snapshot_id` is the last one published, `held` the message of a LockHeldError."""
+    """Counts of deltas and rows. `snapshot_id` is the last one published, `held` the message of a LockHeldError.
+
+    `deferred` deltas waited at the last listing, until `deferred_until` at the latest, in Unix seconds.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,6 +28,8 @@ class Summary(BaseModel):
     collections: list[CollectionCounts]
     too_large: list[str] = []
     bytes_uploaded: int
+    deferred: int = 0
+    deferred_until: float | None = None
     held: str | None
     error: str | None
     message: str | None
@@ -36,6 +41,7 @@ def summarise(timeline: Timeline) -> Summary:
     runs = [MergedBatch.model_validate(run) for runs_of_pass in passes for run in runs_of_pass]
     uploads = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
     held = _lock_held(timeline)
+    listing: dict[str, Any] = next(reversed(_results(timeline, "ListDeltas", "work")), {})
     return Summary(
         status=timeline.ended or "RUNNING",
         passes=len(uploads),
@@ -46,6 +52,8 @@ def summarise(timeline: Timeline) -> Summary:
         collections=_totals(count for upload in uploads for count in upload.collections),
         too_large=sorted({name for upload in uploads for name in upload.too_large}),
         bytes_uploaded=sum(upload.bytes_uploaded for upload in uploads),
+        deferred=listing.get("deferred", 0),
+        deferred_until=listing.get("deferred_until"),
         held=held.message if held else None,
         error=timeline.failure.error if timeline.failure else None,
         message=timeline.failure.message if timeline.failure else None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from chromadb_compaction.cli.executions.client import Execution, latest
 from chromadb_compaction.cli.views.lock import HeldLock, read_lock
 from chromadb_compaction.deltas.attempts import AttemptMark, Attempts, attempts_of, read_attempts
+from chromadb_compaction.deltas.deferral.listing import Deferral, without_rows
+from chromadb_compaction.deltas.deferral.rule import rule_of
 from chromadb_compaction.deltas.quarantine import read_reason
 from chromadb_compaction.errors import (
     CompactionError,
@@ -26,6 +29,7 @@ from chromadb_compaction.layout import (
     pending_key,
     reason_key,
 )
+from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
 from chromadb_compaction.snapshots.catalogue import absent_files
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer, restored_pointer
@@ -79,6 +83,9 @@ class PendingView(_View):
     Attributes:
         troubled: The number of deltas that cannot be read, or that made executions fail.
         latest: Some of these, with their reasons.
+        deferred: The number of deltas of collections that are not due by their age, bytes or number of deltas. The next
+            execution counts their rows, and may find some of them due.
+        deferred_until: When the first of these collections is due, in Unix seconds. None if there are none.
     """
 
     deltas: int
@@ -86,6 +93,8 @@ class PendingView(_View):
     oldest_seconds: float | None
     troubled: int = 0
     latest: list[SetAsideView] = []
+    deferred: int = 0
+    deferred_until: float | None = None
 
 
 class QuarantinedView(_View):
@@ -191,25 +200,34 @@ def _pending(services: Services, now: float) -> PendingView:
     prefix = services.settings.delta_prefix
     deltas = size = troubled = 0
     oldest: float | None = None
-    marks: Mapping[str, Attempts] | None = None
     latest: list[tuple[str, Attempts]] = []
-    for each in services.objects.list(prefix):
-        if is_folder_marker(each.key):
-            continue
-        # Without pending deltas, marks say nothing.
-        marks = read_attempts(services.objects) if marks is None else marks
-        deltas, size = deltas + 1, size + each.bytes
-        oldest = each.modified if oldest is None else min(oldest, each.modified)
-        attempts = attempts_of(each, marks, prefix=prefix)
-        if attempts.latest is not None:
-            troubled += 1
-            latest += [(each.key, attempts)] if troubled <= SHOWN else []
+    listing = (each for each in services.objects.list(prefix) if not is_folder_marker(each.key))
+    first = list(islice(listing, 1))
+    # Without pending deltas, marks say nothing.
+    marks = read_attempts(services.objects) if first else {}
+
+    def count() -> Iterator[ObjectInfo]:
+        nonlocal deltas, size, troubled, oldest
+        for each in chain(first, listing):
+            deltas, size = deltas + 1, size + each.bytes
+            oldest = each.modified if oldest is None else min(oldest, each.modified)
+            attempts = attempts_of(each, marks, prefix=prefix)
+            if attempts.latest is not None:
+                troubled += 1
+                latest.extend([(each.key, attempts)] if troubled <= SHOWN else [])
+            yield each
+
+    deferral = Deferral(rule_of(services.settings), marks, now=now, count_rows=without_rows, prefix=prefix)
+    for _ in deferral.due(count()):
+        pass
     return PendingView(
         deltas=deltas,
         bytes=size,
         oldest_seconds=None if oldest is None else max(now - oldest, 0),
         troubled=troubled,
         latest=[_set_aside(key, attempts, services) for key, attempts in latest],
+        deferred=deferral.deferred.deltas,
+        deferred_until=deferral.deferred.until,
     )
 
 

@@ -1,17 +1,17 @@
 """The memory that a Parquet file needs according to its footer and page headers, found without unpacking it.
 
 This must run first: pyarrow allocates the size in a page's header before it reads the page, and aborts the process for
-some damaged footers. Footer and page headers are structs of Thrift's compact protocol.
+some damaged footers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from chromadb_compaction.deltas.columns import damaged
 from chromadb_compaction.deltas.parquet.strings import STRING_ENCODINGS, longest_entry, repeated_bytes
-from chromadb_compaction.deltas.parquet.varints import varint, zigzag
+from chromadb_compaction.deltas.parquet.thrift import Struct, read_struct
 from chromadb_compaction.deltas.records import ROW_BYTES
 from chromadb_compaction.errors import CorruptDeltaError
 
@@ -26,15 +26,6 @@ ENTRY_BYTES: Final = 16
 """The memory for one empty dictionary entry."""
 
 _REQUIRED, _OPTIONAL = 0, 1
-_DEEPEST = 16
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 7, 8, 12
-_BOOLEANS = (_TRUE, _FALSE)
-_SIZES = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
-_WHOLE_NUMBERS = (4, 5, 6)
-_SEQUENCES = (9, 10)
-
-Struct = dict[int, Any]
-"""Field number -> value: an int, list or Struct. None for other types, which are not needed here."""
 
 
 def unpacked_bytes(body: bytes, *, enough: int) -> int:
@@ -107,7 +98,7 @@ def _footer(body: bytes) -> Struct:
             f"the file's footer has {size} bytes, over the limit of {LARGEST_FOOTER}",
             next_step="write fewer, larger row groups",
         )
-    return _struct(body, len(body) - 8 - size)[0]
+    return read_struct(body, len(body) - 8 - size)[0]
 
 
 def _of_chunk(body: bytes, column: Struct, repetition: int | None, enough: int) -> int:
@@ -162,7 +153,7 @@ def _pages(body: bytes, column: Struct, values: int) -> Iterator[tuple[Struct, i
     at = min(at, dictionary) if dictionary > 0 else at
     end = min(at + _count(column[7]), len(body))
     while at < end and values > 0:
-        header, at = _struct(body, at)
+        header, at = read_struct(body, at)
         yield header, at
         values -= _values(header)
         at += _count(header[3])
@@ -172,64 +163,3 @@ def _count(value: int) -> int:
     if value < 0:
         raise damaged("Parquet", "it gives a negative number for a size or a count")
     return value
-
-
-def _struct(body: bytes, at: int, depth: int = 0) -> tuple[Struct, int]:
-    """Read the struct at position `at`. Return it and the position after it.
-
-    Raises IndexError at the end of the file, TypeError for bytes that are not a struct. Thousands of files are sized,
-    with a few hundred bytes each. So this is one loop, without calls for the usual numbers, those below 64.
-    """
-    if depth > _DEEPEST:
-        raise TypeError("nested too deeply")
-    fields: Struct = {}
-    number = 0
-    while head := body[at]:
-        at += 1
-        kind = head & 15
-        if head >> 4:
-            number += head >> 4
-        else:
-            number, at = zigzag(body, at)
-        if kind in _WHOLE_NUMBERS:
-            value = body[at]
-            if value < 0x80:
-                fields[number], at = (value >> 1) ^ -(value & 1), at + 1
-            else:
-                fields[number], at = zigzag(body, at)
-        elif kind in _BOOLEANS:
-            fields[number] = kind == _TRUE
-        else:
-            fields[number], at = _value(body, at, kind, depth)
-    return fields, at + 1
-
-
-def _value(body: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
-    if kind in _WHOLE_NUMBERS:
-        return zigzag(body, at)
-    if kind == _BINARY:
-        size, at = varint(body, at)
-        return None, _after(body, at + size)
-    if kind == _STRUCT:
-        return _struct(body, at, depth + 1)
-    if kind in _SEQUENCES:
-        return _sequence(body, at, depth)
-    return None, _after(body, at + _SIZES[kind])  # Parquet's headers have no other kinds
-
-
-def _sequence(body: bytes, at: int, depth: int) -> tuple[list[object], int]:
-    head, at = body[at], at + 1
-    count = head >> 4
-    if count == 15:
-        count, at = varint(body, at)
-    items = []
-    for _ in range(count):  # every item takes a byte, so a false count ends with the file
-        item, at = _value(body, at, head & 15, depth)
-        items.append(item)
-    return items, at
-
-
-def _after(body: bytes, at: int) -> int:
-    if at > len(body):
-        raise IndexError("beyond the end")
-    return at

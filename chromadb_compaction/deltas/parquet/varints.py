@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from chromadb_compaction.deltas.columns import damaged
-
 
 def varint(content: bytes, at: int) -> tuple[int, int]:
     """Return the unsigned number at position `at`, and the position after it.
 
-    Raises CorruptDeltaError for a number of more than ten bytes, and IndexError at the end of the content.
+    Raises ValueError for a number of more than ten bytes, and IndexError at the end of the content.
     """
     value = 0
     for shift in range(0, 70, 7):
@@ -17,7 +15,7 @@ def varint(content: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise damaged("Parquet", "a number has more than ten bytes")
+    raise ValueError("a number has more than ten bytes")
 
 
 def zigzag(content: bytes, at: int) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Deferral: which collections a pass merges now, and which wait for more deltas."""
