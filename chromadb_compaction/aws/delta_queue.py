@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chromadb_compaction.aws.errors import translated
+from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.ports import (
     DeadLetterMessage,
@@ -25,9 +27,11 @@ from chromadb_compaction.settings import required
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef
+    from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef, MessageTypeDef
 
 ENTRIES_PER_CALL = 10
+CALLS_AT_ONCE = 16
+"""The most calls that receive at once."""
 WAIT_SECONDS = 1
 """Long polling. A short poll asks only some of SQS's servers, so it may find nothing in a queue that has messages:
 docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html"""
@@ -69,23 +73,31 @@ class SqsDeltaQueue:
 
     def receive(self, limit: int) -> Iterator[ReceivedNotification]:
         url = required(self._queue_url, "DELTA_QUEUE_URL")
-        left = limit
-        while left > 0:
+
+        def receive(most: int) -> list[MessageTypeDef]:
             with _translated(f"receiving from {url}"):
                 response = self._client.receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=min(left, ENTRIES_PER_CALL), WaitTimeSeconds=WAIT_SECONDS
+                    QueueUrl=url, MaxNumberOfMessages=most, WaitTimeSeconds=WAIT_SECONDS
                 )
-            messages = response.get("Messages", [])
-            if not messages:
-                return
-            left -= len(messages)
-            for message in messages:
+            return response.get("Messages", [])
+
+        left, calls = limit, 1
+        while left > 0:
+            most = [min(ENTRIES_PER_CALL, left - start) for start in range(0, left, ENTRIES_PER_CALL)]
+            received = in_threads(receive, most[:calls])
+            for message in chain.from_iterable(received):
+                left -= 1
                 yield ReceivedNotification(message["ReceiptHandle"], notification_key(message["Body"]), message["Body"])
+            if not all(received):
+                return
+            # A queue with few messages costs no more calls than it did one by one.
+            calls = min(2 * calls, CALLS_AT_ONCE)
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages. SQS delivers one with an expired receipt again, and it is deleted then."""
         url = required(self._queue_url, "DELTA_QUEUE_URL")
-        for start in range(0, len(receipts), ENTRIES_PER_CALL):
+
+        def delete(start: int) -> None:
             part = receipts[start : start + ENTRIES_PER_CALL]
             with _translated(f"deleting from {url}"):
                 response = self._client.delete_message_batch(
@@ -94,6 +106,8 @@ class SqsDeltaQueue:
                 )
             failed = [entry for entry in response.get("Failed", []) if not entry["SenderFault"]]
             _raise_for_failed(failed, len(part), f"deleting from {url}")
+
+        in_threads(delete, range(0, len(receipts), ENTRIES_PER_CALL))
 
     def dead_letter(self, messages: Sequence[DeadLetterMessage]) -> None:
         """Send one message each. Raises TransientStorageError if SQS rejects one; others may have been sent."""

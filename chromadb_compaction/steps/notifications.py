@@ -21,7 +21,7 @@ from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, S
 
 EXTRA_NOTIFICATIONS = 1000
 """Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
-NOTIFICATIONS_AT_ONCE = 100
+NOTIFICATIONS_AT_ONCE = 320
 LEFTOVERS = 10_000
 """Received at most by an execution that finds nothing to merge."""
 ANSWERED_SECONDS = 3600
