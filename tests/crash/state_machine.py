@@ -70,7 +70,7 @@ class StateMachine:
 
     def advance(self, step: Step, execution: str) -> Step | Ended:
         """Run one state, and return the next step."""
-        return self._enter(self._definition["States"], step, {"Execution": {"Id": execution}})
+        return self._enter(self._definition["States"], step, {"Execution": {"Id": execution, "Input": {}}})
 
     def _enter(self, states: Mapping[str, Json], step: Step, context: Json) -> Step | Ended:
         state, data = states[step.state], json.loads(step.data)

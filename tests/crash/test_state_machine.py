@@ -20,6 +20,8 @@ RESULTS: dict[str, Any] = {
         "finished_clean_up_of": None,
         "queue_error": None,
         "set_aside": 0,
+        "deferred": 0,
+        "deferred_until": None,
     },
     "DownloadSnapshot": {"collections": [], "others": 0, "bytes": 0, "seconds": 0, "cached": True},
     "MergeBatch": {"rows": 1},
