@@ -17,6 +17,7 @@ from benchmarks import job, performance
 from benchmarks.backlog import backlog_rows
 from benchmarks.calls import counting_relay
 from benchmarks.child import run_child
+from benchmarks.cold import cold_rows
 from benchmarks.cycles import cycle_rows
 from benchmarks.fresh import fresh_rows
 from benchmarks.index import index_rows
@@ -25,6 +26,7 @@ from benchmarks.memory import watched_workers
 from benchmarks.references import BulkUpsert
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
 from benchmarks.scale import COLLECTIONS, many_collections
+from benchmarks.sustained import sustained_rows
 from benchmarks.sweeps import Sweep, number_of_deltas, share_of_updates, size_of_base, wide_vectors
 from benchmarks.two_collections import two_collection_rows
 from benchmarks.vectors import vector_rows
@@ -97,6 +99,8 @@ def benchmark(
             console.print(f"writing and draining a backlog of {backlog:,} deltas ...")
             measured += backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog)
         measured += _fresh(home, load)
+        console.print("starting new processes, and compacting ten rounds ...")
+        measured += [*cold_rows(home, load), *sustained_rows(home, load)]
         sweeps = list(_sweeps(home)) if report else []
     result = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
     if report:

@@ -86,9 +86,7 @@ def _seconds_until_seen(services: Services, load: Load, refresh: float) -> list[
 
 
 def _environment(services: Services, **changed: float) -> str:
-    given = services.settings.model_dump(mode="json", exclude_none=True)
-    variables = {name.upper(): value for name, value in given.items()} | changed
-    return json.dumps({name: str(value) for name, value in variables.items()})
+    return json.dumps(job.environment_of(services) | {name: str(value) for name, value in changed.items()})
 
 
 def _queries(services: Services, load: Load) -> Iterator[Row]:

@@ -57,6 +57,12 @@ def deployed(home: StackHome, name: str, *, relay: CallCounter | None = None) ->
     return clients.connect(stack.settings())
 
 
+def environment_of(services: Services) -> dict[str, str]:
+    """Return the variables with which another process uses the same stack."""
+    given = services.settings.model_dump(mode="json", exclude_none=True)
+    return {name.upper(): str(value) for name, value in given.items()}
+
+
 def warm_up(services: Services, *, merges: int = 1) -> None:
     """Compact so many deltas of one record that `merges` functions merge at once, so that every function has started.
 

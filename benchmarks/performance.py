@@ -40,6 +40,10 @@ The *pending* rows measure deltas of one row each, merged by ten functions at on
 processor. Here the functions share the cores with each other and with S3. So *if each were alone* is computed, not
 measured: from the time of a batch that has the machine to itself, and from the time of the fold.
 
+The *rounds* rows follow records from the PUT of their deltas to the published snapshot, round after round into a base
+that grows. Amazon S3 Vectors documents at most 2,500 vectors a second in one index
+([limits](https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-vectors-limitations.html)).
+
 The *missed* rows count records that searches miss after many folds that each replace 3 % of the vectors; see
 [decision 19](decisions/0019-replaced-vectors-get-new-entries.md).
 

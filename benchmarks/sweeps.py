@@ -40,10 +40,11 @@ class Point(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Points along one variable. `unit` names one step of `x` in words."""
+    """Points along one variable. `unit` names one step of `x` in words, and `axis` what the labels of points count."""
 
     name: str
     title: str
+    axis: str
     unit: str
     points: list[Point]
 
@@ -72,30 +73,32 @@ def number_of_deltas(home: StackHome) -> Sweep:
     """Vary the number of deltas of 100 rows that arrive at a base of 10,000 records."""
     changes = [Change(10_000, 384, deltas, 100, 0.5) for deltas in (10, 50, 100, 200)]
     points = [measured(home, change, x=change.deltas, label=f"{change.deltas}") for change in changes]
-    return Sweep("deltas", "Deltas of 100 rows on 10,000 records of 384 dimensions", "Each further delta", points)
+    return Sweep(
+        "deltas", "Deltas of 100 rows on 10,000 records of 384 dimensions", "deltas", "Each further delta", points
+    )
 
 
 def size_of_base(home: StackHome) -> Sweep:
     """Vary the size of the base. Each time 2,000 rows arrive, half of them updates."""
     changes = [Change(base, 384, 20, 100, 0.5) for base in (10_000, 100_000, 300_000)]
     points = [measured(home, each, x=each.base / 1000, label=f"{each.base:,}") for each in changes]
-    return Sweep("base", "2,000 rows on a base of 384 dimensions", "Each further 1,000 records in the base", points)
+    title = "2,000 rows on a base of 384 dimensions"
+    return Sweep("base", title, "records in the base", "Each further 1,000 records in the base", points)
 
 
 def wide_vectors(home: StackHome) -> Sweep:
     """Measure one base of wide vectors."""
     change = Change(50_000, 1536, 20, 100, 0.5)
     point = measured(home, change, x=0, label="50,000")
-    return Sweep("wide", "2,000 rows on 50,000 records of 1,536 dimensions", "", [point])
+    return Sweep("wide", "2,000 rows on 50,000 records of 1,536 dimensions", "records in the base", "", [point])
 
 
 def share_of_updates(home: StackHome) -> Sweep:
     """Vary the share of 10,000 rows that replace records of a base of 20,000."""
     changes = [Change(20_000, 384, 20, 500, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     points = [measured(home, each, x=100 * each.updates, label=f"{each.updates:.0%}") for each in changes]
-    return Sweep(
-        "updates", "10,000 rows on 20,000 records of 384 dimensions", "Each further per cent of updates", points
-    )
+    title = "10,000 rows on 20,000 records of 384 dimensions"
+    return Sweep("updates", title, "share of updates", "Each further per cent of updates", points)
 
 
 def measured(home: StackHome, change: Change, *, x: float, label: str) -> Point:
