@@ -214,6 +214,29 @@ def outcome_key(execution: str, pass_number: int) -> str:
     return f"{work_prefix(execution, pass_number)}deltas.json.gz"
 
 
+def fold_plan_key(execution: str, pass_number: int) -> str:
+    """Return the key of the plan of a pass's folds, of which other functions do a part."""
+    return f"{work_prefix(execution, pass_number)}folds/plan.json"
+
+
+def fold_item_key(execution: str, pass_number: int, number: int) -> str:
+    """Return the key of the folds that one other function does."""
+    return f"{work_prefix(execution, pass_number)}folds/{number:04d}.json"
+
+
+def folded_part_key(item: str, token: str) -> str:
+    """Return the key of the part of the manifest that an attempt of `item`, a fold_item_key, has made.
+
+    `token` is the attempt's own.
+    """
+    return f"{item.removesuffix('.json')}/{token}.json"
+
+
+def item_of_part(part: str) -> str:
+    """Return the key of the item of a part of the manifest: the inverse of folded_part_key."""
+    return f"{part.rpartition('/')[0]}.json"
+
+
 def deferred_key(execution: str, pass_number: int) -> str:
     """Return the key of the list of collections that wait for a later pass."""
     return f"{work_prefix(execution, pass_number)}deferred.json"

@@ -44,17 +44,41 @@ class AcquireLockRequest(WorkflowMessage):
     execution: str
 
 
+class FoldedItem(WorkflowMessage):
+    """The result of FoldPartition.
+
+    Attributes:
+        key: The key of the part of the manifest. Each attempt has its own.
+        sha256: The SHA-256 of that object.
+        folds: The number of collections that were folded.
+        left: The number of those that memory, disk or time did not suffice for. Their deltas stay pending.
+        bytes_uploaded: The bytes that were uploaded.
+        seconds: The time that it took.
+    """
+
+    key: str
+    sha256: str
+    folds: int
+    left: int
+    bytes_uploaded: int
+    seconds: float
+
+
 class ListDeltasRequest(WorkflowMessage):
     """The request of ListDeltas.
 
     Attributes:
         previous_pass: The pass that was published last, 0 at first.
+        large_passes: The number of passes before that one of which other functions did a part.
+        folded: The results of these functions in the previous pass.
         execution_input: The input of the execution, whatever its caller gave.
     """
 
     execution: str
     previous_pass: Annotated[int, Field(ge=0)]
     execution_input: JsonValue = None
+    large_passes: Annotated[int, Field(ge=0)] = 0
+    folded: list[FoldedItem] = []
 
     @property
     def merges_all(self) -> bool:
@@ -111,6 +135,7 @@ class DeltaListing(WorkflowMessage):
         finished_clean_up_of: The snapshot whose clean-up an earlier execution left unfinished, if there was one.
         queue_error: The error of a queue that this clean-up could not use. None if there was none.
         set_aside: The number of pending deltas that cannot be read, or that have failed too often.
+        large_passes: The number of passes so far of which other functions did a part. Each counts as two.
         deferred: The number of pending deltas of collections that are not due yet.
         deferred_until: When the first of these collections is due, if no delta follows. None if there are none.
     """
@@ -125,6 +150,7 @@ class DeltaListing(WorkflowMessage):
     finished_clean_up_of: str | None
     queue_error: str | None = None
     set_aside: int = 0
+    large_passes: int = 0
     deferred: int = 0
     deferred_until: float | None = None
 
@@ -214,13 +240,45 @@ class MergedBatch(WorkflowMessage):
     parts: str | None = None
 
 
+class FoldItem(WorkflowMessage):
+    """The folds that one other function does: one item of the Map FoldPartitions.
+
+    Attributes:
+        key: The key of the list of these folds.
+        folds: Their number.
+        collection: The first of their collections.
+        bytes: The size of the base's files that they need.
+        estimated_seconds: The time that they are planned to take.
+    """
+
+    key: str
+    folds: int
+    collection: str
+    bytes: int
+    estimated_seconds: float
+
+
+class FoldPartitionRequest(WorkflowMessage):
+    """The request of FoldPartition: one item of the Map."""
+
+    execution: str
+    pass_number: PassNumber
+    base: BaseRef
+    item: FoldItem
+
+
 class UploadSnapshotRequest(WorkflowMessage):
-    """The request of UploadSnapshot: fold `runs` into `base` and publish the result."""
+    """The request of UploadSnapshot: fold `runs` into `base` and publish the result.
+
+    Attributes:
+        folded: The results of FoldPartitions. Empty if the pass has none, or not yet.
+    """
 
     execution: str
     pass_number: PassNumber
     base: BaseRef
     runs: list[MergedBatch]
+    folded: list[FoldedItem] = []
 
 
 class CollectionCounts(WorkflowMessage):
@@ -255,7 +313,7 @@ class PublishedSnapshot(WorkflowMessage):
     Attributes:
         published: Whether a snapshot was published. It is not if the pass changed nothing.
         snapshot_id: The snapshot that is published now. None if there is none.
-        outcome: The key of the list of delta outcomes, which CleanUp carries out.
+        outcome: The key of the list of delta outcomes, which CleanUp carries out. Empty with `folds`.
         collections: The changes, by collection: the LISTED_COLLECTIONS with the most changed rows, in order of their
             names. If there are more, the last entry adds up the others, and its name says how many they are.
         deltas_merged: The number of deltas that the pass merged.
@@ -267,6 +325,9 @@ class PublishedSnapshot(WorkflowMessage):
         deltas_unreadable: The number of deltas of the pass whose object cannot be read.
         deltas_left: The number of deltas left pending, because disk or memory had no space for them or their fold.
         too_large: The collections whose fold memory or disk could not hold, at most MOST_TOO_LARGE.
+        folds: The folds that other functions must do first. With any, nothing was folded or published yet, and
+            UploadSnapshot is called again with their results.
+        folds_left: The number of these items.
     """
 
     published: bool
@@ -282,6 +343,8 @@ class PublishedSnapshot(WorkflowMessage):
     deltas_unreadable: int = 0
     deltas_left: int = 0
     too_large: list[str] = []
+    folds: list[FoldItem] = []
+    folds_left: int = 0
 
 
 class CleanUpRequest(WorkflowMessage):
@@ -289,7 +352,7 @@ class CleanUpRequest(WorkflowMessage):
 
     Attributes:
         snapshot_id: The snapshot of the pass. If it is no longer published, nothing is moved.
-        outcome: The key of the list of delta outcomes.
+        outcome: The key of the list of delta outcomes. Empty if other functions must fold first.
     """
 
     execution: str

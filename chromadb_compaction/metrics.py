@@ -70,8 +70,8 @@ class Measured(Protocol):
 def metrics_of(outcome: object) -> tuple[DataPoint, ...]:
     """Return the metrics of a task's result, or of the error that ended it. Most have none.
 
-    A pass is counted when it is over, published or without a change. A pass that fails before is not counted, so that
-    no delta is counted twice.
+    A pass is counted when it is over, published or without a change, and not when its folds are planned. A pass that
+    fails before is not counted, so that no delta is counted twice.
     """
     match outcome:
         case LockHeldError() | Lease():
@@ -82,7 +82,7 @@ def metrics_of(outcome: object) -> tuple[DataPoint, ...]:
         case DownloadedSnapshot():
             return (DataPoint(Measure.PHASE_SECONDS, outcome.seconds, phase="download_snapshot"),)
         case PublishedSnapshot():
-            return _of_pass(outcome)
+            return () if outcome.folds else _of_pass(outcome)
         case Measured():
             return outcome.data_points()
         case _:

@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 Task = Literal[
-    "acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query"
+    "acquire-lock",
+    "list-deltas",
+    "merge-batch",
+    "compactor",
+    "fold-partitions",
+    "clean-up",
+    "release-lock",
+    "producer",
+    "query",
 ]
 """The name of a function's task."""
 

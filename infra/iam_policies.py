@@ -107,6 +107,18 @@ def compactor(on: Resources) -> list[Statement]:
     ]
 
 
+def fold_partitions(on: Resources) -> list[Statement]:
+    """Read the base and the runs, write the files of folded collections, but not snapshot/CURRENT."""
+    return [
+        _renew(on),
+        _list(on, SNAPSHOT_PREFIX),
+        _objects(on, ["GetObject", "PutObject"], f"{WORK_PREFIX}*"),
+        _objects(on, ["DeleteObject"], f"{RUNNING_PREFIX}*"),
+        _objects(on, ["GetObject"], f"{SNAPSHOT_PREFIX}*"),
+        _objects(on, ["PutObject", "AbortMultipartUpload"], f"{SNAPSHOT_PREFIX}*/*"),
+    ]
+
+
 def clean_up(on: Resources) -> list[Statement]:
     """Move deltas out of delta/, delete their notifications, prune snapshots.
 

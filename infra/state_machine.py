@@ -23,6 +23,7 @@ PLACEHOLDERS = {
     "ListDeltasFunctionArn": "list-deltas",
     "CompactorFunctionArn": "compactor",
     "MergeBatchFunctionArn": "merge-batch",
+    "FoldPartitionFunctionArn": "fold-partitions",
     "CleanUpFunctionArn": "clean-up",
     "ReleaseLockFunctionArn": "release-lock",
 }
@@ -85,7 +86,10 @@ def _definition(names: StackNames, config: CompactionConfig, arns: Mapping[str, 
 
 
 def render(definition: str, arns: Mapping[str, str], *, merges_at_once: int) -> str:
-    """Replace each ${name} by its ARN, and set the Map's concurrency. Raises KeyError for an unknown placeholder."""
+    """Replace each ${name} by its ARN, and set the concurrency of both Maps.
+
+    Raises KeyError for an unknown placeholder.
+    """
     replaced = re.sub(r"\$\{(\w+)\}", lambda placeholder: arns[placeholder[1]], definition)
     return re.sub(r'"MaxConcurrency": \d+', f'"MaxConcurrency": {merges_at_once}', replaced)
 

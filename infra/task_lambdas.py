@@ -1,4 +1,4 @@
-"""The eight functions: handler, size and rights of each."""
+"""The nine functions: handler, size and rights of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ RUNTIME = "python3.12"
 # ends before its lease can expire, even if every heartbeat fails.
 LONG_SECONDS = 840
 
-LEASE_HOLDERS: Final = frozenset(("acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up"))
+LEASE_HOLDERS: Final = frozenset(
+    ("acquire-lock", "list-deltas", "merge-batch", "compactor", "fold-partitions", "clean-up")
+)
 """The tasks that renew the lease."""
 
 
@@ -55,7 +57,8 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
 
     Reserved concurrency is both a guarantee and a limit. The compactor gets two: an execution uses one at a time, so
     that Lambda reuses the warm /tmp, and the second answers an empty event. MergeBatch gets as many as the Map
-    starts at once. Releasing the lock must never wait. 3008 MB is the memory limit of a new AWS account.
+    starts at once, and so does FoldPartitions, which folds what the compactor cannot fold soon enough. Releasing the
+    lock must never wait. 3008 MB is the memory limit of a new AWS account.
     """
     specs = (
         TaskSpec("acquire-lock", "zip", iam_policies.acquire_lock, seconds=30, memory_mb=256),
@@ -78,6 +81,15 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
             storage_mb=10240,
             reserved=2,
             asynchronous=True,
+        ),
+        TaskSpec(
+            "fold-partitions",
+            "image",
+            iam_policies.fold_partitions,
+            seconds=LONG_SECONDS,
+            memory_mb=3008,
+            storage_mb=10240,
+            reserved=config.merges_at_once,
         ),
         TaskSpec("clean-up", "zip", iam_policies.clean_up, seconds=LONG_SECONDS, memory_mb=512),
         TaskSpec(
@@ -113,10 +125,12 @@ def _check_lease(spec: TaskSpec, config: CompactionConfig) -> None:
 
 
 def _configured(spec: TaskSpec, config: CompactionConfig) -> TaskSpec:
+    # A fold needs the same wherever it runs.
+    default: Task = "compactor" if spec.task == "fold-partitions" else spec.task
     return spec._replace(
-        seconds=config.timeout.get(spec.task, spec.seconds),
-        memory_mb=config.memory.get(spec.task, spec.memory_mb),
-        storage_mb=config.ephemeral_storage.get(spec.task, spec.storage_mb),
+        seconds=config.timeout.get(spec.task, config.timeout.get(default, spec.seconds)),
+        memory_mb=config.memory.get(spec.task, config.memory.get(default, spec.memory_mb)),
+        storage_mb=config.ephemeral_storage.get(spec.task, config.ephemeral_storage.get(default, spec.storage_mb)),
         reserved=spec.reserved if config.reserve_concurrency else None,
     )
 

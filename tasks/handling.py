@@ -111,9 +111,12 @@ def parse(model: type[Request], event: object) -> Request:
 
 def _log_keys(request: BaseModel) -> dict[str, object]:
     """Return the keys of every log line of this invocation: the execution's name, the pass, the batch's key."""
-    fields = request.model_dump(include={"execution": True, "pass_number": True, "batch": {"key"}}, by_alias=True)
+    fields = request.model_dump(
+        include={"execution": True, "pass_number": True, "batch": {"key"}, "item": {"key"}}, by_alias=True
+    )
     if "execution" in fields:
         fields["execution"] = execution_name(fields["execution"])
-    if "batch" in fields:
-        fields["batch"] = fields["batch"]["key"]
+    for name in ("batch", "item"):
+        if name in fields:
+            fields[name] = fields[name]["key"]
     return fields

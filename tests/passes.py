@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -12,6 +12,9 @@ from chromadb_compaction.messages import (
     DeltaListing,
     DownloadedSnapshot,
     DownloadSnapshotRequest,
+    FoldedItem,
+    FoldItem,
+    FoldPartitionRequest,
     ListDeltasRequest,
     MergeBatchRequest,
     MergedBatch,
@@ -21,6 +24,7 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.ports import Services
 from chromadb_compaction.steps.clean_up import clean_up
 from chromadb_compaction.steps.download_snapshot import download_snapshot
+from chromadb_compaction.steps.fold_partitions import fold_partition
 from chromadb_compaction.steps.list_deltas import list_deltas
 from chromadb_compaction.steps.merge_batch import merge_batch
 from chromadb_compaction.steps.upload_snapshot import upload_snapshot
@@ -71,12 +75,23 @@ class Pass:
         self.runs = [merge_batch(request, self._services()) for request in requests]
         return self.runs
 
-    def upload(self) -> PublishedSnapshot:
-        """Run UploadSnapshot."""
+    def upload(self, folded: Sequence[FoldedItem] = ()) -> PublishedSnapshot:
+        """Run UploadSnapshot, with the results of FoldPartition if there are any."""
         request = UploadSnapshotRequest(
-            execution=self.execution, pass_number=self.number, base=self.listing.base, runs=self.runs
+            execution=self.execution,
+            pass_number=self.number,
+            base=self.listing.base,
+            runs=self.runs,
+            folded=list(folded),
         )
         return upload_snapshot(request, self._services())
+
+    def fold(self, item: FoldItem) -> FoldedItem:
+        """Run FoldPartition for one item."""
+        request = FoldPartitionRequest(
+            execution=self.execution, pass_number=self.number, base=self.listing.base, item=item
+        )
+        return fold_partition(request, self._services())
 
     def clean_up(self, published: PublishedSnapshot) -> CleanedUp:
         """Run CleanUp."""

@@ -1,6 +1,6 @@
 """Fold a whole pass: `fold_pass` gets base copies and runs from S3, checks sizes, and starts the folds of workers.py.
 
-It is the only module here that reads S3. Its caller, UploadSnapshot, publishes the results.
+It is the only module here that reads S3. Its callers are UploadSnapshot and FoldPartitions.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import FoldSize, extra_links, folds_at_once, folds_too_large
+from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
 from chromadb_compaction.fold.workers import FoldOutcome, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
-from chromadb_compaction.messages import UploadSnapshotRequest
+from chromadb_compaction.messages import MergedBatch
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.batch_run import RUN_PARTS, RunPart, split
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
@@ -35,8 +36,6 @@ from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
 
-FOLDS = "fold"
-"""The name of the process in its marks of work in progress."""
 FOLD_SHARE: Final = 0.75
 """The share of the time left that folds may take. The rest is for uploading what was folded, and publishing it."""
 COPIES = "copies"
@@ -54,7 +53,7 @@ class FoldedCollection(NamedTuple):
 
 
 class FoldedPass(NamedTuple):
-    """The folds of a pass.
+    """The folds of one function.
 
     Attributes:
         folded: The collections after their folds, in the order of the runs.
@@ -66,9 +65,14 @@ class FoldedPass(NamedTuple):
     too_large: dict[str, SnapshotTooLargeError]
     late: dict[str, OutOfTimeError]
 
+    @property
+    def error(self) -> SnapshotTooLargeError | None:
+        """The first error. None: every fold fitted."""
+        return next(iter((self.too_large | self.late).values()), None)
+
 
 def fold_pass(
-    request: UploadSnapshotRequest,
+    request: FoldInput,
     services: Services,
     *,
     base: Manifest | None,
@@ -76,13 +80,13 @@ def fold_pass(
     phases: Phases,
     heartbeat: Heartbeat,
 ) -> FoldedPass:
-    """Fold every collection that the runs change, below `scratch`.
+    """Fold the collections of `request`, below `scratch`.
 
     The local copies of the base are changed in place. A mark is written about each collection that does not fit. Raises
-    SnapshotTooLargeError if none fits, and what fold_collection and `heartbeat` raise. No mark is written about one for
-    which no time was left, if others were folded: the next pass begins with it.
+    what fold_collection and `heartbeat` raise. No mark is written about one for which no time was left, if others were
+    folded: the next pass begins with it.
     """
-    parts = _read_parts(request, services)
+    parts = [[part for part in of_run if _is_wanted(part, request)] for of_run in request.parts]
     changes = _changes(parts)
     if not changes:
         return FoldedPass([], {}, {})
@@ -117,13 +121,15 @@ def fold_pass(
         log.error("the deltas of %s stay pending: %s", ", ".join(late), error)
         if not folded:
             mark_collections(late, error, request.execution, services.objects)
-    if not folded:
-        raise next(iter((too_large | late).values()))
     return FoldedPass(folded, too_large, late)
 
 
+def _is_wanted(part: RunPart, request: FoldInput) -> bool:
+    return request.units is None or FoldUnit(part.collection) in request.units
+
+
 def _download(  # noqa: PLR0917 - a part of fold_pass
-    request: UploadSnapshotRequest,
+    request: FoldInput,
     parts: list[list[RunPart]],
     changes: Mapping[str, CollectionChange],
     services: Services,
@@ -138,7 +144,7 @@ def _download(  # noqa: PLR0917 - a part of fold_pass
     heartbeat.check()
     with phases("read_runs"):
         # A run of several collections is split, which needs its size once more.
-        check_disk(scratch, _bytes_to_split(request), "downloading the runs", next_step=MORE_COMPACTOR_DISK)
+        check_disk(scratch, _bytes_to_split(request, parts), "downloading the runs", next_step=MORE_COMPACTOR_DISK)
         runs = _download_runs(request, parts, services, scratch / RUNS)
     heartbeat.check()
     return directories, runs
@@ -146,12 +152,12 @@ def _download(  # noqa: PLR0917 - a part of fold_pass
 
 def _run_folds(
     requests: Sequence[FoldRequest],
-    request: UploadSnapshotRequest,
+    request: FoldInput,
     services: Services,
     sizes: Sequence[FoldSize],
     heartbeat: Heartbeat,
 ) -> list[FoldOutcome]:
-    process = Process(request.execution, request.pass_number, FOLDS)
+    process = Process(request.execution, request.pass_number, request.task)
 
     def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
         return running(process, services.objects, collections=[each.collection for each in group])
@@ -181,11 +187,11 @@ def _stopping_in_time(services: Services, check: Progress) -> Progress:
     return check_in_time
 
 
-def _read_parts(request: UploadSnapshotRequest, services: Services) -> list[list[RunPart]]:
-    """Return the parts of each of the request's runs."""
+def read_parts(runs: Sequence[MergedBatch], services: Services) -> list[list[RunPart]]:
+    """Return the parts of each of these runs."""
     return in_threads(
         lambda merged: RUN_PARTS.validate_json(services.objects.get(merged.parts).body) if merged.parts else [],
-        request.runs,
+        runs,
     )
 
 
@@ -213,20 +219,23 @@ def _sizes(
     return [FoldSize(name, size) for name, size in vectors.items()]
 
 
-def _bytes_to_split(request: UploadSnapshotRequest) -> int:
-    split = [merged.bytes for merged in request.runs if merged.collections > 1]
-    return sum(merged.bytes for merged in request.runs) + max(split, default=0)
+def _bytes_to_split(request: FoldInput, parts: list[list[RunPart]]) -> int:
+    runs = [merged for merged, of_run in zip(request.runs, parts, strict=True) if of_run]
+    return sum(merged.bytes for merged in runs) + max((each.bytes for each in runs if each.collections > 1), default=0)
 
 
 def _download_runs(
-    request: UploadSnapshotRequest, parts: list[list[RunPart]], services: Services, directory: Path
+    request: FoldInput, parts: list[list[RunPart]], services: Services, directory: Path
 ) -> dict[str, list[Path]]:
-    """Download the runs and split them. Return each collection's own, in the order of the batches."""
+    """Download the runs that have `parts`, and split them. Return each collection's own, in the order of the batches.
+
+    A run with rows of one collection is that collection's, so all of its parts are needed to split it.
+    """
     directory.mkdir()
     stored = [
         (merged.run, directory / f"{number:04d}", of_run)
-        for number, (merged, of_run) in enumerate(zip(request.runs, parts, strict=True))
-        if merged.run is not None
+        for number, (merged, of_run, wanted) in enumerate(zip(request.runs, request.parts, parts, strict=True))
+        if merged.run is not None and wanted
     ]
     in_threads(lambda each: services.objects.download(each[0], each[1].with_suffix(".parquet")), stored)
     local: dict[str, list[Path]] = defaultdict(list)
@@ -237,7 +246,7 @@ def _download_runs(
     return local
 
 
-def _shapes(request: UploadSnapshotRequest, services: Services) -> dict[str, StoredShape]:
+def _shapes(request: FoldInput, services: Services) -> dict[str, StoredShape]:
     key = layout.shapes_key(request.execution, request.pass_number)
     return {shape.collection: shape for shape in SHAPES.validate_json(services.objects.get(key).body)}
 

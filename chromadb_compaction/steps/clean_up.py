@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
     """Archive the deltas of the pass and prune old snapshots, if the pass's snapshot is still published.
 
-    Otherwise leave every delta in delta/: a later pass merges it again, which changes nothing.
+    Otherwise leave every delta in delta/: a later pass merges it again, which changes nothing. Do nothing for a pass
+    that is not over, because other functions fold first.
     """
+    if not request.outcome:
+        return _skipped("other functions fold first")
     with heartbeat_for(services, request.execution) as heartbeat:
         archived = archive_published(
             request.snapshot_id,
@@ -35,17 +38,14 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
             deferred=_deferred(request, services),
         )
         if archived is None:
-            return CleanedUp(
-                archived=0,
-                quarantined=0,
-                messages_deleted=0,
-                snapshots_pruned=0,
-                objects_pruned=0,
-                skipped=f"{request.snapshot_id or 'no snapshot'} is no longer published; nothing was moved",
-            )
+            return _skipped(f"{request.snapshot_id or 'no snapshot'} is no longer published; nothing was moved")
         heartbeat.check()
         pruned = prune(request.snapshot_id, services) if request.snapshot_id else NOTHING
     return CleanedUp(**archived._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)
+
+
+def _skipped(why: str) -> CleanedUp:
+    return CleanedUp(archived=0, quarantined=0, messages_deleted=0, snapshots_pruned=0, objects_pruned=0, skipped=why)
 
 
 def _deferred(request: CleanUpRequest, services: Services) -> Mapping[str, str]:

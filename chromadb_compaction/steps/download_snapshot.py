@@ -17,6 +17,7 @@ from chromadb_compaction.deltas.deaths import Process, running, running_whole_pa
 from chromadb_compaction.deltas.drops import may_drop
 from chromadb_compaction.deltas.formats import Delta
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
+from chromadb_compaction.fold.distribution import FoldCost, FoldUnit, limits_of, plan_folds
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import BATCH_MANIFEST, LISTED_COLLECTIONS, DownloadedSnapshot, DownloadSnapshotRequest
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> DownloadedSnapshot:
-    """Download the collections of the batches, and write the shapes that MergeBatch reads.
+    """Download the collections that UploadSnapshot folds, and write the shapes that MergeBatch reads.
 
     Raises SnapshotCorruptError if a file is missing or altered, SnapshotConflictError if the base is no longer
     published, SnapshotTooLargeError if the function's storage is too small.
@@ -52,7 +53,7 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
         process = Process(request.execution, request.pass_number, TASK)
         with running_whole_pass(process, services.objects, list(pending), seconds_left=services.seconds_left):
             with blaming_collections(pending, request.execution, services.objects):
-                transferred = ensure_copies(services, base, pending)
+                transferred = ensure_copies(services, base, _folded_here(base, pending, services))
             heartbeat.check()
             shapes = list(
                 ahead(
@@ -73,6 +74,17 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
         seconds=phases.total,
         cached=transferred == 0,
     )
+
+
+def _folded_here(base: Manifest | None, pending: Mapping[str, list[ObjectInfo]], services: Services) -> list[str]:
+    """Return the collections whose copies UploadSnapshot needs: of a large pass, other functions fold the others."""
+    known = base.collections if base else {}
+    costs = [
+        FoldCost(FoldUnit(name), known[name].bytes if name in known else 0, sum(delta.bytes for delta in deltas))
+        for name, deltas in pending.items()
+    ]
+    here = {unit.collection for unit in plan_folds(costs, limits_of(services)).here}
+    return [name for name in pending if name in here]
 
 
 def _shape(

@@ -45,6 +45,7 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
     execution may make, `more` is False, so that no backlog keeps one execution running forever.
     """
     number = request.previous_pass + 1
+    large = request.large_passes + bool(request.folded)
     settings = services.settings
     with heartbeat_for(services, request.execution) as heartbeat:
         base = _base(services)
@@ -68,13 +69,14 @@ def list_deltas(request: ListDeltasRequest, services: Services) -> DeltaListing:
         pass_number=number,
         batches=batches,
         deltas=sum(batch.deltas for batch in batches),
-        more=turn.plan.more and number < settings.max_passes,
+        more=turn.plan.more and number + large < settings.max_passes,
         base=base,
         pending=turn.pending + deferred.deltas,
         oldest_seconds=max(0.0, now - min(written)) if written else None,
         set_aside=turn.set_aside,
         finished_clean_up_of=base.snapshot_id if finished else None,
         queue_error=(finished.queue_error if finished else None) or notifications.error,
+        large_passes=large,
         deferred=deferred.deltas,
         deferred_until=deferred.until,
     )

@@ -6,16 +6,42 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
+from pydantic import BaseModel, ConfigDict
+
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection
+from chromadb_compaction.fold.fold import FoldResult
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, commit_id
-from chromadb_compaction.messages import PublishedSnapshot, UploadSnapshotRequest
+from chromadb_compaction.messages import (
+    LISTED_COLLECTIONS,
+    CollectionCounts,
+    FoldPartitionRequest,
+    PublishedSnapshot,
+    UploadSnapshotRequest,
+)
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files, files_below
 from chromadb_compaction.snapshots.files import FoldedFile, Wanted, absent_kept_files, upload
+
+
+class PartOfManifest(BaseModel):
+    """One collection after its fold, as the next manifest has it.
+
+    Attributes:
+        result: The result of the fold.
+        snapshot: The collection. None if nothing of it is left, or if it did not change.
+        dropped_before: The version at which it was dropped last.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    result: FoldResult
+    snapshot: CollectionSnapshot | None
+    dropped_before: DeltaVersion | None
 
 
 class Draft:
@@ -27,7 +53,9 @@ class Draft:
         base_sha256: The SHA-256 of that manifest, as the pointer states it.
     """
 
-    def __init__(self, request: UploadSnapshotRequest, base: Manifest | None, *, base_sha256: str | None) -> None:
+    def __init__(
+        self, request: UploadSnapshotRequest | FoldPartitionRequest, base: Manifest | None, *, base_sha256: str | None
+    ) -> None:
         self.snapshot_id = layout.new_snapshot_id(request.base.sequence + 1, secrets.token_hex(4))
         self._request = request
         self._base = base
@@ -54,6 +82,29 @@ class Draft:
             self._collections[name] = _collection(each, described)
             wanted.append(Wanted(name, described, each.directory))
         return wanted
+
+    def adopt(self, parts: Sequence[PartOfManifest]) -> None:
+        """Replace collections by those that other functions have folded and uploaded."""
+        for part in parts:
+            if not part.result.changed:
+                continue
+            if part.dropped_before is not None:
+                self._dropped[part.result.collection] = part.dropped_before
+            if part.snapshot is None:
+                self._collections.pop(part.result.collection, None)
+            else:
+                self._collections[part.result.collection] = part.snapshot
+
+    def parts(self, folded: Sequence[FoldedCollection]) -> list[PartOfManifest]:
+        """Return the folded collections, of which the changed ones are uploaded, as another manifest adopts them."""
+        return [
+            PartOfManifest(
+                result=each.result,
+                snapshot=self._collections.get(each.result.collection) if each.result.changed else None,
+                dropped_before=each.dropped_before,
+            )
+            for each in folded
+        ]
 
     def bytes_of(self, wanted: Sequence[Wanted], *, prefix: str) -> int:
         """Return the total size of the files that this snapshot adds, in bytes."""
@@ -129,4 +180,43 @@ def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
         settings=folded.settings,
         newest=result.newest,
         replaced_in_place=result.replaced_in_place,
+    )
+
+
+def counts_of(results: list[FoldResult]) -> list[CollectionCounts]:
+    """Return the counts of the collections that changed most, and of all others together as the last entry."""
+    counts = sorted((_count(each) for each in results), key=lambda count: -count.added - count.replaced - count.deleted)
+    if len(counts) <= LISTED_COLLECTIONS:
+        return sorted(counts, key=lambda count: count.collection)
+    listed, others = counts[: LISTED_COLLECTIONS - 1], counts[LISTED_COLLECTIONS - 1 :]
+    return [*sorted(listed, key=lambda count: count.collection), _sum(others)]
+
+
+def _count(result: FoldResult) -> CollectionCounts:
+    counts = result.counts
+    return CollectionCounts(
+        collection=result.collection,
+        added=counts.added,
+        replaced=counts.replaced,
+        deleted=counts.deleted,
+        unchanged=counts.unchanged,
+        older=counts.stale,
+        records=counts.records,
+        loader=result.loader,
+    )
+
+
+def _sum(others: list[CollectionCounts]) -> CollectionCounts:
+    loaders = {count.loader for count in others if count.loader}
+    return CollectionCounts(
+        collection=f"({len(others)} other collections)",
+        collections=len(others),
+        added=sum(count.added for count in others),
+        replaced=sum(count.replaced for count in others),
+        deleted=sum(count.deleted for count in others),
+        unchanged=sum(count.unchanged for count in others),
+        older=sum(count.older for count in others),
+        records=sum(count.records for count in others),
+        # The least name, because ChromaDB's own API is what an operator should hear of: "api" comes before "bulk".
+        loader=min(loaders, default=None),
     )

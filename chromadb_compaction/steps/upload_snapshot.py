@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,21 +12,31 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.deltas.outcomes import STAYS_PENDING, DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.fold.collections import FOLDS, FoldedCollection, fold_pass
+from chromadb_compaction.fold.collections import FoldedCollection, fold_pass, read_parts
+from chromadb_compaction.fold.distribution import (
+    FOLDS,
+    FoldCost,
+    FoldInput,
+    FoldPlan,
+    fold_costs,
+    limits_of,
+    plan_folds,
+)
+from chromadb_compaction.fold.fold import FoldResult
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import (
-    LISTED_COLLECTIONS,
     MOST_TOO_LARGE,
-    CollectionCounts,
     PublishedSnapshot,
     UploadSnapshotRequest,
 )
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.snapshots.base import cache_of, read_base
 from chromadb_compaction.snapshots.files import Wanted
 from chromadb_compaction.snapshots.pointer import publish, read_pointer
-from chromadb_compaction.steps.publication import Draft, check_kept_files, write_objects
+from chromadb_compaction.steps.fold_partitions import StoredParts, collect, read_plan, store_plan
+from chromadb_compaction.steps.publication import Draft, PartOfManifest, check_kept_files, counts_of, write_objects
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -39,11 +49,36 @@ class _Start(NamedTuple):
         base: The base's manifest. None: nothing is published yet.
         base_sha256: The SHA-256 of the base's manifest.
         outcomes: The outcome of each delta of the pass, but for those that stay pending.
+        parts: The parts of each of the pass's runs.
     """
 
     base: Manifest | None
     base_sha256: str | None
     outcomes: list[DeltaOutcome]
+    parts: list[list[RunPart]]
+
+
+class _Folded(NamedTuple):
+    """The folds of the whole pass, in this function and in others.
+
+    Attributes:
+        here: The collections that this function has folded.
+        elsewhere: Those that others have.
+        too_large: Those whose fold memory or disk could not hold.
+        left: Those that stay pending: these, and those that time did not suffice for.
+        uploaded: The bytes that others have uploaded.
+    """
+
+    here: list[FoldedCollection]
+    elsewhere: list[PartOfManifest]
+    too_large: list[str]
+    left: list[str]
+    uploaded: int
+
+    @property
+    def results(self) -> list[FoldResult]:
+        """The results of all folds."""
+        return [*(each.result for each in self.here), *(each.result for each in self.elsewhere)]
 
 
 def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> PublishedSnapshot:
@@ -53,6 +88,9 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
     has published since the pass began, VerificationError if the folded collection differs from its ledger. In both
     cases nothing is published and the deltas stay pending. A collection whose fold does not fit, or for which no time
     is left, is left out; raises SnapshotTooLargeError if it is the only one.
+
+    If this function cannot do all folds soon enough, the first call only plans them: its result names those that other
+    functions must do. The call with their results does the rest, and publishes all together.
     """
     with heartbeat_for(services, request.execution) as heartbeat:
         current = read_pointer(services)
@@ -63,7 +101,12 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
             read_base(services, request.base),
             current.pointer.manifest_sha256 if current else None,
             _read_outcomes(request, services),
+            read_parts(request.runs, services),
         )
+        costs = fold_costs(started.parts, started.base)
+        plan = None if request.folded else plan_folds(costs, limits_of(services))
+        if plan is not None and plan.items:
+            return _fold_elsewhere_first(request, plan, costs, started.base, services)
         process = Process(request.execution, request.pass_number, FOLDS)
         collections = _collections(started.outcomes, services)
         with (
@@ -80,30 +123,30 @@ def _fold_and_publish(
     heartbeat: Heartbeat,
     started: _Start,
 ) -> PublishedSnapshot:
-    base, base_sha256, outcomes = started
+    base, base_sha256, outcomes, _ = started
     phases = Phases()
-    folded, too_large, late = fold_pass(
-        request, services, base=base, scratch=scratch, phases=phases, heartbeat=heartbeat
-    )
+    done = _fold(request, services, started, scratch=scratch, phases=phases, heartbeat=heartbeat)
+    folded = done.here
     listed = len(outcomes)
-    outcomes = _without(outcomes, [*too_large, *late], services)
-    pending = _pending_counts(request, left=listed - len(outcomes), too_large=too_large)
+    outcomes = _without(outcomes, done.left, services)
+    pending = _pending_counts(request, left=listed - len(outcomes), too_large=done.too_large)
     changed = [collection for collection in folded if collection.result.changed]
-    if not changed:
-        kept = _keep_base(request, services, base=base, outcomes=outcomes, folded=folded, phases=phases)
+    if not any(result.changed for result in done.results):
+        kept = _keep_base(request, services, base=base, outcomes=outcomes, done=done, phases=phases)
         return kept.model_copy(update=pending)
     draft = Draft(request, base, base_sha256=base_sha256)
     heartbeat.check()
     with phases("upload"):
         wanted = draft.upload(changed, services)
-        uploaded = draft.bytes_of(wanted, prefix=services.settings.snapshot_prefix)
+        draft.adopt(done.elsewhere)
+        uploaded = done.uploaded + draft.bytes_of(wanted, prefix=services.settings.snapshot_prefix)
         manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
         check_kept_files(services, manifest)
         result = PublishedSnapshot(
             published=True,
             snapshot_id=draft.snapshot_id,
             outcome=layout.merged_deltas_key(draft.snapshot_id, prefix=services.settings.snapshot_prefix),
-            collections=_counts(folded),
+            collections=counts_of(done.results),
             deltas_merged=manifest.deltas_merged,
             deltas_quarantined=manifest.deltas_quarantined,
             records=manifest.records,
@@ -118,8 +161,69 @@ def _fold_and_publish(
         log.info("this pass published snapshot %s in an earlier run", current.snapshot_id)
         return _read_result(current.snapshot_id, services)
     log.info("published snapshot %s: %d bytes uploaded", draft.snapshot_id, uploaded)
-    _cache_copies(services, base, folded, wanted, draft.snapshot_id)
+    _cache_copies(services, base, done, wanted, draft.snapshot_id)
     return result.model_copy(update={"seconds": phases.seconds})
+
+
+def _fold_elsewhere_first(
+    request: UploadSnapshotRequest,
+    plan: FoldPlan,
+    costs: Sequence[FoldCost],
+    base: Manifest | None,
+    services: Services,
+) -> PublishedSnapshot:
+    """Store the plan, and return the folds that other functions must do. Nothing is folded yet."""
+    items = store_plan(request, plan, costs, services)
+    log.info("%d of %d folds are left to %d other functions", len(costs) - len(plan.here), len(costs), len(items))
+    return PublishedSnapshot(
+        published=False,
+        snapshot_id=base.snapshot_id if base else None,
+        outcome="",
+        collections=[],
+        deltas_merged=0,
+        deltas_quarantined=0,
+        records=base.records if base else 0,
+        bytes=base.bytes if base else 0,
+        bytes_uploaded=0,
+        seconds={},
+        folds=items,
+        folds_left=len(items),
+    )
+
+
+def _fold(
+    request: UploadSnapshotRequest,
+    services: Services,
+    started: _Start,
+    *,
+    scratch: Path,
+    phases: Phases,
+    heartbeat: Heartbeat,
+) -> _Folded:
+    """Do the folds that are left to this function, and collect those of others.
+
+    Raises SnapshotTooLargeError if none fitted.
+    """
+    inputs = FoldInput(request.execution, request.pass_number, request.runs, started.parts)
+    others = StoredParts(parts=[], too_large=[], late=[])
+    planned = {part.collection for of_run in started.parts for part in of_run}
+    if request.folded:
+        plan = read_plan(request, services)
+        others = collect(request, plan, services)
+        inputs = inputs._replace(units=frozenset(plan.here))
+        planned -= {unit.collection for unit in (*plan.here, *plan.elsewhere)}
+    else:
+        planned = set()
+    done = fold_pass(inputs, services, base=started.base, scratch=scratch, phases=phases, heartbeat=heartbeat)
+    if done.error is not None and not done.folded and not others.parts:
+        raise done.error
+    return _Folded(
+        done.folded,
+        others.parts,
+        too_large=[*done.too_large, *others.too_large],
+        left=[*done.too_large, *done.late, *others.too_large, *others.late, *sorted(planned)],
+        uploaded=sum(item.bytes_uploaded for item in request.folded),
+    )
 
 
 def _read_result(snapshot_id: str, services: Services) -> PublishedSnapshot:
@@ -143,20 +247,20 @@ def _keep_base(
     *,
     base: Manifest | None,
     outcomes: list[DeltaOutcome],
-    folded: list[FoldedCollection],
+    done: _Folded,
     phases: Phases,
 ) -> PublishedSnapshot:
     """Leave the base published. Return its copies to the cache: no fold has changed them."""
     key = layout.outcome_key(request.execution, request.pass_number)
     services.objects.put(key, pack_outcomes(outcomes))
     if base is not None:
-        _cache_unchanged(services, base.snapshot_id, base, folded)
+        _cache_unchanged(services, base.snapshot_id, base, done.here)
     log.info("the pass changed nothing; it reports %d deltas", len(outcomes))
     return PublishedSnapshot(
         published=False,
         snapshot_id=base.snapshot_id if base else None,
         outcome=key,
-        collections=_counts(folded),
+        collections=counts_of(done.results),
         deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
         deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
         records=base.records if base else 0,
@@ -190,15 +294,15 @@ def _pending_counts(request: UploadSnapshotRequest, *, left: int, too_large: Col
 
 
 def _cache_copies(
-    services: Services, base: Manifest | None, folded: list[FoldedCollection], wanted: list[Wanted], snapshot_id: str
+    services: Services, base: Manifest | None, done: _Folded, wanted: list[Wanted], snapshot_id: str
 ) -> None:
     """Cache the folded directories and the copies of unchanged collections as the new snapshot's."""
     cache = cache_of(services)
     for collection, files, directory in wanted:
         cache.keep(snapshot_id, collection, files, directory)
     if base is not None:
-        _cache_unchanged(services, snapshot_id, base, folded)
-        for name in base.collections.keys() - {collection.result.collection for collection in folded}:
+        _cache_unchanged(services, snapshot_id, base, done.here)
+        for name in base.collections.keys() - {result.collection for result in done.results}:
             cache.move(name, base.collections[name].files, old=base.snapshot_id, new=snapshot_id)
     cache.evict(keep=snapshot_id)
 
@@ -210,42 +314,3 @@ def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folde
         name = collection.result.collection
         if not collection.result.changed and name in base.collections:
             cache.keep(snapshot_id, name, base.collections[name].files, collection.directory)
-
-
-def _counts(folded: list[FoldedCollection]) -> list[CollectionCounts]:
-    """Return the counts of the collections that changed most, and of all others together as the last entry."""
-    counts = sorted((_count(each) for each in folded), key=lambda count: -count.added - count.replaced - count.deleted)
-    if len(counts) <= LISTED_COLLECTIONS:
-        return sorted(counts, key=lambda count: count.collection)
-    listed, others = counts[: LISTED_COLLECTIONS - 1], counts[LISTED_COLLECTIONS - 1 :]
-    return [*sorted(listed, key=lambda count: count.collection), _sum(others)]
-
-
-def _count(collection: FoldedCollection) -> CollectionCounts:
-    counts = collection.result.counts
-    return CollectionCounts(
-        collection=collection.result.collection,
-        added=counts.added,
-        replaced=counts.replaced,
-        deleted=counts.deleted,
-        unchanged=counts.unchanged,
-        older=counts.stale,
-        records=counts.records,
-        loader=collection.result.loader,
-    )
-
-
-def _sum(others: list[CollectionCounts]) -> CollectionCounts:
-    loaders = {count.loader for count in others if count.loader}
-    return CollectionCounts(
-        collection=f"({len(others)} other collections)",
-        collections=len(others),
-        added=sum(count.added for count in others),
-        replaced=sum(count.replaced for count in others),
-        deleted=sum(count.deleted for count in others),
-        unchanged=sum(count.unchanged for count in others),
-        older=sum(count.older for count in others),
-        records=sum(count.records for count in others),
-        # The least name, because ChromaDB's own API is what an operator should hear of: "api" comes before "bulk".
-        loader=min(loaders, default=None),
-    )

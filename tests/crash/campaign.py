@@ -106,7 +106,13 @@ class Campaign:
         self._only = only
         self._remember = remember
         self._folds = FoldMemory() if folds is None else folds
-        self._world = World(directory, self._folds, executor=scenario.executor, **scenario.settings)
+        self._world = World(
+            directory,
+            self._folds,
+            executor=scenario.executor,
+            folds_in_an_item=scenario.folds_in_an_item,
+            **scenario.settings,
+        )
         self._known: dict[bytes, Continuation] = {}
         self._reader_directory = directory.with_name(f"{directory.name}-reader")
         self._truth = Truth()

@@ -18,15 +18,18 @@ from chromadb_compaction.deltas import identity
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import CompactionError, TransientStorageError
 from chromadb_compaction.fold import fold
+from chromadb_compaction.messages import FoldPartitionRequest
 from chromadb_compaction.operations import merged_since
 from chromadb_compaction.pending import listed as listed_deltas
 from chromadb_compaction.pending.overlay import Overlay
 from chromadb_compaction.rows import ledger
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
-from chromadb_compaction.steps import archiving, clean_up, merge_batch, publication, upload_snapshot
+from chromadb_compaction.steps import archiving, clean_up, fold_partitions, merge_batch, publication, upload_snapshot
 from chromadb_compaction.steps.notifications import Notifications
+from tasks.handling import lambda_task
 from tests.crash.faults import FaultKind
+from tests.crash.world import FUNCTIONS
 from tests.fakes.aws.protocol import Call
 
 ALWAYS = "attribute_not_exists(nothing) OR #owner = :me"
@@ -206,6 +209,49 @@ def _a_replay_stops_at_the_branch() -> Iterator[None]:
         yield
 
 
+def _a_part_is_left_out() -> AbstractContextManager[object]:
+    def wrong(request: Any, _plan: Any, services: Any) -> Any:
+        found = [fold_partitions._read_part(item, services) for item in request.folded[1:]]
+        return fold_partitions.StoredParts(parts=[part for each in found for part in each.parts], too_large=[], late=[])
+
+    return patch.object(upload_snapshot, "collect", wrong)
+
+
+@contextmanager
+def _a_part_is_stored_before_its_files() -> Iterator[None]:
+    """Take any attempt's part, and store parts before the files that they name."""
+    late: list[Callable[[], Any]] = []
+    put = S3ObjectStore.put
+
+    def later(store: S3ObjectStore, source: Path, key: str) -> None:
+        body = source.read_bytes()
+        late.append(lambda: put(store, key, body))
+
+    def sooner(store: S3ObjectStore, key: str, body: bytes) -> str:
+        etag = put(store, key, body)
+        while "/folds/" in key and late:
+            late.pop()()
+        return etag
+
+    def any_attempt(item: Any, services: Any) -> Any:
+        folder = item.key.rpartition("/")[0]
+        key = next(iter(services.objects.list(f"{folder}/"))).key
+        return fold_partitions.StoredParts.model_validate_json(services.objects.get(key).body)
+
+    def in_a_fold(request: Any, services: Any) -> Any:
+        late.clear()  # of a process that was killed
+        with patch.object(S3ObjectStore, "upload", later), patch.object(S3ObjectStore, "put", sooner):
+            return right(request, services)
+
+    right = fold_partitions.fold_partition
+    with (
+        patch.dict(FUNCTIONS, {"${FoldPartitionFunctionArn}": lambda_task(FoldPartitionRequest, in_a_fold)}),
+        patch.object(fold_partitions, "_read_part", any_attempt),
+        patch.object(upload_snapshot, "check_kept_files", lambda _services, _manifest: None),
+    ):
+        yield
+
+
 @contextmanager
 def _a_drop_is_forgotten() -> Iterator[None]:
     right = publication.Draft.manifest
@@ -253,11 +299,15 @@ def _lost_at_the_pointer(_state: str, call: Call, kind: FaultKind) -> bool:
     return kind.name == "response lost" and call.target == layout.pointer_key()
 
 
+def _killed_while_folding(state: str, call: Call, kind: FaultKind) -> bool:
+    return state == "FoldPartitions" and kind.name == "crash after, retried" and "/folds/" in call.target
+
+
 def _none(_state: str, _call: Call, _kind: FaultKind) -> bool:
     return False
 
 
-FIRST, BASE = "first snapshot", "updates and deletes on a base"
+FIRST, BASE, SEVERAL = "first snapshot", "updates and deletes on a base", "folds by several functions"
 DEFECTS = (
     Defect("the pointer is overwritten", _pointer_is_overwritten, BASE, _overtaken, "a commit was overwritten"),
     Defect("anybody can renew the lease", lambda: _without_owner("renew"), FIRST, _overtaken_while_merging, "lease"),
@@ -271,6 +321,14 @@ DEFECTS = (
     Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
     Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
     Defect("a drop is forgotten", _a_drop_is_forgotten, "dropped collections", _none, "lost: the drop"),
+    Defect("a part is left out of the swap", _a_part_is_left_out, SEVERAL, _none, "lost"),
+    Defect(
+        "a part of another attempt is taken",
+        _a_part_is_stored_before_its_files,
+        SEVERAL,
+        _killed_while_folding,
+        "half a snapshot",
+    ),
     Defect("a pending delete hides nothing", _a_pending_delete_hides_nothing, BASE, _none, "incomplete read"),
     Defect("a failed delta counts as merged", _a_failed_delta_counts_as_merged, FIRST, _given_up, "lost"),
     Defect("an unreadable delta stops all", _an_unreadable_delta_stops_all, "an unreadable delta", _none, "FAILED"),

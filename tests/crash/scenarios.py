@@ -77,6 +77,7 @@ class Scenario(NamedTuple):
     settings: Mapping[str, object] = {}
     fixed_later: Collection[str] = ("overtaken by a rollback",)
     executor: type[SequentialExecutor] = SequentialExecutor
+    folds_in_an_item: int | None = None
     afterwards: Callable[[World], None] = lambda _world: None
     """The operator's action before the last two executions."""
 
@@ -181,6 +182,21 @@ def _several_collections(world: World) -> Truth:
         a_delta(21, {"b": [0, 2]}),
         a_delta(22, {"y": [1]}, collection="third"),
         a_delta(23, {"x": None}, collection="third"),
+    ]
+    put(world, *deltas)
+    return Truth([*first, *deltas])
+
+
+def _many_collections(world: World) -> Truth:
+    """Change four collections, of which UploadSnapshot folds one, and two other functions the rest."""
+    names = ("docs", "other", "third")
+    first = [a_delta(10 + n, {"a": [1, n], "b": [n, 1]}, collection=name) for n, name in enumerate(names)]
+    put_and_compact(world, "base", *first)
+    deltas = [
+        a_delta(20, {"a": [2, 0]}),
+        a_delta(21, {"a": None}, collection="other"),
+        a_delta(22, {"c": [0, 3]}, collection="third"),
+        a_delta(23, {"x": [1]}, collection="fourth"),
     ]
     put(world, *deltas)
     return Truth([*first, *deltas])
@@ -314,6 +330,7 @@ SCENARIOS = (
         settings={"COMPACTION_BATCH_SIZE": 1},
         executor=ReversedExecutor,
     ),
+    Scenario("folds by several functions", _many_collections, folds_in_an_item=2),
     Scenario("dropped collections", _dropped, settings={"COMPACTION_BATCH_SIZE": 1}, afterwards=_put_late),
     Scenario("a quarantined delta", _quarantined),
     Scenario("an unreadable delta", _unreadable),

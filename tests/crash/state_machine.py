@@ -179,7 +179,5 @@ def _filled(template: Json, data: Json, context: Json) -> Json:
 def _with_result(path: str, data: Json, result: Json) -> Json:
     if path == "$":
         return result
-    name = path.removeprefix("$.")
-    if "." in name:
-        raise NotImplementedError(path)
-    return {**data, name: result}
+    name, _, rest = path.removeprefix("$.").partition(".")
+    return {**data, name: _with_result(f"$.{rest}", data[name], result) if rest else result}

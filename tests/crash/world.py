@@ -26,11 +26,12 @@ import tasks.handling
 from chromadb_compaction import concurrency, times
 from chromadb_compaction.aws import object_store
 from chromadb_compaction.fold import workers
+from chromadb_compaction.fold.distribution import FoldLimits
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.snapshots import cache
-from chromadb_compaction.steps import publication
-from tasks import acquire_lock, clean_up, compactor, list_deltas, release_lock
+from chromadb_compaction.steps import download_snapshot, publication, upload_snapshot
+from tasks import acquire_lock, clean_up, compactor, fold_partitions, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
 from tests.crash.determinism import SequentialExecutor, files_on, write_files
 from tests.crash.folds import FoldMemory
@@ -44,6 +45,7 @@ FUNCTIONS: dict[str, Callable[[object, object], dict[str, Any]]] = {
     "${ListDeltasFunctionArn}": list_deltas.handler,
     "${CompactorFunctionArn}": compactor.handler,
     "${MergeBatchFunctionArn}": merge_batch_task.handler,
+    "${FoldPartitionFunctionArn}": fold_partitions.handler,
     "${CleanUpFunctionArn}": clean_up.handler,
     "${ReleaseLockFunctionArn}": release_lock.handler,
 }
@@ -81,7 +83,10 @@ class SavedWorld(NamedTuple):
 
 
 class World:
-    """AWS, one Lambda environment with its disk, and their clock. Use it as a context manager."""
+    """AWS, one Lambda environment with its disk, and their clock. Use it as a context manager.
+
+    `folds_in_an_item`: so many folds one function may do for a large pass. None: UploadSnapshot does all.
+    """
 
     def __init__(
         self,
@@ -89,8 +94,10 @@ class World:
         folds: FoldMemory,
         *,
         executor: type[SequentialExecutor] = SequentialExecutor,
+        folds_in_an_item: int | None = None,
         **settings: object,
     ) -> None:
+        self._folds_in_an_item = folds_in_an_item
         self.clock = FakeClock()
         self.aws = InProcessAws(self.clock)
         self.settings = _settings(disk, settings)
@@ -251,6 +258,10 @@ class World:
         yield cache, "secrets", chance
         yield times, "time", SimpleNamespace(perf_counter=self.clock)
         yield workers, "fold_collection", self._folds.fold
+        if self._folds_in_an_item is not None:
+            limits = FoldLimits(seconds=0.55 * self._folds_in_an_item, disk=float("inf"))
+            yield upload_snapshot, "limits_of", lambda _services: limits
+            yield download_snapshot, "limits_of", lambda _services: limits
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None

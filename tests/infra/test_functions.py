@@ -16,8 +16,8 @@ from infra.task_lambdas import task_specs
 from tests.infra.declared import IMAGE, VERSION, declared
 
 ZIPPED = ["acquire-lock", "list-deltas", "clean-up", "release-lock"]
-IN_IMAGE = ["merge-batch", "compactor", "producer", "query"]
-RENEWING = ["list-deltas", "merge-batch", "compactor", "clean-up"]
+IN_IMAGE = ["merge-batch", "compactor", "fold-partitions", "producer", "query"]
+RENEWING = ["list-deltas", "merge-batch", "compactor", "fold-partitions", "clean-up"]
 
 
 def function(task: str, **config: str) -> dict[str, Any]:
@@ -109,13 +109,18 @@ def test_the_functions_that_list_and_clean_up_have_512_megabytes() -> None:
     assert [function(task)["memorySize"] for task in ("list-deltas", "clean-up")] == [512, 512]
 
 
-def test_concurrency_is_reserved_for_three_functions() -> None:
+def test_concurrency_is_reserved_for_four_functions() -> None:
     reserved = {
         f.inputs["name"]: f.inputs["reservedConcurrentExecutions"]
         for f in declared().of_type("Function")
         if "reservedConcurrentExecutions" in f.inputs
     }
-    assert reserved == {"chromadb-merge-batch-dev": 10, "chromadb-compactor-dev": 2, "chromadb-release-lock-dev": 2}
+    assert reserved == {
+        "chromadb-merge-batch-dev": 10,
+        "chromadb-fold-partitions-dev": 10,
+        "chromadb-compactor-dev": 2,
+        "chromadb-release-lock-dev": 2,
+    }
 
 
 def test_reserved_concurrency_can_be_switched_off() -> None:
@@ -127,13 +132,20 @@ def test_reserved_concurrency_can_be_switched_off() -> None:
     ("settings", "most"),
     [({}, 10), ({"mapConcurrency": "3"}, 3), ({"reserveConcurrency": "false"}, 4)],
 )
-def test_the_map_and_the_reservation_of_merge_batch_agree(settings: dict[str, str], most: int) -> None:
+def test_the_maps_and_the_reservations_of_their_functions_agree(settings: dict[str, str], most: int) -> None:
     stack = declared(**settings)
     definition = json.loads(stack.one("StateMachine", "chromadb-compaction-dev")["definition"])
-    merge = stack.one("Function", "chromadb-merge-batch-dev")
+    maps = {"MergeBatches": "chromadb-merge-batch-dev", "FoldPartitions": "chromadb-fold-partitions-dev"}
 
-    assert definition["States"]["MergeBatches"]["MaxConcurrency"] == most
-    assert merge.get("reservedConcurrentExecutions", most) == most
+    for state, function in maps.items():
+        assert definition["States"][state]["MaxConcurrency"] == most
+        assert stack.one("Function", function).get("reservedConcurrentExecutions", most) == most
+
+
+def test_the_function_that_folds_has_the_compactors_size_unless_it_has_its_own() -> None:
+    stack = declared(memory='{"compactor": 5120}', timeout='{"compactor": 600, "fold-partitions": 300}')
+    folds = stack.function("fold-partitions")
+    assert (folds["memorySize"], folds["timeout"]) == (5120, 300)
 
 
 @pytest.mark.parametrize("task", ZIPPED + IN_IMAGE)

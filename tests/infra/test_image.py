@@ -17,7 +17,7 @@ from infra.packages import check_packages
 from tests.infra.declared import BASE_IMAGE, CHECKOUT, DIGEST, IMAGE, Declared, declared
 
 BUILT = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/chromadb-compaction-dev"
-IN_IMAGE = ["merge-batch", "compactor", "producer", "query"]
+IN_IMAGE = ["merge-batch", "compactor", "fold-partitions", "producer", "query"]
 
 
 @pytest.fixture

@@ -12,7 +12,17 @@ from infra.old_versions import delete_unused, functions_named, unused_versions
 
 FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:chromadb-compactor-dev"
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:chromadb-compaction-dev"
-TASKS = ("acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock", "producer", "query")
+TASKS = (
+    "acquire-lock",
+    "list-deltas",
+    "merge-batch",
+    "compactor",
+    "fold-partitions",
+    "clean-up",
+    "release-lock",
+    "producer",
+    "query",
+)
 
 
 @given(versions=st.sets(st.integers(1, 200)), used=st.sets(st.integers(1, 200)), kept=st.integers(1, 20))

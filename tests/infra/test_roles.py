@@ -65,6 +65,14 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
         "states:StartExecution": [MACHINE],
         "sqs:SendMessage": [UNDELIVERED],
     },
+    "fold-partitions": {
+        "dynamodb:UpdateItem": ["the lock"],
+        "s3:ListBucket": ["snapshot/*"],
+        "s3:GetObject": ["work/*", "snapshot/*"],
+        "s3:PutObject": ["work/*", "snapshot/*/*"],
+        "s3:AbortMultipartUpload": ["snapshot/*/*"],
+        "s3:DeleteObject": ["work/attempts/running/*"],
+    },
     "clean-up": {
         **ARCHIVING,
         "s3:GetObject": [*ARCHIVING["s3:GetObject"], "work/*"],
@@ -200,7 +208,7 @@ def test_roles_have_the_path_and_the_boundary_that_an_organisation_requires() ->
 
 def test_the_state_machine_may_call_every_version_of_only_its_own_functions() -> None:
     (invoke, *_) = declared().statements("chromadb-compaction-dev")
-    called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "clean-up", "release-lock"}
+    called = {"acquire-lock", "list-deltas", "merge-batch", "compactor", "fold-partitions", "clean-up", "release-lock"}
     assert invoke["Action"] == ["lambda:InvokeFunction"]
     functions = "arn:aws:lambda:eu-west-1:123456789012:function"
     assert set(invoke["Resource"]) == {f"{functions}:chromadb-{task}-dev:*" for task in called}

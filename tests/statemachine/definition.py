@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ASL_FILE = Path(__file__).parents[2] / "statemachine" / "compaction.asl.json"
-FUNCTIONS = ("AcquireLock", "ListDeltas", "Compactor", "MergeBatch", "CleanUp", "ReleaseLock")
+FUNCTIONS = ("AcquireLock", "ListDeltas", "Compactor", "MergeBatch", "FoldPartition", "CleanUp", "ReleaseLock")
 
 Json = dict[str, Any]
 """A state machine definition, a state, or a payload."""

@@ -1,4 +1,4 @@
-"""Fake functions for the seven tasks. They validate their requests and respond as a test sets."""
+"""Fake functions for the eight tasks. They validate their requests and respond as a test sets."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ REQUESTS: dict[str, type[messages.Message]] = {
     "DownloadSnapshot": messages.DownloadSnapshotRequest,
     "MergeBatch": messages.MergeBatchRequest,
     "UploadSnapshot": messages.UploadSnapshotRequest,
+    "FoldPartition": messages.FoldPartitionRequest,
     "CleanUp": messages.CleanUpRequest,
     "ReleaseLock": messages.ReleaseLockRequest,
 }

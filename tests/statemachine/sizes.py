@@ -12,6 +12,8 @@ from chromadb_compaction.messages import (
     CollectionShape,
     DeltaListing,
     DownloadedSnapshot,
+    FoldedItem,
+    FoldItem,
     MergedBatch,
     Message,
     PublishedSnapshot,
@@ -21,6 +23,8 @@ from tests.statemachine.definition import Json, tasks
 
 STATE_LIMIT = 256 * 1024
 HISTORY_LIMIT = 25_000
+MAP_EVENTS = 4
+"""A Map is entered, started, succeeded, left."""
 LONGEST_CAUSE = 32_768
 """Characters of a cause that Step Functions keeps."""
 
@@ -41,7 +45,8 @@ def a_full_state(*, batches: int, passes: int, collection: str = COLLECTION, fai
             "heartbeat_at": LARGE,
             "expires_at": LARGE,
         },
-        "work": _json(_listing(batches, passes, collection)),
+        "work": _json(_listing(batches, passes, collection))
+        | {"folded": [_json(_folded(number, passes)) for number in range(batches)]},
         "base_copy": _json(_base_copy(batches, collection)),
         "runs": [_json(_run(number, passes, collection)) for number in range(batches)],
         "snapshot": _json(_snapshot(batches, collection)),
@@ -75,6 +80,7 @@ def _listing(batches: int, passes: int, collection: str) -> DeltaListing:
         finished_clean_up_of=SNAPSHOT_ID,
         queue_error="q" * 500,
         set_aside=LARGE,
+        large_passes=passes,
         deferred=LARGE,
         deferred_until=1234567890.1234567,
     )
@@ -134,6 +140,17 @@ def _snapshot(batches: int, collection: str) -> PublishedSnapshot:
     )
 
 
+def fold_item(number: int, passes: int, collection: str) -> FoldItem:
+    """Return an item of FoldPartitions whose fields have their greatest lengths."""
+    key = layout.fold_item_key(EXECUTION, passes, number)
+    return FoldItem(key=key, folds=1000, collection=collection, bytes=LARGE, estimated_seconds=1234567.1)
+
+
+def _folded(number: int, passes: int) -> FoldedItem:
+    key = layout.folded_part_key(layout.fold_item_key(EXECUTION, passes, number), SNAPSHOT_ID)
+    return FoldedItem(key=key, sha256="f" * 64, folds=1000, left=1000, bytes_uploaded=LARGE, seconds=899.123456789)
+
+
 def _clean_up() -> CleanedUp:
     return CleanedUp(
         archived=LARGE,
@@ -152,9 +169,16 @@ def most_history_events(definition: Json, *, batches: int, passes: int) -> int:
     once = sum(events.pop(name) for name in ("AcquireLock", "ReleaseLock"))
     ends = 1 + 2 + 2  # execution started; Succeeded? entered and left; Done entered, execution succeeded
     batch = events.pop("MergeBatch") + 2  # iteration started, ended
+    events.pop("FoldPartition")
     choices = 2 * 2  # AnyDeltas? and MoreDeltas?, entered and left
-    whole_map = 4  # entered, started, succeeded, left
-    return once + ends + passes * (sum(events.values()) + choices + whole_map + batches * batch)
+    return once + ends + passes * (sum(events.values()) + choices + MAP_EVENTS + batches * batch)
+
+
+def most_events_of_folds(definition: Json, *, items: int) -> int:
+    """Return the most events that FoldPartitions, and the second calls that it causes, add to one pass."""
+    events = {name: _events_of_task(state) for name, state in tasks(definition).items()}
+    again = events["UploadSnapshot"] + events["CleanUp"] + 2  # and MoreDeltas?
+    return MAP_EVENTS + again + items * (events["FoldPartition"] + 2)
 
 
 def _events_of_task(state: Json) -> int:

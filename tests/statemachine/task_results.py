@@ -1,4 +1,4 @@
-"""Results of the seven tasks, built from the models of the real tasks."""
+"""Results of the eight tasks, built from the models of the real tasks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from chromadb_compaction.messages import (
     CollectionShape,
     DeltaListing,
     DownloadedSnapshot,
+    FoldedItem,
+    FoldItem,
     MergedBatch,
     Message,
     PublishedSnapshot,
@@ -94,6 +96,28 @@ def a_snapshot(request: Json) -> Json:
     )
 
 
+def a_plan(request: Json, *, items: int = 2) -> Json:
+    """Return the result of UploadSnapshot for a large pass: so many items that other functions must fold first."""
+    folds = [
+        FoldItem(
+            key=f"work/x/{request['pass']}/folds/{n:04d}.json",
+            folds=2,
+            collection="docs",
+            bytes=9,
+            estimated_seconds=100.5,
+        )
+        for n in range(items)
+    ]
+    planned = PublishedSnapshot.model_validate({**a_snapshot(request), "published": False, "outcome": ""})
+    return _json(planned.model_copy(update={"folds": folds, "folds_left": items}))
+
+
+def a_folded_item(request: Json) -> Json:
+    """Return the result of FoldPartition for the item in the request."""
+    key = request["item"]["key"].replace(".json", "/0000000001-3f2a9c1b.json")
+    return _json(FoldedItem(key=key, sha256="0" * 64, folds=2, left=0, bytes_uploaded=9, seconds=1.5))
+
+
 def a_clean_up(_request: Json) -> Json:
     """Return the result of CleanUp."""
     return _json(CleanedUp(archived=300, quarantined=0, messages_deleted=300, snapshots_pruned=0, objects_pruned=0))
@@ -110,6 +134,7 @@ USUAL_RESULTS: dict[str, Callable[[Json], Json]] = {
     "DownloadSnapshot": a_base_copy,
     "MergeBatch": a_run,
     "UploadSnapshot": a_snapshot,
+    "FoldPartition": a_folded_item,
     "CleanUp": a_clean_up,
     "ReleaseLock": a_release,
 }

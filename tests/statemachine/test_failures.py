@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.definition import Json
 from tests.statemachine.fake_functions import REQUESTS, FakeFunctions, Outcome, Raises, Sleeps
-from tests.statemachine.task_results import USUAL_RESULTS, a_listing, a_run
+from tests.statemachine.task_results import USUAL_RESULTS, a_listing, a_plan, a_run, a_snapshot
 
 AFTER_ACQUIRING = ["ListDeltas", "DownloadSnapshot", "MergeBatch", "UploadSnapshot"]
 LAMBDA_ERRORS = [
@@ -61,6 +62,8 @@ def test_a_permanent_error_is_not_retried(error: str, run: RunMachine, functions
 def test_an_execution_succeeds_after_a_transient_error(task: str, run: RunMachine, functions: FakeFunctions) -> None:
     results = {**USUAL_RESULTS, "ListDeltas": lambda _request: a_listing(batches=1)}
     functions.set_behaviours("ListDeltas", results["ListDeltas"])
+    if task == "FoldPartition":
+        functions.set_behaviours("UploadSnapshot", partial(a_plan, items=1), a_snapshot)
     functions.set_behaviours(task, Raises("TransientStorageError", "503 Slow Down"), results[task])
 
     finished = run()

@@ -6,7 +6,7 @@ import json
 
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.fake_functions import FakeFunctions, Raises
-from tests.statemachine.task_results import a_listing
+from tests.statemachine.task_results import a_listing, a_plan, a_snapshot
 
 
 def test_an_execution_merges_and_publishes_three_batches_and_releases_the_lease(
@@ -89,6 +89,57 @@ def test_one_execution_merges_a_backlog_in_several_passes(run: RunMachine, funct
     assert [event["previous_pass"] for event in functions.events("ListDeltas")] == [0, 1, 2]
     assert [event["pass"] for event in functions.events("CleanUp")] == [1, 2, 3]
     assert functions.called().count("AcquireLock") == functions.called().count("ReleaseLock") == 1
+
+
+def test_other_functions_fold_what_upload_snapshot_plans_and_then_it_publishes(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    functions.set_behaviours("UploadSnapshot", a_plan, a_snapshot)
+
+    finished = run()
+
+    assert finished.status == "SUCCEEDED", (finished.error, finished.cause)
+    assert functions.called()[-7:] == [
+        "UploadSnapshot",
+        "CleanUp",
+        *["FoldPartition"] * 2,
+        "UploadSnapshot",
+        "CleanUp",
+        "ReleaseLock",
+    ]
+    assert functions.events("CleanUp")[0]["outcome"] == ""
+    assert sorted(event["item"]["key"] for event in functions.events("FoldPartition")) == [
+        f"work/x/1/folds/{n:04d}.json" for n in range(2)
+    ]
+    first, second = functions.events("UploadSnapshot")
+    assert first["folded"] == []
+    assert [each["key"] for each in second["folded"]] == [
+        f"work/x/1/folds/{n:04d}/0000000001-3f2a9c1b.json" for n in range(2)
+    ]
+
+
+def test_the_next_pass_knows_of_a_large_one_and_begins_without_its_folds(
+    run: RunMachine, functions: FakeFunctions
+) -> None:
+    functions.set_behaviours("ListDeltas", a_listing(1, more=True), a_listing(2))
+    functions.set_behaviours("UploadSnapshot", a_plan, a_snapshot, a_snapshot)
+
+    finished = run()
+
+    assert finished.status == "SUCCEEDED"
+    assert [len(event["folded"]) for event in functions.events("ListDeltas")] == [0, 2]
+    assert [len(event["folded"]) for event in functions.events("UploadSnapshot")] == [0, 2, 0]
+
+
+def test_a_fold_that_fails_ends_the_execution_and_releases_the_lease(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("UploadSnapshot", a_plan)
+    functions.set_behaviours("FoldPartition", Raises("VerificationError"))
+
+    finished = run()
+
+    assert (finished.status, finished.error) == ("FAILED", "VerificationError")
+    assert functions.called()[-1] == "ReleaseLock"
+    assert functions.called().count("UploadSnapshot") == 1
 
 
 def test_an_execution_without_deltas_in_its_second_pass_succeeds(run: RunMachine, functions: FakeFunctions) -> None:

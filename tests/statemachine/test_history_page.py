@@ -11,7 +11,7 @@ from chromadb_compaction.cli.executions.timeline import read_timeline
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.engines import Finished
 from tests.statemachine.fake_functions import FakeFunctions, Raises
-from tests.statemachine.task_results import a_listing, a_run
+from tests.statemachine.task_results import a_listing, a_plan, a_run, a_snapshot
 
 ARN = "arn:aws:states:us-east-1:123456789012:execution:chromadb-compaction-dev:the-one"
 
@@ -75,3 +75,14 @@ def test_a_retry_has_its_own_bar_with_the_error(run: RunMachine, functions: Fake
     failed = next(title for title in titles if "TransientStorageError: 503 Slow Down" in title)
     assert failed.startswith("attempt 1, ")
     assert any(title.startswith("attempt") and title.endswith("done") for title in titles[titles.index(failed) - 1 :])
+
+
+def test_the_folds_of_other_functions_have_rows_of_their_own(run: RunMachine, functions: FakeFunctions) -> None:
+    functions.set_behaviours("UploadSnapshot", a_plan, a_snapshot)
+
+    labels = chart_texts(run()).labels
+
+    items = [label for label in labels if label.startswith("item")]
+    assert items == ["item 0000", "item 0001"]
+    assert labels.index("FoldPartitions") < labels.index(items[0])
+    assert labels.count("UploadSnapshot") == 2

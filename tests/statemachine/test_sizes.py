@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
+from chromadb_compaction.fold.distribution import MOST_ITEMS
 from chromadb_compaction.settings import Settings
 from tests.statemachine.conftest import RunMachine
 from tests.statemachine.definition import load
 from tests.statemachine.fake_functions import FakeFunctions
 from tests.statemachine.sizes import (
+    COLLECTION,
     HISTORY_LIMIT,
     STATE_LIMIT,
     TYPICAL_COLLECTION,
     a_full_state,
+    fold_item,
+    most_events_of_folds,
     most_history_events,
 )
 from tests.statemachine.task_results import a_listing
@@ -46,6 +50,21 @@ def test_the_longest_history_that_the_settings_allow_fits_even_if_every_task_is_
     batches, passes = largest("max_batches_per_pass"), largest("max_passes")
 
     assert most_history_events(load(), batches=batches, passes=passes) < HISTORY_LIMIT
+
+
+def test_a_pass_of_which_other_functions_do_a_part_has_at_most_the_events_of_two() -> None:
+    batches = largest("max_batches_per_pass")
+    one, two = (most_history_events(load(), batches=batches, passes=passes) for passes in (1, 2))
+
+    assert most_events_of_folds(load(), items=MOST_ITEMS) <= two - one
+
+
+def test_the_plan_of_the_folds_is_no_larger_than_the_result_that_replaces_it() -> None:
+    state = a_full_state(batches=largest("max_batches_per_pass"), passes=largest("max_passes"))
+    items = [fold_item(number, 25, COLLECTION).model_dump(mode="json") for number in range(MOST_ITEMS)]
+    planned = {**state["snapshot"], "collections": [], "folds": items, "folds_left": MOST_ITEMS}
+
+    assert size(state | {"snapshot": planned}) < STATE_LIMIT
 
 
 @pytest.mark.parametrize(("batches", "passes"), [(1, 1), (40, 2)])

@@ -20,9 +20,14 @@ from chromadb_compaction.rows.shapes import CollectionChange
 from chromadb_compaction.steps.produce import ProduceRequest
 from chromadb_compaction.steps.query_messages import QueryRequest
 
-RECORDED: dict[str, dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "recorded" / "messages.json").read_text(encoding="utf-8")
-)
+FILES = [
+    json.loads((Path(__file__).parent / "recorded" / name).read_text(encoding="utf-8"))
+    for name in ("messages.json", "folds.json")
+]
+RECORDED: dict[str, dict[str, Any]] = {
+    kind: {name: message for file in FILES for name, message in file.get(kind, {}).items()}
+    for kind in ("requests", "results", "stored")
+}
 REQUESTS = sorted(RECORDED["requests"])
 RESULTS = sorted(RECORDED["results"])
 
@@ -89,7 +94,10 @@ def test_every_message_of_the_workflow_is_recorded() -> None:
         if isinstance(each, type) and issubclass(each, WorkflowMessage) and each is not WorkflowMessage
     }
 
-    assert workflow - {"BaseRef", "BatchRef", "CollectionShape", "CollectionCounts"} == {*REQUESTS, *RESULTS}
+    assert workflow - {"BaseRef", "BatchRef", "CollectionShape", "CollectionCounts", "FoldItem"} == {
+        *REQUESTS,
+        *RESULTS,
+    }
 
 
 def _kept(now: Any, recorded: Any) -> Any:

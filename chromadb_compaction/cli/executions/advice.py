@@ -19,8 +19,8 @@ MORE = "pulumi config set --path chromadb:{limit}.{function} {megabytes} && pulu
 """A template that `advise` fills."""
 VERIFY = "chromadb-compaction snapshots verify"
 LIMITS = {
-    "memory": {"compactor": 10240, "merge-batch": 6144},
-    "ephemeralStorage": {"compactor": 10240, "merge-batch": 10240},
+    "memory": {"compactor": 10240, "fold-partitions": 10240, "merge-batch": 6144},
+    "ephemeralStorage": {"compactor": 10240, "fold-partitions": 10240, "merge-batch": 10240},
 }
 """The value to try in MB, by setting and function."""
 

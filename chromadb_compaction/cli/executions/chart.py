@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from chromadb_compaction.cli.common.formatting import counted, duration
-from chromadb_compaction.cli.executions.timeline import Attempt, StateVisit, Timeline
+from chromadb_compaction.cli.executions.timeline import FOLDS, Attempt, StateVisit, Timeline
 from chromadb_compaction.layout import batch_number
 
 BarKind = Literal["stay", "done", "failed", "running"]
@@ -92,7 +92,7 @@ def _remark(visit: StateVisit, timeline: Timeline) -> str:
     inner = timeline.iterations_of(visit)
     failed = len(visit.failures) + sum(len(each.failures) for each in inner)
     batches = len({each.iteration for each in inner}) if inner else visit.succeeded
-    parts = [counted(batches, "batch", "batches")] if visit.kind == "Map" else []
+    parts = [counted(batches, *visit.noun)] if visit.kind == "Map" else []
     parts += [counted(failed, "failed attempt")] if failed else []
     return ", ".join(parts)
 
@@ -105,9 +105,10 @@ def _batch_rows(visit: StateVisit, timeline: Timeline, axis: _Axis) -> list[Row]
     groups: dict[str, list[Attempt]] = {}
     for each in timeline.iterations_of(visit):
         key = next((attempt.batch for attempt in each.tries if attempt.batch), None)
-        groups.setdefault(_batch_label(key, each.iteration), []).extend(each.tries)
+        groups.setdefault(_batch_label(key, each.iteration, visit), []).extend(each.tries)
     for number, attempt in enumerate(visit.tries, start=1):
-        label = _batch_label(attempt.batch, None) if attempt.batch else f"attempt {number}, batch unknown"
+        unknown = f"attempt {number}, {visit.noun[0]} unknown"
+        label = _batch_label(attempt.batch, None, visit) if attempt.batch else unknown
         groups.setdefault(label, []).append(attempt)
     end = visit.left or axis.ended
     return [
@@ -116,17 +117,29 @@ def _batch_rows(visit: StateVisit, timeline: Timeline, axis: _Axis) -> list[Row]
     ]
 
 
-def _batch_label(key: str | None, iteration: int | None) -> str:
-    return f"batch {batch_number(key)}" if key else f"batch {iteration or 0:04d}"
+def _batch_label(key: str | None, iteration: int | None, visit: StateVisit) -> str:
+    return f"{visit.noun[0]} {batch_number(key) if key else f'{iteration or 0:04d}'}"
 
 
 def _batch_remarks(timeline: Timeline, visit: StateVisit) -> dict[str, str]:
-    """Return the collection and number of deltas of each batch of the Map's pass, by the batch's label."""
+    """Return the collection and number of deltas of each batch of the Map's pass, by the batch's label.
+
+    For FoldPartitions: the first collection and the number of folds of each item.
+    """
+    if visit.name == FOLDS:
+        plans = [output.get("snapshot", {}).get("folds", []) for output in timeline.outputs.get("UploadSnapshot", ())]
+        number = sum(each.name == FOLDS and each.entered <= visit.entered for each in timeline.visits)
+        planned = [plan for plan in plans if plan][number - 1 : number]
+        return {
+            _batch_label(each["key"], None, visit): f"{each['collection']}, {counted(each['folds'], 'fold')}"
+            for each in next(iter(planned), [])
+        }
     passes = [each for each in timeline.visits if each.name == "ListDeltas" and each.entered <= visit.entered]
     outputs = timeline.outputs.get("ListDeltas", ())[: len(passes)]
     batches = outputs[-1].get("work", {}).get("batches", []) if outputs else []
     return {
-        _batch_label(each["key"], None): f"{each['collection']}, {counted(each['deltas'], 'delta')}" for each in batches
+        _batch_label(each["key"], None, visit): f"{each['collection']}, {counted(each['deltas'], 'delta')}"
+        for each in batches
     }
 
 

@@ -20,6 +20,8 @@ FUNCTIONS = {
     "DownloadSnapshot": "compactor",
     "MergeBatches": "merge-batch",
     "MergeBatch": "merge-batch",
+    "FoldPartitions": "fold-partitions",
+    "FoldPartition": "fold-partitions",
     "UploadSnapshot": "compactor",
     "CleanUp": "clean-up",
     "ReleaseLock": "release-lock",

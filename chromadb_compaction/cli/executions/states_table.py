@@ -46,8 +46,8 @@ def remark(visit: StateVisit, timeline: Timeline) -> Text:
 
 def _batches(visit: StateVisit) -> str:
     if visit.iterations is not None:
-        return f"{visit.iterations_done} of {counted(visit.iterations, 'batch', 'batches')}"
-    return counted(visit.succeeded, "batch", "batches") if visit.succeeded else ""
+        return f"{visit.iterations_done} of {counted(visit.iterations, *visit.noun)}"
+    return counted(visit.succeeded, *visit.noun) if visit.succeeded else ""
 
 
 def _mark(visit: StateVisit) -> RenderableType:

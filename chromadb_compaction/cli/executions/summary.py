@@ -39,7 +39,8 @@ def summarise(timeline: Timeline) -> Summary:
     """Return the summary of an execution, finished or failed."""
     passes = _results(timeline, "MergeBatches", "runs")
     runs = [MergedBatch.model_validate(run) for runs_of_pass in passes for run in runs_of_pass]
-    uploads = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
+    found = [PublishedSnapshot.model_validate(each) for each in _results(timeline, "UploadSnapshot", "snapshot")]
+    uploads = [each for each in found if not each.folds]  # the others are plans of passes that go on
     held = _lock_held(timeline)
     listing: dict[str, Any] = next(reversed(_results(timeline, "ListDeltas", "work")), {})
     return Summary(

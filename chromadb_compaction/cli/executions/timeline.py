@@ -13,9 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from chromadb_compaction.layout import batch_of_report
+from chromadb_compaction.layout import batch_of_report, item_of_part
 
 Event = Mapping[str, Any]
+FOLDS = "FoldPartitions"
+"""The Map of the folds that other functions do. The other Map has batches."""
 """One element of GetExecutionHistory's `events`, as boto3 returns it."""
 
 _ATTEMPT_FAILED = ("Failed", "TimedOut")
@@ -75,6 +77,11 @@ class StateVisit(BaseModel):
     iteration: int | None
     function: str | None = None
     tries: tuple[Attempt, ...] = ()
+
+    @property
+    def noun(self) -> tuple[str, str]:
+        """The name of an iteration of this Map, singular and plural."""
+        return ("item", "items") if FOLDS in (self.name, self.inside) else ("batch", "batches")
 
     @property
     def failed_batch(self) -> str | None:
@@ -256,11 +263,14 @@ def _function_name(scheduled: Mapping[str, Any]) -> str | None:
 
 def _requested_batch(scheduled: Mapping[str, Any]) -> str | None:
     payload = (_json_object(scheduled.get("parameters")) or {}).get("Payload")
-    batch = payload.get("batch") if isinstance(payload, dict) else None
+    batch = (payload.get("batch") or payload.get("item")) if isinstance(payload, dict) else None
     return str(batch["key"]) if isinstance(batch, dict) and "key" in batch else None
 
 
 def _merged_batch(succeeded: Mapping[str, Any]) -> str | None:
     payload = (_json_object(succeeded.get("output")) or {}).get("Payload")
     report = payload.get("report") if isinstance(payload, dict) else None
+    part = payload.get("key") if isinstance(payload, dict) and "sha256" in payload else None
+    if isinstance(part, str):
+        return item_of_part(part)
     return batch_of_report(report) if isinstance(report, str) else None

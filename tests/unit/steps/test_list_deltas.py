@@ -59,6 +59,7 @@ def test_the_first_pass_starts_without_a_base_and_takes_the_pending_deltas() -> 
         "finished_clean_up_of": None,
         "queue_error": None,
         "set_aside": 0,
+        "large_passes": 0,
         "deferred": 0,
         "deferred_until": None,
     }

@@ -1,0 +1,165 @@
+"""The plan of a pass's folds: those that one function does, and those that other functions do at the same time.
+
+A fold is planned to end within half of its function's timeout, and within half of its disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.messages import MergedBatch
+from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.batch_run import RunPart
+
+FOLDS: Final = "fold"
+"""The name of the process in its marks of work in progress."""
+FOLD_SECONDS: Final = 0.5
+"""The seconds of any fold, with the transfer of its files."""
+BASE_BYTES_A_SECOND: Final = 40_000_000
+"""The bytes of a base that are downloaded, checked, written again, verified and uploaded in a second."""
+RUN_BYTES_A_SECOND: Final = 2_000_000
+"""The bytes of runs that are read and indexed in a second. Measured on two cores: two to four times as many."""
+DISK_FACTOR: Final = 3
+"""The disk of a fold, as a multiple of its base and runs: the copy, what it becomes, and SQLite's journal."""
+SHARE: Final = 0.5
+"""The share of a function's time and disk that its folds are planned to take."""
+MOST_ITEMS: Final = 40
+"""The most functions that fold for a pass. It keeps the state and the history within their limits."""
+
+
+class FoldUnit(NamedTuple):
+    """One fold: of a whole collection."""
+
+    collection: str
+
+
+class FoldCost(NamedTuple):
+    """The estimated cost of one fold.
+
+    Attributes:
+        unit: The fold.
+        base_bytes: The size of the base's files.
+        run_bytes: The size of the runs.
+    """
+
+    unit: FoldUnit
+    base_bytes: int
+    run_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """The time, with all transfers."""
+        return FOLD_SECONDS + self.base_bytes / BASE_BYTES_A_SECOND + self.run_bytes / RUN_BYTES_A_SECOND
+
+    @property
+    def disk(self) -> int:
+        """The bytes of disk."""
+        return DISK_FACTOR * (self.base_bytes + self.run_bytes)
+
+
+class FoldLimits(NamedTuple):
+    """The most that the folds of one function may take together. One fold alone may take more.
+
+    Attributes:
+        seconds: Their time.
+        disk: Their bytes of disk.
+    """
+
+    seconds: float
+    disk: float
+
+    def hold(self, costs: Sequence[FoldCost]) -> bool:
+        """Return whether one function can do these folds, one after the other."""
+        return sum(cost.seconds for cost in costs) <= self.seconds and sum(cost.disk for cost in costs) <= self.disk
+
+    def halved(self) -> FoldLimits:
+        """Return half of these limits."""
+        return FoldLimits(self.seconds / 2, self.disk / 2)
+
+
+class FoldInput(NamedTuple):
+    """The folds that one function does.
+
+    Attributes:
+        execution: The execution.
+        pass_number: The pass.
+        runs: The merged batches of the whole pass.
+        parts: The parts of each of these runs.
+        units: The folds. None: all of the pass.
+        task: The name of the process in its marks of work in progress.
+    """
+
+    execution: str
+    pass_number: int
+    runs: list[MergedBatch]
+    parts: list[list[RunPart]]
+    units: frozenset[FoldUnit] | None = None
+    task: str = FOLDS
+
+
+def fold_costs(parts: list[list[RunPart]], base: Manifest | None) -> list[FoldCost]:
+    """Return the cost of every fold of a pass, in the order of the runs."""
+    runs: Counter[str] = Counter()
+    for part in chain.from_iterable(parts):
+        runs[part.collection] += part.bytes
+    known = base.collections if base else {}
+    return [FoldCost(FoldUnit(name), known[name].bytes if name in known else 0, size) for name, size in runs.items()]
+
+
+class FoldPlan(NamedTuple):
+    """The folds of a pass.
+
+    Attributes:
+        here: Those that UploadSnapshot does.
+        items: Those that other functions do, one function for each item.
+        left: Those for which no function is left. A later pass does them.
+    """
+
+    here: tuple[FoldUnit, ...]
+    items: tuple[tuple[FoldUnit, ...], ...] = ()
+    left: tuple[FoldUnit, ...] = ()
+
+
+def limits_of(services: Services) -> FoldLimits | None:
+    """Return the limits of this function. None: it has no timeout, as on a person's machine, so nothing is divided."""
+    seconds = services.seconds_left
+    if seconds is None:
+        return None
+    directory = Path(services.settings.chromadb_cache_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    return FoldLimits(SHARE * seconds, SHARE * shutil.disk_usage(directory).free)
+
+
+def plan_folds(costs: Sequence[FoldCost], limits: FoldLimits | None) -> FoldPlan:
+    """Return the plan. If one function can do all folds, or there is only one, the plan has no items.
+
+    Otherwise UploadSnapshot keeps the smallest, as many as half of the limits hold: it also publishes. The others are
+    packed into as few items as possible, the largest first. A fold that exceeds the limits alone has its own item.
+    """
+    if limits is None or len(costs) < 2 or limits.hold(costs):
+        return FoldPlan(tuple(cost.unit for cost in costs))
+    smallest_first = sorted(costs, key=lambda cost: (cost.seconds, cost.disk))
+    kept = 0
+    while limits.halved().hold(smallest_first[: kept + 1]):
+        kept += 1
+    items: list[list[FoldCost]] = []
+    left: list[FoldCost] = []
+    for cost in reversed(smallest_first[kept:]):
+        fitting = next((item for item in items if limits.hold([*item, cost])), None)
+        if fitting is not None:
+            fitting.append(cost)
+        elif len(items) < MOST_ITEMS:
+            items.append([cost])
+        else:
+            left.append(cost)
+    return FoldPlan(
+        tuple(cost.unit for cost in smallest_first[:kept]),
+        tuple(tuple(cost.unit for cost in item) for item in items),
+        tuple(cost.unit for cost in left),
+    )

@@ -1,0 +1,96 @@
+"""The plan of a pass's folds: every fold once, within the limits, and nothing changes for a small pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chromadb_compaction.fold.distribution import (
+    MOST_ITEMS,
+    FoldCost,
+    FoldLimits,
+    FoldUnit,
+    limits_of,
+    plan_folds,
+)
+from tests.fakes.services import START, new_fakes
+
+GIGABYTE = 10**9
+
+costs_of_passes = st.lists(
+    st.builds(
+        FoldCost,
+        st.integers(0, 10**6).map(lambda number: FoldUnit(f"c{number}")),
+        st.integers(0, 30 * GIGABYTE),
+        st.integers(0, GIGABYTE),
+    ),
+    unique_by=lambda cost: cost.unit,
+    max_size=120,
+)
+limits = st.builds(FoldLimits, st.floats(1, 900), st.integers(1, 20 * GIGABYTE).map(float))
+
+
+def a_cost(name: str, *, gigabytes: float = 0) -> FoldCost:
+    return FoldCost(FoldUnit(name), int(gigabytes * GIGABYTE), 0)
+
+
+@given(costs_of_passes, limits)
+def test_every_fold_is_planned_once(costs: list[FoldCost], most: FoldLimits) -> None:
+    plan = plan_folds(costs, most)
+
+    planned = [*plan.here, *(unit for item in plan.items for unit in item), *plan.left]
+    assert Counter(planned) == Counter(cost.unit for cost in costs)
+    assert all(plan.items)
+
+
+@given(costs_of_passes, limits)
+def test_a_function_gets_what_its_limits_hold_or_one_fold(costs: list[FoldCost], most: FoldLimits) -> None:
+    cost_of = {cost.unit: cost for cost in costs}
+    plan = plan_folds(costs, most)
+
+    assert all(len(item) == 1 or most.hold([cost_of[unit] for unit in item]) for item in plan.items)
+    assert len(plan.items) <= MOST_ITEMS
+    assert not plan.left or len(plan.items) == MOST_ITEMS
+    if plan.items:
+        assert most.halved().hold([cost_of[unit] for unit in plan.here])
+
+
+@given(costs_of_passes, limits)
+def test_a_pass_that_one_function_can_fold_is_not_divided(costs: list[FoldCost], most: FoldLimits) -> None:
+    plan = plan_folds(costs, most)
+
+    assert bool(plan.items) is (len(costs) > 1 and not most.hold(costs))
+    if not plan.items:
+        assert plan.here == tuple(cost.unit for cost in costs)
+
+
+def test_a_single_fold_that_takes_too_long_stays_where_it_is() -> None:
+    assert plan_folds([a_cost("large", gigabytes=100)], FoldLimits(1, 1)).items == ()
+
+
+def test_the_largest_folds_go_to_other_functions() -> None:
+    costs = [a_cost("small"), a_cost("large", gigabytes=8), a_cost("larger", gigabytes=9)]
+
+    plan = plan_folds(costs, FoldLimits(seconds=300, disk=10**12))
+
+    assert plan.here == (FoldUnit("small"),)
+    assert plan.items == ((FoldUnit("larger"),), (FoldUnit("large"),))
+
+
+def test_a_function_without_a_timeout_folds_everything_itself() -> None:
+    fakes = new_fakes()
+
+    assert limits_of(fakes.services) is None
+    assert plan_folds([a_cost(name, gigabytes=100) for name in "ab"], None).items == ()
+
+
+def test_the_limits_are_half_of_the_time_that_is_left() -> None:
+    fakes = new_fakes()
+
+    found = limits_of(fakes.services_until(START + 840))
+
+    assert found is not None
+    assert found.seconds == 420
+    assert found.disk > 0
