@@ -20,6 +20,7 @@ RESULTS: dict[str, Any] = {
         "finished_clean_up_of": None,
         "queue_error": None,
         "set_aside": 0,
+        "large_passes": 0,
         "deferred": 0,
         "deferred_until": None,
     },
@@ -40,8 +41,10 @@ RESULTS: dict[str, Any] = {
             "deltas_unreadable",
             "deltas_left",
             "too_large",
+            "folds",
         )
-    ),
+    )
+    | {"folds_left": 0},
     "CleanUp": dict.fromkeys(
         ("archived", "quarantined", "messages_deleted", "snapshots_pruned", "objects_pruned", "skipped", "queue_error")
     ),

@@ -90,7 +90,7 @@ def test_the_state_machine_may_call_every_function_that_its_definition_names(sta
 
     decisions = {arn: decision(described["roleArn"], "lambda:InvokeFunction", arn) for arn in called}
 
-    assert len(called) == 6
+    assert len(called) == 7
     assert decisions == dict.fromkeys(called, "allowed")
 
 
