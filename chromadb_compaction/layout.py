@@ -19,6 +19,7 @@ SNAPSHOT_PREFIX = "snapshot/"
 FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
 LEDGER_FILE = "ledger.parquet"
+COLLECTION_FILE = "collection.json"
 REASON_SUFFIX = ".reason.json"
 RENAMED_PREFIX = f"{QUARANTINE_PREFIX}_renamed/"
 """Never a collection's folder, since a collection's name begins with a letter or digit."""
@@ -90,6 +91,10 @@ def parse_delta_key(key: str, *, prefix: str = DELTA_PREFIX) -> DeltaName:
     return DeltaName(check_collection_name(collection), name.removesuffix(suffix), suffix)
 
 
+def _delta_suffix(name: str) -> str:
+    return next((suffix for suffix in DELTA_SUFFIXES if name.endswith(suffix)), "")
+
+
 def twin_key(key: str) -> str | None:
     """Return the key of the other format of the same delta name. None for a key without a delta's suffix."""
     suffix = _delta_suffix(key)
@@ -101,10 +106,6 @@ def delta_stem(key: str) -> str:
     """Return the file name without suffix of a pending, compacted or quarantined delta, valid or not."""
     name = key.rpartition("/")[2]
     return name.removesuffix(_delta_suffix(name))
-
-
-def _delta_suffix(name: str) -> str:
-    return next((suffix for suffix in DELTA_SUFFIXES if name.endswith(suffix)), "")
 
 
 def is_folder_marker(key: str) -> bool:
@@ -330,7 +331,22 @@ def snapshot_file_key(snapshot_id: str, collection: str, path: str, *, prefix: s
     return f"{prefix}{snapshot_id}/{collection}/{path}"
 
 
+def collection_key(snapshot_id: str, collection: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the key of the description of a collection, as this snapshot wrote it."""
+    return snapshot_file_key(snapshot_id, collection, COLLECTION_FILE, prefix=prefix)
+
+
 def snapshot_of_key(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str | None:
     """Return the snapshot id in `key`, or None for the pointer and foreign objects."""
     head = key.removeprefix(prefix).partition("/")[0]
     return head if key.startswith(prefix) and _SNAPSHOT_ID.fullmatch(head) else None
+
+
+def collection_of_file(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the collection of a key below a snapshot's folder. For an object of the snapshot itself, its own name."""
+    return key.removeprefix(prefix).split("/", 2)[1]
+
+
+def collection_folder(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the folder of the collection in the snapshot to which `key` belongs."""
+    return prefix + "".join(f"{part}/" for part in key.removeprefix(prefix).split("/")[:2])

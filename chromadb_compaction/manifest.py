@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import CoreSchema, core_schema, from_json
 
+from chromadb_compaction.concurrency import LazyMapping
 from chromadb_compaction.configuration import DeltaVersion, FunctionConfiguration, KeptSettings, Space
 from chromadb_compaction.errors import CorruptDeltaError, NewerFormatError, NoSuchCollectionError
 from chromadb_compaction.layout import LEDGER_FILE, LONGEST_KEY, check_collection_name
@@ -16,6 +17,9 @@ from chromadb_compaction.layout import LEDGER_FILE, LONGEST_KEY, check_collectio
 Model = TypeVar("Model", bound=BaseModel)
 Fingerprint128 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A sum modulo 2^128, as 32 hexadecimal digits: JSON numbers stop being exact at 2^53."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SnapshotId = Annotated[str, Field(pattern=r"^[0-9]{10}-[0-9a-f]{8}$")]
+Count = Annotated[int, Field(ge=0)]
 
 
 def _inside(path: str) -> str:
@@ -52,7 +56,7 @@ class StoredFile(_Stored):
 
     key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
     bytes: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
 
 
 class Conservation(_Stored):
@@ -139,11 +143,72 @@ class CollectionSnapshot(_Stored):
         return {path: file for path, file in self.files.items() if path != LEDGER_FILE}
 
 
+class CollectionRef(_Stored):
+    """The place of a collection's description, which is an object: see layout.collection_key.
+
+    Attributes:
+        snapshot_id: The snapshot that wrote the object, this one or an older one.
+        sha256: The SHA-256 of the object, in hexadecimal.
+        records: The number of live rows.
+        bytes: The size of all files.
+    """
+
+    snapshot_id: SnapshotId
+    sha256: Sha256
+    records: Count
+    bytes: Count
+
+
+def _tag(entry: object) -> str:
+    is_ref = "snapshot_id" in entry if isinstance(entry, dict) else isinstance(entry, CollectionRef)
+    return "object" if is_ref else "inline"
+
+
+ReadCollection = Callable[[str, CollectionRef], CollectionSnapshot]
+Entry = CollectionRef | CollectionSnapshot
+_Entry = Annotated[
+    Annotated[CollectionRef, Tag("object")] | Annotated[CollectionSnapshot, Tag("inline")], Discriminator(_tag)
+]
+
+
+def _unread(name: str, _ref: CollectionRef) -> CollectionSnapshot:
+    raise TypeError(f"collection {name} cannot be read: the manifest is not of a bucket")
+
+
+class Collections(LazyMapping[Entry, CollectionSnapshot]):
+    """The collections of a manifest, by name. `entries` has descriptions in format 1, references in format 2."""
+
+    def __init__(
+        self, entries: Mapping[str, Entry], read: ReadCollection = _unread, known: Collections | None = None
+    ) -> None:
+        super().__init__(
+            entries, lambda name, each: each if isinstance(each, CollectionSnapshot) else read(name, each), known
+        )
+
+    @property
+    def refs(self) -> dict[str, CollectionRef]:
+        """The references. Empty in format 1."""
+        return {name: each for name, each in self.entries.items() if isinstance(each, CollectionRef)}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        stored = handler(dict[CollectionName, _Entry])
+        parsed = core_schema.no_info_after_validator_function(cls, stored)
+        dump = core_schema.plain_serializer_function_ser_schema(lambda each: dict(each.entries), return_schema=stored)
+        return core_schema.union_schema(
+            [core_schema.is_instance_schema(cls), parsed], mode="left_to_right", serialization=dump
+        )
+
+
+def _total_of(collections: Collections, field: str) -> int:
+    return sum(getattr(each, field) for each in collections.entries.values())
+
+
 class Manifest(_Stored):
     """Everything about one snapshot.
 
     Attributes:
-        format: The version of this format.
+        format: The version of this format. In 1, which is only read, the manifest has the collections' descriptions.
         snapshot_id: The id of the snapshot.
         parent: The id of the snapshot it was folded from. None for the first.
         parent_sha256: The SHA-256 of the parent's manifest, in hexadecimal. None for the first, and in manifests of
@@ -156,20 +221,44 @@ class Manifest(_Stored):
         deltas_quarantined: The number of deltas that its pass quarantined.
         collections: The collections, by name.
         dropped: The version at which each collection was dropped last. Older rows of it stay out for good.
+        records: Live rows of all collections.
+        bytes: The size of all files, including those shared with older snapshots.
     """
 
-    format: Literal[1] = 1
-    snapshot_id: str
+    format: Literal[1, 2] = 2
+    snapshot_id: SnapshotId
     parent: str | None
-    parent_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    parent_sha256: Sha256 | None = None
     execution: str
     commit_id: str
     created_at: float
     seconds: float
     deltas_merged: Annotated[int, Field(ge=0)]
     deltas_quarantined: Annotated[int, Field(ge=0)]
-    collections: dict[CollectionName, CollectionSnapshot]
+    collections: Collections
     dropped: dict[CollectionName, DeltaVersion] = {}
+    records: int = Field(default_factory=lambda data: _total_of(data["collections"], "records"))
+    bytes: int = Field(default_factory=lambda data: _total_of(data["collections"], "bytes"))
+
+    @model_validator(mode="after")
+    def _is_of_its_format(self) -> Self:
+        if (self.format == 1 and self.collections.refs) or (
+            self.format == 2 and len(self.collections.refs) < len(self.collections)
+        ):
+            raise ValueError(f"the collections are not those of format {self.format}")
+        if (self.records, self.bytes) != tuple(_total_of(self.collections, field) for field in ("records", "bytes")):
+            raise ValueError("the totals are not those of the collections")
+        return self
+
+    @property
+    def files(self) -> Iterator[StoredFile]:
+        """The files of all collections, which are read one after the other."""
+        return (file for collection in self.collections.values() for file in collection.files.values())
+
+    def reading(self, read: ReadCollection, known: Manifest | None = None) -> Manifest:
+        """Return this manifest, whose collections `read` reads. Those that `known` has read already are not read."""
+        collections = Collections(self.collections.entries, read, known.collections if known else None)
+        return self.model_copy(update={"collections": collections})
 
     def collection(self, name: str) -> CollectionSnapshot:
         """Return a collection by its name. Raises NoSuchCollectionError with the names that exist."""
@@ -177,21 +266,6 @@ class Manifest(_Stored):
             names = ", ".join(self.collections) or "none"
             raise NoSuchCollectionError(f"snapshot {self.snapshot_id} has no collection {name!r}; it has: {names}")
         return self.collections[name]
-
-    @property
-    def files(self) -> Iterator[StoredFile]:
-        """The files of all collections."""
-        return (file for collection in self.collections.values() for file in collection.files.values())
-
-    @property
-    def records(self) -> int:
-        """Live rows of all collections."""
-        return sum(collection.records for collection in self.collections.values())
-
-    @property
-    def bytes(self) -> int:
-        """The size of all files, including those shared with older snapshots."""
-        return sum(collection.bytes for collection in self.collections.values())
 
 
 class Pointer(_Stored):
@@ -207,9 +281,9 @@ class Pointer(_Stored):
     """
 
     format: Literal[1] = 1
-    snapshot_id: Annotated[str, Field(pattern=r"^[0-9]{10}-[0-9a-f]{8}$")]
+    snapshot_id: SnapshotId
     sequence: Annotated[int, Field(ge=1, lt=10**10 - 1)]
-    manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    manifest_sha256: Sha256
     commit_id: str
     published_at: float
 

@@ -118,14 +118,15 @@ def pull_snapshot(
     _check_contents(request.into, merged=merged)
     for attempt in range(1, ATTEMPTS + 1):
         manifest = find_snapshot(snapshot_id, read_catalogue(services)).manifest
-        chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections)
-        plan = _plan(request, manifest, chosen)
-        if dry_run:
-            fetched = sum(_chroma_bytes(each) for each in plan.stale.values())
-            break
         try:
             with noticing_pruning(manifest.snapshot_id, services):
-                fetched = _carry_out(services, request, manifest, chosen)
+                chosen = {name: manifest.collection(name) for name in only} or dict(manifest.collections.items())
+                plan = _plan(request, manifest, chosen)
+                fetched = (
+                    sum(_chroma_bytes(each) for each in plan.stale.values())
+                    if dry_run
+                    else _carry_out(services, request, manifest, chosen)
+                )
             break
         except NoSnapshotError:
             if snapshot_id not in (None, LATEST) or attempt == ATTEMPTS:

@@ -26,6 +26,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.pointer import PublishedPointer, read_manifest, read_pointer
+from chromadb_compaction.snapshots.tree import collection_keys
 
 Listing = Mapping[str, ObjectInfo]
 
@@ -145,9 +146,10 @@ def _read_content(source: Services) -> _Content:
 
 
 def _others(manifest: Manifest, source: Services) -> Listing:
-    """Return the objects of the snapshot that its manifest does not name: the manifest itself and what lies beside."""
+    """Return the objects of the snapshot that are not files: the manifest, its collections and what lies beside."""
     prefix = source.settings.snapshot_prefix
     keys = (
+        *collection_keys(manifest, prefix=prefix).values(),
         layout.merged_deltas_key(manifest.snapshot_id, prefix=prefix),
         layout.result_key(manifest.snapshot_id, prefix=prefix),
         layout.cleaned_key(manifest.snapshot_id, prefix=prefix),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.manifest import StoredFile
+from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue
 from chromadb_compaction.snapshots.pointer import StoredManifest
@@ -24,16 +24,35 @@ def check_complete(target: StoredManifest, catalogue: Catalogue, services: Servi
     absent = catalogue.absent(target.manifest)
     if absent:
         raise _unpublishable(
-            target, absent[0].key, f"and {len(absent) - 1} more of its files are missing or have another size"
+            target, absent[0], f"and {len(absent) - 1} more of its files are missing or have another size"
         )
     published = catalogue.readable.get(catalogue.current or "")
-    shared = set(published.manifest.files) if published else set()
-    changed = [file for file in target.manifest.files if file not in shared]
+    changed = _changed(target.manifest, published.manifest if published else None)
     whole = in_threads(lambda file: _is_whole(file, services), changed)
     damaged = [file for file, is_whole in zip(changed, whole, strict=True) if not is_whole]
     if damaged:
         text = f"and {len(damaged) - 1} more of its files are not what its manifest says (the SHA-256 differs)"
         raise _unpublishable(target, damaged[0].key, text)
+
+
+def _changed(target: Manifest, published: Manifest | None) -> list[StoredFile]:
+    """Return the files of `target` that `published` lacks. Only the collections that differ are read."""
+    before = published.collections.entries if published else {}
+    found: list[StoredFile] = []
+    for name, entry in target.collections.entries.items():
+        if published and name in before and before[name] != entry:
+            shared = _files(published, name)
+            found += [file for file in target.collections.peek(name).files.values() if file not in shared]
+        elif name not in before:
+            found += target.collections.peek(name).files.values()
+    return found
+
+
+def _files(published: Manifest, name: str) -> set[StoredFile]:
+    try:
+        return set(published.collections.peek(name).files.values())
+    except SnapshotCorruptError:
+        return set()
 
 
 def _is_whole(file: StoredFile, services: Services) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,18 +77,19 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
         read_list(services, manifest.snapshot_id)
     except SnapshotCorruptError as error:
         problems.append(str(error))
+    described, undescribed = _read_collections(manifest)
     labelled = [
         _Labelled(name, path, file)
-        for name, each in sorted(manifest.collections.items())
+        for name, each in sorted(described.items())
         for path, file in sorted(each.files.items())
     ]
     unique = list({each.file.key: each for each in labelled}.values())
     found = in_threads(lambda each: _check(each, services), unique)
-    damaged = [problem for problem in found if problem]
+    damaged = [*undescribed, *(problem for problem in found if problem)]
     pruned = pruned_meanwhile(manifest.snapshot_id, services) if damaged else None
     if pruned is not None:
         raise pruned
-    audits = _audit_all(manifest, services) if full and not damaged else []
+    audits = _audit_all(manifest, described, services) if full and not damaged else []
     return Verified(
         snapshot_id=manifest.snapshot_id,
         full=full,
@@ -112,9 +114,23 @@ def _check(each: _Labelled, services: Services) -> str | None:
     return None if sha256 == each.file.sha256 else f"{where} is not what was published (its SHA-256 differs)"
 
 
-def _audit_all(manifest: Manifest, services: Services) -> list[Audit]:
+def _read_collections(manifest: Manifest) -> tuple[dict[str, CollectionSnapshot], list[str]]:
+    """Return the descriptions of the collections by name, and what is wrong with those that cannot be read."""
+
+    def read(name: str) -> CollectionSnapshot | SnapshotCorruptError:
+        try:
+            return manifest.collections.peek(name)
+        except SnapshotCorruptError as error:
+            return error
+
+    found = dict(zip(manifest.collections, in_threads(read, manifest.collections), strict=True))
+    described = {name: each for name, each in found.items() if isinstance(each, CollectionSnapshot)}
+    return described, [each.message for each in found.values() if isinstance(each, SnapshotCorruptError)]
+
+
+def _audit_all(manifest: Manifest, described: Mapping[str, CollectionSnapshot], services: Services) -> list[Audit]:
     """Read one collection after the other, so that the disk holds only one."""
-    return [_audit(manifest, name, each, services) for name, each in sorted(manifest.collections.items())]
+    return [_audit(manifest, name, each, services) for name, each in sorted(described.items())]
 
 
 def _audit(manifest: Manifest, name: str, described: CollectionSnapshot, services: Services) -> Audit:

@@ -38,9 +38,11 @@ def ensure_copies(services: Services, base: Manifest | None, collections: Iterab
     cache.evict(keep=base.snapshot_id if base else None)
     if base is None:
         return 0
+    names = list(collections)
+    base.collections.fetch(names)
     missing = [
         name
-        for name in collections
+        for name in names
         if name in base.collections and not cache.holds(base.snapshot_id, name, base.collections[name].files)
     ]
     if not missing:

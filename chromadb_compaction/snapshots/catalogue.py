@@ -14,7 +14,7 @@ from chromadb_compaction.errors import (
     ObjectMissingError,
     SnapshotCorruptError,
 )
-from chromadb_compaction.manifest import Manifest, StoredFile
+from chromadb_compaction.manifest import CollectionRef, CollectionSnapshot, Manifest
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.lineage import Parents
@@ -26,6 +26,7 @@ from chromadb_compaction.snapshots.pointer import (
     read_current_pointer,
     read_stored_manifest,
 )
+from chromadb_compaction.snapshots.tree import absent_keys
 
 ATTEMPTS = 3
 """Readings of the catalogue, each overtaken by a new pointer, before one is returned in any case."""
@@ -42,6 +43,7 @@ class Catalogue(NamedTuple):
         readable: By snapshot id, the manifests that can be used: parsed, under their own id, with true proofs.
         damaged: By snapshot id, the errors of the manifests that cannot be used.
         prefix: The snapshot prefix.
+        absent_of: The absent keys of the collections that `absent` has read.
     """
 
     current_pointer: CurrentPointer
@@ -49,6 +51,7 @@ class Catalogue(NamedTuple):
     readable: Mapping[str, StoredManifest]
     damaged: Mapping[str, SnapshotError]
     prefix: str
+    absent_of: dict[CollectionRef, list[str]]
 
     @property
     def current(self) -> str | None:
@@ -82,9 +85,9 @@ class Catalogue(NamedTuple):
         children = (each.manifest for each in self.readable.values() if each.manifest.parent == snapshot_id)
         return snapshot_id == self.current or any(child.parent_sha256 for child in children)
 
-    def absent(self, manifest: Manifest) -> list[StoredFile]:
-        """Return the files of the manifest that do not exist, or that have another size."""
-        return absent_files(manifest, self.objects)
+    def absent(self, manifest: Manifest) -> list[str]:
+        """Return the keys that the manifest needs and that do not exist, or have another size."""
+        return absent_keys(manifest, self.objects, prefix=self.prefix, known=self.absent_of)
 
     def find(self, snapshot_id: str | None) -> StoredManifest:
         """Return a snapshot by its id, or the published one for None.
@@ -106,11 +109,6 @@ class Catalogue(NamedTuple):
 
     def _is_cleaned(self, snapshot_id: str) -> bool:
         return layout.cleaned_key(snapshot_id, prefix=self.prefix) in self.objects
-
-
-def absent_files(manifest: Manifest, objects: Mapping[str, ObjectInfo]) -> list[StoredFile]:
-    """Return the files of the manifest that are not among `objects`, or have another size there."""
-    return [f for f in manifest.files if f.key not in objects or objects[f.key].bytes != f.bytes]
 
 
 def read_catalogue(services: Services) -> Catalogue:
@@ -146,7 +144,7 @@ def _read_catalogue(services: Services) -> Catalogue:
                 uncleaned=published_uncleaned(objects, services),
             )
         )
-    return Catalogue(current, objects, readable, damaged, prefix)
+    return Catalogue(current, objects, readable, damaged, prefix, {})
 
 
 def _contradicted(readable: Mapping[str, StoredManifest], prefix: str) -> dict[str, SnapshotError]:
@@ -177,7 +175,9 @@ def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> Stor
     manifest = stored.manifest
     if manifest.snapshot_id != snapshot_id:
         return SnapshotCorruptError.damaged(key, f"is the manifest of another snapshot, {manifest.snapshot_id}")
-    unproven = [name for name, each in manifest.collections.items() if not each.conservation.holds()]
+    # Those that are objects of their own are checked when they are read.
+    inline = {name: each for name, each in manifest.collections.entries.items() if isinstance(each, CollectionSnapshot)}
+    unproven = [name for name, each in inline.items() if not each.conservation.holds()]
     if unproven:
         return SnapshotCorruptError.damaged(key, f"has a wrong conservation proof for collection {unproven[0]}")
     return stored

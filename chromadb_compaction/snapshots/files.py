@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -20,7 +20,7 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.manifest import Manifest, Pointer, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files
-from chromadb_compaction.snapshots.pointer import read_manifest, read_stored_manifest
+from chromadb_compaction.snapshots.pointer import noticing_a_replica, read_manifest, read_stored_manifest
 
 ANCESTORS_SEARCHED: Final = 20
 
@@ -94,30 +94,30 @@ def upload(services: Services, files: Sequence[FoldedFile]) -> list[StoredFile]:
     return [stored[file] for file in files]
 
 
-def absent_kept_files(services: Services, manifest: Manifest, *, own: bool) -> list[str]:
-    """Return the keys of the manifest's files that are missing or have another size, sorted. It lists their folders.
-
-    `own` False: only those that the manifest keeps from earlier snapshots.
-    """
+def absent_files(services: Services, files: Iterable[StoredFile]) -> list[str]:
+    """Return the keys of the files that are missing or have another size, sorted. It lists their folders."""
+    wanted = {file.key: file.bytes for file in files}
     prefix = services.settings.snapshot_prefix
-    wanted = {
-        file.key: file.bytes
-        for file in manifest.files
-        if own or layout.snapshot_of_key(file.key, prefix=prefix) != manifest.snapshot_id
-    }
-    folders = {layout.snapshot_of_key(key, prefix=prefix) for key in wanted}
-    listings = in_threads(lambda folder: list(services.objects.list(f"{prefix}{folder}/")), folders)
+    folders = {layout.collection_folder(key, prefix=prefix) for key in wanted}
+    listings = in_threads(lambda folder: list(services.objects.list(folder)), folders)
     found = {info.key: info.bytes for listing in listings for info in listing}
     return sorted(key for key, size in wanted.items() if found.get(key) != size)
 
 
-def read_replicated_manifest(services: Services, pointer: Pointer) -> Manifest:
+def read_replicated_manifest(services: Services, pointer: Pointer, *, known: Manifest | None = None) -> Manifest:
     """Return the manifest of the published snapshot. In a replica, make sure that all its files have arrived.
 
-    Raises the errors of `read_manifest`, and NotReplicatedYetError if files have not.
+    Those of the collections that `known`, an earlier result, has unchanged have arrived. Raises the errors of
+    `read_manifest`, and NotReplicatedYetError if files have not arrived.
     """
-    manifest = read_manifest(services, pointer)
-    absent = absent_kept_files(services, manifest, own=True) if services.settings.is_replica else []
+    manifest = read_manifest(services, pointer, known=known)
+    if not services.settings.is_replica:
+        return manifest
+    before = known.collections.entries if known else {}
+    names = [name for name, entry in manifest.collections.entries.items() if before.get(name) != entry]
+    with noticing_a_replica(services):
+        described = in_threads(manifest.collections.peek, names)
+    absent = absent_files(services, (file for each in described for file in each.files.values()))
     if absent:
         problem = f"{len(absent)} files of snapshot {manifest.snapshot_id}, such as {absent[0]}, are missing"
         raise NotReplicatedYetError.of(services.settings.chromadb_bucket, problem)
@@ -166,13 +166,13 @@ def _download(services: Services, manifest: Manifest, transfer: _Transfer) -> No
 
 def _corrupt(services: Services, manifest: Manifest, transfer: _Transfer, problem: str) -> SnapshotCorruptError:
     where = f"({transfer.path} of collection {transfer.collection} in snapshot {manifest.snapshot_id})"
-    ancestor = _ancestor_without(services, manifest, transfer.file.key)
+    ancestor = _ancestor_without(services, manifest, transfer.collection, transfer.file.key)
     if ancestor is None:
         problem = f"{problem}; no ancestor of this snapshot does without it"
     return SnapshotCorruptError.damaged(transfer.file.key, f"{where} {problem}", roll_back_to=ancestor or "")
 
 
-def _ancestor_without(services: Services, manifest: Manifest, key: str) -> str | None:
+def _ancestor_without(services: Services, manifest: Manifest, collection: str, key: str) -> str | None:
     """Return the newest ancestor that does not need the object `key`, None if there is none or it is unknown."""
     ancestor = manifest.parent
     for _ in range(ANCESTORS_SEARCHED):
@@ -180,9 +180,10 @@ def _ancestor_without(services: Services, manifest: Manifest, key: str) -> str |
             return None
         try:
             older = read_stored_manifest(services, ancestor).manifest
+            described = older.collections.get(collection)
         except (SnapshotCorruptError, NewerFormatError):
             return None
-        if all(file.key != key for file in older.files):
+        if described is None or all(file.key != key for file in described.files.values()):
             return ancestor
         ancestor = older.parent
     return None

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.manifest import Manifest, Pointer, parse_stored
 from chromadb_compaction.ports import Bucket, Services, StoredObject
+from chromadb_compaction.snapshots.tree import not_understood, read_collection
 
 SWAP_ATTEMPTS: Final = 5
 SWAP_PAUSE_SECONDS: Final = 0.2
@@ -105,13 +107,16 @@ def read_pointer_if_changed(services: Services, known: PublishedPointer) -> Publ
     return known if changed is None else _parse(changed, services)
 
 
-def read_manifest(services: Bucket, pointer: Pointer) -> Manifest:
+def read_manifest(services: Bucket, pointer: Pointer, *, known: Manifest | None = None) -> Manifest:
     """Return the manifest of the published snapshot, checked against the pointer's SHA-256.
+
+    Collections that `known`, an earlier one, has read and that have not changed since are not read again.
 
     Raises the errors of `read_stored_manifest`, and NotReplicatedYetError if a replica does not have it yet.
     """
     with noticing_a_replica(services):
-        return read_stored_manifest(services, pointer.snapshot_id, sha256=pointer.manifest_sha256).manifest
+        stored = read_stored_manifest(services, pointer.snapshot_id, sha256=pointer.manifest_sha256, known=known)
+        return stored.manifest
 
 
 @contextmanager
@@ -125,8 +130,10 @@ def noticing_a_replica(services: Bucket) -> Iterator[None]:
         raise
 
 
-def read_stored_manifest(services: Bucket, snapshot_id: str, *, sha256: str | None = None) -> StoredManifest:
-    """Return the manifest of a snapshot.
+def read_stored_manifest(
+    services: Bucket, snapshot_id: str, *, sha256: str | None = None, known: Manifest | None = None
+) -> StoredManifest:
+    """Return the manifest of a snapshot, whose collections are read when they are asked for.
 
     Raises SnapshotCorruptError if it is missing, cannot be understood, or does not have the SHA-256 `sha256`, which
     the pointer has of the published one. Raises NewerFormatError if a newer version wrote it.
@@ -140,9 +147,10 @@ def read_stored_manifest(services: Bucket, snapshot_id: str, *, sha256: str | No
     if sha256 not in (None, found):
         raise SnapshotCorruptError.damaged(key, "is not what the pointer says it is (its SHA-256 differs)")
     try:
-        return StoredManifest(parse_stored(Manifest, stored.body, key), found, stored.modified)
+        manifest = parse_stored(Manifest, stored.body, key)
     except ValidationError as error:
-        raise _not_understood(key, error) from error
+        raise not_understood(key, error) from error
+    return StoredManifest(manifest.reading(partial(read_collection, services), known), found, stored.modified)
 
 
 def publish(
@@ -205,12 +213,4 @@ def _parse(stored: StoredObject, services: Bucket) -> PublishedPointer:
     try:
         return PublishedPointer(parse_stored(Pointer, stored.body, _key(services)), stored.etag)
     except ValidationError as error:
-        raise _not_understood(_key(services), error) from error
-
-
-def _not_understood(key: str, error: ValidationError) -> SnapshotCorruptError:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return SnapshotCorruptError.damaged(
-        key, f"cannot be understood: {field}: {first['msg']}" if field else f"cannot be understood: {first['msg']}"
-    )
+        raise not_understood(_key(services), error) from error

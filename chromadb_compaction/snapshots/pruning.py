@@ -1,5 +1,10 @@
 """Deletion of snapshots past their retention, but of no file that a kept snapshot or one about to be published names.
 
+A fold inherits what it does not change from its parent. So if a kept snapshot names an object in an expired folder,
+then so do all snapshots on the way from the one that named it first. Either that one is kept, and wrote the description
+of the collection; or one kept snapshot on the way has a parent that is not kept. Only these descriptions are read, and
+of them only those of collections with objects in the expired folders: an object lies in a folder of its collection.
+
 A rollback may want a snapshot that is about to be deleted, and the lease may have been lost. So each of the two writes
 a mark before it looks for the other's. The one that comes second sees the first one's mark, and stops.
 """
@@ -8,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final, NamedTuple
 
@@ -16,9 +21,11 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.errors import NewerFormatError, NoSnapshotError, SnapshotCorruptError
 from chromadb_compaction.lease import DAY_SECONDS
+from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.pointer import read_pointer, read_stored_manifest
+from chromadb_compaction.snapshots.tree import collection_keys
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +55,7 @@ def prune(current: str, services: Services) -> Pruned:
     expired = _expired(complete, orphaned, current, services)
     if not expired:
         return NOTHING
-    named = _shared_files([s.snapshot_id for s in complete if s.snapshot_id not in expired], expired, services)
+    named = _needed([s.snapshot_id for s in complete if s.snapshot_id not in expired], expired, listing, services)
     if named is None or not _still_published(current, services):
         return NOTHING
     prefix = services.settings.snapshot_prefix
@@ -171,28 +178,49 @@ def _expired(
     return old | given_up
 
 
-def _shared_files(kept: Iterable[str], expired: Container[str], services: Services) -> frozenset[str] | None:
-    """Return every key of an expired snapshot that the manifest of a kept one names.
+def _needed(
+    kept: Sequence[str], expired: Collection[str], listing: Listing, services: Services
+) -> frozenset[str] | None:
+    """Return every key of an expired snapshot that a kept one needs. None if a kept one cannot be read.
 
-    Few manifests are held at once: one of thousands of collections takes megabytes. Return None if one of them cannot
-    be read.
+    Few manifests are held at once: one of thousands of collections takes megabytes.
     """
     prefix = services.settings.snapshot_prefix
-    shared: set[str] = set()
-    with closing(
-        ahead(
-            lambda each: read_stored_manifest(services, each).manifest,
-            kept,
-            weigh=lambda _: 1,
-            most=MANIFESTS_AT_ONCE,
-            threads=MANIFESTS_AT_ONCE,
-        )
-    ) as manifests:
-        try:
+    keys = (info.key for each in expired for info in listing[each])
+    changed = frozenset(layout.collection_of_file(key, prefix=prefix) for key in keys)
+    needed: set[str] = set()
+    manifests = ahead(
+        lambda each: read_stored_manifest(services, each).manifest,
+        kept,
+        weigh=lambda _: 1,
+        most=MANIFESTS_AT_ONCE,
+        threads=MANIFESTS_AT_ONCE,
+    )
+    try:
+        with closing(manifests):
             for manifest in manifests:
-                keys = (file.key for file in manifest.files)
-                shared.update(key for key in keys if layout.snapshot_of_key(key, prefix=prefix) in expired)
-        except (SnapshotCorruptError, NewerFormatError) as error:
-            log.warning("nothing is pruned, since the manifest of a kept snapshot cannot be read: %s", error)
-            return None
-    return frozenset(shared)
+                needed.update(_keys_of(manifest, changed & _to_be_read(manifest, kept), prefix=prefix))
+    except (SnapshotCorruptError, NewerFormatError) as error:
+        log.warning("nothing is pruned, since a kept snapshot cannot be read: %s", error)
+        return None
+    return frozenset(key for key in needed if layout.snapshot_of_key(key, prefix=prefix) in expired)
+
+
+def _to_be_read(manifest: Manifest, kept: Collection[str]) -> frozenset[str]:
+    """Return the collections of a kept snapshot that may need objects which its kept parent does not."""
+    parent, entries = manifest.parent, manifest.collections.entries
+    # The sequence grows from parent to child. A manifest that says otherwise is damaged.
+    if parent is None or parent not in kept or parent >= manifest.snapshot_id:
+        return frozenset(entries)
+    inherited = {n for n, each in manifest.collections.refs.items() if each.snapshot_id != manifest.snapshot_id}
+    return frozenset(entries) - inherited
+
+
+def _keys_of(manifest: Manifest, names: Collection[str], *, prefix: str) -> Iterator[str]:
+    """Yield the keys of the collections `names` of the manifest, and of their files."""
+    present = [name for name in manifest.collections if name in names]
+    keys = collection_keys(manifest, prefix=prefix)
+    for name, described in zip(present, in_threads(manifest.collections.peek, present), strict=True):
+        if name in keys:
+            yield keys[name]
+        yield from (file.key for file in described.files.values())

@@ -180,22 +180,21 @@ class SnapshotReader:
         if found is self._snapshot:
             return
         self._snapshot = found
-        described = found.manifest.collections if found else {}
         for name in list(self._copies):
-            if name not in described or described[name].dimension is None:
+            if found is None or name not in found.manifest.collections:
                 self._retire(name, unused)
         if found is not None:
             log.info("reading from snapshot %s", found.manifest.snapshot_id)
 
     def _acquire(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
         """Return the collection, and the copy that the caller must release, downloaded first if it has changed."""
-        with self._state:
-            while True:
-                if self._snapshot is None:
-                    raise NoSnapshotError("the pointer was deleted since the query began", next_step="ask again")
-                manifest = self._snapshot.manifest
-                described = manifest.collection(name)
+        while True:
+            manifest, described = self._read_described(name)
+            with ExitStack() as unused, self._state:
+                if self._snapshot is None or self._snapshot.manifest is not manifest:
+                    continue
                 if described.dimension is None:
+                    self._retire(name, unused)
                     return _readable(manifest, name, None), None
                 copy = self._copies.get(name)
                 if copy is not None and copy.has_files_of(described):
@@ -208,6 +207,14 @@ class SnapshotReader:
                     return _use(copy)
                 self._state.wait()
         return self._replace_copy(services, manifest, name)
+
+    def _read_described(self, name: str) -> tuple[Manifest, CollectionSnapshot]:
+        """Return the current manifest, and its description of the collection, which is read without the lock."""
+        with self._state:
+            snapshot = self._snapshot
+        if snapshot is None:
+            raise NoSnapshotError("the pointer was deleted since the query began", next_step="ask again")
+        return snapshot.manifest, snapshot.manifest.collection(name)
 
     def _acquire_of(
         self, services: Services, snapshot: CurrentSnapshot, name: str
@@ -281,7 +288,8 @@ def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> Current
         pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
         if pointer is None or (known is not None and pointer == known.published):
             return known if pointer else None
-        return CurrentSnapshot(pointer, read_replicated_manifest(services, pointer.pointer))
+        before = known.manifest if known else None
+        return CurrentSnapshot(pointer, read_replicated_manifest(services, pointer.pointer, known=before))
     except ObjectMissingError:
         return None
     except NotReplicatedYetError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +15,15 @@ from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedCollection
 from chromadb_compaction.fold.fold import FoldResult
-from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer, commit_id
+from chromadb_compaction.manifest import (
+    CollectionRef,
+    Collections,
+    CollectionSnapshot,
+    Manifest,
+    Pointer,
+    StoredFile,
+    commit_id,
+)
 from chromadb_compaction.messages import (
     LISTED_COLLECTIONS,
     CollectionCounts,
@@ -25,7 +33,8 @@ from chromadb_compaction.messages import (
 )
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files, files_below
-from chromadb_compaction.snapshots.files import FoldedFile, Wanted, absent_kept_files, upload
+from chromadb_compaction.snapshots.files import FoldedFile, Wanted, absent_files, upload
+from chromadb_compaction.snapshots.tree import describe
 
 
 class PartOfManifest(BaseModel):
@@ -47,21 +56,38 @@ class PartOfManifest(BaseModel):
 class Draft:
     """The next snapshot under a fresh id: the base's collections, of which `upload` replaces the folded ones.
 
+    `described` are the objects that describe them, to be written before the manifest: those that `upload` has replaced
+    and, after a base of format 1, all others.
+
     Args:
         request: The pass to publish.
         base: The manifest of the snapshot that the pass started from. None: nothing is published yet.
         base_sha256: The SHA-256 of that manifest, as the pointer states it.
+        prefix: The snapshot prefix.
     """
 
     def __init__(
-        self, request: UploadSnapshotRequest | FoldPartitionRequest, base: Manifest | None, *, base_sha256: str | None
+        self,
+        request: UploadSnapshotRequest | FoldPartitionRequest,
+        base: Manifest | None,
+        *,
+        base_sha256: str | None,
+        prefix: str,
     ) -> None:
         self.snapshot_id = layout.new_snapshot_id(request.base.sequence + 1, secrets.token_hex(4))
         self._request = request
         self._base = base
         self._base_sha256 = base_sha256
-        self._collections = dict(base.collections) if base else {}
+        self._prefix = prefix
+        self._refs: dict[str, CollectionRef] = {}
         self._dropped = dict(base.dropped) if base else {}
+        self.described: dict[str, bytes] = {}
+        self._changed: dict[str, CollectionSnapshot] = {}
+        for name, each in base.collections.entries.items() if base else ():
+            if isinstance(each, CollectionRef):
+                self._refs[name] = each
+            else:
+                self._describe(name, each)
 
     def upload(self, folded: Sequence[FoldedCollection], services: Services) -> list[Wanted]:
         """Upload the new files of changed collections. Return each collection's files and local directory.
@@ -72,14 +98,14 @@ class Draft:
             if each.dropped_before is not None:
                 self._dropped[each.result.collection] = each.dropped_before
             if not each.result.exists:
-                self._collections.pop(each.result.collection, None)
+                self._remove(each.result.collection)
         existing = [each for each in folded if each.result.exists]
-        files = [self._files(collection, services.settings.snapshot_prefix) for collection in existing]
+        files = [self._files(collection) for collection in existing]
         stored = iter(upload(services, [file for named in files for file in named.values()]))
         wanted = []
         for each, named in zip(existing, files, strict=True):
             name, described = each.result.collection, {path: next(stored) for path in named}
-            self._collections[name] = _collection(each, described)
+            self._describe(name, _collection(each, described))
             wanted.append(Wanted(name, described, each.directory))
         return wanted
 
@@ -91,32 +117,56 @@ class Draft:
             if part.dropped_before is not None:
                 self._dropped[part.result.collection] = part.dropped_before
             if part.snapshot is None:
-                self._collections.pop(part.result.collection, None)
+                self._remove(part.result.collection)
             else:
-                self._collections[part.result.collection] = part.snapshot
+                self._describe(part.result.collection, part.snapshot)
 
     def parts(self, folded: Sequence[FoldedCollection]) -> list[PartOfManifest]:
         """Return the folded collections, of which the changed ones are uploaded, as another manifest adopts them."""
         return [
             PartOfManifest(
                 result=each.result,
-                snapshot=self._collections.get(each.result.collection) if each.result.changed else None,
+                snapshot=self._changed.get(each.result.collection) if each.result.changed else None,
                 dropped_before=each.dropped_before,
             )
             for each in folded
         ]
 
-    def bytes_of(self, wanted: Sequence[Wanted], *, prefix: str) -> int:
+    def bytes_of(self, wanted: Sequence[Wanted]) -> int:
         """Return the total size of the files that this snapshot adds, in bytes."""
-        files = [file for each in wanted for file in each.files.values()]
-        return sum(f.bytes for f in files if layout.snapshot_of_key(f.key, prefix=prefix) == self.snapshot_id)
+        return sum(file.bytes for each in wanted for file in each.files.values() if self._is_own(file))
 
-    def _files(self, folded: FoldedCollection, prefix: str) -> dict[str, FoldedFile]:
+    def check_kept_files(self, services: Services) -> None:
+        """Raise SnapshotCorruptError if a file that a changed collection has from elsewhere is missing or damaged.
+
+        The compactor's local copy can outlive an object that was deleted, and readers do not have that copy. The pass
+        has no copy of the other collections and changes nothing about them: the base has named the same objects.
+        """
+        files = (file for each in self._changed.values() for file in each.files.values())
+        absent = absent_files(services, (file for file in files if not self._is_own(file)))
+        if absent:
+            problem = f"is missing or damaged ({len(absent)} such files), and the published snapshot needs it"
+            raise SnapshotCorruptError.damaged(absent[0], problem)
+
+    def _is_own(self, file: StoredFile) -> bool:
+        return layout.snapshot_of_key(file.key, prefix=self._prefix) == self.snapshot_id
+
+    def _files(self, folded: FoldedCollection) -> dict[str, FoldedFile]:
         name, found = folded.result.collection, files_below(folded.directory)
-        base = self._collections.get(name)
+        base = self._base.collections.get(name) if self._base else None
         before = base.files if base else {}
-        keys = {path: layout.snapshot_file_key(self.snapshot_id, name, path, prefix=prefix) for path in found}
+        keys = {path: layout.snapshot_file_key(self.snapshot_id, name, path, prefix=self._prefix) for path in found}
         return {path: FoldedFile(local, keys[path], before.get(path)) for path, local in found.items()}
+
+    def _describe(self, name: str, described: CollectionSnapshot) -> None:
+        key, body, self._refs[name] = describe(self.snapshot_id, name, described, prefix=self._prefix)
+        self.described[key] = body
+        self._changed[name] = described
+
+    def _remove(self, name: str) -> None:
+        self._refs.pop(name, None)
+        self._changed.pop(name, None)
+        self.described.pop(layout.collection_key(self.snapshot_id, name, prefix=self._prefix), None)
 
     def manifest(self, outcomes: list[DeltaOutcome], *, now: float, seconds: float) -> Manifest:
         """Return the manifest. `now` is its time in Unix seconds, `seconds` the work so far."""
@@ -130,34 +180,32 @@ class Draft:
             seconds=seconds,
             deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
             deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
-            collections=dict(sorted(self._collections.items())),
+            collections=Collections(dict(sorted(self._refs.items()))),
             dropped=dict(sorted(self._dropped.items())),
         )
 
 
-def check_kept_files(services: Services, manifest: Manifest) -> None:
-    """Raise SnapshotCorruptError if a file kept from an earlier snapshot is missing or has another size.
-
-    The compactor's local copy can outlive an object that was deleted, and readers do not have that copy.
-    """
-    absent = absent_kept_files(services, manifest, own=False)
-    if absent:
-        problem = f"is missing or damaged ({len(absent)} such files), and the published snapshot needs it"
-        raise SnapshotCorruptError.damaged(absent[0], problem)
-
-
 def write_objects(
-    services: Services, manifest: Manifest, outcomes: list[DeltaOutcome], result: PublishedSnapshot
+    services: Services,
+    manifest: Manifest,
+    outcomes: list[DeltaOutcome],
+    result: PublishedSnapshot,
+    described: Mapping[str, bytes],
 ) -> Pointer:
-    """Write the list of outcomes, the result and the manifest. Return the pointer that publishes them."""
+    """Write the list of outcomes, the result, the objects in `described`, by key, and the manifest after them.
+
+    Return the pointer that publishes them.
+    """
     prefix = services.settings.snapshot_prefix
     body = manifest.model_dump_json().encode()
     objects = {
         layout.merged_deltas_key(manifest.snapshot_id, prefix=prefix): pack_outcomes(outcomes),
         layout.result_key(manifest.snapshot_id, prefix=prefix): result.model_dump_json().encode(),
-        layout.manifest_key(manifest.snapshot_id, prefix=prefix): body,
+        **described,
     }
     in_threads(lambda item: services.objects.put(*item), objects.items())
+    # Last, because a snapshot that has a manifest is complete, and nothing is pruned while one is not.
+    services.objects.put(layout.manifest_key(manifest.snapshot_id, prefix=prefix), body)
     return Pointer(
         snapshot_id=manifest.snapshot_id,
         sequence=layout.snapshot_sequence(manifest.snapshot_id),

@@ -36,7 +36,7 @@ from chromadb_compaction.snapshots.base import cache_of, read_base
 from chromadb_compaction.snapshots.files import Wanted
 from chromadb_compaction.snapshots.pointer import publish, read_pointer
 from chromadb_compaction.steps.fold_partitions import StoredParts, collect, read_plan, store_plan
-from chromadb_compaction.steps.publication import Draft, PartOfManifest, check_kept_files, counts_of, write_objects
+from chromadb_compaction.steps.publication import Draft, PartOfManifest, counts_of, write_objects
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -103,12 +103,14 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
             _read_outcomes(request, services),
             read_parts(request.runs, services),
         )
+        collections = _collections(started.outcomes, services)
+        if started.base is not None:
+            started.base.collections.fetch(collections)
         costs = fold_costs(started.parts, started.base)
         plan = None if request.folded else plan_folds(costs, limits_of(services))
         if plan is not None and plan.items:
             return _fold_elsewhere_first(request, plan, costs, started.base, services)
         process = Process(request.execution, request.pass_number, FOLDS)
-        collections = _collections(started.outcomes, services)
         with (
             cache_of(services).scratch() as scratch,
             running_whole_pass(process, services.objects, collections, seconds_left=services.seconds_left),
@@ -134,14 +136,14 @@ def _fold_and_publish(
     if not any(result.changed for result in done.results):
         kept = _keep_base(request, services, base=base, outcomes=outcomes, done=done, phases=phases)
         return kept.model_copy(update=pending)
-    draft = Draft(request, base, base_sha256=base_sha256)
+    draft = Draft(request, base, base_sha256=base_sha256, prefix=services.settings.snapshot_prefix)
     heartbeat.check()
     with phases("upload"):
         wanted = draft.upload(changed, services)
         draft.adopt(done.elsewhere)
-        uploaded = done.uploaded + draft.bytes_of(wanted, prefix=services.settings.snapshot_prefix)
+        uploaded = done.uploaded + draft.bytes_of(wanted)
         manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
-        check_kept_files(services, manifest)
+        draft.check_kept_files(services)
         result = PublishedSnapshot(
             published=True,
             snapshot_id=draft.snapshot_id,
@@ -154,7 +156,7 @@ def _fold_and_publish(
             bytes_uploaded=uploaded,
             seconds=phases.seconds,
         ).model_copy(update=pending)
-        pointer = write_objects(services, manifest, outcomes, result)
+        pointer = write_objects(services, manifest, outcomes, result, draft.described)
     with phases("publish"):
         current = publish(services, pointer, etag=request.base.etag, before_swap=heartbeat.check)
     if current.snapshot_id != draft.snapshot_id:
@@ -302,8 +304,8 @@ def _cache_copies(
         cache.keep(snapshot_id, collection, files, directory)
     if base is not None:
         _cache_unchanged(services, snapshot_id, base, done.here)
-        for name in base.collections.keys() - {result.collection for result in done.results}:
-            cache.move(name, base.collections[name].files, old=base.snapshot_id, new=snapshot_id)
+        others = base.collections.keys() - {result.collection for result in done.results}
+        cache.move(others.__contains__, old=base.snapshot_id, new=snapshot_id)
     cache.evict(keep=snapshot_id)
 
 

@@ -75,8 +75,8 @@ def _lease_is_never_released() -> AbstractContextManager[object]:
 def _deltas_are_archived_before_the_swap() -> AbstractContextManager[object]:
     right = publication.write_objects
 
-    def wrong(services: Any, manifest: Any, outcomes: list[DeltaOutcome], answer: Any) -> Any:
-        pointer = right(services, manifest, outcomes, answer)
+    def wrong(services: Any, manifest: Any, outcomes: list[DeltaOutcome], *others: Any) -> Any:
+        pointer = right(services, manifest, outcomes, *others)
         for outcome in outcomes:
             services.objects.copy(outcome.key, layout.compacted_key(outcome.key), etag=outcome.etag)
         services.objects.delete(outcome.key for outcome in outcomes)
@@ -122,10 +122,14 @@ def _tombstones_are_forgotten() -> Iterator[None]:
 def _files_are_pruned_by_age_alone() -> Iterator[None]:
     # The second patch is needed because UploadSnapshot would detect the loss and publish nothing.
     with (
-        patch.object(pruning, "_shared_files", lambda *_: frozenset()),
-        patch.object(upload_snapshot, "check_kept_files", lambda _services, _manifest: None),
+        patch.object(pruning, "_needed", lambda *_: frozenset()),
+        patch.object(publication.Draft, "check_kept_files", lambda *_: None),
     ):
         yield
+
+
+def _descriptions_of_kept_collections_are_pruned() -> AbstractContextManager[object]:
+    return patch.object(pruning, "collection_keys", lambda *_, **__: {})
 
 
 @contextmanager
@@ -247,7 +251,7 @@ def _a_part_is_stored_before_its_files() -> Iterator[None]:
     with (
         patch.dict(FUNCTIONS, {"${FoldPartitionFunctionArn}": lambda_task(FoldPartitionRequest, in_a_fold)}),
         patch.object(fold_partitions, "_read_part", any_attempt),
-        patch.object(upload_snapshot, "check_kept_files", lambda _services, _manifest: None),
+        patch.object(publication.Draft, "check_kept_files", lambda *_: None),
     ):
         yield
 
@@ -320,6 +324,13 @@ DEFECTS = (
     ),
     Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
     Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
+    Defect(
+        "a kept collection's description is pruned",
+        _descriptions_of_kept_collections_are_pruned,
+        "pruning",
+        _none,
+        "half a snapshot",
+    ),
     Defect("a drop is forgotten", _a_drop_is_forgotten, "dropped collections", _none, "lost: the drop"),
     Defect("a part is left out of the swap", _a_part_is_left_out, SEVERAL, _none, "lost"),
     Defect(

@@ -22,6 +22,7 @@ from tests.e2e.model import Delta, Record, content_of, expected, since_drops
 from tests.fakes.aws.in_process import Saved
 from tests.fakes.aws.protocol import Call
 from tests.fakes.aws.s3 import StoredBytes
+from tests.fakes.published import parse_manifest
 
 POINTER = layout.pointer_key()
 Objects = Mapping[str, StoredBytes]
@@ -165,7 +166,7 @@ class Truth:
             for outcome in unpack_outcomes(stored.body) if stored else []:
                 times[outcome.key] += outcome.status == "merged"
             parent = objects.get(layout.manifest_key(line.parent)) if line.parent else None
-            line = Manifest.model_validate_json(parent.body) if parent else None
+            line = parse_manifest(parent.body, objects) if parent else None
         yield from (f"doubled: {key} was merged {number} times" for key, number in times.items() if number > 1)
 
 
@@ -181,7 +182,11 @@ def published(objects: Objects) -> tuple[Manifest | None, str | None]:
     stored = objects.get(layout.manifest_key(pointer.snapshot_id))
     if stored is None or _sha256(stored.body) != pointer.manifest_sha256:
         return None, f"the manifest of {pointer.snapshot_id} is missing or altered"
-    manifest = _manifest(stored.body)
+    manifest = parse_manifest(stored.body, objects)
+    for name, ref in manifest.collections.refs.items():
+        key = layout.collection_key(ref.snapshot_id, name)
+        if key not in objects or _sha256(objects[key].body) != ref.sha256:
+            return None, f"{key} is missing or altered"
     for collection in manifest.collections.values():
         for file in collection.files.values():
             if file.key not in objects or _sha256(objects[file.key].body) != file.sha256:
@@ -220,11 +225,6 @@ def _read(name: str, files: tuple[tuple[str, bytes], ...]) -> dict[str, Record]:
 @cache
 def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-@cache
-def _manifest(body: bytes) -> Manifest:
-    return Manifest.model_validate_json(body)
 
 
 @cache

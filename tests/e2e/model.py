@@ -122,7 +122,9 @@ def pull(s3: Any, bucket: str, target: Path) -> dict[str, Path]:
     directories = {}
     for collection, entry in manifest["collections"].items():
         directories[collection] = target / pointer["snapshot_id"] / collection
-        for path, file in entry["files"].items():
+        key = f"snapshot/{entry['snapshot_id']}/{collection}/collection.json"
+        described = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        for path, file in described["files"].items():
             local = directories[collection] / path
             local.parent.mkdir(parents=True, exist_ok=True)
             s3.download_file(bucket, file["key"], str(local))

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, DeltaStatus, pack_outcomes
-from chromadb_compaction.manifest import CollectionSnapshot, Conservation, Manifest, Pointer, StoredFile, commit_id
+from chromadb_compaction.manifest import (
+    CollectionRef,
+    Collections,
+    CollectionSnapshot,
+    Conservation,
+    Manifest,
+    Pointer,
+    StoredFile,
+    commit_id,
+)
+from chromadb_compaction.snapshots.tree import describe
 from tests.fakes.services import EXECUTION, Fakes
 
 ZERO = "0" * 32
@@ -73,10 +84,31 @@ def put_snapshot(
         seconds=1,
         deltas_merged=1,
         deltas_quarantined=0,
-        collections={"docs": collection},
+        collections=Collections({"docs": put_described(fakes, snapshot_id, "docs", collection)}),
     )
     fakes.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
     return snapshot_id
+
+
+def put_described(fakes: Fakes, snapshot_id: str, name: str, described: CollectionSnapshot) -> CollectionRef:
+    """Store the object that describes a collection, and return the reference to it."""
+    key, body, ref = describe(snapshot_id, name, described, prefix=layout.SNAPSHOT_PREFIX)
+    fakes.objects.put(key, body)
+    return ref
+
+
+class _HasBody(Protocol):
+    @property
+    def body(self) -> bytes: ...
+
+
+def parse_manifest(body: bytes, objects: Mapping[str, _HasBody]) -> Manifest:
+    """Return the manifest, whose collections are read from `objects`, without checks."""
+
+    def read(name: str, ref: CollectionRef) -> CollectionSnapshot:
+        return CollectionSnapshot.model_validate_json(objects[layout.collection_key(ref.snapshot_id, name)].body)
+
+    return Manifest.model_validate_json(body).reading(read)
 
 
 def point_to(fakes: Fakes, sequence: int, *, swap: int | None = None) -> str:

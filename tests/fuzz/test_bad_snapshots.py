@@ -13,7 +13,7 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import NewerFormatError, SnapshotCorruptError, SnapshotTooLargeError
-from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Pointer
 from chromadb_compaction.ports import StoredObject
 from tests.builders import NOW, a_delta, a_uuid7
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
@@ -118,11 +118,11 @@ def test_a_wrong_manifest_with_a_matching_digest_is_refused_or_does_no_damage(
 @pytest.mark.parametrize("path", ["../escaped", "/escaped", "a/../../escaped", "", "a\0b"])
 def test_no_file_of_a_snapshot_leaves_its_directory(fakes: Fakes, path: str) -> None:
     manifest = json.loads(fakes.objects.objects[manifest_of(fakes)].body)
-    files = manifest["collections"]["docs"]["files"]
-    files[path] = files.pop("chroma.sqlite3")
+    described = json.loads(fakes.objects.objects[layout.collection_key(manifest["snapshot_id"], "docs")].body)
+    described["files"][path] = described["files"].pop("chroma.sqlite3")
 
     with pytest.raises(ValueError, match="file path"):
-        Manifest.model_validate(manifest)
+        CollectionSnapshot.model_validate(described)
 
 
 @pytest.mark.parametrize("name", ["..", "../docs", "", "a/b"])

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.outcomes import QuarantineReason
-from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.manifest import Pointer
 from tests.builders import NOW, BuiltDelta, a_uuid7
 from tests.e2e.model import Delta, Record, Row, content_of, expected
+from tests.fakes.published import parse_manifest
 from tests.fakes.services import Fakes, new_fakes
 from tests.fuzz import defects
 from tests.fuzz.fuzz_case import LARGEST_DELTA, FuzzCase, InputOutcome, WorkerResult
@@ -108,7 +109,7 @@ def _read_independently(each: Fuzzed) -> Delta:
 def _published(fakes: Fakes, scratch: Path) -> dict[str, dict[str, Record]]:
     objects = fakes.objects.objects
     pointer = Pointer.model_validate_json(objects[layout.pointer_key()].body)
-    manifest = Manifest.model_validate_json(objects[layout.manifest_key(pointer.snapshot_id)].body)
+    manifest = parse_manifest(objects[layout.manifest_key(pointer.snapshot_id)].body, objects)
     content: dict[str, dict[str, Record]] = {}
     for number, (name, collection) in enumerate(manifest.collections.items()):
         directory = scratch / f"published-{number}"

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from chromadb_compaction import layout
 from chromadb_compaction.manifest import Manifest, Pointer
+from tests.fakes.published import parse_manifest
 from tests.interleavings.actors import WrittenDeltas, WrittenRow
 from tests.interleavings.environment import ROWS_FILE, Environment
 
@@ -163,6 +164,9 @@ class InvariantChecker:
         if pointer is None:
             return
         manifest = self._manifest(Pointer.model_validate_json(pointer).snapshot_id)
+        for name, ref in manifest.collections.refs.items():
+            key = layout.collection_key(ref.snapshot_id, name)
+            assert key in self._environment.objects, f"4. {key} of the published snapshot is missing"
         for collection in manifest.collections.values():
             for file in collection.files.values():
                 stored = self._environment.objects.get(file.key)
@@ -180,7 +184,7 @@ class InvariantChecker:
     def _manifest(self, snapshot_id: str) -> Manifest:
         stored = self._environment.objects.get(layout.manifest_key(snapshot_id))
         assert stored is not None, "4. the published snapshot has no manifest"
-        return Manifest.model_validate_json(stored.body)
+        return parse_manifest(stored.body, self._environment.objects)
 
     def _files(self) -> list[tuple[str, str, bytes]]:
         """Return collection, path and body of every file of the published snapshot."""

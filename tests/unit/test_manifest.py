@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from chromadb_compaction.manifest import CollectionSnapshot, Conservation, Manifest, Pointer, StoredFile, commit_id
+from chromadb_compaction.manifest import (
+    CollectionRef,
+    CollectionSnapshot,
+    Conservation,
+    Manifest,
+    Pointer,
+    StoredFile,
+    commit_id,
+)
 
 u128 = st.integers(0, 2**128 - 1)
 ZERO = "0" * 32
@@ -30,6 +38,7 @@ def a_collection(**changes: object) -> CollectionSnapshot:
 
 def a_manifest(**collections: CollectionSnapshot) -> Manifest:
     return Manifest(
+        format=1,
         snapshot_id="0000000001-3f2a9c1b",
         parent=None,
         execution="arn",
@@ -88,6 +97,65 @@ def test_a_manifest_adds_up_its_collections() -> None:
     assert (manifest.records, manifest.bytes) == (7, 20)
 
 
+def a_ref(**changes: object) -> CollectionRef:
+    fields = {"snapshot_id": "0000000001-3f2a9c1b", "sha256": "a" * 64, "records": 3, "bytes": 10}
+    return CollectionRef.model_validate(fields | changes)
+
+
+def a_tree(**changes: object) -> dict[str, object]:
+    """Return a manifest of format 2 as it is stored."""
+    stored = a_manifest().model_dump(mode="json") | {"format": 2, "records": 7, "bytes": 20}
+    refs = {"docs": a_ref().model_dump(), "notes": a_ref(records=4).model_dump()}
+    return stored | {"collections": refs} | changes
+
+
+def test_a_collection_is_read_when_it_is_asked_for_and_once() -> None:
+    read: list[str] = []
+
+    def reading(name: str, _ref: CollectionRef) -> CollectionSnapshot:
+        read.append(name)
+        return a_collection()
+
+    manifest = Manifest.model_validate(a_tree()).reading(reading)
+
+    assert (list(manifest.collections), manifest.records, manifest.bytes, read) == (["docs", "notes"], 7, 20, [])
+    assert "docs" in manifest.collections
+    assert manifest.collection("docs") == manifest.collections["docs"] == a_collection()
+    assert read == ["docs"]
+    assert [name for name, _ in manifest.collections.items()] == ["docs", "notes"]
+    assert read == ["docs", "notes"]
+
+
+def test_a_collection_that_did_not_change_is_not_read_again() -> None:
+    read: list[str] = []
+
+    def reading(name: str, _ref: CollectionRef) -> CollectionSnapshot:
+        read.append(name)
+        return a_collection()
+
+    known = Manifest.model_validate(a_tree()).reading(reading)
+    known.collections.fetch(["docs", "notes", "unknown"])
+    changed = {"docs": a_ref(sha256="b" * 64).model_dump(), "notes": a_ref(records=4).model_dump()}
+    following = Manifest.model_validate(a_tree(collections=changed)).reading(reading, known)
+    read.clear()
+
+    following.collections.fetch(["docs", "notes"])
+
+    assert read == ["docs"]
+
+
+def test_a_tree_reads_back_as_it_was_written() -> None:
+    manifest = Manifest.model_validate(a_tree())
+
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+@pytest.mark.parametrize("change", [{"records": 8}, {"bytes": 21}, {"format": 1}, {"format": 3}])
+def test_a_tree_whose_totals_or_format_are_wrong_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Manifest.model_validate(a_tree(**change))
+
+
 @pytest.mark.parametrize(
     "change", [{"dimension": 0}, {"space": "manhattan"}, {"records": -1}, {"tombstones": -1}, {"colour": "red"}]
 )
@@ -116,7 +184,7 @@ def test_a_commit_is_named_by_execution_and_pass() -> None:
 
 def test_a_manifest_from_before_settings_and_drops_can_be_read() -> None:
     stored = a_manifest(docs=a_collection(embedding_function="wordllama")).model_dump(mode="json")
-    del stored["dropped"], stored["collections"]["docs"]["settings"]
+    del stored["dropped"], stored["records"], stored["bytes"], stored["collections"]["docs"]["settings"]
 
     read = Manifest.model_validate(stored)
 

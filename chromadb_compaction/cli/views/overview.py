@@ -31,9 +31,9 @@ from chromadb_compaction.layout import (
 )
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
-from chromadb_compaction.snapshots.catalogue import absent_files
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer, restored_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
+from chromadb_compaction.snapshots.tree import absent_keys
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -249,10 +249,11 @@ def _snapshot(services: Services, now: float) -> SnapshotView | None:
     pointer = published.pointer
     manifest = read_manifest(services, pointer)
     objects = {info.key: info for info in services.objects.list(services.settings.snapshot_prefix)}
-    absent = absent_files(manifest, objects)
+    prefix = services.settings.snapshot_prefix
+    absent = absent_keys(manifest, objects, prefix=prefix)
     if absent:
         problem = f"is missing or has another size ({len(absent)} such files of snapshot {pointer.snapshot_id})"
-        raise SnapshotCorruptError.damaged(absent[0].key, problem)
+        raise SnapshotCorruptError.damaged(absent[0], problem)
     collections = [
         CollectionView(
             collection=name, records=each.records, dimension=each.dimension, space=each.space, bytes=each.bytes
@@ -261,7 +262,7 @@ def _snapshot(services: Services, now: float) -> SnapshotView | None:
     ]
     return SnapshotView(
         snapshot_id=pointer.snapshot_id,
-        hint=restored_pointer(pointer, objects, prefix=services.settings.snapshot_prefix),
+        hint=restored_pointer(pointer, objects, prefix=prefix),
         age_seconds=max(now - pointer.published_at, 0),
         records=manifest.records,
         bytes=manifest.bytes,

@@ -81,6 +81,7 @@ def read_snapshot_list(services: Services) -> SnapshotList:
 def snapshot_json(manifest: Manifest, *, published: bool) -> dict[str, Any]:
     """Return the manifest and whether it is published, as JSON values. The manifest's time becomes ISO 8601."""
     stored = manifest.model_dump(mode="json")
+    stored["collections"] = {name: each.model_dump(mode="json") for name, each in manifest.collections.items()}
     return {"published": published, **stored, "created_at": iso_time(manifest.created_at)}
 
 

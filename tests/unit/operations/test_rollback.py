@@ -375,8 +375,10 @@ def test_a_rollback_to_a_damaged_snapshot_is_refused(history: MergedHistory) -> 
 
 def test_a_manifest_whose_proof_is_wrong_is_refused(history: MergedHistory) -> None:
     key = layout.manifest_key(a_snapshot_id(2))
+    described = json.loads(history.fakes.objects.get(layout.collection_key(a_snapshot_id(2), "docs")).body)
+    described["conservation"]["added"] = "f" * 32
     manifest = json.loads(history.fakes.objects.get(key).body)
-    manifest["collections"]["docs"]["conservation"]["added"] = "f" * 32
+    manifest |= {"format": 1, "collections": {"docs": described}}
     history.fakes.objects.put(key, json.dumps(manifest).encode())
 
     with pytest.raises(SnapshotCorruptError, match="conservation proof"):

@@ -10,12 +10,13 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError, NoSuchCollectionError, SnapshotCorruptError
-from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.manifest import Collections, Manifest, Pointer
 from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.operations.rollback import RollbackRequest, rollback
 from chromadb_compaction.operations.verify import Verified, verify_snapshot
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import NOW, a_delta
+from tests.fakes.published import parse_manifest, put_described
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import compact
 
@@ -35,7 +36,7 @@ def verified(fakes: Fakes, snapshot_id: str | None = None, *, full: bool = True)
 
 def manifest_of(fakes: Fakes) -> Manifest:
     pointer = Pointer.model_validate_json(fakes.objects.get(layout.pointer_key()).body)
-    return Manifest.model_validate_json(fakes.objects.get(layout.manifest_key(pointer.snapshot_id)).body)
+    return parse_manifest(fakes.objects.get(layout.manifest_key(pointer.snapshot_id)).body, fakes.objects.objects)
 
 
 def republish(fakes: Fakes, manifest: Manifest) -> None:
@@ -108,7 +109,9 @@ def test_counts_and_proof_are_computed_again_from_the_ledger(fakes: Fakes) -> No
     zero, one = "0" * 32, f"{1:032x}"
     proof = {"base": zero, "replaced": zero, "deleted": zero, "added": one, "next": one}
     wrong = docs.model_copy(update={"records": 3, "conservation": docs.conservation.model_copy(update=proof)})
-    republish(fakes, manifest.model_copy(update={"collections": {"docs": wrong}}))
+    ref = put_described(fakes, manifest.snapshot_id, "docs", wrong)
+    changed = {"collections": Collections({"docs": ref}), "records": ref.records, "bytes": ref.bytes}
+    republish(fakes, manifest.model_copy(update=changed))
 
     problems = verified(fakes).problems
 
@@ -247,7 +250,7 @@ def test_a_rollback_refuses_a_file_of_the_same_size_with_other_content(fakes: Fa
     compact(fakes, a_delta(upserts={"a": [0, 1]}, at=NOW + 2))
     target = str(manifest_of(fakes).parent)
     now = {file.key for file in manifest_of(fakes).files}
-    manifest = Manifest.model_validate_json(fakes.objects.get(layout.manifest_key(target)).body)
+    manifest = parse_manifest(fakes.objects.get(layout.manifest_key(target)).body, fakes.objects.objects)
     key = next(file.key for file in manifest.files if file.key not in now and file.bytes)
     body = fakes.objects.get(key).body
     fakes.objects.put(key, bytes([body[0] ^ 1]) + body[1:])

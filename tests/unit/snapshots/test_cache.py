@@ -93,14 +93,14 @@ def test_if_the_same_copy_is_kept_twice_the_first_one_stays(cache: SnapshotCache
 def test_a_collection_that_did_not_change_moves_to_the_next_snapshot(cache: SnapshotCache) -> None:
     fill(cache)
 
-    cache.move("docs", described(), old=FIRST, new=SECOND)
+    cache.move({"docs"}.__contains__, old=FIRST, new=SECOND)
 
     assert cache.holds(SECOND, "docs", described())
     assert not cache.holds(FIRST, "docs", described())
 
 
 def test_moving_a_copy_that_does_not_exist_is_a_miss_and_not_an_error(cache: SnapshotCache) -> None:
-    cache.move("docs", described(), old=FIRST, new=SECOND)
+    cache.move({"docs"}.__contains__, old=FIRST, new=SECOND)
 
     assert not cache.holds(SECOND, "docs", described())
 

@@ -1,5 +1,7 @@
 """Expired snapshots are deleted, but no file that a kept one names."""
 
+import json
+
 import pytest
 
 from chromadb_compaction import layout
@@ -35,7 +37,7 @@ def test_expired_snapshots_are_deleted_with_all_their_objects() -> None:
 
     pruned = prune(a_snapshot_id(5), fakes.services)
 
-    assert pruned == (3, 6)
+    assert pruned == (3, 9)
     assert snapshots_of(fakes) == {a_snapshot_id(4), a_snapshot_id(5)}
 
 
@@ -67,6 +69,49 @@ def test_a_file_that_a_kept_manifest_names_stays_under_its_old_snapshot() -> Non
     assert own_file(1) in fakes.objects.objects
     assert layout.manifest_key(a_snapshot_id(1)) not in fakes.objects.objects
     assert own_file(2) not in fakes.objects.objects
+
+
+def test_the_description_of_a_collection_stays_while_a_kept_snapshot_names_it() -> None:
+    fakes = new_fakes(snapshot_retention_count=1)
+    first = put_snapshot(fakes, 1)
+    shared = fakes.objects.get(layout.manifest_key(first)).body
+    for sequence in (2, 3):
+        fakes.clock.tick(DAY)
+        following = json.loads(shared) | {
+            "snapshot_id": a_snapshot_id(sequence),
+            "parent": a_snapshot_id(sequence - 1),
+        }
+        fakes.objects.put(layout.manifest_key(a_snapshot_id(sequence)), json.dumps(following).encode())
+    fakes.clock.tick(30 * DAY)
+    point_to(fakes, 3)
+
+    pruned = prune(a_snapshot_id(3), fakes.services)
+
+    assert pruned.snapshots == 2
+    assert fakes.objects.keys(f"snapshot/{first}") == {layout.collection_key(first, "docs"), own_file(1)}
+
+
+def test_a_description_that_a_kept_parent_has_too_is_not_read() -> None:
+    fakes = new_fakes(snapshot_retention_count=2)
+    for sequence in range(1, 4):
+        put_snapshot(fakes, sequence, parent=a_snapshot_id(sequence - 1) if sequence > 1 else None)
+        fakes.clock.tick(30 * DAY)
+    third = json.loads(fakes.objects.get(layout.manifest_key(a_snapshot_id(3))).body)
+    fourth = third | {"snapshot_id": a_snapshot_id(4), "parent": a_snapshot_id(3)}
+    fakes.objects.put(layout.manifest_key(a_snapshot_id(4)), json.dumps(fourth).encode())
+    point_to(fakes, 4)
+
+    assert prune(a_snapshot_id(4), fakes.services).snapshots == 2
+
+    asked = [key for call, key in fakes.objects.calls if call == "get" and key.endswith(layout.COLLECTION_FILE)]
+    assert asked == [layout.collection_key(a_snapshot_id(3), "docs")]
+
+
+def test_nothing_is_pruned_if_a_needed_description_cannot_be_read() -> None:
+    fakes = a_history(3)
+    fakes.objects.put(layout.collection_key(a_snapshot_id(3), "docs"), b"{}")
+
+    assert prune(a_snapshot_id(3), fakes.services) == (0, 0)
 
 
 def test_a_file_is_deleted_when_no_kept_manifest_names_it_any_more() -> None:
@@ -252,3 +297,18 @@ def test_a_rollback_after_the_mark_keeps_everything_and_the_mark_is_deleted() ->
     assert prune(a_snapshot_id(5), fakes.services) == (0, 0)
     assert snapshots_of(fakes) == {a_snapshot_id(n) for n in range(1, 6)}
     assert marks(fakes) == set()
+
+
+def test_a_file_in_the_folder_of_a_function_that_folded_for_a_kept_snapshot_stays() -> None:
+    fakes = new_fakes(snapshot_retention_count=3)
+    elsewhere = layout.snapshot_file_key("0000000002-eeeeeeee", "docs", "chroma.sqlite3")
+    put_snapshot(fakes, 1)
+    put_snapshot(fakes, 2, files=[elsewhere], parent=a_snapshot_id(1))
+    fakes.clock.tick(30 * DAY)
+    put_snapshot(fakes, 3, parent=a_snapshot_id(2))
+    point_to(fakes, 3)
+
+    prune(a_snapshot_id(3), fakes.services)
+
+    assert layout.manifest_key(a_snapshot_id(1)) in fakes.objects.objects
+    assert elsewhere in fakes.objects.objects

@@ -429,5 +429,5 @@ class TestPruningAfterwards:
 
         cleaned = run(fakes, snapshot_id)
 
-        assert (cleaned.snapshots_pruned, cleaned.objects_pruned) == (1, 2)
+        assert (cleaned.snapshots_pruned, cleaned.objects_pruned) == (1, 3)
         assert fakes.objects.keys(f"snapshot/{a_snapshot_id(1)}") == set()

@@ -171,9 +171,9 @@ def test_a_collection_without_deltas_is_kept_unchanged(fakes: Fakes) -> None:
 
     compact(fakes, a_delta({"b": [0, 1]}, at=NOW + 1))
 
+    assert not any("/others/" in key for _, key in fakes.objects.calls)
     assert published(fakes).collections["others"] == before
     assert {snapshot_of_key(file.key) for file in before.files.values()} == {first.snapshot_id}
-    assert not any("/others/" in key for _, key in fakes.objects.calls)
 
 
 def test_the_next_pass_uses_every_copy_without_a_transfer(fakes: Fakes) -> None:
@@ -212,11 +212,20 @@ def test_a_file_deleted_from_the_bucket_is_not_published_even_if_the_compactor_h
 ) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"b": [1, 0]}, collection="others"))
     before = published(fakes)
-    gone = before.collections["others"].files[LEDGER_FILE].key
+    gone = before.collections["others"].files["chroma.sqlite3"].key
     del fakes.objects.objects[gone]
     with pytest.raises(SnapshotCorruptError, match=f"{gone} is missing"):
-        prepare(fakes, a_delta({"c": [0, 1]})).upload()
+        prepare(fakes, a_delta(deletes={"never"}, collection="others")).upload()
     assert published(fakes) == before
+
+
+def test_a_file_deleted_from_the_bucket_does_not_stop_other_collections(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}), a_delta({"b": [1, 0]}, collection="others"))
+    del fakes.objects.objects[published(fakes).collections["others"].files[LEDGER_FILE].key]
+
+    compact(fakes, a_delta({"c": [0, 1]}, at=NOW + 1))
+
+    assert published(fakes).collections["docs"].records == 2
 
 
 def test_a_second_run_of_the_same_pass_returns_the_first_result(fakes: Fakes) -> None:
