@@ -22,9 +22,12 @@ FOLDS: Final = "fold"
 FOLD_SECONDS: Final = 0.5
 """The seconds of any fold, with the transfer of its files."""
 BASE_BYTES_A_SECOND: Final = 40_000_000
-"""The bytes of a base that are downloaded, checked, written again, verified and uploaded in a second."""
+"""The bytes of a base that are downloaded, checked, written again, verified and uploaded in a second. An estimate."""
 RUN_BYTES_A_SECOND: Final = 2_000_000
-"""The bytes of runs that are read and indexed in a second. Measured on two cores: two to four times as many."""
+"""The bytes of runs that are read and indexed in a second. An estimate between the rows of docs/performance.md.
+
+There 10,000 records enter an empty collection at some 10 MB a second, and 2,000 enter 300,000 at some 1 MB.
+"""
 DISK_FACTOR: Final = 3
 """The disk of a fold, as a multiple of its base and runs: the copy, what it becomes, and SQLite's journal."""
 SHARE: Final = 0.5

@@ -80,7 +80,8 @@ def test_a_release_during_an_execution_changes_only_later_executions(own_stack: 
     assert before.isdisjoint(after)
     result = stack.wait(execution)
     assert result.status == "SUCCEEDED", result.cause
-    assert versions_called(stack) == before
+    # A small pass leaves no fold to other functions.
+    assert versions_called(stack) == {each for each in before if "fold-partitions" not in each}
     assert stack.keys("delta/") == []
 
 

@@ -59,7 +59,7 @@ def clean_up_without_second_pointer_check(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def prune_by_age_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "_shared_files", lambda *_: frozenset())
+    monkeypatch.setattr(pruning, "_needed", lambda *_: frozenset())
 
 
 def prune_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,9 +137,9 @@ DEFECTS = (
     SeededDefect(heartbeat_without_owner, "8", "everybody", 2),
     SeededDefect(release_without_owner, "[18]", "everybody", 2),
     SeededDefect(clean_up_without_pointer_check, "1", "rollback", 2),
-    SeededDefect(clean_up_without_second_pointer_check, "1", "rollback", 25),
+    SeededDefect(clean_up_without_second_pointer_check, "1", "rollback", 155),
     SeededDefect(prune_by_age_alone, "4", "everybody", 15),
-    SeededDefect(prune_without_marks, "4", "rollback", 555),
+    SeededDefect(prune_without_marks, "4", "rollback", 180),
     SeededDefect(forget_older_drops, "[12]", "everybody", 0),
     SeededDefect(pointer_before_list, "9", "fresh reads", 224),
     SeededDefect(pointer_not_compared, "9", "fresh reads", 514),

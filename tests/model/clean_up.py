@@ -116,7 +116,7 @@ def _prune_list(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
         yield f"prune: snapshots {old} are old", with_step(s, i, me, "prune.read")
 
 
-@EXECUTION.step("prune.read", models="snapshots.pruning._shared_files", call="get manifests")
+@EXECUTION.step("prune.read", models="snapshots.pruning._needed", call="get manifests")
 def _prune_read(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     if me.kept & ~s.manifests:
         yield "prune: a kept snapshot's manifest is missing: nothing is pruned", next_task(s, i, me, "release")
