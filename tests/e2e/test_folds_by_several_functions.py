@@ -11,8 +11,8 @@ from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
-COLLECTIONS = 80
-"""Half a second each, of which half of 30 s holds 30, and UploadSnapshot keeps 15."""
+COLLECTIONS = 50
+"""Half a second each, of which half of 30 s holds 30. UploadSnapshot keeps 15, and two others fold the rest."""
 
 
 def put(stack: Stack, number: int) -> None:
@@ -24,7 +24,7 @@ def put(stack: Stack, number: int) -> None:
 def test_several_functions_fold_a_large_pass_and_history_shows_them(
     deploy: DeployStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack = deploy(config={"timeout": '{"compactor": 30, "fold-partitions": 120}'})
+    stack = deploy(config={"timeout": '{"compactor": 30, "fold-partitions": 30}'})
     cli = command_line(stack, monkeypatch, capsys)
     put(stack, 1)
 
@@ -32,7 +32,7 @@ def test_several_functions_fold_a_large_pass_and_history_shows_them(
     put(stack, 2)
     second = stack.compact(seconds=300)
 
-    assert "Merged 80 deltas" in first.out
+    assert f"Merged {COLLECTIONS} deltas" in first.out
     assert second.status == "SUCCEEDED", second.cause
     assert second.output["snapshot"]["records"] == 2 * COLLECTIONS
     assert len(second.output["work"]["folded"]) >= 2
