@@ -326,6 +326,11 @@ def mark_key(marks: str, token: str) -> str:
     return f"{marks}{token}.json"
 
 
+def is_mark(key: str, marks: str) -> bool:
+    """Return whether the key is that of a mark under `marks`, and not of a collection whose name begins as marks do."""
+    return key.startswith(marks) and "/" not in key.removeprefix(marks)
+
+
 def snapshot_file_key(snapshot_id: str, collection: str, path: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     """Return the key of one file of one collection's ChromaDB directory, or of its ledger."""
     return f"{prefix}{snapshot_id}/{collection}/{path}"

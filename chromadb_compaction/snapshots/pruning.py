@@ -115,7 +115,11 @@ def is_claimed(snapshots: Iterable[str], services: Services) -> bool:
 
 def _is_marked(prefix: str, services: Services) -> bool:
     """Return whether there is a mark younger than a day: no clean-up and no rollback runs that long."""
-    return any(services.clock() - info.modified <= DAY_SECONDS for info in services.objects.list(prefix))
+    return any(
+        services.clock() - info.modified <= DAY_SECONDS
+        for info in services.objects.list(prefix)
+        if layout.is_mark(info.key, prefix)
+    )
 
 
 def _mark(expired: Iterable[str], services: Services) -> list[str]:
@@ -162,7 +166,7 @@ def _snapshots(listing: Listing, services: Services) -> tuple[list[SnapshotAge],
 def _last_written(snapshot_id: str, objects: list[ObjectInfo], services: Services) -> float:
     """Return when the newest object was written. The marks of clean-ups that were stopped do not count."""
     marks = layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix)
-    return max((info.modified for info in objects if not info.key.startswith(marks)), default=0.0)
+    return max((info.modified for info in objects if not layout.is_mark(info.key, marks)), default=0.0)
 
 
 def _expired(

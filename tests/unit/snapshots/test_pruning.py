@@ -6,7 +6,7 @@ import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.errors import TransientStorageError
-from chromadb_compaction.snapshots.pruning import prune
+from chromadb_compaction.snapshots.pruning import is_being_pruned, is_claimed, prune
 from tests.fakes.published import a_snapshot_id, point_to, put_snapshot
 from tests.fakes.services import Fakes, new_fakes
 
@@ -257,6 +257,16 @@ def test_if_a_rollback_has_claimed_a_snapshot_nothing_is_deleted() -> None:
 
     assert prune(a_snapshot_id(5), fakes.services) == (0, 0)
     assert set(fakes.objects.objects) == before
+
+
+@pytest.mark.parametrize("name", ["pruning-notes", "claim-notes"])
+def test_a_collection_is_not_taken_for_a_mark(name: str) -> None:
+    fakes = a_history(3)
+    for sequence in (1, 2):
+        fakes.objects.put(layout.snapshot_file_key(a_snapshot_id(sequence), name, "chroma.sqlite3"), b"x")
+
+    assert not is_being_pruned(a_snapshot_id(2), fakes.services)
+    assert not is_claimed([a_snapshot_id(2)], fakes.services)
 
 
 def test_an_old_claim_of_a_crashed_rollback_has_no_effect() -> None:
