@@ -255,6 +255,11 @@ class Manifest(_Stored):
         """The files of all collections, which are read one after the other."""
         return (file for collection in self.collections.values() for file in collection.files.values())
 
+    def bytes_of(self, name: str) -> int:
+        """Return the size of a collection's files, 0 if there is none of that name. It reads no description."""
+        entry = self.collections.entries.get(name)
+        return entry.bytes if entry else 0
+
     def reading(self, read: ReadCollection, known: Manifest | None = None) -> Manifest:
         """Return this manifest, whose collections `read` reads. Those that `known` has read already are not read."""
         collections = Collections(self.collections.entries, read, known.collections if known else None)

@@ -90,6 +90,8 @@ def fold_pass(
     changes = _changes(parts)
     if not changes:
         return FoldedPass([], {}, {})
+    if base is not None:
+        base.collections.fetch(changes)
     shapes = _shapes(request, services)
     sizes = _sizes(parts, shapes, base.collections if base else {})
     too_large = folds_too_large(sizes, services.settings)

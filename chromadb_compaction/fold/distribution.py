@@ -111,8 +111,7 @@ def fold_costs(parts: list[list[RunPart]], base: Manifest | None) -> list[FoldCo
     runs: Counter[str] = Counter()
     for part in chain.from_iterable(parts):
         runs[part.collection] += part.bytes
-    known = base.collections if base else {}
-    return [FoldCost(FoldUnit(name), known[name].bytes if name in known else 0, size) for name, size in runs.items()]
+    return [FoldCost(FoldUnit(name), base.bytes_of(name) if base else 0, size) for name, size in runs.items()]
 
 
 class FoldPlan(NamedTuple):

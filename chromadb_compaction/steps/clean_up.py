@@ -38,7 +38,7 @@ def clean_up(request: CleanUpRequest, services: Services) -> CleanedUp:
             deferred=_deferred(request, services),
         )
         if archived is None:
-            return _skipped(f"{request.snapshot_id or 'no snapshot'} is no longer published; nothing was moved")
+            return _skipped("another snapshot has been published since; nothing was moved")
         heartbeat.check()
         pruned = prune(request.snapshot_id, services) if request.snapshot_id else NOTHING
     return CleanedUp(**archived._asdict(), snapshots_pruned=pruned.snapshots, objects_pruned=pruned.objects)

@@ -78,9 +78,8 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
 
 def _folded_here(base: Manifest | None, pending: Mapping[str, list[ObjectInfo]], services: Services) -> list[str]:
     """Return the collections whose copies UploadSnapshot needs: of a large pass, other functions fold the others."""
-    known = base.collections if base else {}
     costs = [
-        FoldCost(FoldUnit(name), known[name].bytes if name in known else 0, sum(delta.bytes for delta in deltas))
+        FoldCost(FoldUnit(name), base.bytes_of(name) if base else 0, sum(delta.bytes for delta in deltas))
         for name, deltas in pending.items()
     ]
     here = {unit.collection for unit in plan_folds(costs, limits_of(services)).here}

@@ -86,7 +86,7 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
     """Do the folds of one item, upload what changed under fresh keys, and store its part of the manifest.
 
     Nothing is published. What does not fit, or for which no time is left, stays pending with a mark, and the others go
-    on. Raises SnapshotConflictError if the base is no longer published, and what fold_pass raises.
+    on. Raises SnapshotConflictError if the base has been replaced, and what fold_pass raises.
     """
     phases, objects = Phases(), services.objects
     with heartbeat_for(services, request.execution) as heartbeat, phases("item"):

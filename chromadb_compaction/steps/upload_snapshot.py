@@ -103,14 +103,12 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
             _read_outcomes(request, services),
             read_parts(request.runs, services),
         )
-        collections = _collections(started.outcomes, services)
-        if started.base is not None:
-            started.base.collections.fetch(collections)
         costs = fold_costs(started.parts, started.base)
         plan = None if request.folded else plan_folds(costs, limits_of(services))
         if plan is not None and plan.items:
             return _fold_elsewhere_first(request, plan, costs, started.base, services)
         process = Process(request.execution, request.pass_number, FOLDS)
+        collections = _collections(started.outcomes, services)
         with (
             cache_of(services).scratch() as scratch,
             running_whole_pass(process, services.objects, collections, seconds_left=services.seconds_left),
@@ -208,14 +206,13 @@ def _fold(
     """
     inputs = FoldInput(request.execution, request.pass_number, request.runs, started.parts)
     others = StoredParts(parts=[], too_large=[], late=[])
-    planned = {part.collection for of_run in started.parts for part in of_run}
+    unplanned: set[str] = set()
     if request.folded:
         plan = read_plan(request, services)
         others = collect(request, plan, services)
         inputs = inputs._replace(units=frozenset(plan.here))
-        planned -= {unit.collection for unit in (*plan.here, *plan.elsewhere)}
-    else:
-        planned = set()
+        unplanned = {part.collection for of_run in started.parts for part in of_run}
+        unplanned -= {unit.collection for unit in (*plan.here, *plan.elsewhere)}
     done = fold_pass(inputs, services, base=started.base, scratch=scratch, phases=phases, heartbeat=heartbeat)
     if done.error is not None and not done.folded and not others.parts:
         raise done.error
@@ -223,7 +220,7 @@ def _fold(
         done.folded,
         others.parts,
         too_large=[*done.too_large, *others.too_large],
-        left=[*done.too_large, *done.late, *others.too_large, *others.late, *sorted(planned)],
+        left=[*done.too_large, *done.late, *others.too_large, *others.late, *sorted(unplanned)],
         uploaded=sum(item.bytes_uploaded for item in request.folded),
     )
 
