@@ -50,7 +50,7 @@ def benchmark(
     ] = 10_000,
     fresh_only: Annotated[bool, typer.Option("--fresh-only", help="Measure fresh reads alone.")] = False,
     scale: Annotated[
-        bool, typer.Option(help="Measure many collections alone, and write their part of docs/performance.md.")
+        bool, typer.Option("--scale", help="Measure many collections alone. Write their part of docs/performance.md.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     report: Annotated[
