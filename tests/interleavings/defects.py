@@ -141,10 +141,10 @@ DEFECTS = (
     SeededDefect(prune_by_age_alone, "4", "everybody", 15),
     SeededDefect(prune_without_marks, "4", "rollback", 180),
     SeededDefect(forget_older_drops, "[12]", "everybody", 0),
-    SeededDefect(pointer_before_list, "9", "fresh reads", 224),
-    SeededDefect(pointer_not_compared, "9", "fresh reads", 514),
+    SeededDefect(pointer_before_list, "9", "fresh reads", 268),
+    SeededDefect(pointer_not_compared, "9", "fresh reads", 572),
     SeededDefect(deletes_hide_nothing, "9", "fresh reads", 7),
-    SeededDefect(missing_delta_is_empty, "9", "fresh reads", 60),
+    SeededDefect(missing_delta_is_empty, "9", "fresh reads", 78),
     SeededDefect(late_rows_win, "9", "fresh reads", 6),
     SeededDefect(overlay_without_bounds, "9", "fresh reads", 1),
 )
