@@ -21,7 +21,7 @@ from benchmarks.cold import cold_rows
 from benchmarks.cycles import cycle_rows
 from benchmarks.fresh import fresh_rows
 from benchmarks.index import index_rows
-from benchmarks.loaders import document_rows, fold_rows, recall_rows
+from benchmarks.loaders import REPETITIONS, document_rows, fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.references import BulkUpsert
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
@@ -35,7 +35,7 @@ from chromadb_compaction.local.home import StackHome
 
 IDLE_CALLS = 8
 ROUNDS = ("into empty", "half updates")
-TABLE_WIDTH = 130
+TABLE_WIDTH = 150
 
 console = Console(stderr=True)
 
@@ -129,11 +129,15 @@ def _scale(home: StackHome, dimension: int) -> list[Row]:
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:
     """Measure the two rounds, and compare them with the references."""
     console.print("compacting on the local stack ...")
-    services = job.deployed(home, "job")
-    job.warm_up(services)
-    with watched_workers("-job") as peaks:
-        rounds = list(job.run_rounds(services, load, (first_round(load), second_round(load))))
-    compared = zip(ROUNDS, rounds, naive["rounds"], bulk["rounds"], strict=True)
+    peaks: dict[str, float] = {}
+    repeated = []
+    for number in range(REPETITIONS):
+        services = job.deployed(home, f"job{number}")
+        job.warm_up(services)
+        with watched_workers(f"-job{number}") as measured_peaks:
+            repeated.append(list(job.run_rounds(services, load, (first_round(load), second_round(load)))))
+        peaks = {name: max(peak, peaks.get(name, 0)) for name, peak in measured_peaks.items()}
+    compared = zip(ROUNDS, zip(*repeated, strict=True), naive["rounds"], bulk["rounds"], strict=True)
     round_lines = [row for name, *measured in compared for row in round_rows(name, *measured)]
     references = {f"({kind})": measured["peak_mebibytes"] for kind, measured in (("naive", naive), ("bulk", bulk))}
     return [*round_lines, *memory_rows("peak memory", peaks | references)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ LOST_RECALL = 0.01
 DOCUMENTS = 4000
 DOCUMENT_BYTES = (300, 1000, 2000, 4000)
 """The mean lengths of the documents for which the bytes of a directory are measured."""
-REPETITIONS = 3
+REPETITIONS = 5
 """The number of times each fold and its reference are measured, in turn. The median counts."""
 
 _BOTH: tuple[LoaderName, LoaderName] = ("default", "api")
@@ -55,22 +55,24 @@ def fold_rows(load: Load, bulk: Callable[[], BulkUpsert]) -> list[Row]:
         write_run(directory / "again", first_round(load), first=2 * load.deltas)
         repetitions = [_repetition(directory, load.dimension, bulk()) for _ in range(REPETITIONS)]
         fresh = measure(directory / "fresh", _live(directory, load), load.dimension, loader="api")
-    upserted = Reference(name="bulk", value=median(each.bulk.seconds for each in repetitions))
-    upserting = Reference(name="bulk", value=median(each.bulk.processor for each in repetitions))
-    empty = {loader: median_fold(each.empty[loader] for each in repetitions) for loader in _BOTH}
-    half = {loader: median_fold(each.half[loader] for each in repetitions) for loader in _BOTH}
-    same = median_fold(each.same for each in repetitions)
+    upserted = _repeated("bulk", [each.bulk.seconds for each in repetitions])
+    upserting = _repeated("bulk", [each.bulk.processor for each in repetitions])
+    empties = {loader: [each.empty[loader] for each in repetitions] for loader in _BOTH}
+    halves = {loader: [each.half[loader] for each in repetitions] for loader in _BOTH}
+    sames = [each.same for each in repetitions]
+    empty, half = ({loader: median_fold(folds[loader]) for loader in _BOTH} for folds in (empties, halves))
+    empty_api, half_api = (_repeated("api", [fold.unverified for fold in each["api"]]) for each in (empties, halves))
     records = load.records, load.records + load.deltas * (load.rows - load.rows // 2)
     return [
-        seconds_row("fold into empty", empty["default"], [_limited(upserted, FOLD_LIMIT), api_seconds(empty["api"])]),
-        processor_row("fold into empty", empty["default"], [upserting, api_processor(empty["api"])]),
+        _repeated_seconds_row("fold into empty", empties["default"], [_limited(upserted, FOLD_LIMIT), empty_api]),
+        _processor("fold into empty", empties, [upserting]),
         _index("  its index", empty["default"], upserted),
         *_size(empty, empty["api"], records[0] * load.dimension),
-        seconds_row("fold of half updates", half["default"], [_limited(api_seconds(half["api"]), UPDATE_LIMIT)]),
-        processor_row("fold of half updates", half["default"], [api_processor(half["api"])]),
-        _index("  its index", half["default"], api_seconds(half["api"])),
+        _repeated_seconds_row("fold of half updates", halves["default"], [_limited(half_api, UPDATE_LIMIT)]),
+        _processor("fold of half updates", halves, []),
+        _index("  its index", half["default"], half_api),
         *_size(half, fresh, records[1] * load.dimension),
-        seconds_row("fold of identical rows", same, [_limited(upserted, IDENTICAL_LIMIT)]),
+        _repeated_seconds_row("fold of identical rows", sames, [_limited(upserted, IDENTICAL_LIMIT)]),
     ]
 
 
@@ -111,9 +113,24 @@ def seconds_row(part: str, fold: MeasuredFold, references: list[Reference]) -> R
     return Row(part=part, what="seconds, unverified", value=fold.unverified, unit="s", references=references)
 
 
+def _repeated_seconds_row(part: str, folds: Sequence[MeasuredFold], references: list[Reference]) -> Row:
+    row = seconds_row(part, median_fold(folds), references)
+    return row.model_copy(update={"repeated": [fold.unverified for fold in folds]})
+
+
 def processor_row(part: str, fold: MeasuredFold, references: list[Reference]) -> Row:
     """Return a row of the processor seconds. They depend less than seconds on what else the machine does."""
     return Row(part=part, what="processor, verified", value=fold.processor, unit="s", references=references)
+
+
+def _processor(part: str, folds: dict[LoaderName, list[MeasuredFold]], references: list[Reference]) -> Row:
+    ours, api = ([fold.processor for fold in folds[loader]] for loader in _BOTH)
+    row = processor_row(part, median_fold(folds["default"]), [*references, _repeated("api", api)])
+    return row.model_copy(update={"value": median(ours), "repeated": ours})
+
+
+def _repeated(name: str, measured: list[float]) -> Reference:
+    return Reference(name=name, value=median(measured), repeated=measured)
 
 
 def _index(part: str, fold: MeasuredFold, reference: Reference) -> Row:

@@ -18,7 +18,10 @@ _HEAD = """# Performance
 
 Written by `scripts/benchmark --report` in one run on {cores} cores ({machine}, Python {python}). Seconds differ from
 machine to machine, and from minute to minute on a shared machine. Ratios are to references measured in the same run, so
-compare your ratios with these. The folds without AWS, and *bulk*, are medians of {repetitions} runs, measured in turn.
+compare your ratios with these. The folds without AWS are medians of {repetitions} runs, each measured in turn with its
+references, and their ratio is the median of the pairs' ratios. The rounds of the job are medians of {repetitions} runs
+too, but after *bulk*, not in turn with it. *from - to* are the least and the greatest measurement. Other rows were
+measured once, or have their own median, such as *p50*.
 Every job ran on the local stack, whose S3, DynamoDB and Step Functions share the machine's cores with the functions.
 
 - **naive**: each delta is a ChromaDB directory in a tar.gz, which is read whole and upserted 250 records at a time.

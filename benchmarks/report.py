@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
+from statistics import median
 
 from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
@@ -12,21 +14,28 @@ LIMITS = {"produce": 0.2, "merge and fold": 0.55}
 """The most seconds of a phase, as a ratio to its reference."""
 
 REFERENCES = ("naive", "bulk", "api", "without")
-HEAD = ("", "measured", "value", *REFERENCES, "ratio", "limit", "met")
+HEAD = ("", "measured", "value", "from - to", *REFERENCES, "ratio", "limit", "met")
 
 
 class Reference(BaseModel):
-    """The same work done another way. `limit` is the greatest allowed ratio of our value to this one."""
+    """The same work done another way. `limit` is the greatest allowed ratio of our value to this one.
+
+    `repeated` are its measurements, in the order of the row's, if each was measured right before or after ours.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     value: float
     limit: float | None = None
+    repeated: list[float] = []
 
 
 class Row(BaseModel):
-    """One measurement, with its references. `limit` is an absolute limit; a reference's limit is a ratio."""
+    """One measurement, with its references. `limit` is an absolute limit; a reference's limit is a ratio.
+
+    `repeated` are the measurements of which `value` is the median. It is empty if there was one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,15 +45,26 @@ class Row(BaseModel):
     unit: str
     references: list[Reference] = []
     limit: float | None = None
+    repeated: list[float] = []
+
+    def ratio(self, reference: Reference) -> float | None:
+        """Return the ratio to a reference: the median of the pairs if both were repeated. None to one of zero."""
+        if self.repeated and reference.repeated:
+            return median(ours / other for ours, other in zip(self.repeated, reference.repeated, strict=True))
+        return self.value / reference.value if reference.value else None
 
     @computed_field  # type: ignore[prop-decorator] # pydantic documents it so: mypy's issue 1362
     @property
     def within_limits(self) -> bool | None:
         """Return whether every limit is met. None if there is no limit."""
-        met = [self.value <= reference.limit * reference.value for reference in self.references if reference.limit]
+        met = [_is_met(self.ratio(each), each.limit, self.value) for each in self.references if each.limit]
         if self.limit is not None:
             met.append(self.value <= self.limit)
         return all(met) if met else None
+
+
+def _is_met(ratio: float | None, limit: float, value: float) -> bool:
+    return value <= 0 if ratio is None else ratio <= limit
 
 
 class Report(BaseModel):
@@ -70,21 +90,27 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def round_rows(part: str, measured: dict[str, float], naive: dict[str, float], bulk: dict[str, float]) -> list[Row]:
-    """Return a row for each phase of a round. Its limit is a ratio to bulk if bulk has the phase, else to naive."""
+def round_rows(
+    part: str, measured: Sequence[dict[str, float]], naive: dict[str, float], bulk: dict[str, float]
+) -> list[Row]:
+    """Return a row for each phase of a round that was measured several times.
+
+    Its limit is a ratio to bulk if bulk has the phase, else to naive.
+    """
     return [
         Row(
             part=part,
             what=phase,
-            value=seconds,
+            value=median(each[phase] for each in measured),
             unit="s",
+            repeated=[each[phase] for each in measured],
             references=[
                 Reference(name=name, value=reference[phase], limit=LIMITS.get(phase) if name == limiting else None)
                 for name, reference in (("naive", naive), ("bulk", bulk))
                 if phase in reference
             ],
         )
-        for phase, seconds in measured.items()
+        for phase in measured[0]
         for limiting in ["bulk" if phase in bulk else "naive"]
     ]
 
@@ -113,19 +139,24 @@ def table(report: Report) -> Table:
 
 
 def cells(row: Row) -> list[str]:
-    """Return a row's value, its references in the order of REFERENCES, the ratio and the limit.
+    """Return a row's value, its spread, its references in the order of REFERENCES, the ratio and the limit.
 
     The ratio is to the reference that has a limit, else to the first one. There is none to a reference of zero.
     """
     values = {reference.name: reference.value for reference in row.references}
     limiting = next((reference for reference in row.references if reference.limit), None)
     compared = limiting or next(iter(row.references), None)
-    ratio = f"{row.value / compared.value:.2f}" if compared and compared.value else ""
+    compared_ratio = row.ratio(compared) if compared else None
+    ratio = "" if compared_ratio is None else f"{compared_ratio:.2f}"
+    spread = f"{min(row.repeated):.2f} - {max(row.repeated):.2f}" if len(row.repeated) > 1 else ""
+    references = (_number(value, row.unit) for value in map(values.get, REFERENCES))
     limit = f"{limiting.limit:g} {limiting.name}" if limiting else _number(row.limit, row.unit)
-    return [*(_number(value, row.unit) for value in (row.value, *map(values.get, REFERENCES))), ratio, limit]
+    return [_number(row.value, row.unit), spread, *references, ratio, limit]
 
 
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f} {unit}" if unit in {"MiB", "calls", "records"} else f"{value:.2f} {unit}".rstrip()
+    return (
+        f"{value:,.0f} {unit}" if unit in {"MiB", "calls", "records", "records/s"} else f"{value:.2f} {unit}".rstrip()
+    )
