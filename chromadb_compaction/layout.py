@@ -341,6 +341,14 @@ def collection_key(snapshot_id: str, collection: str, *, prefix: str = SNAPSHOT_
     return snapshot_file_key(snapshot_id, collection, COLLECTION_FILE, prefix=prefix)
 
 
+def partition_folder(first: str) -> str:
+    """Return the folder of the partition that begins at the id `first`, inside its collection's folder.
+
+    It depends on that id alone, so that a split renames no other partition.
+    """
+    return f"partition-{hashlib.sha256(first.encode()).hexdigest()[:12]}"
+
+
 def snapshot_of_key(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str | None:
     """Return the snapshot id in `key`, or None for the pointer and foreign objects."""
     head = key.removeprefix(prefix).partition("/")[0]
