@@ -37,9 +37,10 @@ MOST_ITEMS: Final = 40
 
 
 class FoldUnit(NamedTuple):
-    """One fold: of a whole collection."""
+    """One fold: of a collection, or of the partition of it that begins at the id `first`."""
 
     collection: str
+    first: str = ""
 
 
 class FoldCost(NamedTuple):

@@ -19,8 +19,10 @@ from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, Space
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import VerificationError
+from chromadb_compaction.fold.distribution import FoldUnit
 from chromadb_compaction.fold.kept_settings import write_settings
 from chromadb_compaction.manifest import Conservation, Fingerprint128
+from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
 from chromadb_compaction.rows.ledger import (
     Drop,
     FoldCounts,
@@ -49,6 +51,7 @@ class FoldRequest(BaseModel):
         dropped_before: The newest drop of the collection. None: it was never dropped.
         drops: Whether the base does not know this drop.
         replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.
+        ids: The ids that are folded: those of a partition, or all. Other rows of the runs are not read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +69,12 @@ class FoldRequest(BaseModel):
     dropped_before: DeltaVersion | None = None
     drops: bool = False
     replaced_in_place: int = 0
+    ids: IdRange = ALL_IDS
+
+    @property
+    def unit(self) -> FoldUnit:
+        """The name of this fold in its pass."""
+        return FoldUnit(self.collection, self.ids.first)
 
 
 class FoldResult(BaseModel):
@@ -190,8 +199,10 @@ def _apply_settings(request: FoldRequest) -> None:
 
 def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
     """Return the plan, whose conservation is checked, and the collection's dimension, if it has one by now."""
-    rows = stored_rows(request.runs)
+    rows = stored_rows(request.runs, request.ids)
     ledger = None if request.ledger is None else decode_ledger(request.ledger.read_bytes())
+    if ledger is not None and not request.ids.mask(ledger["id"]).all():
+        raise VerificationError(f"{request.collection}: the ledger has ids outside its partition, {request.ids}")
     drop = Drop(UUID(request.dropped_before).bytes, request.drops) if request.dropped_before else None
     plan = plan_fold(ledger, rows, base=request.base_sum, drop=drop)
     before = None if plan.restarts else request.dimension

@@ -91,12 +91,12 @@ def run_folds(
     if processes < 2 or len(large) < 2:
         return [outcome for group in _groups(requests) for outcome in here(group)]
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        workers = {request.collection: pool.submit(in_worker, request) for request in large}
-        small = [request for request in requests if request.collection not in workers]
+        workers = {request.unit: pool.submit(in_worker, request) for request in large}
+        small = [request for request in requests if request.unit not in workers]
         found = [outcome for group in _groups(small) for outcome in here(group)]
-        outcomes = {request.collection: outcome for request, outcome in zip(small, found, strict=True)}
-        outcomes |= {collection: future.result() for collection, future in workers.items()}
-    return [outcomes[request.collection] for request in requests]
+        outcomes = {request.unit: outcome for request, outcome in zip(small, found, strict=True)}
+        outcomes |= {unit: future.result() for unit, future in workers.items()}
+    return [outcomes[request.unit] for request in requests]
 
 
 def _outcome(fold: Callable[..., FoldResult], request: FoldRequest, progress: Progress) -> FoldOutcome:

@@ -106,7 +106,9 @@ def find_provenance(services: Services, collection: str, record_id: str) -> Prov
 def _read_version(services: Services, manifest: Manifest, collection: str, record_id: str) -> _Version | None:
     with tempfile.TemporaryDirectory(prefix="chromadb-compaction-") as scratch:
         with noticing_pruning(manifest.snapshot_id, services):
-            files = {layout.LEDGER_FILE: manifest.collection(collection).files[layout.LEDGER_FILE]}
+            files = {
+                layout.LEDGER_FILE: manifest.collection(collection).directory_of(record_id).files[layout.LEDGER_FILE]
+            }
             download(services, manifest, [Wanted(collection, files, Path(scratch))])
         ledger = decode_ledger((Path(scratch) / layout.LEDGER_FILE).read_bytes())
     rows = ledger.filter(pc.equal(ledger["id"], pa.scalar(record_id))).to_pylist()

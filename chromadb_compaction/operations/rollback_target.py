@@ -42,15 +42,15 @@ def _changed(target: Manifest, published: Manifest | None) -> list[StoredFile]:
     for name, entry in target.collections.entries.items():
         if published and name in before and before[name] != entry:
             shared = _files(published, name)
-            found += [file for file in target.collections.peek(name).files.values() if file not in shared]
+            found += [file for file in target.collections.peek(name).all_files.values() if file not in shared]
         elif name not in before:
-            found += target.collections.peek(name).files.values()
+            found += target.collections.peek(name).all_files.values()
     return found
 
 
 def _files(published: Manifest, name: str) -> set[StoredFile]:
     try:
-        return set(published.collections.peek(name).files.values())
+        return set(published.collections.peek(name).all_files.values())
     except SnapshotCorruptError:
         return set()
 

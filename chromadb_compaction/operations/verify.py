@@ -15,7 +15,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.chroma.audit import Audit, audit
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.errors import NewerFormatError, ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.manifest import CollectionSnapshot, Manifest, StoredFile
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest, PartitionSnapshot, StoredFile
 from chromadb_compaction.operations.typed_ids import find_snapshot
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
@@ -81,7 +81,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     labelled = [
         _Labelled(name, path, file)
         for name, each in sorted(described.items())
-        for path, file in sorted(each.files.items())
+        for path, file in sorted(each.all_files.items())
     ]
     unique = list({each.file.key: each for each in labelled}.values())
     found = in_threads(lambda each: _check(each, services), unique)
@@ -129,23 +129,29 @@ def _read_collections(manifest: Manifest) -> tuple[dict[str, CollectionSnapshot]
 
 
 def _audit_all(manifest: Manifest, described: Mapping[str, CollectionSnapshot], services: Services) -> list[Audit]:
-    """Read one collection after the other, so that the disk holds only one."""
-    return [_audit(manifest, name, each, services) for name, each in sorted(described.items())]
+    """Read one directory after the other, so that the disk holds only one."""
+    return [
+        _audit(manifest, name, each, directory, services)
+        for name, each in sorted(described.items())
+        for directory in each.directories
+    ]
 
 
-def _audit(manifest: Manifest, name: str, described: CollectionSnapshot, services: Services) -> Audit:
+def _audit(
+    manifest: Manifest, name: str, described: CollectionSnapshot, stored: PartitionSnapshot, services: Services
+) -> Audit:
     with cache_of(services).scratch() as scratch:
         directory = scratch / "directory"
-        download(services, manifest, [Wanted(name, described.files, directory)])
+        download(services, manifest, [Wanted(name, stored.files, directory)])
         ledger = decode_ledger((directory / layout.LEDGER_FILE).read_bytes())
-        problems = _check_ledger(name, described, ledger)
+        problems = _check_ledger(name, stored, ledger)
         if described.dimension is None:
             return Audit(0, 0, 0, tuple(problems))
         found = audit(directory, name, ledger, dimension=described.dimension, space=described.space)
         return found._replace(problems=(*problems, *found.problems))
 
 
-def _check_ledger(name: str, described: CollectionSnapshot, ledger: pa.Table) -> list[str]:
+def _check_ledger(name: str, described: PartitionSnapshot, ledger: pa.Table) -> list[str]:
     """Compare the counts and the sum of the ledger's rows with the manifest's."""
     problems = []
     tombstones = int(pc.sum(ledger["deleted"]).as_py() or 0)

@@ -68,7 +68,7 @@ class CollectionViews:
         self._name = name
         self._snapshots = snapshots
         self._known = KnownDeltas()
-        self._ledger: tuple[str, pa.Table] | None = None
+        self._ledger: tuple[tuple[str, ...], pa.Table] | None = None
         self._held: tuple[str, frozenset[Identity]] | None = None
         self._turns = count(1)
         self._reading = Lock()
@@ -171,11 +171,14 @@ class CollectionViews:
         """Return the collection's ledger, downloaded unless it is that of the last call."""
         if snapshot is None:
             raise ValueError("nothing is published")
-        file = snapshot.manifest.collection(self._name).files[layout.LEDGER_FILE]
-        if self._ledger is None or self._ledger[0] != file.sha256:
+        directories = snapshot.manifest.collection(self._name).directories
+        files = {str(number): each.files[layout.LEDGER_FILE] for number, each in enumerate(directories)}
+        identity = tuple(file.sha256 for file in files.values())
+        if self._ledger is None or self._ledger[0] != identity:
             with cache_of(services).scratch() as scratch:
-                download(services, snapshot.manifest, [Wanted(self._name, {layout.LEDGER_FILE: file}, scratch)])
-                self._ledger = file.sha256, decode_ledger((scratch / layout.LEDGER_FILE).read_bytes())
+                download(services, snapshot.manifest, [Wanted(self._name, files, scratch)])
+                ledgers = [decode_ledger((scratch / path).read_bytes()) for path in files]
+            self._ledger = identity, pa.concat_tables(ledgers).combine_chunks()
         return self._ledger[1]
 
 

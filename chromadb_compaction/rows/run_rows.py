@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, groups_between
 from chromadb_compaction.rows.merging import winners
 from chromadb_compaction.rows.runs import common_dimension, open_run, run_dimension, run_schema
 
@@ -96,25 +97,28 @@ class RunRows:
         return SelectedRows(self._pieces, self._at[selected], self.keys["id"].filter(pa.array(selected)))
 
 
-def stored_rows(paths: Sequence[Path]) -> RunRows:
-    """Return the newest rows (merging.newest) of runs in files. The files must not change while the result is in use.
+def stored_rows(paths: Sequence[Path], ids: IdRange = ALL_IDS) -> RunRows:
+    """Return the newest rows (merging.newest) of runs in files, of the ids in `ids`. The others are not read.
 
-    Raises ValueError if runs with upserts differ in dimension.
+    The files must not change while the result is in use. Raises ValueError if runs with upserts differ in dimension.
     """
     pieces: list[Piece] = []
     tables = [LEDGER_SCHEMA.empty_table()]
     dimensions: list[int | None] = []
     for path in paths:
         with open_run(path) as run:
-            tables.append(run.read(columns=LEDGER_SCHEMA.names).cast(LEDGER_SCHEMA))
-            pieces.extend(_pieces(path, run.metadata))
+            groups = list(groups_between(run, ids))
+            columns = run.read_row_groups(groups, columns=LEDGER_SCHEMA.names).cast(LEDGER_SCHEMA)
+            tables.append(columns)
+            pieces.extend(_pieces(path, run.metadata, groups))
             dimensions.append(run_dimension(run.schema_arrow.empty_table()))
     keys = pa.concat_tables(tables)
-    at = np.arange(keys.num_rows, dtype=np.int64)
+    at = np.flatnonzero(ids.mask(keys["id"])).astype(np.int64)
+    keys = keys.take(at) if len(at) < keys.num_rows else keys
     if len(paths) > 1:
         # In the order of the files, so that each file is read from start to end.
-        at = np.sort(winners(keys).to_numpy()).astype(np.int64)
-        keys = keys.take(at)
+        won = np.sort(winners(keys).to_numpy()).astype(np.int64)
+        at, keys = at[won], keys.take(won)
     return RunRows(pieces, keys, at, common_dimension(dimensions))
 
 
@@ -130,8 +134,8 @@ def _parts(table: pa.Table, most: int) -> Iterator[pa.Table]:
         start, taken = end, int(ends[end - 1])
 
 
-def _pieces(path: Path, footer: pq.FileMetaData) -> Iterator[Piece]:
-    for number in range(footer.num_row_groups):
+def _pieces(path: Path, footer: pq.FileMetaData, groups: Sequence[int]) -> Iterator[Piece]:
+    for number in groups:
         group = footer.row_group(number)
         yield Piece(group.num_rows, group.total_byte_size, partial(_read, path, footer, number))
 

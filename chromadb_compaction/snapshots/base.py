@@ -43,12 +43,12 @@ def ensure_copies(services: Services, base: Manifest | None, collections: Iterab
     missing = [
         name
         for name in names
-        if name in base.collections and not cache.holds(base.snapshot_id, name, base.collections[name].files)
+        if name in base.collections and not cache.holds(base.snapshot_id, name, base.collections[name].all_files)
     ]
     if not missing:
         return 0
     with cache.scratch() as scratch:
-        wanted = [Wanted(name, base.collections[name].files, scratch / name / FILES) for name in missing]
+        wanted = [Wanted(name, base.collections[name].all_files, scratch / name / FILES) for name in missing]
         transferred = download(services, base, wanted)
         for copy in wanted:
             cache.keep(base.snapshot_id, copy.collection, copy.files, copy.directory)
@@ -64,6 +64,9 @@ def take_copies(
     """
     into.mkdir(exist_ok=True)
     names = list(collections)
+    for name in names:
+        if base is not None and name in base.collections:
+            base.collections[name].check_one_directory(name)
     ensure_copies(services, base, names)
     return {name: _take_copy(services, base, name, into) for name in names}
 
@@ -73,7 +76,7 @@ def _take_copy(services: Services, base: Manifest | None, name: str, into: Path)
     if base is None or name not in base.collections:
         directory.mkdir(parents=True)
         return directory
-    files = base.collections[name].files
+    files = base.collections[name].all_files
     taken = cache_of(services).take(base.snapshot_id, name, files, into)
     if taken is not None:
         return taken

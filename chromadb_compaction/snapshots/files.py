@@ -183,7 +183,7 @@ def _ancestor_without(services: Services, manifest: Manifest, collection: str, k
             described = older.collections.get(collection)
         except (SnapshotCorruptError, NewerFormatError):
             return None
-        if described is None or all(file.key != key for file in described.files.values()):
+        if described is None or all(file.key != key for file in described.all_files.values()):
             return ancestor
         ancestor = older.parent
     return None

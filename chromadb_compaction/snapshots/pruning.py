@@ -227,4 +227,4 @@ def _keys_of(manifest: Manifest, names: Collection[str], *, prefix: str) -> Iter
     for name, described in zip(present, in_threads(manifest.collections.peek, present), strict=True):
         if name in keys:
             yield keys[name]
-        yield from (file.key for file in described.files.values())
+        yield from (file.key for file in described.all_files.values())

@@ -301,6 +301,7 @@ def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> Current
 
 def _download_and_open(services: Services, manifest: Manifest, name: str) -> _Copy:
     described = manifest.collections[name]
+    described.check_one_directory(name)
     with ExitStack() as stack:
         directory = stack.enter_context(cache_of(services).scratch()) / DIRECTORY
         download(services, manifest, [Wanted(name, described.chroma_files, directory)])

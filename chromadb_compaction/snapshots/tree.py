@@ -101,7 +101,7 @@ def absent_keys(
 
 
 def _absent_files(described: CollectionSnapshot, objects: Mapping[str, ObjectInfo]) -> list[str]:
-    return [f.key for f in described.files.values() if f.key not in objects or objects[f.key].bytes != f.bytes]
+    return [f.key for f in described.all_files.values() if f.key not in objects or objects[f.key].bytes != f.bytes]
 
 
 def not_understood(key: str, error: ValidationError) -> SnapshotCorruptError:

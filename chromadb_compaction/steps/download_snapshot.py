@@ -135,7 +135,9 @@ def _newest_drop(pending: list[ObjectInfo], services: Services) -> DeltaVersion 
 
 
 def _ledger(known: CollectionSnapshot, services: Services) -> pa.Table:
-    return decode_ledger(services.objects.get(known.files[layout.LEDGER_FILE].key).body)
+    keys = [each.files[layout.LEDGER_FILE].key for each in known.directories]
+    ledgers = [decode_ledger(stored.body) for stored in in_threads(services.objects.get, keys)]
+    return pa.concat_tables(ledgers).combine_chunks()
 
 
 def _read(

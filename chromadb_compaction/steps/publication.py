@@ -142,7 +142,7 @@ class Draft:
         The compactor's local copy can outlive an object that was deleted, and readers do not have that copy. The pass
         has no copy of the other collections and changes nothing about them: the base has named the same objects.
         """
-        files = (file for each in self._changed.values() for file in each.files.values())
+        files = (file for each in self._changed.values() for file in each.all_files.values())
         absent = absent_files(services, (file for file in files if not self._is_own(file)))
         if absent:
             problem = f"is missing or damaged ({len(absent)} such files), and the published snapshot needs it"
@@ -154,7 +154,7 @@ class Draft:
     def _files(self, folded: FoldedCollection) -> dict[str, FoldedFile]:
         name, found = folded.result.collection, files_below(folded.directory)
         base = self._base.collections.get(name) if self._base else None
-        before = base.files if base else {}
+        before = base.all_files if base else {}
         keys = {path: layout.snapshot_file_key(self.snapshot_id, name, path, prefix=self._prefix) for path in found}
         return {path: FoldedFile(local, keys[path], before.get(path)) for path, local in found.items()}
 

@@ -312,4 +312,4 @@ def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folde
     for collection in folded:
         name = collection.result.collection
         if not collection.result.changed and name in base.collections:
-            cache.keep(snapshot_id, name, base.collections[name].files, collection.directory)
+            cache.keep(snapshot_id, name, base.collections[name].all_files, collection.directory)

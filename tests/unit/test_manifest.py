@@ -5,18 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from chromadb_compaction.layout import LEDGER_FILE, partition_folder
 from chromadb_compaction.manifest import (
     CollectionRef,
     CollectionSnapshot,
     Conservation,
     Manifest,
+    PartitionSnapshot,
     Pointer,
     StoredFile,
     commit_id,
+    totals,
 )
 
 u128 = st.integers(0, 2**128 - 1)
 ZERO = "0" * 32
+NEWEST = [f"01920000-0000-7000-8000-00000000000{number}" for number in range(2)]
 
 
 def digits(number: int) -> str:
@@ -192,3 +196,84 @@ def test_a_manifest_from_before_settings_and_drops_can_be_read() -> None:
     settings = read.collections["docs"].settings_with_function
     assert settings.function is not None
     assert (settings.function.name, settings.function.config, settings.metadata_value) == ("wordllama", None, {})
+
+
+@st.composite
+def partitions(draw: st.DrawFn) -> list[PartitionSnapshot]:
+    borders = draw(st.sets(st.text("ab\uffee\U0001f600", min_size=1), min_size=1, max_size=4))
+    return [
+        PartitionSnapshot(
+            first=first,
+            records=draw(st.integers(1, 9)),
+            tombstones=draw(st.integers(0, 9)),
+            conservation=Conservation(**{term: digits(draw(u128)) for term in Conservation.model_fields}),
+            files={path: StoredFile(key=f"{n}/{path}", bytes=n, sha256="a" * 64) for path in ("a/x", LEDGER_FILE)},
+            newest=draw(st.sampled_from([None, *NEWEST])),
+            replaced_in_place=draw(st.integers(0, 3)),
+        )
+        for n, first in enumerate(["", *sorted(borders, key=str.encode)])
+    ]
+
+
+def partitioned(parts: list[PartitionSnapshot], **changes: object) -> CollectionSnapshot:
+    return a_collection(**{"files": {}, "partitions": parts, **totals(parts), **changes})
+
+
+@given(partitions(), st.text("ab\uffee\U0001f600"))
+def test_a_partitioned_collection_is_its_partitions_together(parts: list[PartitionSnapshot], record_id: str) -> None:
+    collection = partitioned(parts)
+    holder = collection.directory_of(record_id)
+    later = parts[parts.index(holder) + 1 :]
+
+    assert CollectionSnapshot.model_validate_json(collection.model_dump_json()) == collection
+    assert collection.directories == parts
+    folders = [partition_folder(each.first) for each in parts]
+    assert list(collection.all_files)[:2] == [f"{folders[0]}/a/x", f"{folders[0]}/{LEDGER_FILE}"]
+    assert list(collection.chroma_files) == [f"{folder}/a/x" for folder in folders]
+    assert collection.bytes == sum(file.bytes for each in parts for file in each.files.values())
+    assert holder.first.encode() <= record_id.encode()
+    assert not later or record_id.encode() < later[0].first.encode()
+    assert all(collection.may_hold(each.newest) for each in parts if each.newest)
+
+
+@given(partitions(), st.data())
+def test_partitions_that_do_not_add_up_are_refused(parts: list[PartitionSnapshot], data: st.DataObject) -> None:
+    expected = totals(parts)
+    wrong = {
+        "records": sum(each.records for each in parts) + 1,
+        "tombstones": sum(each.tombstones for each in parts) + 1,
+        "replaced_in_place": sum(each.replaced_in_place for each in parts) + 1,
+        "newest": None if expected["newest"] else NEWEST[0],
+        "files": {"chroma.sqlite3": StoredFile(key="k", bytes=10, sha256="a" * 64)},
+    }
+    name = data.draw(st.sampled_from(sorted([*wrong, *Conservation.model_fields])))
+    if name in wrong:
+        change: dict[str, object] = {name: wrong[name]}
+    else:
+        total = Conservation.total([each.conservation for each in parts])
+        change = {"conservation": total.model_copy(update={name: digits(int(getattr(total, name), 16) + 1)})}
+
+    with pytest.raises(ValidationError):
+        partitioned(parts, **change)
+
+
+@given(partitions(), st.sampled_from(["one", "reversed", "repeated", "without the first"]))
+def test_partitions_with_gaps_or_overlaps_are_refused(parts: list[PartitionSnapshot], fault: str) -> None:
+    faulty = {
+        "one": parts[:1],
+        "reversed": parts[::-1],
+        "repeated": [*parts, parts[-1]],
+        "without the first": parts[1:],
+    }[fault]
+
+    with pytest.raises(ValidationError):
+        partitioned(faulty)
+
+
+def test_a_collection_without_partitions_is_stored_as_before_and_is_one_directory() -> None:
+    collection = a_collection(newest=NEWEST[0])
+
+    assert "partitions" not in collection.model_dump_json()
+    (directory,) = collection.directories
+    assert (directory.first, directory.files, directory.newest) == ("", collection.files, NEWEST[0])
+    assert collection.all_files == collection.files
