@@ -40,7 +40,7 @@ TABLE_WIDTH = 150
 console = Console(stderr=True)
 
 
-def benchmark(
+def benchmark(  # noqa: PLR0913 - one parameter for each option
     *,
     deltas: Annotated[int, typer.Option(min=1, help="Deltas in each of the two rounds.")] = 20,
     rows: Annotated[int, typer.Option(min=2, help="Records in each delta.")] = 500,
@@ -52,10 +52,12 @@ def benchmark(
     scale: Annotated[
         bool, typer.Option("--scale", help="Measure many collections alone. Write their part of docs/performance.md.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Also vary deltas, base and updates, and write docs/performance.md.")
+    sweeps: Annotated[
+        bool,
+        typer.Option("--sweeps", help="Vary deltas, base and updates alone. Write their part of docs/performance.md."),
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Also write its part of docs/performance.md.")] = False,
 ) -> None:
     """Measure folds without AWS, and one job on a new local stack, and compare both with references.
 
@@ -65,10 +67,14 @@ def benchmark(
     Seconds differ from machine to machine, so limits are ratios to a reference of the same run.
     """
     load = Load(deltas, rows, dimension)
+    of_machine = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=[])
+    if sweeps:
+        performance.write_sweeps(of_machine, _sweeps())
+        return
     if fresh_only or scale:
         with job.local_server() as home:
             measured = _scale(home, dimension) if scale else _fresh(home, load)
-        result = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+        result = of_machine.model_copy(update={"rows": measured})
         if scale:
             performance.write_scale(result)
         _show(result, as_json=as_json)
@@ -92,19 +98,22 @@ def benchmark(
         *vector_rows(),
     ]
     bulk = _median_of(bulks)
+    # A server of its own for each, because it keeps every object of its buckets in memory.
     with job.local_server() as home:
         measured += _job(home, load, naive, bulk)
         measured.append(_idle(home))
-        if backlog:
+    if backlog:
+        with job.local_server() as home:
             console.print(f"writing and draining a backlog of {backlog:,} deltas ...")
             measured += backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog)
+    with job.local_server() as home:
         measured += _fresh(home, load)
+    with job.local_server() as home:
         console.print("starting new processes, and compacting ten rounds ...")
         measured += [*cold_rows(home, load), *sustained_rows(home, load)]
-        sweeps = list(_sweeps(home)) if report else []
-    result = Report(**machine(), deltas=deltas, rows_per_delta=rows, dimension=dimension, rows=measured)
+    result = of_machine.model_copy(update={"rows": measured})
     if report:
-        performance.write(result, sweeps)
+        performance.write(result)
     _show(result, as_json=as_json)
 
 
@@ -168,10 +177,11 @@ def _idle(home: StackHome) -> Row:
     return Row(part="nothing to do", what="AWS calls", value=len(calls), unit="calls", limit=IDLE_CALLS)
 
 
-def _sweeps(home: StackHome) -> Iterator[Sweep]:
+def _sweeps() -> Iterator[Sweep]:
     for sweep in (number_of_deltas, share_of_updates, size_of_base, wide_vectors):
         console.print(f"varying: {sweep.__name__.replace('_', ' ')} ...")
-        yield sweep(home)
+        with job.local_server() as home:
+            yield sweep(home)
 
 
 if __name__ == "__main__":

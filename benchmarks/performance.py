@@ -52,13 +52,13 @@ The *missed* rows count records that searches miss after many folds that each re
 
 [Decision 12](decisions/0012-missed-limits-are-reported.md) explains the limits that are not met, and why they stay.
 """
-_SWEEPS = """
-## How time grows
+_SWEEPS = """## How time grows
 
-Each table has the seconds of the phases of one compaction. The fold is *plan* to *finalize*. *index* is the time that
-ChromaDB needs to update its index. *records* is the time to write SQLite's rows, which runs at the same time, so only
-the time that it adds is counted. *download* includes the download of the base and the copy into the scratch directory.
-The peaks include the work of building the base in the same functions; the limit is that of one fold.
+Written by `scripts/benchmark --sweeps` in one run on {cores} cores ({machine}, Python {python}). Each table has the
+seconds of the phases of one compaction. The fold is *plan* to *finalize*. *index* is the time that ChromaDB needs to
+update its index. *records* is the time to write SQLite's rows, which runs at the same time, so only the time that it
+adds is counted. *download* includes the download of the base and the copy into the scratch directory. The peaks include
+the work of building the base in the same functions; the limit is that of one fold.
 """
 
 _SCALE = """## Many collections
@@ -68,30 +68,36 @@ one delta of five records with {dimension} dimensions, and a single execution me
 into what it has published.
 """
 
-_SCALE_AFTER = "\n\n<!-- The rest is written by --scale. -->\n\n"
+_BETWEEN = "\n<!-- Another run has written what follows. -->\n\n"
+_PARTS = ("report", "sweeps", "scale")
+"""The parts of the page, in order. Each is written by the option of that name, and leaves the others as they are."""
 
 
-def write(report: Report, sweeps: list[Sweep]) -> None:
-    """Write the page and its plots. What `write_scale` wrote stays."""
-    text = [_HEAD.format(**report.model_dump(), repetitions=REPETITIONS), _report(report), _SWEEPS]
+def write(report: Report) -> None:
+    """Write the part of the page that compares with the references."""
+    _replace("report", [_HEAD.format(**report.model_dump(), repetitions=REPETITIONS), _report(report)])
+
+
+def write_sweeps(report: Report, sweeps: Iterable[Sweep]) -> None:
+    """Write the part of the page about sweeps, and their plots."""
+    text = [_SWEEPS.format(**report.model_dump())]
     for sweep in sweeps:
         plot = PAGE.parent / "plots" / f"{sweep.name}.svg"
         plot.parent.mkdir(exist_ok=True)
         draw(sweep, plot)
-        text += [f"\n### {sweep.title}\n\n![Seconds per phase]({plot.parent.name}/{plot.name})\n", _sweep(sweep)]
-    PAGE.write_text("\n".join(text) + _SCALE_AFTER + _read()[1], encoding="utf-8")
+        text += [f"### {sweep.title}\n\n![Seconds per phase]({plot.parent.name}/{plot.name})\n", _sweep(sweep)]
+    _replace("sweeps", text)
 
 
 def write_scale(report: Report) -> None:
-    """Write the part of the page about scale, and leave the rest."""
-    text = "\n".join([_SCALE.format(**report.model_dump()), _report(report)])
-    PAGE.write_text(_read()[0] + _SCALE_AFTER + text, encoding="utf-8")
+    """Write the part of the page about scale."""
+    _replace("scale", [_SCALE.format(**report.model_dump()), _report(report)])
 
 
-def _read() -> tuple[str, str]:
-    """Return the page before the part about scale, and that part."""
-    before, _, scale = PAGE.read_text(encoding="utf-8").partition(_SCALE_AFTER)
-    return before, scale
+def _replace(name: str, text: Sequence[str]) -> None:
+    parts = dict(zip(_PARTS, PAGE.read_text(encoding="utf-8").split(_BETWEEN), strict=True))
+    parts[name] = "\n".join(text).strip() + "\n"
+    PAGE.write_text(_BETWEEN.join(parts.values()), encoding="utf-8")
 
 
 def _report(report: Report) -> str:
