@@ -186,7 +186,7 @@ def _archive(on: Resources) -> list[Statement]:
         # For a delta that was written again with other content before it was archived.
         _objects(on, ["PutObject", "PutObjectTagging"], f"{QUARANTINE_PREFIX}*"),
         _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/cleaned.json"),
-        allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], [on.queue]),
+        allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [on.queue]),
         allow(["sqs:SendMessage"], [on.dead_letters]),
     ]
 

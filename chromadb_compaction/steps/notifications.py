@@ -8,10 +8,9 @@ in a clean-up that has failed before, it may be an outage, which must not stop t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from itertools import islice
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
@@ -81,7 +80,7 @@ class Notifications:
     def _delete_answered(self, limit: int, moved: AbstractSet[str], answered: float = 0.0) -> int:
         """Delete those of at most `limit` messages whose delta was moved, or was written before `answered`."""
         deleted = 0
-        for messages in _in_groups(self._receive(limit), NOTIFICATIONS_AT_ONCE):
+        for messages in self._receive_groups(limit, set(moved)):
             notifications = [message for message in messages if self._names_a_delta(message)]
             foreign = [message for message in messages if not self._names_a_delta(message)]
             moved_away = self._dead_letter(
@@ -115,6 +114,35 @@ class Notifications:
 
         done = in_threads(is_done, notifications)
         return [each for each, is_done in zip(notifications, done, strict=True) if is_done]
+
+    def _receive_groups(self, limit: int, awaited: set[str]) -> Iterator[list[ReceivedNotification]]:
+        """Yield at most `limit` messages, in groups that are handled before the next is received.
+
+        End when those of all `awaited` keys have arrived and the queue says that it is empty: to find nothing in a
+        queue takes a long poll.
+        """
+        group: list[ReceivedNotification] = []
+        for message in self._receive(limit):
+            group.append(message)
+            arrived = bool(awaited)
+            awaited.discard(str(message.key))
+            arrived = arrived and not awaited
+            if arrived or len(group) == NOTIFICATIONS_AT_ONCE:
+                yield group
+                group = []
+            if arrived and self._is_empty():
+                return
+        if group:
+            yield group
+
+    def _is_empty(self) -> bool:
+        """Return whether the queue says that no message waits. If it is wrong, a later pass receives the rest."""
+        if self._is_down:
+            return False
+        with self._noting_errors():
+            depth = self._services.queue.depth()
+            return depth is not None and depth.messages == 0
+        return False
 
     def _receive(self, limit: int) -> Iterator[ReceivedNotification]:
         if self._is_down:
@@ -159,9 +187,3 @@ def _is_pending(key: str, services: Services, *, since: float = 0.0) -> bool:
     except UnreadableObjectError:
         return True
     return found is not None and found.modified >= since
-
-
-def _in_groups(messages: Iterable[ReceivedNotification], size: int) -> Iterator[list[ReceivedNotification]]:
-    remaining = iter(messages)
-    while group := list(islice(remaining, size)):
-        yield group

@@ -18,6 +18,7 @@ OTHERS = {
     ("dynamodb", "UpdateItem"): "dynamodb:UpdateItem",
     ("dynamodb", "DeleteItem"): "dynamodb:DeleteItem",
     ("dynamodb", "GetItem"): "dynamodb:GetItem",
+    ("sqs", "GetQueueAttributes"): "sqs:GetQueueAttributes",
     ("sqs", "ReceiveMessage"): "sqs:ReceiveMessage",
     ("sqs", "DeleteMessageBatch"): "sqs:DeleteMessage",
     ("sqs", "SendMessageBatch"): "sqs:SendMessage",

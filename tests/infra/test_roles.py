@@ -29,6 +29,7 @@ ARCHIVING = {
     "s3:PutObjectTagging": ["delta/*", "compacted/*", "quarantine/*"],
     "sqs:ReceiveMessage": [QUEUE],
     "sqs:DeleteMessage": [QUEUE],
+    "sqs:GetQueueAttributes": [QUEUE],
     "sqs:SendMessage": [f"{QUEUE}-dlq"],
 }
 ALLOWED: dict[str, dict[str, list[str]]] = {

@@ -1,7 +1,7 @@
 """CleanUp: a delta leaves delta/ only while its snapshot is published, unchanged, and after it was copied."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ from chromadb_compaction.errors import (
     UnreadableObjectError,
 )
 from chromadb_compaction.messages import CleanedUp, CleanUpRequest
-from chromadb_compaction.ports import DeltaNotification
+from chromadb_compaction.ports import DeltaNotification, ReceivedNotification
 from chromadb_compaction.steps.clean_up import clean_up
 from tests.fakes.published import a_snapshot_id, outcome_of, point_to, publish, put_delta, put_quarantined, put_snapshot
 from tests.fakes.services import EXECUTION, Fakes, new_fakes
@@ -290,6 +290,25 @@ class TestNotifications:
 
         assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 0
         assert len(fakes.queue.messages) == 1
+
+    @pytest.mark.parametrize("others", [0, 2])
+    def test_the_queue_is_polled_again_only_if_it_still_has_messages(
+        self, others: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fakes = new_fakes()
+        outcomes = merge(fakes)
+        notify(fakes, *(o.key for o in outcomes), *(f"delta/docs/{n}-gone.parquet" for n in range(others)))
+        receive = fakes.queue.receive
+        polls: list[int] = []
+
+        def counting(limit: int) -> Iterator[ReceivedNotification]:
+            yield from receive(limit)
+            polls.append(limit)
+
+        monkeypatch.setattr(fakes.queue, "receive", counting)
+
+        assert run(fakes, publish(fakes, 1, outcomes)).messages_deleted == MERGED + others
+        assert bool(polls) == bool(others)
 
     @pytest.mark.parametrize("body", ["hello", '{"format": 1, "key": "elsewhere/x.parquet", "rows": 1, "bytes": 1}'])
     def test_a_message_that_is_not_a_notification_is_dead_lettered(self, body: str) -> None:
