@@ -161,7 +161,7 @@ class NewerFormatError(_ObjectError):
 
 
 class SnapshotTooLargeError(CompactionError):
-    """A batch or a fold cannot fit the memory or disk of its function. Raise that limit; nothing was changed."""
+    """A batch, a fold or a collection to read cannot fit memory or disk. Raise that limit; nothing was changed."""
 
 
 class DiskFullError(SnapshotTooLargeError):

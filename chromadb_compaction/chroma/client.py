@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import chromadb
 import httpx
@@ -23,6 +23,7 @@ from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, No
 
 from chromadb_compaction.chroma.schema import SQLITE_FILE
 from chromadb_compaction.configuration import Space
+from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import (
     InvalidRequestError,
     NoSuchCollectionError,
@@ -41,6 +42,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "Metadata",
+    "OpenCollection",
     "QueryResult",
     "Where",
     "WhereDocument",
@@ -56,6 +58,37 @@ VACUUM_FREE_SHARE = 0.05
 # Made once, because reading the environment takes as long as opening a directory.
 _SETTINGS = Settings(anonymized_telemetry=False)
 _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
+
+
+class OpenCollection(Protocol):
+    """The reads of an open collection: ChromaDB's own in one directory, or one over several directories."""
+
+    def count(self) -> int:
+        """Return the number of records."""
+
+    def get(
+        self,
+        *,
+        ids: list[str] | None = None,
+        where: Where | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        where_document: WhereDocument | None = None,
+        include: Include,
+    ) -> GetResult:
+        """Return the records that pass the filters."""
+
+    def query(
+        self,
+        *,
+        query_embeddings: Vector,
+        n_results: int,
+        ids: list[str] | None = None,
+        where: Where | None = None,
+        where_document: WhereDocument | None = None,
+        include: Include,
+    ) -> QueryResult:
+        """Return the nearest records of each question that pass the filters."""
 
 
 class CollectionSpec(NamedTuple):

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from chromadb_compaction.chroma.client import (
-    Collection,
     GetResult,
     Include,
     InternalError,
     InvalidArgumentError,
+    OpenCollection,
     QueryResult,
     Where,
     WhereDocument,
@@ -32,7 +32,7 @@ class Filters(NamedTuple):
 
 
 def nearest(
-    collection: Collection, vectors: Vector, *, n_results: int, filters: Filters, include: list[str]
+    collection: OpenCollection, vectors: Vector, *, n_results: int, filters: Filters, include: list[str]
 ) -> QueryResult:
     """Return ChromaDB's result: one list of at most `n_results` records per row of `vectors`.
 
@@ -50,7 +50,7 @@ def nearest(
 
 
 def matching(
-    collection: Collection, filters: Filters, *, limit: int | None, offset: int | None, include: list[str]
+    collection: OpenCollection, filters: Filters, *, limit: int | None, offset: int | None, include: list[str]
 ) -> GetResult:
     """Return the records that pass the filters, in ChromaDB's order, which is stable within a snapshot.
 
@@ -67,7 +67,7 @@ def matching(
         )
 
 
-def _existing(collection: Collection, ids: list[str] | None) -> list[str] | None:
+def _existing(collection: OpenCollection, ids: list[str] | None) -> list[str] | None:
     """Return the ids that exist: ChromaDB's query fails with an internal error on an id that does not."""
     if ids is None:
         return None

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chromadb_compaction.chroma.client import Collection, GetResult, QueryResult
+from chromadb_compaction.chroma.client import GetResult, OpenCollection, QueryResult
 from chromadb_compaction.chroma.query import Filters
+from chromadb_compaction.chroma.records.columns import chosen, empty, get_result, joined, nearest_of, query_result
+from chromadb_compaction.chroma.records.partitions import Partition, partitions_of
 from chromadb_compaction.configuration import (
     CollectionConfiguration,
     CollectionMetadata,
@@ -19,11 +21,11 @@ from chromadb_compaction.configuration import (
 )
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
-from chromadb_compaction.pending.columns import Columns, chosen, get_result, joined, query_result
-from chromadb_compaction.pending.order import UNCHANGED, folded_order, kinds_of
+from chromadb_compaction.pending.order import UNCHANGED, Kinds, folded_order, kinds_of
 from chromadb_compaction.pending.overlay import Overlay
-from chromadb_compaction.pending.pending_side import PassFilter, PendingSide
-from chromadb_compaction.pending.snapshot_side import SnapshotSide, existing
+from chromadb_compaction.pending.pending_side import PassFilter, PendingSide, Positions
+from chromadb_compaction.pending.snapshot_side import Page, SnapshotSide, existing
+from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
 from chromadb_compaction.rows.shapes import StoredShape
 
 
@@ -82,7 +84,12 @@ class FreshCollection:
     """
 
     def __init__(
-        self, name: str, snapshot_id: str | None, collection: Collection | None, overlay: Overlay, passing: PassFilter
+        self,
+        name: str,
+        snapshot_id: str | None,
+        collection: OpenCollection | None,
+        overlay: Overlay,
+        passing: PassFilter,
     ) -> None:
         selection = overlay.selection
         self.name = name
@@ -102,21 +109,52 @@ class FreshCollection:
     def get(self, filters: Filters, *, limit: int | None, offset: int | None, include: Sequence[str]) -> GetResult:
         """Return the records that pass the filters, in the form of ChromaDB's `get`.
 
-        The order is that of the snapshot, then of the pending rows as a compaction would add them. Raises
-        InvalidRequestError with ChromaDB's message if it refuses a filter.
+        The order is that of the snapshot, then of the pending rows as a compaction would add them, in each partition of
+        the collection by itself. Raises InvalidRequestError with ChromaDB's message if it refuses a filter.
         """
         at = self._pending_side.matching(filters)
         kinds = kinds_of(self._overlay, at, self._collection, self._replaced)
-        unchanged = frozenset(self._overlay.live_ids[position] for position in at[kinds == UNCHANGED])
-        snapshot = SnapshotSide(self._collection, self._replaced - unchanged)
-        page = snapshot.page(filters, limit=limit, offset=offset or 0, include=include)
+        found = [empty(("ids", *include))]
+        offset = offset or 0
+        for partition in partitions_of(self._collection):
+            within = _within(filters, partition.ids)
+            if filters.ids and not within.ids:
+                continue
+            page = self._page(partition, within, at, kinds, limit=limit, offset=offset, include=include)
+            found.append(page.records)
+            limit = None if limit is None else limit - len(page.records["ids"])
+            if page.total is None or limit == 0:
+                break
+            offset = max(0, offset - page.total)
+        return get_result(joined(*found), include)
+
+    def _page(
+        self,
+        partition: Partition,
+        filters: Filters,
+        at: Positions,
+        kinds: Kinds,
+        *,
+        limit: int | None,
+        offset: int,
+        include: Sequence[str],
+    ) -> Page:
+        """Return a page of one partition. `at` are the pending rows that pass, of all partitions."""
+        live_ids, hidden = self._overlay.live_ids, self._replaced
+        if partition.ids != ALL_IDS:
+            some = slice(*np.searchsorted(at, partition.ids.positions(live_ids)))
+            at, kinds = at[some], kinds[some]
+            hidden = frozenset(filter(partition.ids.holds, hidden))
+        unchanged = frozenset(live_ids[position] for position in at[kinds == UNCHANGED])
+        snapshot = SnapshotSide(partition.collection, hidden - unchanged)
+        page = snapshot.page(filters, limit=limit, offset=offset, include=include)
         if page.total is None:
-            return get_result(page.records, include)
-        changed = kinds != UNCHANGED
-        start = max(0, (offset or 0) - page.total)
+            return page
+        rest = folded_order(at[kinds != UNCHANGED], kinds[kinds != UNCHANGED])
+        start = max(0, offset - page.total)
         end = None if limit is None else start + limit - len(page.records["ids"])
-        rest = folded_order(at[changed], kinds[changed])[start:end]
-        return get_result(joined(page.records, self._pending_side.records(rest, include)), include)
+        pending = self._pending_side.records(rest[start:end], include)
+        return Page(joined(page.records, pending), page.total + len(rest))
 
     def query(self, vectors: Vector, *, n_results: int, filters: Filters, include: Sequence[str]) -> QueryResult:
         """Return at most `n_results` records for each row of `vectors`, the nearest first, in ChromaDB's form.
@@ -137,7 +175,7 @@ class FreshCollection:
         questions = []
         for each, row, order in zip(found, measured, nearest, strict=True):
             pending = self._pending_side.records(at[order], fields) | {"distances": row[order].tolist()}
-            questions.append(_nearest_of(joined(each, pending), n_results))
+            questions.append(nearest_of(joined(each, pending), n_results))
         return query_result(questions, include)
 
     @cached_property
@@ -153,11 +191,13 @@ class FreshCollection:
             )
 
 
+def _within(filters: Filters, ids: IdRange) -> Filters:
+    """Return the filters for one partition."""
+    if not filters.ids or ids == ALL_IDS:
+        return filters
+    return filters._replace(ids=[each for each in filters.ids if ids.holds(each)])
+
+
 def describe(shape: StoredShape, settings: KeptSettings) -> CollectionDescription:
     """Return the properties of a collection of this shape, with these settings."""
     return CollectionDescription(shape.dimension, shape.space, shape.embedding_function, settings, shape.dropped_before)
-
-
-def _nearest_of(records: Columns, n_results: int) -> Columns:
-    order = sorted(range(len(records["ids"])), key=records["distances"].__getitem__)
-    return chosen(records, order[:n_results])

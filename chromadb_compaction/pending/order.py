@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.chroma.client import Collection
+from chromadb_compaction.chroma.client import OpenCollection
 from chromadb_compaction.chroma.loader import batches, texts_of
 from chromadb_compaction.chroma.query import Filters, matching
 from chromadb_compaction.chroma.verification import differing, same_metadata
@@ -28,7 +28,7 @@ Kinds = NDArray[np.int64]
 ROWS_AT_ONCE: Final = 1_000
 
 
-def kinds_of(overlay: Overlay, at: Positions, collection: Collection | None, existing: frozenset[str]) -> Kinds:
+def kinds_of(overlay: Overlay, at: Positions, collection: OpenCollection | None, existing: frozenset[str]) -> Kinds:
     """Return, for each live row of `at`, how a fold would treat it. `existing` are the pending ids of `collection`.
 
     The overlay remembers the result for each row.
@@ -46,7 +46,7 @@ def folded_order(at: Positions, kinds: Kinds) -> Positions:
     return at[np.argsort(kinds, kind="stable")]
 
 
-def _compare(overlay: Overlay, at: Positions, collection: Collection) -> list[int]:
+def _compare(overlay: Overlay, at: Positions, collection: OpenCollection) -> list[int]:
     """Return how the rows differ from the collection's records of the same ids."""
     ids = [overlay.live_ids[position] for position in at]
     found: Any = matching(

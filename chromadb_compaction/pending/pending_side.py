@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.loader import ids_of, texts_of
 from chromadb_compaction.chroma.query import Filters
+from chromadb_compaction.chroma.records.columns import Columns
 from chromadb_compaction.deltas.records import Vector
-from chromadb_compaction.pending.columns import Columns
 from chromadb_compaction.pending.distances import distances
 from chromadb_compaction.pending.filtering import Mask
 from chromadb_compaction.pending.overlay import Overlay

@@ -29,7 +29,8 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.rows.shapes import StoredShape
-from chromadb_compaction.snapshots.reader import ReadableCollection, SnapshotReader
+from chromadb_compaction.snapshots.open_copies import ReadableCollection
+from chromadb_compaction.snapshots.reader import SnapshotReader
 
 __all__ = ["CollectionDescription", "FreshCollection", "FreshReader", "ReadLevel"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from chromadb_compaction.chroma.client import Collection
+from chromadb_compaction.chroma.client import OpenCollection
 from chromadb_compaction.chroma.query import Filters, matching, nearest
+from chromadb_compaction.chroma.records.columns import Columns, chosen, columns_of, columns_of_question, empty
 from chromadb_compaction.deltas.records import Vector
-from chromadb_compaction.pending.columns import Columns, chosen, columns_of, columns_of_question, empty
 
 IDS_AT_ONCE = 10_000
 """SQLite has 32,766 variables in one statement."""
@@ -26,7 +26,7 @@ class Page(NamedTuple):
     total: int | None
 
 
-def existing(collection: Collection | None, ids: Sequence[str]) -> frozenset[str]:
+def existing(collection: OpenCollection | None, ids: Sequence[str]) -> frozenset[str]:
     """Return those of `ids` that the collection has."""
     if collection is None:
         return frozenset()
@@ -42,7 +42,7 @@ class SnapshotSide:
         hidden: The ids of its records that are not visible. All of them exist.
     """
 
-    def __init__(self, collection: Collection | None, hidden: frozenset[str]) -> None:
+    def __init__(self, collection: OpenCollection | None, hidden: frozenset[str]) -> None:
         self._collection = collection
         self._hidden = hidden
 
@@ -83,7 +83,7 @@ class SnapshotSide:
             asked = min(2 * asked, n_results + len(hidden))
 
     def _sparse_page(
-        self, collection: Collection, filters: Filters, *, limit: int | None, offset: int, include: Sequence[str]
+        self, collection: OpenCollection, filters: Filters, *, limit: int | None, offset: int, include: Sequence[str]
     ) -> Page:
         """Return a page of records between which others are hidden."""
         most = None if limit is None else offset + limit + len(self._hidden)
@@ -108,5 +108,5 @@ def _kept(ids: Iterable[str], hidden: frozenset[str]) -> list[int]:
     return [at for at, each in enumerate(ids) if each not in hidden]
 
 
-def _all(collection: Collection, filters: Filters, *, limit: int | None = None) -> list[str]:
+def _all(collection: OpenCollection, filters: Filters, *, limit: int | None = None) -> list[str]:
     return matching(collection, filters, limit=limit, offset=None, include=[])["ids"]

@@ -22,6 +22,14 @@ class IdRange(NamedTuple):
     first: str
     end: str | None
 
+    def holds(self, record_id: str) -> bool:
+        """Return whether the id is in the range."""
+        return self.first <= record_id and (self.end is None or record_id < self.end)
+
+    def positions(self, ids: Sequence[str]) -> tuple[int, int]:
+        """Return the part of sorted ids that is in the range: its first position, and the one after its last."""
+        return bisect_left(ids, self.first), len(ids) if self.end is None else bisect_left(ids, self.end)
+
     def mask(self, ids: pa.ChunkedArray[Any]) -> NDArray[np.bool_]:
         """Return, per id, whether it is in the range."""
         inside = pc.greater_equal(ids, pa.scalar(self.first))

@@ -5,66 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import count
-from threading import Condition
 from typing import NamedTuple
 
-from chromadb_compaction.chroma.client import Collection, open_collection
-from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.errors import (
     NoSnapshotError,
     NotReplicatedYetError,
     ObjectMissingError,
     SnapshotConflictError,
     SnapshotCorruptError,
-    SnapshotTooLargeError,
     TransientStorageError,
 )
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.snapshots.files import Wanted, download, read_replicated_manifest
+from chromadb_compaction.snapshots.files import read_replicated_manifest
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
+from chromadb_compaction.snapshots.open_copies import OpenCopies, OpenCopy, ReadableCollection
 from chromadb_compaction.snapshots.pointer import (
     PublishedPointer,
     read_pointer,
     read_pointer_if_changed,
 )
 
-DIRECTORY = "directory"
-
 log = logging.getLogger(__name__)
-
-
-class ReadableCollection(NamedTuple):
-    """A published collection.
-
-    Attributes:
-        snapshot_id: The snapshot that it belongs to.
-        described: What the manifest says about it.
-        collection: The open collection. None if it has only ever seen deletes: it holds no record.
-        dropped_before: The version at which it was dropped last. None: never.
-    """
-
-    snapshot_id: str
-    described: CollectionSnapshot
-    collection: Collection | None
-    dropped_before: DeltaVersion | None
-
-
-@dataclass
-class _Copy:
-    """An open, private copy of a collection. It is removed when it is neither current nor in use."""
-
-    readable: ReadableCollection
-    resources: ExitStack
-    users: int = 0
-    current: bool = True
-
-    def has_files_of(self, described: CollectionSnapshot) -> bool:
-        """Return whether it holds exactly these files."""
-        return self.readable.described.chroma_files == described.chroma_files
 
 
 class CurrentSnapshot(NamedTuple):
@@ -79,15 +42,15 @@ class SnapshotReader:
 
     A query keeps the copy that it began with, even if a new snapshot is published meanwhile. The first query that finds
     a collection changed downloads it and waits. Until then other queries of that collection use the copy that is open,
-    and queries of other collections do not wait. Copies are private to the process, because even a query writes to
-    ChromaDB's files.
+    and queries of other collections do not wait. Of a partitioned collection only the partitions that have changed are
+    downloaded. Copies are private to the process, because even a query writes to ChromaDB's files.
     """
 
     def __init__(self) -> None:
-        # Guards the fields below. It is never held during a download, or while a copy is opened or removed.
-        self._state = Condition()
+        self._copies = OpenCopies()
+        # The lock of the copies guards the fields below too.
+        self._state = self._copies.lock
         self._snapshot: CurrentSnapshot | None = None
-        self._copies: dict[str, _Copy] = {}
         self._downloading: set[str] = set()
         self._refreshes = count(1)
         self._last_refresh = 0
@@ -131,16 +94,15 @@ class SnapshotReader:
             self._set_snapshot(None, unused)
 
     @contextmanager
-    def _released(self, copy: _Copy | None) -> Iterator[None]:
+    def _released(self, copy: OpenCopy | None) -> Iterator[None]:
         try:
             yield
         finally:
             if copy is not None:
                 with ExitStack() as unused, self._state:
-                    copy.users -= 1
-                    _remove_if_unused(copy, unused)
+                    self._copies.release(copy, unused)
 
-    def _acquire_published(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
+    def _acquire_published(self, services: Services, name: str) -> tuple[ReadableCollection, OpenCopy | None]:
         try:
             self._refresh_or_raise(services)
             return self._acquire(services, name)
@@ -149,11 +111,11 @@ class SnapshotReader:
             log.warning("reading the published snapshot again: %s", error)
         except TransientStorageError as error:
             with self._state:
-                copy = self._copies.get(name)
+                copy = self._copies.find(name)
                 if copy is None:
                     raise
                 log.warning("answering from snapshot %s: %s", copy.readable.snapshot_id, error)
-                return _use(copy)
+                return self._copies.use(copy)
         self._refresh_or_raise(services)
         return self._acquire(services, name)
 
@@ -180,13 +142,13 @@ class SnapshotReader:
         if found is self._snapshot:
             return
         self._snapshot = found
-        for name in list(self._copies):
+        for name in self._copies.names:
             if found is None or name not in found.manifest.collections:
-                self._retire(name, unused)
+                self._copies.retire(name, unused)
         if found is not None:
             log.info("reading from snapshot %s", found.manifest.snapshot_id)
 
-    def _acquire(self, services: Services, name: str) -> tuple[ReadableCollection, _Copy | None]:
+    def _acquire(self, services: Services, name: str) -> tuple[ReadableCollection, OpenCopy | None]:
         """Return the collection, and the copy that the caller must release, downloaded first if it has changed."""
         while True:
             manifest, described = self._read_described(name)
@@ -194,17 +156,17 @@ class SnapshotReader:
                 if self._snapshot is None or self._snapshot.manifest is not manifest:
                     continue
                 if described.dimension is None:
-                    self._retire(name, unused)
-                    return _readable(manifest, name, None), None
-                copy = self._copies.get(name)
+                    self._copies.retire(name, unused)
+                    return ReadableCollection.of(manifest, name, None), None
+                copy = self._copies.find(name)
                 if copy is not None and copy.has_files_of(described):
-                    copy.readable = _readable(manifest, name, copy.readable.collection)
-                    return _use(copy)
+                    copy.readable = ReadableCollection.of(manifest, name, copy.readable.collection)
+                    return self._copies.use(copy)
                 if name not in self._downloading:
                     self._downloading.add(name)
                     break
                 if copy is not None:
-                    return _use(copy)
+                    return self._copies.use(copy)
                 self._state.wait()
         return self._replace_copy(services, manifest, name)
 
@@ -218,17 +180,17 @@ class SnapshotReader:
 
     def _acquire_of(
         self, services: Services, snapshot: CurrentSnapshot, name: str
-    ) -> tuple[ReadableCollection, _Copy | None]:
+    ) -> tuple[ReadableCollection, OpenCopy | None]:
         """Return the collection as `snapshot` has it, and the copy that the caller must release."""
         manifest, described = snapshot.manifest, snapshot.manifest.collection(name)
         if described.dimension is None:
-            return _readable(manifest, name, None), None
+            return ReadableCollection.of(manifest, name, None), None
         with self._state:
             while True:
-                copy = self._copies.get(name)
+                copy = self._copies.find(name)
                 if copy is not None and copy.has_files_of(described):
-                    used, copy = _use(copy)
-                    return _readable(manifest, name, used.collection), copy
+                    used, copy = self._copies.use(copy)
+                    return ReadableCollection.of(manifest, name, used.collection), copy
                 if self._snapshot is None or self._snapshot.published != snapshot.published:
                     raise SnapshotConflictError("another snapshot was published since the query began")
                 if name not in self._downloading:
@@ -237,49 +199,13 @@ class SnapshotReader:
                 self._state.wait()
         return self._replace_copy(services, manifest, name)
 
-    def _replace_copy(self, services: Services, manifest: Manifest, name: str) -> tuple[ReadableCollection, _Copy]:
+    def _replace_copy(self, services: Services, manifest: Manifest, name: str) -> tuple[ReadableCollection, OpenCopy]:
         try:
-            copy = self._open_with_space(services, manifest, name)
-            with ExitStack() as unused, self._state:
-                self._retire(name, unused)
-                self._copies[name] = copy
-                return _use(copy)
+            return self._copies.replace(services, manifest, name)
         finally:
             with self._state:
                 self._downloading.discard(name)
                 self._state.notify_all()
-
-    def _open_with_space(self, services: Services, manifest: Manifest, name: str) -> _Copy:
-        try:
-            return _download_and_open(services, manifest, name)
-        except SnapshotTooLargeError as error:
-            log.warning("removing other collections to free disk space: %s", error)
-            with ExitStack() as unused, self._state:
-                for other in list(self._copies):
-                    self._retire(other, unused)
-            return _download_and_open(services, manifest, name)
-
-    def _retire(self, name: str, unused: ExitStack) -> None:
-        copy = self._copies.pop(name, None)
-        if copy is not None:
-            copy.current = False
-            _remove_if_unused(copy, unused)
-
-
-def _use(copy: _Copy) -> tuple[ReadableCollection, _Copy]:
-    """Count one more user of the copy, who must release it."""
-    copy.users += 1
-    return copy.readable, copy
-
-
-def _readable(manifest: Manifest, name: str, collection: Collection | None) -> ReadableCollection:
-    return ReadableCollection(manifest.snapshot_id, manifest.collection(name), collection, manifest.dropped.get(name))
-
-
-def _remove_if_unused(copy: _Copy, unused: ExitStack) -> None:
-    """Leave the removal to `unused`, which its owner unwinds without the lock: closing and deleting files is slow."""
-    if not copy.current and copy.users == 0:
-        unused.callback(copy.resources.close)
 
 
 def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> CurrentSnapshot | None:
@@ -297,13 +223,3 @@ def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> Current
             raise
         log.warning("reading snapshot %s until the next one is there: %s", known.manifest.snapshot_id, error)
         return known
-
-
-def _download_and_open(services: Services, manifest: Manifest, name: str) -> _Copy:
-    described = manifest.collections[name]
-    described.check_one_directory(name)
-    with ExitStack() as stack:
-        directory = stack.enter_context(cache_of(services).scratch()) / DIRECTORY
-        download(services, manifest, [Wanted(name, described.chroma_files, directory)])
-        collection = stack.enter_context(open_collection(directory, name))
-        return _Copy(_readable(manifest, name, collection), resources=stack.pop_all())

@@ -87,7 +87,7 @@ _ROWS = st.tuples(
     st.sampled_from((None, None, "", "s3://pictures/a.png")),
 )
 _DIMENSIONS = st.sampled_from((DIMENSION,) * 12 + (DIMENSION + 1,))
-_WRITES = st.builds(
+WRITES = st.builds(
     Write,
     st.integers(0, 5),
     st.dictionaries(st.sampled_from(IDS), _ROWS, max_size=6),
@@ -102,7 +102,7 @@ _STATEMENTS = st.builds(
     st.sampled_from((None, 10, 200)),
 )
 _PASSES = st.sampled_from(("compact", "publish"))
-EVENTS = st.lists(st.one_of(_WRITES, _WRITES, _WRITES, _PASSES, st.one_of(_DROPS, _STATEMENTS)), min_size=1, max_size=8)
+EVENTS = st.lists(st.one_of(WRITES, WRITES, WRITES, _PASSES, st.one_of(_DROPS, _STATEMENTS)), min_size=1, max_size=8)
 
 
 def check(events: list[Event], space: Space) -> None:

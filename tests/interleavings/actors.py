@@ -147,8 +147,8 @@ def _read_collection(snapshots: SnapshotReader, services: Services, name: str, c
     swaps = len(checker.swaps)
     try:
         with snapshots.reading(services, name) as readable:
-            found: Any = readable.collection.get() if readable.collection else {"ids": [], "documents": []}
-            rows = dict(zip(found["ids"], found["documents"], strict=True))
+            found: Any = readable.collection.get(include=["documents"]) if readable.collection else {}
+            rows = dict(zip(found.get("ids", ()), found.get("documents", ()), strict=True))
             checker.check_read(name, readable.snapshot_id, rows, swaps=swaps)
     except (NoSnapshotError, NoSuchCollectionError):
         pass

@@ -21,7 +21,7 @@ from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.snapshots import reader
+from chromadb_compaction.snapshots import open_copies
 from chromadb_compaction.steps import download_snapshot, merge_batch
 from tests.fakes.aws.in_process import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
@@ -211,4 +211,4 @@ def use_json_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "choose_loader", lambda *_, **__: JsonLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "finalize", lambda _directory: None)
-    monkeypatch.setattr(reader, "open_collection", open_json)
+    monkeypatch.setattr(open_copies, "open_collection", open_json)

@@ -22,7 +22,6 @@ from chromadb_compaction.operations.pulling.fetch import fetch
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import take_copies
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.fakes.published import ZERO, a_snapshot_id, point_to, put_described, put_snapshot
 from tests.fakes.services import new_fakes
 
@@ -52,12 +51,7 @@ def by_a_pull(services: Services, manifest: Manifest, scratch: Path) -> None:
     fetch(services, manifest, manifest.collections, None, scratch)
 
 
-def by_a_query(services: Services, manifest: Manifest, _: Path) -> None:
-    with SnapshotReader().reading(services, "docs") as readable:
-        assert readable.snapshot_id == manifest.snapshot_id
-
-
-@pytest.mark.parametrize("use", [by_a_fold, by_a_pull, by_a_query])
+@pytest.mark.parametrize("use", [by_a_fold, by_a_pull])
 def test_a_partitioned_collection_is_refused(use: Callable[[Services, Manifest, Path], None], tmp_path: Path) -> None:
     fakes = new_fakes(chromadb_cache_dir=str(tmp_path / "cache"))
     key = manifest_key(put_snapshot(fakes, 1))

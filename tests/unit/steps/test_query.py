@@ -19,13 +19,12 @@ from chromadb_compaction.errors import (
     NoSnapshotError,
     NoSuchCollectionError,
     SnapshotCorruptError,
-    SnapshotTooLargeError,
 )
 from chromadb_compaction.layout import pointer_key
 from chromadb_compaction.pending.collection import FreshCollection
 from chromadb_compaction.pending.reader import FreshReader
-from chromadb_compaction.snapshots import files
-from chromadb_compaction.snapshots import reader as snapshot_reader
+from chromadb_compaction.snapshots import open_copies
+from chromadb_compaction.snapshots.space import Space
 from chromadb_compaction.steps import query as query_step
 from chromadb_compaction.steps.query import answer
 from chromadb_compaction.steps.query_messages import (
@@ -399,12 +398,8 @@ def test_other_collections_are_removed_from_a_full_disk(
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"x": [1, 0]}, collection="others"))
     ask(fakes, reader)
 
-    def download_if_there_is_space(*arguments: Any) -> int:
-        if len(private_copies(fakes)) > 1:
-            raise SnapshotTooLargeError("no space")
-        return files.download(*arguments)
-
-    monkeypatch.setattr(snapshot_reader, "download", download_if_there_is_space)
+    size = sum(path.stat().st_size for path in private_copies(fakes)[0].rglob("*"))
+    monkeypatch.setattr(open_copies, "available_space", lambda _: Space(disk=size // 2, memory=2**63))
 
     assert ask(fakes, reader, "others").ids == [["x"]]
     assert len(private_copies(fakes)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -35,9 +36,17 @@ def chosen(columns: Columns, at: Iterable[int]) -> Columns:
     return {name: [values[position] for position in positions] for name, values in columns.items()}
 
 
-def joined(one: Columns, other: Columns) -> Columns:
-    """Return the records of both, which have the same fields."""
-    return {name: [*values, *other[name]] for name, values in one.items()}
+def joined(first: Columns, *others: Columns) -> Columns:
+    """Return the records of all, which have the same fields."""
+    if not others:
+        return first
+    return {name: list(chain(values, *(other[name] for other in others))) for name, values in first.items()}
+
+
+def nearest_of(records: Columns, n_results: int) -> Columns:
+    """Return the `n_results` nearest records, the nearest first. Those of one distance keep their order."""
+    order = sorted(range(len(records["ids"])), key=records["distances"].__getitem__)
+    return chosen(records, order[:n_results])
 
 
 def get_result(columns: Columns, include: Sequence[str]) -> GetResult:
