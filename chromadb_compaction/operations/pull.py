@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.errors import InvalidRequestError, NoSnapshotError
+from chromadb_compaction.layout import partition_folder
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.operations.pulling.exchange import install
 from chromadb_compaction.operations.pulling.fetch import fetch, unfinished_beside
@@ -38,12 +39,18 @@ class _Request(NamedTuple):
 
 
 class PulledCollection(BaseModel):
-    """One collection of the copy. `directory` is None if it has only ever seen deletes."""
+    """One collection of the copy.
+
+    Attributes:
+        directory: Its directory. None if it has only ever seen deletes.
+        partitions: The folders in it, each a ChromaDB directory, in the order of their ids. Empty: it is one itself.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     collection: str
     directory: str | None
+    partitions: list[str]
     records: int
     dimension: int | None
     space: str
@@ -98,6 +105,7 @@ def pull_snapshot(
 ) -> Pulled:
     """Copy a snapshot (None: the published one) to {into}/{collection}/, every file checked, or refresh such a copy.
 
+    The directory of a partitioned collection has a folder for each partition, which is a ChromaDB directory.
     Each directory is replaced as a whole, once all of its files have arrived. If the published snapshot is pruned
     meanwhile, begin again with the one that is published by then.
 
@@ -230,6 +238,8 @@ def _merge(services: Services, into: Path, manifest: Manifest, plan: _Plan, unfi
     """
     from chromadb_compaction.operations.pulling.merge import Part, merge  # ChromaDB takes a second to import
 
+    for name, each in plan.stale.items():
+        each.check_one_directory(name)
     marker = None if plan.changed else read_marker(into)
     kept = marker.collections if marker else {}
     stale = {name: each for name, each in plan.stale.items() if kept.get(name) != _content(each)}
@@ -257,6 +267,7 @@ def _pulled(name: str, each: CollectionSnapshot, request: _Request, plan: _Plan)
     return PulledCollection(
         collection=name,
         directory=str(directory) if each.chroma_files else None,
+        partitions=[] if request.merged else [partition_folder(part.first) for part in each.partitions],
         records=each.records,
         dimension=each.dimension,
         space=each.space,

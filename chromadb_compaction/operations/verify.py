@@ -145,7 +145,7 @@ def _audit(
         download(services, manifest, [Wanted(name, stored.files, directory)])
         ledger = decode_ledger((directory / layout.LEDGER_FILE).read_bytes())
         problems = _check_ledger(name, stored, ledger)
-        if described.dimension is None:
+        if described.dimension is None or not stored.chroma_files:
             return Audit(0, 0, 0, tuple(problems))
         found = audit(directory, name, ledger, dimension=described.dimension, space=described.space)
         return found._replace(problems=(*problems, *found.problems))
@@ -160,6 +160,8 @@ def _check_ledger(name: str, described: PartitionSnapshot, ledger: pa.Table) -> 
             f"{name}: the ledger has {ledger.num_rows - tombstones} live rows and {tombstones} tombstones,"
             f" the manifest says {described.records} and {described.tombstones}"
         )
+    if described.records and not described.chroma_files:
+        problems.append(f"{name}: a directory of {described.records} records has no files")
     if live_sum(ledger) != described.conservation.next:
         problems.append(f"{name}: the sum of the ledger's live rows is not the manifest's conservation proof")
     return problems

@@ -117,7 +117,7 @@ def read_replicated_manifest(services: Services, pointer: Pointer, *, known: Man
     names = [name for name, entry in manifest.collections.entries.items() if before.get(name) != entry]
     with noticing_a_replica(services):
         described = in_threads(manifest.collections.peek, names)
-    absent = absent_files(services, (file for each in described for file in each.files.values()))
+    absent = absent_files(services, (file for each in described for file in each.all_files.values()))
     if absent:
         problem = f"{len(absent)} files of snapshot {manifest.snapshot_id}, such as {absent[0]}, are missing"
         raise NotReplicatedYetError.of(services.settings.chromadb_bucket, problem)

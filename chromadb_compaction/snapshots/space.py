@@ -64,6 +64,10 @@ def available_space(settings: Settings) -> Space:
     return Space(shutil.disk_usage(directory).free, memory)
 
 
+def _megabytes(memory: int) -> int:
+    return -(-(memory + PROGRAM_BYTES) // MEBIBYTE)
+
+
 def choose_removals(name: str, needed: Space, available: Space, copies: Sequence[RemovableCopy]) -> list[str]:
     """Return the collections whose copies must be removed so that another one can be opened.
 
@@ -81,14 +85,14 @@ def choose_removals(name: str, needed: Space, available: Space, copies: Sequence
         raise SnapshotTooLargeError(
             f"{name}: its index may take {needed.memory:,} bytes of memory, and the function has {available.memory:,}"
             " for it",
-            next_step="raise the memory of the function, or divide the collection into several",
+            next_step=f"raise the function's memory (chromadb:memory.query) to {_megabytes(needed.memory):,} MB",
         )
     freed = sum(each.space.disk for each in copies if each.idle)
     if needed.disk > available.disk + freed:
         raise DiskFullError(
             f"{name}: downloading it may need {needed.disk:,} bytes of disk, {available.disk:,} are free, and"
             f" {freed:,} more without other collections",
-            next_step="raise the ephemeral storage of the function",
+            next_step="free some of it, or raise the function's (chromadb:ephemeralStorage.query)",
         )
     removed: list[str] = []
     disk = available.disk

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from chromadb_compaction.cli.common.formatting import counted, duration, local_time, size, some
+from chromadb_compaction.cli.common.formatting import counted, duration, local_time, one_line, size, some
 from chromadb_compaction.cli.common.many import MOST, heaviest, rest, summarised
-from chromadb_compaction.cli.common.tables import Column, Listing, facts
+from chromadb_compaction.cli.common.tables import LONGEST_ID, Column, Listing, facts
 from chromadb_compaction.cli.views.snapshots import SnapshotLine, SnapshotList
 from chromadb_compaction.errors import NewerFormatError
 from chromadb_compaction.layout import execution_name
-from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 
 if TYPE_CHECKING:
     # Verification imports chromadb, which takes a second.
-    from chromadb_compaction.operations.pull import Pulled
+    from chromadb_compaction.operations.pull import Pulled, PulledCollection
     from chromadb_compaction.operations.rollback import RolledBack
     from chromadb_compaction.operations.verify import Verified
 
@@ -70,12 +70,34 @@ def render_snapshot(manifest: Manifest, *, published: bool) -> Iterator[Renderab
         Column("conservation", "number", drop=1),
     )
     collections = sorted(manifest.collections.items())
-    for name, each in heaviest(collections, lambda pair: pair[1].records):
+    shown = heaviest(collections, lambda pair: pair[1].records)
+    for name, each in shown:
         counts = (f"{each.records:,}", f"{each.tombstones:,}", str(each.dimension or "none yet"))
         table.add_row(Text(name), *counts, each.space, size(each.bytes), each.conservation.next)
     yield table
     if len(collections) > MOST:
         yield rest(collections)
+    yield from _render_partitions(shown)
+
+
+def _render_partitions(collections: Sequence[tuple[str, CollectionSnapshot]]) -> Iterator[RenderableType]:
+    """Render the partitions of each collection that has any."""
+    for name, each in collections:
+        if not each.partitions:
+            continue
+        table = Listing(
+            Column("ids from", "id"),
+            Column("records", "number"),
+            Column("deleted ids", "number", drop=1),
+            Column("size", "number"),
+        )
+        for part in heaviest(each.partitions, lambda part: part.records):
+            counts = (f"{part.records:,}", f"{part.tombstones:,}", size(part.bytes))
+            table.add_row(Text(one_line(part.first, LONGEST_ID) or "the least"), *counts)
+        yield Text(f"{name} has {len(each.partitions):,} partitions:")
+        yield table
+        if len(each.partitions) > MOST:
+            yield rest(each.partitions)
 
 
 def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
@@ -89,7 +111,7 @@ def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
         lambda each: (
             each.collection,
             counted(each.records, "record"),
-            each.directory or "no directory: it has only had deletes",
+            _place(each),
         ),
         weight=lambda each: each.records,
         order="largest",
@@ -98,6 +120,13 @@ def render_pulled(pulled: Pulled) -> Iterator[RenderableType]:
         names = some(pulled.removed, MOST)
         yield "  Removed, because the snapshot does not have them:" if not pulled.dry_run else "  Would remove:"
         yield from (Text(f"  {name}") for name in names)
+
+
+def _place(pulled: PulledCollection) -> str:
+    if pulled.directory is None:
+        return "no directory: it has only had deletes"
+    partitions = f" ({counted(len(pulled.partitions), 'partition')}, a folder for each)" if pulled.partitions else ""
+    return f"{pulled.directory}{partitions}"
 
 
 def render_verified(verified: Verified) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.cli.common.formatting import counted
 from chromadb_compaction.errors import SnapshotCorruptError
-from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue, read_catalogue
 from chromadb_compaction.times import Moment, iso_time
@@ -81,8 +81,13 @@ def read_snapshot_list(services: Services) -> SnapshotList:
 def snapshot_json(manifest: Manifest, *, published: bool) -> dict[str, Any]:
     """Return the manifest and whether it is published, as JSON values. The manifest's time becomes ISO 8601."""
     stored = manifest.model_dump(mode="json")
-    stored["collections"] = {name: each.model_dump(mode="json") for name, each in manifest.collections.items()}
+    stored["collections"] = {name: _collection_json(each) for name, each in manifest.collections.items()}
     return {"published": published, **stored, "created_at": iso_time(manifest.created_at)}
+
+
+def _collection_json(each: CollectionSnapshot) -> dict[str, Any]:
+    partitions = [part.model_dump(mode="json") | {"bytes": part.bytes} for part in each.partitions]
+    return each.model_dump(mode="json") | ({"partitions": partitions} if partitions else {})
 
 
 def _line(snapshot_id: str, catalogue: Catalogue) -> SnapshotLine:

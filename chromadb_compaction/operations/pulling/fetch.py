@@ -27,7 +27,6 @@ def fetch(
     """
     wanted = []
     for name, each in collections.items():
-        each.check_one_directory(name)
         target = unfinished / name
         own = _copy_held(held / name, each, target) if held else set()
         missing = {path: file for path, file in each.chroma_files.items() if path not in own}

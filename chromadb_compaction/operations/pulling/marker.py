@@ -10,8 +10,8 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
-from typing import Final, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -53,7 +53,7 @@ class Marker(BaseModel):
         collections: The content, from the snapshot's manifest.
         merged: Whether the directory was made of several.
         files: The files, by path.
-        written: The digest of the tables that a write changes.
+        written: The digest of the tables that a write changes, of all partitions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,8 +92,10 @@ def write_marker(directory: Path, snapshot_id: str, content: Content, *, merged:
 
 def changed_since(directory: Path, marker: Marker) -> list[str]:
     """Return the paths of the files that were changed, added or deleted since the pull, sorted."""
-    paths = {*_paths(directory), *marker.files}
-    return sorted(path for path in paths if not _is_as_pulled(directory, path, marker))
+    changed = [path for path in {*_paths(directory), *marker.files} if not is_untouched(directory, path, marker)]
+    if changed and _written(directory) == marker.written:
+        changed = [path for path in changed if not _is_database(path) or not (directory / path).is_file()]
+    return sorted(changed)
 
 
 def is_untouched(directory: Path, path: str, marker: Marker) -> bool:
@@ -104,10 +106,8 @@ def is_untouched(directory: Path, path: str, marker: Marker) -> bool:
     return _has_size_and_time(directory / path, known) or _sha256(directory / path) == known.sha256
 
 
-def _is_as_pulled(directory: Path, path: str, marker: Marker) -> bool:
-    if is_untouched(directory, path, marker):
-        return True
-    return path == SQLITE_FILE and (directory / path).is_file() and _written(directory) == marker.written
+def _is_database(path: str) -> bool:
+    return PurePosixPath(path).name == SQLITE_FILE
 
 
 def _describe(path: Path, sha256: str | None) -> CopiedFile:
@@ -128,14 +128,22 @@ def _paths(directory: Path) -> list[str]:
 
 
 def _written(directory: Path) -> str:
-    """Return the digest of the tables that a write changes. It is another one for a damaged database."""
-    path = directory / SQLITE_FILE
+    """Return the digest of the tables that a write changes, in the databases of all partitions.
+
+    It is another one for a damaged database.
+    """
+    databases = sorted(path for path in _paths(directory) if _is_database(path)) or [SQLITE_FILE]
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            rows = [database.execute(query).fetchall() for query in _WRITTEN]
+        rows = [_rows(directory / path) for path in databases]
     except sqlite3.DatabaseError as error:
         return f"unreadable: {error}"
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+    stated = rows[0] if databases == [SQLITE_FILE] else list(zip(databases, rows, strict=True))
+    return hashlib.sha256(repr(stated).encode()).hexdigest()
+
+
+def _rows(path: Path) -> list[list[Any]]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        return [database.execute(query).fetchall() for query in _WRITTEN]
 
 
 def _sha256(path: Path) -> str:

@@ -18,7 +18,6 @@ from chromadb_compaction.manifest import (
     StoredFile,
     totals,
 )
-from chromadb_compaction.operations.pulling.fetch import fetch
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import take_copies
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
@@ -47,11 +46,7 @@ def by_a_fold(services: Services, manifest: Manifest, scratch: Path) -> None:
     take_copies(services, manifest, ["docs"], scratch / "copies")
 
 
-def by_a_pull(services: Services, manifest: Manifest, scratch: Path) -> None:
-    fetch(services, manifest, manifest.collections, None, scratch)
-
-
-@pytest.mark.parametrize("use", [by_a_fold, by_a_pull])
+@pytest.mark.parametrize("use", [by_a_fold])
 def test_a_partitioned_collection_is_refused(use: Callable[[Services, Manifest, Path], None], tmp_path: Path) -> None:
     fakes = new_fakes(chromadb_cache_dir=str(tmp_path / "cache"))
     key = manifest_key(put_snapshot(fakes, 1))
