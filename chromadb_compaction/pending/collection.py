@@ -76,9 +76,10 @@ class FreshCollection:
 
     Attributes:
         name: The name of the collection.
-        snapshot_id: The published snapshot. None if nothing is published yet.
+        snapshot_id: The snapshot that is joined: the published one, or an older one while that is downloaded. None if
+            nothing is published yet.
         description: Its properties.
-        pending: The pending deltas.
+        pending: The pending deltas, and those that a newer snapshot than this holds.
         pending_rows: The number of ids for which the applied ones have a row.
         beyond: The number of those left that exceed the bounds: every answer is older than they are.
     """

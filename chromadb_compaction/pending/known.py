@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from typing import Final, NamedTuple
 
@@ -19,6 +19,7 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.pending.listed import find_twins, judge, try_fetch
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services, StoredObject
+from chromadb_compaction.settings import Settings
 
 READERS: Final = 16
 FETCHED: Final = 64
@@ -27,6 +28,10 @@ FETCHED_BYTES: Final = 8 * 1024 * 1024
 """The most that is fetched and not yet parsed."""
 
 log = logging.getLogger(__name__)
+
+
+Identity = tuple[str, str]
+"""The key and the ETag of a delta."""
 
 
 class ReadDelta(NamedTuple):
@@ -43,15 +48,47 @@ class ReadDelta(NamedTuple):
 
 
 class KnownDeltas:
-    """The deltas of one collection that were read, by key and ETag. One thread at a time may use it."""
+    """The deltas of one collection that were read, by key and ETag. One thread at a time may use it.
+
+    The last of those that are no longer pending may be kept until `forget_former`, within the bounds of a read.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, ReadDelta] = {}
+        self._former: dict[str, ReadDelta] = {}
 
-    def forget_all_but(self, listed: Sequence[ObjectInfo]) -> None:
-        """Release what is no longer pending."""
+    @property
+    def has_former(self) -> bool:
+        """True if there are deltas that are no longer pending."""
+        return bool(self._former)
+
+    def forget_all_but(self, listed: Sequence[ObjectInfo], settings: Settings, *, keep_former: bool) -> None:
+        """Release what is no longer pending, or with `keep_former` keep the last of it."""
         kept = {each.key: each.etag for each in listed}
-        self._known = {key: read for key, read in self._known.items() if kept.get(key) == read.listed.etag}
+        gone = {key: read for key, read in self._known.items() if kept.get(key) != read.listed.etag}
+        self._known = {key: read for key, read in self._known.items() if key not in gone}
+        self._former |= gone if keep_former else {}
+        size = sum(map(_bytes_of, self._former.values()))
+        for key in list(self._former):
+            if size <= settings.pending_bytes and len(self._former) <= settings.pending_deltas:
+                break
+            size -= _bytes_of(self._former.pop(key))
+
+    def forget_former(self) -> None:
+        """Release everything that is no longer pending."""
+        self._former = {}
+
+    def recall(self, merged: Collection[Identity]) -> list[ObjectInfo] | None:
+        """Have deltas that are no longer pending as those that are. None if one of them is not known any more.
+
+        They are released again by the next `forget_all_but`. Deltas that were not used are not known.
+        """
+        found = [self._known.get(key) or self._former.get(key) for key, _ in merged]
+        reads = [read for read in found if read is not None and read.delta is not None]
+        if {(read.listed.key, read.listed.etag) for read in reads} != set(merged):
+            return None
+        self._known |= {read.listed.key: read for read in reads}
+        return [read.listed for read in reads]
 
     def read(self, listed: Sequence[ObjectInfo], services: Services) -> Generator[ReadDelta, None, None]:
         """Yield each delta, in the order of `listed`. Fetch those that are not known, a few ahead.
@@ -101,3 +138,7 @@ class KnownDeltas:
             read = ReadDelta(listed, delta)
         self._known[listed.key] = read
         return read
+
+
+def _bytes_of(read: ReadDelta) -> int:
+    return read.delta.table.nbytes if read.delta is not None else 0

@@ -16,6 +16,7 @@ from chromadb_compaction.chroma.loader import ids_of, vectors_of
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.pending.distances import stored
+from chromadb_compaction.pending.known import Identity
 from chromadb_compaction.pending.selection import Published, SelectedDelta, Selection
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.rows.ledger import Drop, is_dropped, keeps_records, newer_rows, since
@@ -24,9 +25,6 @@ from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.rows.shapes import StoredShape
 
 UNKNOWN: Final = -1
-
-Identity = tuple[str, str]
-"""The key and the ETag of a delta."""
 
 
 class Overlay:

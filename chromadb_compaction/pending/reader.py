@@ -143,15 +143,22 @@ class FreshReader:
     ) -> FreshCollection:
         if not view.overlay.exists:
             raise _no_such_collection(view, name)
-        collection = None
+        collection, overlay = None, view.overlay
+        snapshot_id = view.snapshot.manifest.snapshot_id if view.snapshot else None
         if view.snapshot is not None and view.known is not None:
-            readable = stack.enter_context(self._snapshots.reading_of(services, view.snapshot, name))
-            collection = readable.collection
+            older = stack.enter_context(self._snapshots.reading_open(services, view.snapshot, name))
+            behind = views.behind(view, older, services) if older is not None else None
+            if older is not None and behind is not None:
+                collection, overlay, snapshot_id = older.collection, behind, older.snapshot_id
+            else:
+                readable = stack.enter_context(self._snapshots.reading_of(services, view.snapshot, name))
+                collection = readable.collection
+                views.forget_merged()
         return FreshCollection(
             name,
-            view.snapshot.manifest.snapshot_id if view.snapshot else None,
+            snapshot_id,
             collection,
-            view.overlay,
+            overlay,
             lambda rows, filters: views.filter.passing(rows, filters, services),
         )
 

@@ -9,7 +9,6 @@ be the one that was read before the list began. Otherwise the list may be from b
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from itertools import count
 from threading import Lock
@@ -21,24 +20,23 @@ from chromadb_compaction import layout
 from chromadb_compaction.configuration import DeltaVersion, newer_version
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError, TransientStorageError
 from chromadb_compaction.manifest import CollectionSnapshot
+from chromadb_compaction.pending.collection import describe
 from chromadb_compaction.pending.filtering import PendingFilter
 from chromadb_compaction.pending.known import KnownDeltas
-from chromadb_compaction.pending.overlay import Identity, Overlay, may_be_merged
+from chromadb_compaction.pending.merged import MergedDeltas
+from chromadb_compaction.pending.overlay import Overlay, may_be_merged
 from chromadb_compaction.pending.selection import Published, select
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.base import cache_of
-from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.open_copies import ReadableCollection
 from chromadb_compaction.snapshots.pointer import PublishedPointer
 from chromadb_compaction.snapshots.reader import CurrentSnapshot, SnapshotReader
 
 ATTEMPTS: Final = 4
 """The first reading, and three more when what was listed has changed meanwhile."""
-
-
-log = logging.getLogger(__name__)
 
 
 class View(NamedTuple):
@@ -48,11 +46,13 @@ class View(NamedTuple):
         snapshot: The published snapshot. None if nothing is published yet.
         known: The snapshot's description of the collection. None if it does not have it.
         overlay: The pending rows.
+        listed: The pending deltas, also those that the snapshot holds.
     """
 
     snapshot: CurrentSnapshot | None
     known: CollectionSnapshot | None
     overlay: Overlay
+    listed: Sequence[ObjectInfo]
 
 
 class CollectionViews:
@@ -69,7 +69,9 @@ class CollectionViews:
         self._snapshots = snapshots
         self._known = KnownDeltas()
         self._ledger: tuple[tuple[str, ...], pa.Table] | None = None
-        self._held: tuple[str, frozenset[Identity]] | None = None
+        self._merged = MergedDeltas()
+        self._opened = False
+        self._behind: tuple[View, str, Overlay | None] | None = None
         self._turns = count(1)
         self._reading = Lock()
         # The newest view, the turn in which its reading began, and the time of that in Unix seconds.
@@ -137,21 +139,75 @@ class CollectionViews:
         raise AssertionError("unreachable")
 
     def _join(self, listed: Sequence[ObjectInfo], snapshot: CurrentSnapshot | None, services: Services) -> View:
-        self._known.forget_all_but(listed)
+        self._known.forget_all_but(listed, services.settings, keep_former=self._opened)
+        if snapshot is not None:
+            self._merged.remember(snapshot.manifest)
         known = snapshot.manifest.collections.get(self._name) if snapshot else None
         dropped = snapshot.manifest.dropped.get(self._name) if snapshot else None
-        listed = self._not_held(listed, snapshot, known, services)
-        published = Published(self._name, known, dropped, lambda: self._read_ledger(snapshot, services))
-        selection = select(listed, published, self._known, services)
+        snapshot_id = snapshot.manifest.snapshot_id if snapshot else None
+        not_held = self._not_held(listed, snapshot_id, known, services)
+        published = Published(self._name, known, dropped, lambda: self._read_ledger(snapshot, known, services))
+        selection = select(not_held, published, self._known, services)
         previous = self._newest[0] if self._newest else None
         if previous is not None and (previous.overlay.selection, previous.known) == (selection, known):
-            return View(snapshot, known, previous.overlay)
-        return View(snapshot, known, Overlay(selection, published, previous=previous.overlay if previous else None))
+            return View(snapshot, known, previous.overlay, listed)
+        overlay = Overlay(selection, published, previous=previous.overlay if previous else None)
+        return View(snapshot, known, overlay, listed)
+
+    def behind(self, view: View, older: ReadableCollection, services: Services) -> Overlay | None:
+        """Return the rows that make of an older snapshot what `view` is: those merged since, and those pending.
+
+        None if not all deltas that were merged since are still known, or if they exceed the bounds: then the answer
+        would lack what the view's snapshot has. Raises the errors of S3.
+        """
+        with self._reading:
+            if self._behind is None or self._behind[0] is not view or self._behind[1] != older.snapshot_id:
+                self._behind = view, older.snapshot_id, self._find_behind(view, older, services)
+            return self._behind[2]
+
+    def forget_merged(self) -> None:
+        """Release the deltas that the open snapshot, which is that of the newest view, holds by now."""
+        self._opened = True
+        if not self._known.has_former and self._behind is None:
+            return  # without waiting for another thread's reading
+        with self._reading:
+            self._known.forget_former()
+            self._behind = None
+
+    def _find_behind(self, view: View, older: ReadableCollection, services: Services) -> Overlay | None:
+        if view.snapshot is None:
+            return None
+        merged = self._merged.since(older.snapshot_id, view.snapshot.manifest.snapshot_id, services)
+        if merged is None:
+            return None
+        prefix = layout.collection_prefix(self._name, prefix=services.settings.delta_prefix)
+        own = {key: etag for key, etag in merged if key.startswith(prefix)}
+        pending = {each.key for each in view.listed}
+        recalled = self._known.recall(own.items() - {(each.key, each.etag) for each in view.listed})
+        if recalled is None or any(each.key in pending for each in recalled):
+            return None  # not all are known, or one was written again, which only the newer snapshot's ledger shows
+        listed = self._not_held([*view.listed, *recalled], older.snapshot_id, older.described, services)
+        published = Published(
+            self._name,
+            older.described,
+            older.dropped_before,
+            lambda: self._read_ledger(view.snapshot, older.described, services),
+        )
+        try:
+            selection = select(listed, published, self._known, services)
+            if selection.beyond or self._known.recall(own.items()) is None:
+                return None
+            overlay = Overlay(selection, published)
+        except (ObjectMissingError, SnapshotCorruptError):
+            return None  # a delta was moved since it was listed, or the older snapshot was pruned
+        # A late drop may free a shape that the newer snapshot has kept. Then other deltas would fit.
+        described = [describe(each.shape, each.selection.settings) for each in (overlay, view.overlay)]
+        return overlay if described[0] == described[1] else None
 
     def _not_held(
         self,
         listed: Sequence[ObjectInfo],
-        snapshot: CurrentSnapshot | None,
+        snapshot_id: str | None,
         known: CollectionSnapshot | None,
         services: Services,
     ) -> Sequence[ObjectInfo]:
@@ -159,20 +215,18 @@ class CollectionViews:
 
         They stay in delta/ until the clean-up. Their versions would decide the same.
         """
-        if snapshot is None or not any(may_be_merged(each, known) for each in listed):
+        if snapshot_id is None or not any(may_be_merged(each, known) for each in listed):
             return listed
-        snapshot_id = snapshot.manifest.snapshot_id
-        if self._held is None or self._held[0] != snapshot_id:
-            self._held = snapshot_id, _merged_by(snapshot_id, services)
-        held = self._held[1]
+        held = self._merged.by(snapshot_id, services) or ()
         return [each for each in listed if (each.key, each.etag) not in held]
 
-    def _read_ledger(self, snapshot: CurrentSnapshot | None, services: Services) -> pa.Table:
-        """Return the collection's ledger, downloaded unless it is that of the last call."""
-        if snapshot is None:
+    def _read_ledger(
+        self, snapshot: CurrentSnapshot | None, known: CollectionSnapshot | None, services: Services
+    ) -> pa.Table:
+        """Return the ledger of this description, downloaded unless it is that of the last call."""
+        if snapshot is None or known is None:
             raise ValueError("nothing is published")
-        directories = snapshot.manifest.collection(self._name).directories
-        files = {str(number): each.files[layout.LEDGER_FILE] for number, each in enumerate(directories)}
+        files = {str(number): each.files[layout.LEDGER_FILE] for number, each in enumerate(known.directories)}
         identity = tuple(file.sha256 for file in files.values())
         if self._ledger is None or self._ledger[0] != identity:
             with cache_of(services).scratch() as scratch:
@@ -198,16 +252,6 @@ def list_pending(
             return listed, snapshot
         before = snapshot
     raise _changes_too_fast(prefix)
-
-
-def _merged_by(snapshot_id: str, services: Services) -> frozenset[Identity]:
-    """Return the deltas that the pass of this snapshot merged. None if their list is damaged."""
-    try:
-        outcomes = read_list(services, snapshot_id)
-    except SnapshotCorruptError as error:
-        log.warning("the deltas that wait for their clean-up count in the bounds: %s", error)
-        return frozenset()
-    return frozenset((each.key, each.etag) for each in outcomes if each.status == "merged")
 
 
 def _changes_too_fast(prefix: str) -> TransientStorageError:

@@ -109,6 +109,17 @@ class OpenCopies:
         """Return the copy of a collection. The caller has the lock."""
         return self._copies.get(name)
 
+    def bytes_to_open(self, name: str, described: CollectionSnapshot) -> int | None:
+        """Return the bytes to download before this is open. None: no copy of the collection is. It takes the lock."""
+        with self.lock:
+            copy = self._copies.get(name)
+            if copy is None:
+                return None
+            if copy.has_files_of(described):
+                return 0
+            same = copy.unchanged_in(described.directories)
+        return space_of(each for each in described.directories if each.first not in same).disk
+
     def use(self, copy: OpenCopy) -> tuple[ReadableCollection, OpenCopy]:
         """Count one more user of the current copy, who must release it. The caller has the lock."""
         copy.users += 1

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from typing import NamedTuple
+from threading import Thread
+from typing import Final, NamedTuple
 
 from chromadb_compaction.errors import (
+    CompactionError,
     NoSnapshotError,
     NotReplicatedYetError,
     ObjectMissingError,
@@ -18,6 +20,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import MEBIBYTE
 from chromadb_compaction.snapshots.files import read_replicated_manifest
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.open_copies import OpenCopies, OpenCopy, ReadableCollection
@@ -26,6 +29,9 @@ from chromadb_compaction.snapshots.pointer import (
     read_pointer,
     read_pointer_if_changed,
 )
+
+BACKGROUND_BYTES: Final = 16 * MEBIBYTE
+"""The least download that is done beside answers. A smaller one takes less than a second, so a query waits for it."""
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +47,10 @@ class SnapshotReader:
     """The open collections of one process, shared by its threads.
 
     A query keeps the copy that it began with, even if a new snapshot is published meanwhile. The first query that finds
-    a collection changed downloads it and waits. Until then other queries of that collection use the copy that is open,
-    and queries of other collections do not wait. Of a partitioned collection only the partitions that have changed are
-    downloaded. Copies are private to the process, because even a query writes to ChromaDB's files.
+    a collection changed downloads it and waits, or has it downloaded in the background (`reading_open`). Until then
+    other queries of that collection use the copy that is open, and queries of other collections do not wait. Of a
+    partitioned collection only the partitions that have changed are downloaded. Copies are private to the process,
+    because even a query writes to ChromaDB's files.
     """
 
     def __init__(self) -> None:
@@ -52,6 +59,9 @@ class SnapshotReader:
         self._state = self._copies.lock
         self._snapshot: CurrentSnapshot | None = None
         self._downloading: set[str] = set()
+        # The collections that are downloaded in the background, and the snapshots for which that failed.
+        self._fetching: set[str] = set()
+        self._failed: set[tuple[str, PublishedPointer]] = set()
         self._refreshes = count(1)
         self._last_refresh = 0
 
@@ -87,6 +97,56 @@ class SnapshotReader:
         readable, copy = self._acquire_of(services, snapshot, name)
         with self._released(copy):
             yield readable
+
+    @contextmanager
+    def reading_open(
+        self, services: Services, snapshot: CurrentSnapshot, name: str
+    ) -> Iterator[ReadableCollection | None]:
+        """Yield the open copy of an older snapshot while that of `snapshot` is downloaded in the background.
+
+        None if there is none, if `snapshot` is open already, if its download is too small to matter, or if its last
+        download in the background failed: `reading_of` then downloads it, or raises the error.
+        """
+        needed = self._copies.bytes_to_open(name, snapshot.manifest.collection(name))
+        if needed is None or needed < BACKGROUND_BYTES or not self._fetch_in_background(services, snapshot, name):
+            yield None
+            return
+        with self._state:
+            copy = self._copies.find(name)
+            if copy is not None:
+                self._copies.use(copy)
+        with self._released(copy):
+            yield copy.readable if copy else None
+
+    def _fetch_in_background(self, services: Services, snapshot: CurrentSnapshot, name: str) -> bool:
+        """Begin to download the collection, unless somebody downloads it. Return False if that has failed before."""
+        this = name, snapshot.published
+        with self._state:
+            if this in self._failed:
+                self._failed.discard(this)
+                return False
+            if name in self._downloading or name in self._fetching:
+                return True
+            self._fetching.add(name)
+
+        def fetch() -> None:
+            failed = True
+            try:
+                with self.reading_of(services, snapshot, name):
+                    failed = False
+            except SnapshotConflictError:
+                failed = False  # another snapshot was published meanwhile: the next query begins again
+            except CompactionError as error:
+                log.warning("the next query of %s waits for its download: %s", name, error)
+            finally:
+                with ExitStack() as unused, self._state:
+                    self._failed = {this} if failed else set()
+                    self._fetching.discard(name)
+                    if self._snapshot is None:  # it was closed meanwhile
+                        self._copies.retire(name, unused)
+
+        Thread(target=fetch, name=f"fetch {name}", daemon=True).start()
+        return True
 
     def close(self) -> None:
         """Remove every copy that no query uses. The others are removed when their query ends."""
@@ -189,8 +249,8 @@ class SnapshotReader:
             while True:
                 copy = self._copies.find(name)
                 if copy is not None and copy.has_files_of(described):
-                    used, copy = self._copies.use(copy)
-                    return ReadableCollection.of(manifest, name, used.collection), copy
+                    copy.readable = ReadableCollection.of(manifest, name, copy.readable.collection)
+                    return self._copies.use(copy)
                 if self._snapshot is None or self._snapshot.published != snapshot.published:
                     raise SnapshotConflictError("another snapshot was published since the query began")
                 if name not in self._downloading:
