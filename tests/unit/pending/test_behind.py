@@ -14,7 +14,7 @@ from chromadb_compaction.errors import TransientStorageError
 from chromadb_compaction.layout import merged_deltas_key
 from chromadb_compaction.pending.reader import FreshReader
 from chromadb_compaction.snapshots import reader as snapshot_reader
-from tests.builders import NOW, a_delta, a_drop
+from tests.builders import NOW, a_delta, a_drop, a_uuid7
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import Pass, compact
 
@@ -122,6 +122,20 @@ def test_a_read_waits_if_more_was_merged_than_the_bounds_of_a_fresh_read(fakes: 
     a_delta({"c": [1, 0]}, at=NOW + 9).put_into(fakes.objects)
 
     assert read(fakes, reader) == (new, ["a", "b0", "b1", "b2", "c"])
+
+
+def test_a_read_waits_if_other_content_was_written_under_the_name_of_a_merged_delta(
+    fakes: Fakes, reader: FreshReader
+) -> None:
+    compact(fakes, a_delta({"a": [1, 0]}, at=NOW))
+    read(fakes, reader)
+    name = a_uuid7(NOW + 1)
+    a_delta({"b": [1, 0]}, name=name).put_into(fakes.objects)
+    read(fakes, reader)
+    new = compact(fakes).snapshot_id
+    a_delta({"x": [1, 0]}, name=name).put_into(fakes.objects)
+
+    assert read(fakes, reader) == (new, ["a", "b"])
 
 
 def test_a_read_waits_if_the_list_of_what_was_merged_is_gone(fakes: Fakes, reader: FreshReader) -> None:
