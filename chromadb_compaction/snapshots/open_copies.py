@@ -75,7 +75,8 @@ class OpenCopy:
 
     def has_files_of(self, described: CollectionSnapshot) -> bool:
         """Return whether it holds exactly these files."""
-        return self.readable.described.chroma_files == described.chroma_files
+        known = self.readable.described
+        return known is described or known.chroma_files == described.chroma_files
 
     def unchanged_in(self, wanted: Sequence[PartitionSnapshot]) -> dict[str, OpenDirectory]:
         """Return its directories that are among `wanted` with the same files, by first id."""
