@@ -17,8 +17,14 @@ from tests.partitioned import PartitionedBucket
 
 ROWS: dict[str, Any] = {f"row-{number}": [number, 1] for number in range(9)}
 REQUESTS: list[dict[str, Any]] = [
-    {"action": "query", "query_embeddings": [[3, 1], [7, 1]], "n_results": 4, "include": ["documents", "distances"]},
-    {"action": "query", "query_embeddings": [[3, 1]], "where": {"even": True}},
+    {
+        "action": "query",
+        "query_embeddings": [[3.1, 1], [7.2, 1]],
+        "n_results": 3,
+        "include": ["documents", "distances"],
+    },
+    {"action": "query", "query_embeddings": [[3.1, 1]], "where": {"even": True}},
+    {"action": "query", "query_embeddings": [[4, 1]], "n_results": 20},  # pairs of one distance
     {"action": "get", "ids": ["row-8", "row-1", "none"]},
     {"action": "get", "where_document": {"$contains": "7"}, "include": ["embeddings", "uris"]},
     {"action": "get", "limit": 4, "offset": 2},
