@@ -20,6 +20,7 @@ FIXED_PREFIXES = (COMPACTED_PREFIX, QUARANTINE_PREFIX, WORK_PREFIX)
 DELTA_SUFFIXES = (".parquet", ".jsonl.gz")
 LEDGER_FILE = "ledger.parquet"
 COLLECTION_FILE = "collection.json"
+PACK_FILE = "files.pack"
 REASON_SUFFIX = ".reason.json"
 RENAMED_PREFIX = f"{QUARANTINE_PREFIX}_renamed/"
 """Never a collection's folder, since a collection's name begins with a letter or digit."""
@@ -31,6 +32,7 @@ NO_COLLECTION = "(no collection)"
 _COLLECTION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,253}[a-zA-Z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _SNAPSHOT_ID = re.compile(r"([0-9]{10})-([0-9a-f]{8})")
+_PARTITION_FOLDER = re.compile(r"partition-[0-9a-f]{12}")
 
 
 class DeltaName(NamedTuple):
@@ -347,6 +349,13 @@ def partition_folder(first: str) -> str:
     It depends on that id alone, so that a split renames no other partition.
     """
     return f"partition-{hashlib.sha256(first.encode()).hexdigest()[:12]}"
+
+
+def pack_key(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the key of the pack that may have the file of `key`: the pack of its collection, or of its partition."""
+    snapshot_id, collection, *path = key.removeprefix(prefix).split("/")
+    folder = [path[0]] if _PARTITION_FOLDER.fullmatch(path[0]) else []
+    return prefix + "/".join([snapshot_id, collection, *folder, PACK_FILE])
 
 
 def snapshot_of_key(key: str, *, prefix: str = SNAPSHOT_PREFIX) -> str | None:

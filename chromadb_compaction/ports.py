@@ -40,10 +40,10 @@ class ObjectStore(Protocol):
     def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
         """Return the object, or None if its ETag is still `etag`, without a body. Raises ObjectMissingError."""
 
-    def get_range(self, key: str, start: int, end: int, *, etag: str) -> bytes:
-        """Return the bytes from `start` to before `end` of the object with this ETag.
+    def get_range(self, key: str, start: int, end: int, *, etag: str | None = None) -> bytes:
+        """Return the bytes from `start` to before `end`, which is greater. What lies past the object's end is left out.
 
-        Raises ObjectMissingError, and PreconditionFailedError if it was written again. `start` is below its size.
+        Raises ObjectMissingError, and PreconditionFailedError if the object no longer has `etag`.
         """
 
     def head(self, key: str) -> ObjectInfo | None:

@@ -46,7 +46,7 @@ NOT_IN_XML: Final = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 """Characters that XML 1.0 cannot hold, or whose answer may hold another one. DeleteObjects cannot name such a key."""
 NOT_MODIFIED: Final = 304
 NOT_SATISFIABLE: Final = 416
-"""S3's status for a range of an empty object."""
+"""S3's status for a range that begins at or after the end of the object."""
 OBJECT_ERRORS: Final = {
     "NoSuchKey": ObjectMissingError,
     "404": ObjectMissingError,  # the response to a HEAD has no body, so its status is the code
@@ -99,10 +99,17 @@ class S3ObjectStore:
                 raise
 
     @retry_broken_reads
-    def get_range(self, key: str, start: int, end: int, *, etag: str) -> bytes:
+    def get_range(self, key: str, start: int, end: int, *, etag: str | None = None) -> bytes:
+        part = f"bytes={start}-{end - 1}"
         with self._reading("reading", key):
-            part = f"bytes={start}-{end - 1}"
-            return self._client.get_object(Bucket=self._bucket, Key=key, Range=part, IfMatch=etag)["Body"].read()
+            try:
+                if etag is None:
+                    return self._client.get_object(Bucket=self._bucket, Key=key, Range=part)["Body"].read()
+                return self._client.get_object(Bucket=self._bucket, Key=key, Range=part, IfMatch=etag)["Body"].read()
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == NOT_SATISFIABLE:
+                    return b""
+                raise
 
     def head(self, key: str) -> ObjectInfo | None:
         try:

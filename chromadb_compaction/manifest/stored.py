@@ -51,11 +51,19 @@ class StoredFile(Stored):
         key: The key of its object, which may belong to an older snapshot.
         bytes: The size of the file.
         sha256: The SHA-256 of the file, in hexadecimal.
+        offset: The place of its first byte in the object, which is a pack of several files. None: the object is the
+            file.
     """
 
     key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
     bytes: Annotated[int, Field(ge=0)]
     sha256: Sha256
+    offset: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=lambda offset: offset is None)
+
+    @property
+    def end(self) -> int:
+        """The place in the object after its last byte."""
+        return (self.offset or 0) + self.bytes
 
 
 def parse_stored(model: type[Model], body: bytes, key: str) -> Model:

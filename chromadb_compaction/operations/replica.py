@@ -6,6 +6,7 @@ earlier snapshots, so a replica is of no use until those are copied too. The cop
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from chromadb_compaction.manifest import Manifest, Pointer, StoredFile
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of
+from chromadb_compaction.snapshots.packs import FileObject, objects_of
 from chromadb_compaction.snapshots.pointer import PublishedPointer, read_manifest, read_pointer
 from chromadb_compaction.snapshots.tree import collection_keys
 
@@ -83,7 +85,7 @@ class _Content(NamedTuple):
 
     deltas: Listing
     published: PublishedPointer | None
-    files: Mapping[str, StoredFile]
+    files: Mapping[str, FileObject]
     others: Listing
 
 
@@ -94,7 +96,7 @@ def replica_status(source: Services, replica: Services) -> ReplicaStatus:
     """
     content = _read_content(source)
     there = _listing(replica, source.settings.snapshot_prefix)
-    files = [key for key, file in content.files.items() if _differs(key, file.bytes, there)]
+    files = [key for key, each in content.files.items() if not each.is_in(there)]
     others = [key for key, info in content.others.items() if _differs(key, info.bytes, there)]
     pending = _missing_deltas(content, source, replica)
     current = read_pointer(replica)
@@ -116,10 +118,10 @@ def copy_to_replica(source: Services, replica: Services) -> ReplicaCopied:
     """
     content = _read_content(source)
     there = _listing(replica, source.settings.snapshot_prefix)
-    files = {key: file for key, file in content.files.items() if _differs(key, file.bytes, there)}
+    files = {key: each for key, each in content.files.items() if not each.is_in(there)}
     others = [key for key, info in content.others.items() if _differs(key, info.bytes, there)]
     with cache_of(source).scratch() as scratch:
-        in_threads(lambda item: _copy_file(*item, scratch, source, replica), enumerate(files.values()))
+        in_threads(lambda item: _copy_object(*item, scratch, source, replica), enumerate(files.values()))
     # A manifest comes after its files, so that a reader of the copy finds all that it names.
     in_threads(lambda key: replica.objects.put(key, source.objects.get(key).body), others)
     deltas = _missing_deltas(content, source, replica)
@@ -128,7 +130,7 @@ def copy_to_replica(source: Services, replica: Services) -> ReplicaCopied:
     return ReplicaCopied(
         snapshot_id=content.published.pointer.snapshot_id if content.published else None,
         files=len(files) + len(others),
-        bytes=sum(file.bytes for file in files.values()) + sum(content.others[key].bytes for key in others),
+        bytes=sum(each.bytes for each in files.values()) + sum(content.others[key].bytes for key in others),
         deltas=sum(copied),
         kept=total - len(files) - len(others) - len(deltas),
         pointer=content.published is not None and _publish(content.published.pointer, replica),
@@ -142,7 +144,7 @@ def _read_content(source: Services) -> _Content:
     if published is None:
         return _Content(deltas, None, {}, {})
     manifest = read_manifest(source, published.pointer)
-    return _Content(deltas, published, {file.key: file for file in manifest.files}, _others(manifest, source))
+    return _Content(deltas, published, objects_of(manifest.files), _others(manifest, source))
 
 
 def _others(manifest: Manifest, source: Services) -> Listing:
@@ -185,16 +187,24 @@ def _missing_deltas(content: _Content, source: Services, replica: Services) -> l
     return [key for key, is_present in zip(content.deltas, present, strict=True) if not is_present]
 
 
-def _copy_file(number: int, file: StoredFile, scratch: Path, source: Services, replica: Services) -> None:
+def _copy_object(number: int, held: FileObject, scratch: Path, source: Services, replica: Services) -> None:
     path = scratch / str(number)
     try:
-        sha256 = source.objects.download(file.key, path)
+        whole = source.objects.download(held.key, path)
     except ObjectMissingError as error:
-        raise SnapshotCorruptError.damaged(file.key, "is missing") from error
-    if sha256 != file.sha256:
-        raise SnapshotCorruptError.damaged(file.key, f"has the SHA-256 {sha256}, its manifest says {file.sha256}")
-    replica.objects.upload(path, file.key)
+        raise SnapshotCorruptError.damaged(held.key, "is missing") from error
+    for file in held.files:
+        sha256 = whole if file.offset is None else _sha256_of_part(path, file)
+        if sha256 != file.sha256:
+            raise SnapshotCorruptError.damaged(held.key, f"has the SHA-256 {sha256}, its manifest says {file.sha256}")
+    replica.objects.upload(path, held.key)
     path.unlink()
+
+
+def _sha256_of_part(pack: Path, file: StoredFile) -> str:
+    with pack.open("rb") as opened:
+        opened.seek(file.offset or 0)
+        return hashlib.sha256(opened.read(file.bytes)).hexdigest()
 
 
 def _copy_delta(key: str, source: Services, replica: Services) -> bool:

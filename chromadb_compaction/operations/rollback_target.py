@@ -10,6 +10,7 @@ from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import Manifest, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.catalogue import Catalogue
+from chromadb_compaction.snapshots.packs import FileObject, objects_of, write_files
 from chromadb_compaction.snapshots.pointer import StoredManifest
 
 _NOWHERE = Path(os.devnull)
@@ -28,8 +29,8 @@ def check_complete(target: StoredManifest, catalogue: Catalogue, services: Servi
         )
     published = catalogue.readable.get(catalogue.current or "")
     changed = _changed(target.manifest, published.manifest if published else None)
-    whole = in_threads(lambda file: _is_whole(file, services), changed)
-    damaged = [file for file, is_whole in zip(changed, whole, strict=True) if not is_whole]
+    found = in_threads(lambda each: _damaged(each, services), objects_of(changed).values())
+    damaged = [file for files in found for file in files]
     if damaged:
         text = f"and {len(damaged) - 1} more of its files are not what its manifest says (the SHA-256 differs)"
         raise _unpublishable(target, damaged[0].key, text)
@@ -55,11 +56,13 @@ def _files(published: Manifest, name: str) -> set[StoredFile]:
         return set()
 
 
-def _is_whole(file: StoredFile, services: Services) -> bool:
+def _damaged(held: FileObject, services: Services) -> list[StoredFile]:
+    """Return the files of the object that are missing or have another SHA-256."""
     try:
-        return services.objects.download(file.key, _NOWHERE) == file.sha256
+        found = write_files(services.objects, [(file, _NOWHERE) for file in held.files])
     except ObjectMissingError:
-        return False
+        return list(held.files)
+    return [file for file, sha256 in zip(held.files, found, strict=True) if sha256 != file.sha256]
 
 
 def _unpublishable(target: StoredManifest, key: str, problem: str) -> SnapshotCorruptError:

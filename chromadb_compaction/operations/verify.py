@@ -23,6 +23,7 @@ from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from chromadb_compaction.snapshots.delta_lists import read_list
 from chromadb_compaction.snapshots.files import Wanted, download
+from chromadb_compaction.snapshots.packs import FileObject, objects_of, write_files
 from chromadb_compaction.snapshots.pointer import noticing_a_replica
 from chromadb_compaction.snapshots.pruning import pruned_meanwhile
 
@@ -36,7 +37,7 @@ class Verified(BaseModel):
 
     `manifest_proven` is False if neither the pointer nor a later snapshot states the manifest's SHA-256.
     A fingerprint cannot prove `unproven_vectors`, nor the metadata of `unproven_texts` records. `missing` is the number
-    of the problems that are files which do not exist.
+    of the problems that are objects which do not exist.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,9 +84,9 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
         for name, each in sorted(described.items())
         for path, file in sorted(each.all_files.items())
     ]
-    unique = list({each.file.key: each for each in labelled}.values())
-    found = in_threads(lambda each: _check(each, services), unique)
-    damaged = [*undescribed, *(problem for problem in found if problem)]
+    unique = {each.file: each for each in labelled}
+    found = in_threads(lambda each: _check(each, unique, services), objects_of(unique).values())
+    damaged = [*undescribed, *(problem for problems in found for problem in problems)]
     pruned = pruned_meanwhile(manifest.snapshot_id, services) if damaged else None
     if pruned is not None:
         raise pruned
@@ -95,7 +96,7 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
         full=full,
         manifest_proven=catalogue.is_proven(manifest.snapshot_id),
         files=len(unique),
-        bytes=sum(each.file.bytes for each in unique),
+        bytes=sum(file.bytes for file in unique),
         records=sum(each.records for each in audits),
         unproven_vectors=sum(each.unproven_vectors for each in audits),
         unproven_texts=sum(each.unproven_texts for each in audits),
@@ -104,14 +105,19 @@ def verify_snapshot(services: Services, snapshot_id: str | None, *, full: bool) 
     )
 
 
-def _check(each: _Labelled, services: Services) -> str | None:
-    """Read an object, and return what is wrong with it."""
-    where = f"{each.file.key} ({each.path} of collection {each.collection})"
+def _check(held: FileObject, labels: Mapping[StoredFile, _Labelled], services: Services) -> list[str]:
+    """Read the files of an object, and return what is wrong with them."""
+    first = labels[held.files[0]]
     try:
-        sha256 = services.objects.download(each.file.key, NOWHERE)
+        found = write_files(services.objects, [(file, NOWHERE) for file in held.files])
     except ObjectMissingError:
-        return f"{where} {MISSING}"
-    return None if sha256 == each.file.sha256 else f"{where} is not what was published (its SHA-256 differs)"
+        what = first.path if len(held.files) == 1 else f"{len(held.files)} files"
+        return [f"{held.key} ({what} of collection {first.collection}) {MISSING}"]
+    damaged = [labels[file] for file, sha256 in zip(held.files, found, strict=True) if sha256 != file.sha256]
+    return [
+        f"{held.key} ({each.path} of collection {each.collection}) is not what was published (its SHA-256 differs)"
+        for each in damaged
+    ]
 
 
 def _read_collections(manifest: Manifest) -> tuple[dict[str, CollectionSnapshot], list[str]]:

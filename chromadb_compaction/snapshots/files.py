@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.manifest import Manifest, Pointer, StoredFile
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files
+from chromadb_compaction.snapshots.packs import PACK_BYTES, objects_of, write_files, write_pack
 from chromadb_compaction.snapshots.pointer import noticing_a_replica, read_manifest, read_stored_manifest
 
 ANCESTORS_SEARCHED: Final = 20
@@ -68,7 +70,10 @@ def download(services: Services, manifest: Manifest, wanted: list[Wanted]) -> in
         )
     for transfer in transfers:
         transfer.target.parent.mkdir(parents=True, exist_ok=True)
-    in_threads(lambda transfer: _download(services, manifest, transfer), transfers)
+    objects: dict[str, list[_Transfer]] = defaultdict(list)
+    for transfer in transfers:
+        objects[transfer.file.key].append(transfer)
+    in_threads(lambda found: _download(services, manifest, found), objects.values())
     return total
 
 
@@ -87,21 +92,38 @@ class FoldedFile(NamedTuple):
 
 
 def upload(services: Services, files: Sequence[FoldedFile]) -> list[StoredFile]:
-    """Upload the files whose content differs from the base's. Return the manifest entry of each file, in order."""
+    """Upload the files whose content differs from the base's. Return the manifest entry of each file, in order.
+
+    Those of a directory that are at most PACK_BYTES together become one object, if the content of one of them differs.
+    """
+    sizes = {file: file.path.stat().st_size for file in files}
+    directories: dict[str, list[FoldedFile]] = defaultdict(list)
+    for file in files:
+        directories[layout.pack_key(file.key, prefix=services.settings.snapshot_prefix)].append(file)
+    uploads: list[_Upload] = []
+    for pack, found in directories.items():
+        total = sum(sizes[file] for file in found)
+        single = [_Upload(None, [file], sizes[file]) for file in found]
+        uploads += [_Upload(pack, found, total)] if total <= PACK_BYTES else single
     # The largest first, because they take the longest.
-    largest_first = sorted(files, key=lambda file: file.path.stat().st_size, reverse=True)
-    stored = dict(zip(largest_first, in_threads(lambda file: _upload(services, file), largest_first), strict=True))
-    return [stored[file] for file in files]
+    uploads.sort(key=lambda each: each.bytes, reverse=True)
+    stored = in_threads(lambda each: _upload_object(services, each), uploads)
+    entries = {
+        file: entry
+        for each, of in zip(uploads, stored, strict=True)
+        for file, entry in zip(each.files, of, strict=True)
+    }
+    return [entries[file] for file in files]
 
 
 def absent_files(services: Services, files: Iterable[StoredFile]) -> list[str]:
-    """Return the keys of the files that are missing or have another size, sorted. It lists their folders."""
-    wanted = {file.key: file.bytes for file in files}
+    """Return the keys of the objects that are missing or have another size, sorted. It lists their folders."""
+    wanted = objects_of(files)
     prefix = services.settings.snapshot_prefix
     folders = {layout.collection_folder(key, prefix=prefix) for key in wanted}
     listings = in_threads(lambda folder: list(services.objects.list(folder)), folders)
-    found = {info.key: info.bytes for listing in listings for info in listing}
-    return sorted(key for key, size in wanted.items() if found.get(key) != size)
+    found = {info.key: info for listing in listings for info in listing}
+    return sorted(key for key, each in wanted.items() if not each.is_in(found))
 
 
 def read_replicated_manifest(services: Services, pointer: Pointer, *, known: Manifest | None = None) -> Manifest:
@@ -122,6 +144,21 @@ def read_replicated_manifest(services: Services, pointer: Pointer, *, known: Man
         problem = f"{len(absent)} files of snapshot {manifest.snapshot_id}, such as {absent[0]}, are missing"
         raise NotReplicatedYetError.of(services.settings.chromadb_bucket, problem)
     return manifest
+
+
+class _Upload(NamedTuple):
+    """The files of an object, which is a pack if that key is given."""
+
+    pack: str | None
+    files: list[FoldedFile]
+    bytes: int
+
+
+def _upload_object(services: Services, each: _Upload) -> list[StoredFile]:
+    if each.pack is None:
+        return [_upload(services, file) for file in each.files]
+    paths, before = [file.path for file in each.files], [file.before for file in each.files]
+    return write_pack(services.objects, each.pack, paths, before)
 
 
 def _upload(services: Services, file: FoldedFile) -> StoredFile:
@@ -150,18 +187,19 @@ def _target(directory: Path, path: str) -> Path:
     return directory.joinpath(*parts)
 
 
-def _download(services: Services, manifest: Manifest, transfer: _Transfer) -> None:
+def _download(services: Services, manifest: Manifest, transfers: Sequence[_Transfer]) -> None:
+    """Download files that are in one object."""
     try:
-        sha256 = services.objects.download(transfer.file.key, transfer.target)
+        found = write_files(services.objects, [(transfer.file, transfer.target) for transfer in transfers])
     except ObjectMissingError as error:
-        raise _corrupt(services, manifest, transfer, "is missing") from error
-    size = transfer.target.stat().st_size
-    if size != transfer.file.bytes:
-        raise _corrupt(services, manifest, transfer, f"has {size} bytes, its manifest says {transfer.file.bytes}")
-    if sha256 != transfer.file.sha256:
-        raise _corrupt(
-            services, manifest, transfer, f"has the SHA-256 {sha256}, its manifest says {transfer.file.sha256}"
-        )
+        raise _corrupt(services, manifest, transfers[0], "is missing") from error
+    for transfer, sha256 in zip(transfers, found, strict=True):
+        size = transfer.target.stat().st_size
+        if size != transfer.file.bytes:
+            raise _corrupt(services, manifest, transfer, f"has {size} bytes, its manifest says {transfer.file.bytes}")
+        if sha256 != transfer.file.sha256:
+            problem = f"has the SHA-256 {sha256}, its manifest says {transfer.file.sha256}"
+            raise _corrupt(services, manifest, transfer, problem)
 
 
 def _corrupt(services: Services, manifest: Manifest, transfer: _Transfer, problem: str) -> SnapshotCorruptError:

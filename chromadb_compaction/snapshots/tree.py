@@ -18,6 +18,7 @@ from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionRef, CollectionSnapshot, Manifest
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Bucket
+from chromadb_compaction.snapshots.packs import objects_of
 
 
 class DescribedCollection(NamedTuple):
@@ -101,7 +102,7 @@ def absent_keys(
 
 
 def _absent_files(described: CollectionSnapshot, objects: Mapping[str, ObjectInfo]) -> list[str]:
-    return [f.key for f in described.all_files.values() if f.key not in objects or objects[f.key].bytes != f.bytes]
+    return [each.key for each in objects_of(described.all_files.values()).values() if not each.is_in(objects)]
 
 
 def not_understood(key: str, error: ValidationError) -> SnapshotCorruptError:

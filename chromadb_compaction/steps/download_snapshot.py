@@ -28,6 +28,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
+from chromadb_compaction.snapshots.packs import read_file
 from chromadb_compaction.times import Phases
 
 TASK = "download"
@@ -135,8 +136,8 @@ def _newest_drop(pending: list[ObjectInfo], services: Services) -> DeltaVersion 
 
 
 def _ledger(known: CollectionSnapshot, services: Services) -> pa.Table:
-    keys = [each.files[layout.LEDGER_FILE].key for each in known.directories]
-    ledgers = [decode_ledger(stored.body) for stored in in_threads(services.objects.get, keys)]
+    files = [each.files[layout.LEDGER_FILE] for each in known.directories]
+    ledgers = in_threads(lambda file: decode_ledger(read_file(services.objects, file)), files)
     return pa.concat_tables(ledgers).combine_chunks()
 
 

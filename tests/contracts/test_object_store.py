@@ -85,6 +85,14 @@ class ObjectStoreContract:
 
         assert store.get_range("a", 3, 7, etag=etag) == b"3456"
         assert store.get_range("a", 8, 10, etag=etag) == b"89"
+        assert store.get_range("a", 0, 1) == b"0"
+
+    def test_get_range_leaves_out_what_lies_past_the_end(self, store: ObjectStore) -> None:
+        store.put("a", b"0123456789")
+        store.put("empty", b"")
+
+        assert [store.get_range("a", start, 12) for start in (9, 10, 11)] == [b"9", b"", b""]
+        assert store.get_range("empty", 0, 1) == b""
 
     def test_get_range_raises_for_a_missing_object_and_for_one_that_was_written_again(self, store: ObjectStore) -> None:
         etag = store.put("a", b"one")
@@ -94,6 +102,8 @@ class ObjectStoreContract:
             store.get_range("a", 0, 1, etag=etag)
         with pytest.raises(ObjectMissingError):
             store.get_range("nothing", 0, 1, etag=WRONG_ETAG)
+        with pytest.raises(ObjectMissingError):
+            store.get_range("nothing", 0, 1)
 
     def test_get_if_changed_raises_for_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises(ObjectMissingError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -88,13 +87,13 @@ def _deltas_are_archived_before_the_swap() -> AbstractContextManager[object]:
 @contextmanager
 def _pointer_is_swapped_before_the_files() -> Iterator[None]:
     late: list[Callable[[], Any]] = []
-    upload, publish = S3ObjectStore.upload, snapshots.publish
+    put, publish = S3ObjectStore.put, snapshots.publish
 
-    def later(store: S3ObjectStore, source: Path, key: str) -> None:
-        if key.startswith(layout.SNAPSHOT_PREFIX):
-            late.append(lambda: upload(store, source, key))
-        else:
-            upload(store, source, key)
+    def later(store: S3ObjectStore, key: str, body: bytes) -> str:
+        if not _is_pack(key):
+            return put(store, key, body)
+        late.append(lambda: put(store, key, body))
+        return ""
 
     def sooner(*arguments: Any, **options: Any) -> Any:
         published = publish(*arguments, **options)
@@ -102,8 +101,12 @@ def _pointer_is_swapped_before_the_files() -> Iterator[None]:
             late.pop()()
         return published
 
-    with patch.object(S3ObjectStore, "upload", later), patch.object(upload_snapshot, "publish", sooner):
+    with patch.object(S3ObjectStore, "put", later), patch.object(upload_snapshot, "publish", sooner):
         yield
+
+
+def _is_pack(key: str) -> bool:
+    return key.endswith(f"/{layout.PACK_FILE}")
 
 
 @contextmanager
@@ -227,11 +230,10 @@ def _a_part_is_stored_before_its_files() -> Iterator[None]:
     late: list[Callable[[], Any]] = []
     put = S3ObjectStore.put
 
-    def later(store: S3ObjectStore, source: Path, key: str) -> None:
-        body = source.read_bytes()
-        late.append(lambda: put(store, key, body))
-
     def sooner(store: S3ObjectStore, key: str, body: bytes) -> str:
+        if _is_pack(key):
+            late.append(lambda: put(store, key, body))
+            return ""
         etag = put(store, key, body)
         while "/folds/" in key and late:
             late.pop()()
@@ -244,7 +246,7 @@ def _a_part_is_stored_before_its_files() -> Iterator[None]:
 
     def in_a_fold(request: Any, services: Any) -> Any:
         late.clear()  # of a process that was killed
-        with patch.object(S3ObjectStore, "upload", later), patch.object(S3ObjectStore, "put", sooner):
+        with patch.object(S3ObjectStore, "put", sooner):
             return right(request, services)
 
     right = fold_partitions.fold_partition

@@ -22,7 +22,7 @@ from tests.e2e.model import Delta, Record, content_of, expected, since_drops
 from tests.fakes.aws.in_process import Saved
 from tests.fakes.aws.protocol import Call
 from tests.fakes.aws.s3 import StoredBytes
-from tests.fakes.published import parse_manifest
+from tests.fakes.published import body_of, parse_manifest
 
 POINTER = layout.pointer_key()
 Objects = Mapping[str, StoredBytes]
@@ -189,7 +189,7 @@ def published(objects: Objects) -> tuple[Manifest | None, str | None]:
             return None, f"{key} is missing or altered"
     for collection in manifest.collections.values():
         for file in collection.files.values():
-            if file.key not in objects or _sha256(objects[file.key].body) != file.sha256:
+            if file.key not in objects or _sha256(body_of(file, objects)) != file.sha256:
                 return None, f"{file.key} is missing or altered"
     return manifest, None
 
@@ -198,7 +198,7 @@ def versions_of(manifest: Manifest, objects: Objects) -> Versions:
     """Return what the snapshot's ledgers hold, tombstones too."""
     versions: dict[tuple[str, str], RowVersion] = {}
     for name, collection in manifest.collections.items():
-        for row_id, version in _ledger(objects[collection.files[layout.LEDGER_FILE].key].body):
+        for row_id, version in _ledger(body_of(collection.files[layout.LEDGER_FILE], objects)):
             versions[name, row_id] = version
     return versions
 
@@ -207,7 +207,7 @@ def content_of_snapshot(manifest: Manifest, objects: Objects) -> dict[str, dict[
     """Return what plain ChromaDB reads, once per distinct set of files."""
     content: dict[str, dict[str, Record]] = {}
     for name, collection in manifest.collections.items():
-        files = tuple((path, objects[file.key].body) for path, file in sorted(collection.files.items()))
+        files = tuple((path, body_of(file, objects)) for path, file in sorted(collection.files.items()))
         content[name] = _read(name, files) if collection.dimension is not None else {}
     return content
 
@@ -281,7 +281,7 @@ def _differences(name: str, wanted: Mapping[str, Record], found: Mapping[str, Re
 
 def _proof_problems(manifest: Manifest, objects: Objects) -> Iterator[str]:
     for name, collection in manifest.collections.items():
-        ledger = decode_ledger(objects[collection.files[layout.LEDGER_FILE].key].body)
+        ledger = decode_ledger(body_of(collection.files[layout.LEDGER_FILE], objects))
         if not collection.conservation.holds() or live_sum(ledger) != collection.conservation.next:
             yield f"{name}: the conservation proof is wrong"
         live = sum(not deleted for deleted in ledger["deleted"].to_pylist())

@@ -127,7 +127,9 @@ def pull(s3: Any, bucket: str, target: Path) -> dict[str, Path]:
         for path, file in described["files"].items():
             local = directories[collection] / path
             local.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(bucket, file["key"], str(local))
+            body = s3.get_object(Bucket=bucket, Key=file["key"])["Body"].read()
+            start = file.get("offset", 0)  # of a file in a pack
+            local.write_bytes(body[start : start + file["bytes"]])
     return directories
 
 

@@ -151,10 +151,10 @@ def a_lock_left_behind(sandbox: Sandbox) -> None:
 def one_object_damaged_another_deleted(sandbox: Sandbox) -> None:
     stack = sandbox.stack
     published = json.loads(stack.get(POINTER))["snapshot_id"]
-    database, ledger = (f"snapshot/{published}/notes/{file}" for file in ("chroma.sqlite3", "ledger.parquet"))
-    body = stack.get(database)
-    stack.put_objects({database: body[:-1] + bytes([body[-1] ^ 1])})
-    stack.s3.delete_object(Bucket=stack.bucket, Key=ledger)
+    pack = f"snapshot/{published}/notes/files.pack"
+    body = stack.get(pack)
+    stack.put_objects({pack: body[:-1] + bytes([body[-1] ^ 1])})
+    stack.s3.delete_object(Bucket=stack.bucket, Key=f"snapshot/{published}/deltas.json.gz")
 
 
 def replica_of(stack: Stack) -> str:

@@ -23,7 +23,7 @@ def test_a_damaged_snapshot_file_fails_the_download_and_nothing_is_lost(
     first, second = a_delta("a"), a_delta("b")
     stack.put_objects({first.key: first.body()})
     assert stack.compact().status == "SUCCEEDED"
-    damaged_key = next(key for key in stack.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    damaged_key = next(key for key in stack.keys("snapshot/") if key.endswith("files.pack"))
     original, pointer = stack.get(damaged_key), stack.get("snapshot/CURRENT")
     if damage == "altered":
         stack.put_objects({damaged_key: original[:-1] + bytes([original[-1] ^ 1])})

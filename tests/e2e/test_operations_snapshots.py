@@ -136,7 +136,7 @@ def test_snapshots_are_listed_shown_pulled_and_verified(cli: Cli, stack: Stack, 
 def test_damage_is_named_and_a_rollback_from_it_loses_nothing(cli: Cli, stack: Stack, tmp_path: Path) -> None:
     older, newer = upsert("a"), upsert("b")
     first, second = compacted(stack, older), compacted(stack, newer)
-    damaged_key = next(key for key in stack.keys(f"snapshot/{second}/") if key.endswith("chroma.sqlite3"))
+    damaged_key = next(key for key in stack.keys(f"snapshot/{second}/") if key.endswith("files.pack"))
     flip_a_byte(stack, damaged_key)
 
     verified = cli("snapshots", "verify")

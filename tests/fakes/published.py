@@ -111,6 +111,12 @@ def parse_manifest(body: bytes, objects: Mapping[str, _HasBody]) -> Manifest:
     return Manifest.model_validate_json(body).reading(read)
 
 
+def body_of(file: StoredFile, objects: Mapping[str, _HasBody]) -> bytes:
+    """Return the bytes of a file of a snapshot, which may lie in a pack."""
+    body = objects[file.key].body
+    return body if file.offset is None else body[file.offset : file.end]
+
+
 def point_to(fakes: Fakes, sequence: int, *, swap: int | None = None) -> str:
     """Write a pointer to that snapshot, as publishing it does. `swap` is the sequence if a rollback does it."""
     snapshot_id = a_snapshot_id(sequence)

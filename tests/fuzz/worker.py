@@ -17,7 +17,7 @@ from chromadb_compaction.deltas.outcomes import QuarantineReason
 from chromadb_compaction.manifest import Pointer
 from tests.builders import NOW, BuiltDelta, a_uuid7
 from tests.e2e.model import Delta, Record, Row, content_of, expected
-from tests.fakes.published import parse_manifest
+from tests.fakes.published import body_of, parse_manifest
 from tests.fakes.services import Fakes, new_fakes
 from tests.fuzz import defects
 from tests.fuzz.fuzz_case import LARGEST_DELTA, FuzzCase, InputOutcome, WorkerResult
@@ -115,7 +115,7 @@ def _published(fakes: Fakes, scratch: Path) -> dict[str, dict[str, Record]]:
         directory = scratch / f"published-{number}"
         for path, file in collection.files.items():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (directory / path).write_bytes(objects[file.key].body)
+            (directory / path).write_bytes(body_of(file, objects))
         content[name] = content_of(directory, name) if collection.dimension else {}
     return content
 

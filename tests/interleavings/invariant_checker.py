@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from chromadb_compaction import layout
 from chromadb_compaction.manifest import Manifest, Pointer
-from tests.fakes.published import parse_manifest
+from tests.fakes.published import body_of, parse_manifest
 from tests.interleavings.actors import WrittenDeltas, WrittenRow
 from tests.interleavings.environment import ROWS_FILE, Environment
 
@@ -171,7 +171,9 @@ class InvariantChecker:
             for file in collection.files.values():
                 stored = self._environment.objects.get(file.key)
                 assert stored is not None, f"4. {file.key} of the published snapshot is missing"
-                assert len(stored.body) == file.bytes, f"4. {file.key} of the published snapshot was changed"
+                assert len(body_of(file, {file.key: stored})) == file.bytes, (
+                    f"4. {file.key} of the published snapshot was changed"
+                )
 
     def _check_lock(self, actor: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
         if before is None or before["owner"] == (after or {}).get("owner"):
@@ -193,7 +195,7 @@ class InvariantChecker:
             return []
         manifest = self._manifest(Pointer.model_validate_json(stored.body).snapshot_id)
         return [
-            (name, path, self._environment.objects[file.key].body)
+            (name, path, body_of(file, self._environment.objects))
             for name, collection in manifest.collections.items()
             for path, file in collection.files.items()
         ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from chromadb_compaction.snapshots import files
 from chromadb_compaction.snapshots.reader import SnapshotReader
 from tests.fakes.services import Fakes, new_fakes
 
@@ -21,3 +22,9 @@ def reader() -> Iterator[SnapshotReader]:
     reader = SnapshotReader()
     yield reader
     reader.close()
+
+
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store every file as an object, as those of large collections are."""
+    monkeypatch.setattr(files, "PACK_BYTES", -1)

@@ -17,6 +17,7 @@ from chromadb_compaction.operations.pull import pull_snapshot
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from tests.builders import a_delta
+from tests.fakes.published import body_of
 from tests.fakes.services import Fakes
 from tests.passes import compact
 
@@ -43,7 +44,7 @@ def damage_and_audit(
     compact(fakes, delta)
     pull_snapshot(fakes.services, None, tmp_path / "copy")
     described = read_catalogue(fakes.services).find(None).manifest.collections["docs"]
-    ledger = decode_ledger(fakes.objects.get(described.files[LEDGER_FILE].key).body)
+    ledger = decode_ledger(body_of(described.files[LEDGER_FILE], fakes.objects.objects))
     with open_collection(tmp_path / "copy/docs", "docs") as collection:
         damage(collection)
     return audit(tmp_path / "copy/docs", "docs", ledger, dimension=2, space=space)

@@ -48,6 +48,7 @@ def test_times_are_iso_8601_in_json(fakes: Fakes) -> None:
     assert (shown["written_at"], shown["first_published_at"]) == (iso_time(NOW - 20), iso_time(fakes.clock()))
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_nothing_but_the_ledger_is_downloaded(fakes: Fakes) -> None:
     compact(fakes, OLDER)
     fakes.objects.calls.clear()

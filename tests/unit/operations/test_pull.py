@@ -48,7 +48,7 @@ def ids(directory: Path, name: str = "docs") -> list[str]:
 def downloads(fakes: Fakes) -> list[str]:
     """Return a list to which each later download adds its key."""
     keys: list[str] = []
-    fakes.objects.before = lambda call, key: keys.append(key) if call == "download" else None
+    fakes.objects.before = lambda call, key: keys.append(key) if call == "get_range" else None
     return keys
 
 
@@ -127,7 +127,7 @@ def test_a_copy_that_is_changed_while_the_files_arrive_is_kept(fakes: Fakes, cop
     publish(fakes, "a", at=0)
     pull(fakes, copy)
     publish(fakes, "b", at=1)
-    fakes.objects.run_before_next("download", lambda _: CHANGES[0](copy))
+    fakes.objects.run_before_next("get_range", lambda _: CHANGES[0](copy))
 
     with pytest.raises(InvalidRequestError, match="was changed"):
         pull(fakes, copy)
@@ -268,7 +268,7 @@ def test_a_merged_copy_that_is_changed_while_the_files_arrive_is_kept(fakes: Fak
     publish(fakes, "a", at=0)
     pull(fakes, copy, merged=True)
     publish(fakes, "b", at=1)
-    fakes.objects.run_before_next("download", lambda _: change(copy, lambda docs: docs.upsert("mine", [[1, 0]])))
+    fakes.objects.run_before_next("get_range", lambda _: change(copy, lambda docs: docs.upsert("mine", [[1, 0]])))
 
     with pytest.raises(InvalidRequestError, match="was changed"):
         pull(fakes, copy, merged=True)

@@ -66,15 +66,17 @@ def test_an_older_snapshot_can_be_verified_too(fakes: Fakes) -> None:
 
 
 def test_every_damaged_object_is_reported(fakes: Fakes) -> None:
-    files = manifest_of(fakes).collections["docs"].files
-    altered, missing = files["chroma.sqlite3"].key, files[layout.LEDGER_FILE].key
-    fakes.objects.put(altered, fakes.objects.get(altered).body + b"x")
+    collections = manifest_of(fakes).collections
+    altered = collections["docs"].files["chroma.sqlite3"]
+    missing = collections["gone"].files[layout.LEDGER_FILE].key
+    body = fakes.objects.get(altered.key).body
+    fakes.objects.put(altered.key, body[: altered.end - 1] + b"x" + body[altered.end :])
     fakes.objects.delete([missing])
 
     problems = verified(fakes).problems
 
     assert len(problems) == 2
-    assert any(altered in each and "SHA-256" in each for each in problems)
+    assert any(f"{altered.key} (chroma.sqlite3 of" in each and "SHA-256" in each for each in problems)
     assert any(missing in each and "missing" in each for each in problems)
 
 
@@ -173,7 +175,7 @@ def prune_published(fakes: Fakes) -> None:
 
 
 def test_a_copy_begins_again_if_its_snapshot_is_pruned_meanwhile(fakes: Fakes, tmp_path: Path) -> None:
-    fakes.objects.run_before_next("download", lambda _: prune_published(fakes))
+    fakes.objects.run_before_next("get_range", lambda _: prune_published(fakes))
 
     pulled = pull_snapshot(fakes.services, None, tmp_path / "copy")
 
@@ -192,7 +194,7 @@ def test_a_snapshot_that_is_pruned_while_it_is_read_is_not_called_damaged(
     fakes: Fakes, tmp_path: Path, command: Callable[[Fakes, str, Path], object]
 ) -> None:
     snapshot_id = manifest_of(fakes).snapshot_id
-    fakes.objects.run_before_next("download", lambda _: prune_published(fakes))
+    fakes.objects.run_before_next("get_range", lambda _: prune_published(fakes))
 
     with pytest.raises(NoSnapshotError, match="was pruned while it was read") as raised:
         command(fakes, snapshot_id, tmp_path / "copy")

@@ -279,6 +279,7 @@ def ledgers_read(fakes: Fakes) -> int:
     return sum(call == "download" and key.endswith("ledger.parquet") for call, key in fakes.objects.calls)
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_the_ledger_is_read_only_for_deltas_that_may_be_older_than_a_record(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}, at=NOW + 5))
     put(fakes, a_delta({"a": [2, 0]}, at=NOW + 6))
@@ -292,6 +293,7 @@ def test_the_ledger_is_read_only_for_deltas_that_may_be_older_than_a_record(fake
     assert ledgers_read(fakes) == 1
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_snapshot_of_a_version_that_did_not_state_its_newest_delta_is_compared(
     fakes: Fakes, reader: FreshReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,7 @@ def test_while_one_collection_is_downloaded_others_are_read_without_waiting(
     snapshot = publish(fakes, "x", collection="others")
     read(fakes, reader)
 
-    with blocked(fakes, "download") as blocked_call:
+    with blocked(fakes, "get_range") as blocked_call:
         waiting = pool.submit(read, fakes, reader, "others")
         assert blocked_call.reached.wait(SECONDS)
         assert read(fakes, reader) == (snapshot, ["a"])
@@ -97,7 +97,7 @@ def test_while_a_new_snapshot_is_downloaded_queries_use_the_previous_one(
     read(fakes, reader)
     new = publish(fakes, "b", at=1)
 
-    with blocked(fakes, "download") as blocked_call:
+    with blocked(fakes, "get_range") as blocked_call:
         first = pool.submit(read, fakes, reader)
         assert blocked_call.reached.wait(SECONDS)
         assert [read(fakes, reader) for _ in range(3)] == [(old, ["a"])] * 3
@@ -126,12 +126,12 @@ def test_a_collection_is_downloaded_once_for_all_queries_that_wait_for_it(
 ) -> None:
     snapshot = publish(fakes, "a")
 
-    with blocked(fakes, "download") as blocked_call:
+    with blocked(fakes, "get_range") as blocked_call:
         waiting = [pool.submit(read, fakes, reader) for _ in range(4)]
         assert blocked_call.reached.wait(SECONDS)
         blocked_call.over.set()
         assert [future.result(SECONDS) for future in waiting] == [(snapshot, ["a"])] * 4
-    downloaded = [key for call, key in fakes.objects.calls if call == "download" and "/docs/" in key]
+    downloaded = [key for call, key in fakes.objects.calls if call == "get_range" and "/docs/" in key]
     copies = Path(fakes.settings.chromadb_cache_dir) / "scratch"
     assert len([path for path in copies.iterdir() if path.is_dir()]) == 1
     assert len(downloaded) == len(set(downloaded))
@@ -139,7 +139,7 @@ def test_a_collection_is_downloaded_once_for_all_queries_that_wait_for_it(
 
 def test_after_a_failed_download_the_next_query_downloads_again(fakes: Fakes, reader: SnapshotReader) -> None:
     snapshot = publish(fakes, "a")
-    failing(fakes, "download")
+    failing(fakes, "get_range")
     with pytest.raises(TransientStorageError):
         read(fakes, reader)
 
@@ -148,7 +148,7 @@ def test_after_a_failed_download_the_next_query_downloads_again(fakes: Fakes, re
     assert read(fakes, reader) == (snapshot, ["a"])
 
 
-@pytest.mark.parametrize("call", ["get_if_changed", "get", "download"])
+@pytest.mark.parametrize("call", ["get_if_changed", "get", "get_range"])
 def test_a_refresh_that_s3_fails_does_not_fail_the_query(fakes: Fakes, reader: SnapshotReader, call: str) -> None:
     old = publish(fakes, "a")
     read(fakes, reader)
@@ -205,7 +205,7 @@ def test_a_reading_of_one_snapshot_waits_for_its_download_and_uses_no_older_copy
             assert readable.collection is not None
             return readable.snapshot_id, readable.collection.get(include=[])["ids"]
 
-    with blocked(fakes, "download") as blocked_call:
+    with blocked(fakes, "get_range") as blocked_call:
         waiting = [pool.submit(read_current) for _ in range(2)]
         assert blocked_call.reached.wait(SECONDS)
         assert not any(each.done() for each in waiting)

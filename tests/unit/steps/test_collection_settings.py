@@ -128,6 +128,7 @@ def test_the_newest_delta_decides_what_may_change_in_any_order(
     assert (configuration["hnsw"]["ef_search"], metadata, records) == (30, {"n": 1}, 1)
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_settings_change_although_no_record_changes_and_an_empty_object_removes_the_metadata(
     fakes: Fakes, tmp_path: Path
 ) -> None:

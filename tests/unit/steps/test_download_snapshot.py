@@ -153,6 +153,7 @@ def test_the_copy_of_the_last_published_snapshot_is_cached(fakes: Fakes) -> None
     assert downloads(fakes) == set()
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_new_process_downloads_only_the_collections_of_the_pass(fakes: Fakes) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
     lose_copies(fakes)
@@ -181,7 +182,7 @@ def test_a_damaged_file_is_named_with_the_rollback_command(fakes: Fakes, damage:
     first = compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1))
     lose_copies(fakes)
-    damaged = max(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    damaged = max(key for key in fakes.objects.keys("snapshot/") if key.endswith("files.pack"))
     body = fakes.objects.get(damaged).body
     fakes.objects.delete([damaged])
     if damage != "missing":
@@ -196,7 +197,7 @@ def test_an_ancestor_that_shares_the_damaged_file_is_not_suggested(fakes: Fakes)
     compact(fakes, a_delta({"a": [1, 0]}))
     compact(fakes, a_delta({"b": [1, 0]}, at=NOW + 1, collection="others"))
     lose_copies(fakes)
-    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("docs/chroma.sqlite3"))
+    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("docs/files.pack"))
     fakes.objects.delete([damaged])
     one = a_pass(fakes, a_delta({"c": [1, 0]}, at=NOW + 2))
 

@@ -203,7 +203,7 @@ def test_a_fold_reads_only_the_collections_and_runs_of_its_item(fakes: Fakes, mo
 
     name = planned.folds[0].collection
     assert seen == [name]
-    downloaded = [key for call, key in fakes.objects.calls if call == "download" and key.startswith("snapshot/")]
+    downloaded = [key for call, key in fakes.objects.calls if call == "get_range" and key.startswith("snapshot/")]
     assert downloaded
     assert all(f"/{name}/" in key for key in downloaded)
 
@@ -216,5 +216,5 @@ def test_download_snapshot_copies_only_what_upload_snapshot_folds(fakes: Fakes) 
     planned = one.upload()
 
     elsewhere = {item.collection for item in planned.folds}
-    downloaded = {key.split("/")[2] for call, key in fakes.objects.calls if call == "download" and "snapshot/" in key}
+    downloaded = {key.split("/")[2] for call, key in fakes.objects.calls if call == "get_range" and "snapshot/" in key}
     assert downloaded.isdisjoint(elsewhere)

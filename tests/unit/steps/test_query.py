@@ -284,6 +284,7 @@ def test_the_next_query_costs_one_conditional_get(fakes: Fakes, reader: FreshRea
     assert fakes.objects.calls == [("get_if_changed", pointer_key())]
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_only_the_queried_collection_is_downloaded_without_its_ledger(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}), a_delta({"a": [1]}, collection="others"))
     fakes.objects.calls.clear()
@@ -316,7 +317,7 @@ def test_a_collection_that_a_new_snapshot_did_not_change_stays_open(fakes: Fakes
     found = ask(fakes, reader)
 
     assert found.snapshot_id == published.snapshot_id
-    assert not any(call == "download" for call, _ in fakes.objects.calls)
+    assert not any(call == "get_range" for call, _ in fakes.objects.calls)
 
 
 def test_a_running_query_keeps_its_snapshot(fakes: Fakes, reader: FreshReader) -> None:
@@ -367,14 +368,14 @@ def test_a_query_whose_snapshot_is_pruned_reads_the_published_one(fakes: Fakes, 
         compact(fakes, a_delta({"b": [1, 0]}, deletes=["a"], at=NOW + 1))
         fakes.objects.delete([key])
 
-    fakes.objects.run_before_next("download", prune)
+    fakes.objects.run_before_next("get_range", prune)
 
     assert ask(fakes, reader).ids == [["b"]]
 
 
 def test_a_published_snapshot_that_is_damaged_is_reported(fakes: Fakes, reader: FreshReader) -> None:
     compact(fakes, a_delta({"a": [1, 0]}))
-    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("chroma.sqlite3"))
+    damaged = next(key for key in fakes.objects.keys("snapshot/") if key.endswith("files.pack"))
     fakes.objects.delete([damaged])
 
     with pytest.raises(SnapshotCorruptError, match=damaged):
