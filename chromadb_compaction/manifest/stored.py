@@ -35,7 +35,9 @@ def _collection(name: str) -> str:
 
 # Both become paths on a reader's disk, and a manifest may come from anywhere.
 LocalPath = Annotated[str, AfterValidator(_inside)]
-CollectionName = Annotated[str, AfterValidator(_collection)]
+# A manifest has thousands of names. Those without a period, which begin with a letter, are valid by a pattern alone.
+_PlainName = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]{1,253}[a-zA-Z0-9]$")]
+CollectionName = Annotated[_PlainName | Annotated[str, AfterValidator(_collection)], Field(union_mode="left_to_right")]
 
 
 class Stored(BaseModel):

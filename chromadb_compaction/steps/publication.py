@@ -34,6 +34,7 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import Files, files_below
 from chromadb_compaction.snapshots.files import FoldedFile, Wanted, absent_files, upload
+from chromadb_compaction.snapshots.pointer import remember
 from chromadb_compaction.snapshots.tree import describe
 
 
@@ -180,7 +181,7 @@ class Draft:
             seconds=seconds,
             deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
             deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
-            collections=Collections(dict(sorted(self._refs.items()))),
+            collections=Collections({name: self._refs[name] for name in sorted(self._refs)}),
             dropped=dict(sorted(self._dropped.items())),
         )
 
@@ -204,12 +205,14 @@ def write_objects(
         **described,
     }
     in_threads(lambda item: services.objects.put(*item), objects.items())
+    sha256 = hashlib.sha256(body).hexdigest()
+    remember(manifest, sha256)
     # Last, because a snapshot that has a manifest is complete, and nothing is pruned while one is not.
     services.objects.put(layout.manifest_key(manifest.snapshot_id, prefix=prefix), body)
     return Pointer(
         snapshot_id=manifest.snapshot_id,
         sequence=layout.snapshot_sequence(manifest.snapshot_id),
-        manifest_sha256=hashlib.sha256(body).hexdigest(),
+        manifest_sha256=sha256,
         commit_id=manifest.commit_id,
         published_at=services.clock(),
     )
