@@ -293,6 +293,16 @@ def pointer_key(*, prefix: str = SNAPSHOT_PREFIX) -> str:
     return f"{prefix}CURRENT"
 
 
+def kept_key(*, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the key of the list of kept snapshots."""
+    return f"{prefix}kept.json"
+
+
+def sequence_prefix(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the prefix of all snapshots with the sequence of this one: also of uploads that it has overtaken."""
+    return f"{prefix}{snapshot_id.partition('-')[0]}-"
+
+
 def manifest_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     """Return the key of a snapshot's manifest."""
     return f"{prefix}{snapshot_id}/manifest.json"

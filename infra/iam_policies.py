@@ -128,7 +128,7 @@ def clean_up(on: Resources) -> list[Statement]:
         _list(on, DELTA_PREFIX, COMPACTED_PREFIX, QUARANTINE_PREFIX, SNAPSHOT_PREFIX),
         *_archive(on),
         _objects(on, ["GetObject"], f"{WORK_PREFIX}*"),
-        _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/pruning-*.json"),
+        _objects(on, ["PutObject"], f"{SNAPSHOT_PREFIX}*/pruning-*.json", f"{SNAPSHOT_PREFIX}kept.json"),
         _objects(on, ["DeleteObject"], f"{SNAPSHOT_PREFIX}*/*"),
     ]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from chromadb_compaction.lease import DAY_SECONDS
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
+from chromadb_compaction.snapshots.kept import KeptSnapshots, list_kept, read_kept, write_kept
 from chromadb_compaction.snapshots.pointer import read_pointer, read_stored_manifest
 from chromadb_compaction.snapshots.tree import collection_keys
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MANIFESTS_AT_ONCE: Final = 4
 
-Listing = Mapping[str, list[ObjectInfo]]
+Listing = dict[str, Sequence[ObjectInfo]]
 """The objects of each snapshot, by its id."""
 
 
@@ -45,26 +46,85 @@ class Pruned(NamedTuple):
 NOTHING = Pruned(0, 0)
 
 
+class _Expired(NamedTuple):
+    """Snapshots to be deleted.
+
+    Attributes:
+        snapshots: Their ids.
+        complete: Those of them that have a manifest.
+        kept: The snapshots whose manifests name all that kept ones need of them.
+        listing: The objects of the snapshots.
+    """
+
+    snapshots: frozenset[str]
+    complete: frozenset[str]
+    kept: Sequence[str]
+    listing: Listing
+
+
 def prune(current: str, services: Services) -> Pruned:
     """Delete the snapshots that `plan_prune` returns, except the files that a kept manifest names.
 
     Nothing is deleted if a kept manifest cannot be read, if `current` is not published, or if a rollback claims one.
     """
-    listing = _listing(services)
+    kept = read_kept(current, services)
+    expired = _oldest(kept, current, services) if kept else None
+    if kept is not None and expired is not None:
+        pruned = _delete(expired, current, services)
+        remaining = [each for each in kept.snapshots if pruned is None or each.snapshot_id not in expired.snapshots]
+        write_kept(kept.model_copy(update={"snapshots": remaining}), services)
+        return pruned or NOTHING
+    listing = _listing([services.settings.snapshot_prefix], services)
     complete, orphaned = _snapshots(listing, services)
-    expired = _expired(complete, orphaned, current, services)
-    if not expired:
-        return NOTHING
-    named = _needed([s.snapshot_id for s in complete if s.snapshot_id not in expired], expired, listing, services)
-    if named is None or not _still_published(current, services):
-        return NOTHING
+    found = _plan(complete, current, services) | _given_up(orphaned, current, services)
+    remaining_ages = [each for each in complete if each.snapshot_id not in found]
+    old = frozenset(each.snapshot_id for each in complete) & found
+    pruned = _delete(_Expired(found, old, [s.snapshot_id for s in remaining_ages], listing), current, services)
+    if pruned is not None:
+        write_kept(list_kept(remaining_ages, current, services), services)
+    return pruned or NOTHING
+
+
+def _oldest(kept: KeptSnapshots, current: str, services: Services) -> _Expired | None:
+    """Return the expired snapshots of the list, and what lies beside them. None if everything must be listed.
+
+    Kept snapshots descend from the one after the expired ones, so that it names all that they need. Others that could
+    need more have the sequence of one of these: those that were folded from an expired one and never published.
+    """
+    found = _plan(kept.ages, current, services)
+    oldest, following = kept.snapshots[: len(found)], kept.snapshots[len(found)].snapshot_id
+    if not found:
+        return _Expired(found, found, [following], {})
+    if found != {each.snapshot_id for each in oldest}:
+        return None
     prefix = services.settings.snapshot_prefix
-    marks = _mark(expired, services)
-    if is_claimed(expired, services) or not _still_published(current, services):
-        services.objects.delete(marks)
+    own: Listing = {each: [] for each in found}
+    own |= _listing([layout.sequence_prefix(each, prefix=prefix) for each in found], services)
+    beside = _listing([layout.sequence_prefix(following, prefix=prefix)], services)
+    complete, orphaned = _snapshots(own | beside, services)
+    with_manifest = frozenset(each.snapshot_id for each in complete)
+    if not with_manifest <= {*found, following}:
+        return None
+    given_up = _given_up((each for each in orphaned if each.snapshot_id in own), current, services)
+    # A clean-up that crashed may have deleted the manifest of one.
+    return _Expired(found | given_up, with_manifest & found, [following], own)
+
+
+def _delete(expired: _Expired, current: str, services: Services) -> Pruned | None:
+    """Delete expired snapshots. Return None, with nothing deleted, if they may be needed."""
+    snapshots = expired.snapshots
+    if not snapshots:
         return NOTHING
-    manifests = [layout.manifest_key(s.snapshot_id, prefix=prefix) for s in complete if s.snapshot_id in expired]
-    keys = [info.key for snapshot_id in sorted(expired) for info in listing[snapshot_id] if info.key not in named]
+    named = _needed(expired.kept, snapshots, expired.listing, services)
+    if named is None or not _still_published(current, services):
+        return None
+    prefix = services.settings.snapshot_prefix
+    marks = _mark(snapshots, services)
+    if is_claimed(snapshots, services) or not _still_published(current, services):
+        services.objects.delete(marks)
+        return None
+    manifests = [layout.manifest_key(each, prefix=prefix) for each in sorted(expired.complete)]
+    keys = [info.key for each in sorted(snapshots) for info in expired.listing[each] if info.key not in named]
     # Manifests first: without its manifest a snapshot cannot be rolled back to, even if the other deletes fail.
     services.objects.delete(manifests)
     services.objects.delete(key for key in [*keys, *marks] if key not in manifests)
@@ -136,14 +196,15 @@ def _still_published(current: str, services: Services) -> bool:
     return found is not None and found.pointer.snapshot_id == current
 
 
-def _listing(services: Services) -> Listing:
+def _listing(prefixes: Iterable[str], services: Services) -> Listing:
     prefix = services.settings.snapshot_prefix
     listing: dict[str, list[ObjectInfo]] = {}
-    for info in services.objects.list(prefix):
-        snapshot_id = layout.snapshot_of_key(info.key, prefix=prefix)
-        if snapshot_id:
-            listing.setdefault(snapshot_id, []).append(info)
-    return listing
+    for infos in in_threads(lambda each: list(services.objects.list(each)), prefixes):
+        for info in infos:
+            snapshot_id = layout.snapshot_of_key(info.key, prefix=prefix)
+            if snapshot_id:
+                listing.setdefault(snapshot_id, []).append(info)
+    return {**listing}
 
 
 def _snapshots(listing: Listing, services: Services) -> tuple[list[SnapshotAge], list[SnapshotAge]]:
@@ -163,23 +224,27 @@ def _snapshots(listing: Listing, services: Services) -> tuple[list[SnapshotAge],
     return complete, orphaned
 
 
-def _last_written(snapshot_id: str, objects: list[ObjectInfo], services: Services) -> float:
+def _last_written(snapshot_id: str, objects: Sequence[ObjectInfo], services: Services) -> float:
     """Return when the newest object was written. The marks of clean-ups that were stopped do not count."""
     marks = layout.pruning_prefix(snapshot_id, prefix=services.settings.snapshot_prefix)
     return max((info.modified for info in objects if not layout.is_mark(info.key, marks)), default=0.0)
 
 
-def _expired(
-    complete: Iterable[SnapshotAge], orphaned: Iterable[SnapshotAge], current: str, services: Services
-) -> frozenset[str]:
-    settings, now = services.settings, services.clock()
-    keep_seconds = settings.snapshot_retention_days * DAY_SECONDS
-    old = plan_prune(
-        complete, current=current, now=now, keep_count=settings.snapshot_retention_count, keep_seconds=keep_seconds
+def _plan(complete: Iterable[SnapshotAge], current: str, services: Services) -> frozenset[str]:
+    settings = services.settings
+    return plan_prune(
+        complete,
+        current=current,
+        now=services.clock(),
+        keep_count=settings.snapshot_retention_count,
+        keep_seconds=settings.snapshot_retention_days * DAY_SECONDS,
     )
+
+
+def _given_up(orphaned: Iterable[SnapshotAge], current: str, services: Services) -> frozenset[str]:
     # An upload may take hours. After a day it has been given up.
-    given_up = plan_prune(orphaned, current=current, now=now, keep_count=0, keep_seconds=max(keep_seconds, DAY_SECONDS))
-    return old | given_up
+    seconds = max(services.settings.snapshot_retention_days, 1) * DAY_SECONDS
+    return plan_prune(orphaned, current=current, now=services.clock(), keep_count=0, keep_seconds=seconds)
 
 
 def _needed(

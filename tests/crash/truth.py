@@ -242,7 +242,7 @@ def _rows(delta: Delta) -> Iterator[tuple[tuple[str, str], RowVersion]]:
 
 def _rewritten(objects: Objects, before: Objects) -> Iterator[str]:
     for key, stored in objects.items():
-        once = key.startswith(layout.SNAPSHOT_PREFIX) and key != POINTER and not key.endswith("/cleaned.json")
+        once = layout.snapshot_of_key(key) is not None and not key.endswith("/cleaned.json")
         if once and key in before and before[key].body != stored.body:
             yield f"{key} was written twice with different content"
     if POINTER in before and POINTER not in objects:

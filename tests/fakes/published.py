@@ -61,6 +61,24 @@ def put_snapshot(
     own = layout.snapshot_file_key(snapshot_id, "docs", "chroma.sqlite3")
     if files is None:
         files = [own]
+    ref = put_collection(fakes, snapshot_id, "docs", files, **described)
+    manifest = Manifest(
+        snapshot_id=snapshot_id,
+        parent=parent,
+        execution=EXECUTION,
+        commit_id=commit_id(EXECUTION, sequence),
+        created_at=fakes.clock(),
+        seconds=1,
+        deltas_merged=1,
+        deltas_quarantined=0,
+        collections=Collections({"docs": ref}),
+    )
+    fakes.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
+    return snapshot_id
+
+
+def put_collection(fakes: Fakes, snapshot_id: str, name: str, files: list[str], **described: Any) -> CollectionRef:
+    """Store the description of a collection with one record, and those of its `files` that there are not yet."""
     for key in files:
         if key not in fakes.objects.objects:
             fakes.objects.put(key, key.encode())
@@ -75,19 +93,7 @@ def put_snapshot(
             for n, key in enumerate(files)
         },
     )
-    manifest = Manifest(
-        snapshot_id=snapshot_id,
-        parent=parent,
-        execution=EXECUTION,
-        commit_id=commit_id(EXECUTION, sequence),
-        created_at=fakes.clock(),
-        seconds=1,
-        deltas_merged=1,
-        deltas_quarantined=0,
-        collections=Collections({"docs": put_described(fakes, snapshot_id, "docs", collection)}),
-    )
-    fakes.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
-    return snapshot_id
+    return put_described(fakes, snapshot_id, name, collection)
 
 
 def put_described(fakes: Fakes, snapshot_id: str, name: str, described: CollectionSnapshot) -> CollectionRef:

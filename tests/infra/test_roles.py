@@ -77,7 +77,7 @@ ALLOWED: dict[str, dict[str, list[str]]] = {
     "clean-up": {
         **ARCHIVING,
         "s3:GetObject": [*ARCHIVING["s3:GetObject"], "work/*"],
-        "s3:PutObject": [*ARCHIVING["s3:PutObject"], "snapshot/*/pruning-*.json"],
+        "s3:PutObject": [*ARCHIVING["s3:PutObject"], "snapshot/*/pruning-*.json", "snapshot/kept.json"],
         "s3:DeleteObject": ["delta/*", "snapshot/*/*"],
     },
     "producer": {"s3:PutObject": ["delta/*"], "sqs:SendMessage": [QUEUE, UNDELIVERED]},

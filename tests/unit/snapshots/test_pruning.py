@@ -239,7 +239,13 @@ def test_with_nothing_to_prune_no_manifest_is_read() -> None:
 
     prune(a_snapshot_id(1), fakes.services)
 
-    assert fakes.objects.calls == [("list", "snapshot/")]
+    kept = layout.kept_key()
+    assert fakes.objects.calls == [
+        ("get", kept),
+        ("list", "snapshot/"),
+        ("get", layout.pointer_key()),
+        ("put", kept),
+    ]
 
 
 def marks(fakes: Fakes) -> set[str]:
