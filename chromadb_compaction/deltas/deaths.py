@@ -67,17 +67,23 @@ class RunningMark(BaseModel):
 
 @contextmanager
 def running(
-    process: Process, objects: ObjectStore, *, deltas: Sequence[ObjectInfo] = (), collections: Sequence[str] = ()
+    process: Process,
+    objects: ObjectStore,
+    *,
+    deltas: Sequence[ObjectInfo] = (),
+    collections: Sequence[str] = (),
+    part: str = "",
 ) -> Iterator[None]:
     """Keep a mark that `process` works on these, until the block ends in any way but a kill.
 
-    A process that does several things at once has several marks.
+    A process that does several things at once has several marks. `part` tells those about one collection apart.
     """
     mark = RunningMark(
         execution=process.execution, task=process.task, deltas=list(deltas), collections=list(collections)
     )
-    part = hashlib.sha256(" ".join([*collections, *(each.key for each in deltas)]).encode()).hexdigest()[:16]
-    with _kept(mark, layout.running_key(process.execution, process.pass_number, f"{process.task}-{part}"), objects):
+    named = " ".join([*collections, *(each.key for each in deltas)]) + part
+    digest = hashlib.sha256(named.encode()).hexdigest()[:16]
+    with _kept(mark, layout.running_key(process.execution, process.pass_number, f"{process.task}-{digest}"), objects):
         yield
 
 

@@ -1,13 +1,13 @@
 """Fold a whole pass: `fold_pass` gets base copies and runs from S3, checks sizes, and starts the folds of workers.py.
 
-It is the only module here that reads S3. Its callers are UploadSnapshot and FoldPartitions.
+With run_files.py it is the only module here that reads S3. Its callers are UploadSnapshot and FoldPartitions.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
@@ -15,23 +15,22 @@ from typing import Final, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.chroma.loader import Progress
-from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_version
 from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
-from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import FoldSize, extra_links, folds_at_once, folds_too_large
 from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
+from chromadb_compaction.fold.run_files import download_runs
 from chromadb_compaction.fold.workers import FoldOutcome, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
-from chromadb_compaction.messages import MergedBatch
 from chromadb_compaction.ports import Services
-from chromadb_compaction.rows.batch_run import RUN_PARTS, RunPart, split
+from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.snapshots.base import take_copies
+from chromadb_compaction.snapshots.cache import FILES, DirectoryName
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -39,12 +38,14 @@ log = logging.getLogger(__name__)
 FOLD_SHARE: Final = 0.75
 """The share of the time left that folds may take. The rest is for uploading what was folded, and publishing it."""
 COPIES = "copies"
+FOLDED = "folded"
 RUNS = "runs"
 
 
-class FoldedCollection(NamedTuple):
-    """A collection after its fold, with its settings. `directory` holds its ledger, and its ChromaDB files if any."""
+class FoldedDirectory(NamedTuple):
+    """A unit after its fold, with the collection's settings. `directory` has its ledger, and ChromaDB files if any."""
 
+    unit: FoldUnit
     result: FoldResult
     shape: StoredShape
     directory: Path
@@ -56,14 +57,16 @@ class FoldedPass(NamedTuple):
     """The folds of one function.
 
     Attributes:
-        folded: The collections after their folds, in the order of the runs.
-        too_large: The errors of the collections whose fold memory or disk cannot hold. Their deltas stay pending.
-        late: Those that time did not suffice to fold. Their deltas stay pending too.
+        folded: The directories after their folds, in the order of the runs and of the ids.
+        too_large: The errors of the collections of which memory or disk cannot hold a fold. Their deltas stay pending.
+        late: Those for which time did not suffice. Their deltas stay pending too.
+        left: The units of these two. A collection is folded whole or not at all.
     """
 
-    folded: list[FoldedCollection]
+    folded: list[FoldedDirectory]
     too_large: dict[str, SnapshotTooLargeError]
     late: dict[str, OutOfTimeError]
+    left: list[FoldUnit]
 
     @property
     def error(self) -> SnapshotTooLargeError | None:
@@ -80,29 +83,31 @@ def fold_pass(
     phases: Phases,
     heartbeat: Heartbeat,
 ) -> FoldedPass:
-    """Fold the collections of `request`, below `scratch`.
+    """Do the folds of `request`, below `scratch`.
 
     The local copies of the base are changed in place. A mark is written about each collection that does not fit. Raises
     what fold_collection and `heartbeat` raise. No mark is written about one for which no time was left, if others were
     folded: the next pass begins with it.
     """
-    parts = [[part for part in of_run if _is_wanted(part, request)] for of_run in request.parts]
-    changes = _changes(parts)
-    if not changes:
-        return FoldedPass([], {}, {})
+    changes = _changes(request)
+    units = [unit for of_collection in _by_collection(request.units, changes) for unit in of_collection]
+    if not units:
+        return FoldedPass([], {}, {}, [])
     if base is not None:
         base.collections.fetch(changes)
     shapes = _shapes(request, services)
-    sizes = _sizes(parts, shapes, base.collections if base else {})
+    sizes = _sizes(request, units, shapes, base.collections if base else {})
     too_large = folds_too_large(sizes, services.settings)
+    units = [unit for unit in units if unit.collection not in too_large]
     changes = {name: change for name, change in changes.items() if name not in too_large}
-    folded: list[FoldedCollection] = []
+    folded: list[FoldedDirectory] = []
     late: dict[str, OutOfTimeError] = {}
-    if changes:
-        with blaming_collections(changes, request.execution, services.objects):
-            directories, runs = _download(request, parts, changes, services, base, scratch, phases, heartbeat)
+    if units:
+        with blaming_collections(list(changes), request.execution, services.objects):
+            copies, runs = _download(request, units, services, base, scratch, phases, heartbeat)
         requests = [
-            _fold_request(shapes[name], base, change, directories[name], runs[name]) for name, change in changes.items()
+            _fold_request(unit, shapes[unit.collection], base, changes[unit.collection], copies, scratch, runs)
+            for unit in units
         ]
         with phases("fold"):
             outcomes = _run_folds(requests, request, services, sizes, heartbeat)
@@ -113,43 +118,64 @@ def fold_pass(
                 too_large[each.collection] = outcome
             else:
                 phases.include(outcome.seconds, of="fold")
-                shape = shapes[each.collection]
-                folded.append(FoldedCollection(outcome, shape, each.directory, each.settings, each.dropped_before))
+                facts = shapes[each.collection], each.directory, each.settings, each.dropped_before
+                folded.append(FoldedDirectory(each.unit, outcome, *facts))
+    folded = [each for each in folded if each.unit.collection not in too_large.keys() | late.keys()]
+    _mark(too_large, late, request, services, is_all=not folded)
+    left = [unit for unit in request.units if unit.collection in too_large.keys() | late.keys()]
+    return FoldedPass(folded, too_large, late, left)
+
+
+def _mark(
+    too_large: Mapping[str, SnapshotTooLargeError],
+    late: Mapping[str, OutOfTimeError],
+    request: FoldInput,
+    services: Services,
+    *,
+    is_all: bool,
+) -> None:
+    """Report the collections that stay pending, and write the marks."""
     for name, error in too_large.items():
         log.error("the deltas of %s stay pending: %s", name, error)
         mark_collections([name], error, request.execution, services.objects)
     if late:
         error = next(iter(late.values()))
         log.error("the deltas of %s stay pending: %s", ", ".join(late), error)
-        if not folded:
+        if is_all:
             mark_collections(late, error, request.execution, services.objects)
-    return FoldedPass(folded, too_large, late)
 
 
-def _is_wanted(part: RunPart, request: FoldInput) -> bool:
-    return request.units is None or FoldUnit(part.collection) in request.units
+def _by_collection(units: Iterable[FoldUnit], changes: Mapping[str, CollectionChange]) -> list[list[FoldUnit]]:
+    """Return the units of each collection in the order of their ids, and the collections in that of the runs."""
+    found: dict[str, list[FoldUnit]] = {name: [] for name in changes}
+    for unit in sorted(units, key=lambda unit: unit.first):
+        found[unit.collection].append(unit)
+    return list(found.values())
 
 
 def _download(  # noqa: PLR0917 - a part of fold_pass
     request: FoldInput,
-    parts: list[list[RunPart]],
-    changes: Mapping[str, CollectionChange],
+    units: Sequence[FoldUnit],
     services: Services,
     base: Manifest | None,
     scratch: Path,
     phases: Phases,
     heartbeat: Heartbeat,
-) -> tuple[Mapping[str, Path], Mapping[str, list[Path]]]:
-    """Return the directories with the copies of the base, and the runs of each collection."""
+) -> tuple[Mapping[DirectoryName, Path], Mapping[str, list[Path]]]:
+    """Return the copies of the base's directories, and the runs of each collection."""
+    known = base.collections if base else {}
+    names = {
+        DirectoryName(unit.collection, source.first): None
+        for unit in units
+        for source in unit.sources(known.get(unit.collection))
+    }
     with phases("download"):
-        directories = take_copies(services, base, changes, scratch / COPIES)
+        copies = take_copies(services, base, names, scratch / COPIES)
     heartbeat.check()
     with phases("read_runs"):
-        # A run of several collections is split, which needs its size once more.
-        check_disk(scratch, _bytes_to_split(request, parts), "downloading the runs", next_step=MORE_COMPACTOR_DISK)
-        runs = _download_runs(request, parts, services, scratch / RUNS)
+        runs = download_runs(request, units, services, scratch / RUNS)
     heartbeat.check()
-    return directories, runs
+    return copies, runs
 
 
 def _run_folds(
@@ -162,7 +188,9 @@ def _run_folds(
     process = Process(request.execution, request.pass_number, request.task)
 
     def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
-        return running(process, services.objects, collections=[each.collection for each in group])
+        names = list(dict.fromkeys(each.collection for each in group))
+        firsts = "".join(each.ids.first for each in group)
+        return running(process, services.objects, collections=names, part=firsts)
 
     at_once = folds_at_once(sizes, services.settings)
     progress = _stopping_in_time(services, heartbeat.check)
@@ -189,63 +217,46 @@ def _stopping_in_time(services: Services, check: Progress) -> Progress:
     return check_in_time
 
 
-def read_parts(runs: Sequence[MergedBatch], services: Services) -> list[list[RunPart]]:
-    """Return the parts of each of these runs."""
-    return in_threads(
-        lambda merged: RUN_PARTS.validate_json(services.objects.get(merged.parts).body) if merged.parts else [],
-        runs,
-    )
-
-
-def _changes(parts: list[list[RunPart]]) -> dict[str, CollectionChange]:
-    """Return the changes beside rows of every collection that the pass changes, in the order of the runs."""
+def _changes(request: FoldInput) -> dict[str, CollectionChange]:
+    """Return the changes beside rows of every collection that is folded, in the order of the runs."""
+    wanted = {unit.collection for unit in request.units}
     changes: dict[str, CollectionChange] = {}
-    for part in chain.from_iterable(parts):
-        changes[part.collection] = changes.get(part.collection, CollectionChange()).merged(part.change)
+    for part in chain.from_iterable(request.parts):
+        if part.collection in wanted:
+            changes[part.collection] = changes.get(part.collection, CollectionChange()).merged(part.change)
     return changes
 
 
 def _sizes(
-    parts: list[list[RunPart]], shapes: Mapping[str, StoredShape], known: Mapping[str, CollectionSnapshot]
+    request: FoldInput,
+    units: Sequence[FoldUnit],
+    shapes: Mapping[str, StoredShape],
+    known: Mapping[str, CollectionSnapshot],
 ) -> list[FoldSize]:
-    vectors: Counter[str] = Counter()
-    for part in chain.from_iterable(parts):
-        if part.rows:
-            # A run's vectors are uncompressed, and deletes have none.
-            dimension = shapes[part.collection].dimension or 0
-            links = extra_links(shapes[part.collection].settings.max_neighbors)
-            vectors[part.collection] += min(part.bytes, 4 * part.rows * dimension) + links * part.rows
-    for name in vectors.keys() & known.keys():
-        links = extra_links(shapes[name].settings.max_neighbors)
-        vectors[name] += known[name].records * (4 * (known[name].dimension or 0) + links)
-    return [FoldSize(name, size) for name, size in vectors.items()]
+    """Return the sizes of the folds with rows."""
+    parts: dict[str, list[RunPart]] = defaultdict(list)
+    for part in chain.from_iterable(request.parts):
+        parts[part.collection] += [part] if part.rows else []
+    sizes = []
+    for unit in units:
+        shape = shapes[unit.collection]
+        links = extra_links(shape.settings.max_neighbors)
+        arriving = [(part, rows) for part in parts[unit.collection] if (rows := part.sampled.rows_within(unit.ids))]
+        # A run's vectors are uncompressed, and deletes have none.
+        vectors = sum(
+            min(part.bytes * rows // part.rows, 4 * rows * (shape.dimension or 0)) + links * rows
+            for part, rows in arriving
+        )
+        described = known.get(unit.collection)
+        if described is not None:
+            vectors += _base_records(unit, described) * (4 * (described.dimension or 0) + links)
+        if arriving:
+            sizes.append(FoldSize(unit.collection, vectors))
+    return sizes
 
 
-def _bytes_to_split(request: FoldInput, parts: list[list[RunPart]]) -> int:
-    runs = [merged for merged, of_run in zip(request.runs, parts, strict=True) if of_run]
-    return sum(merged.bytes for merged in runs) + max((each.bytes for each in runs if each.collections > 1), default=0)
-
-
-def _download_runs(
-    request: FoldInput, parts: list[list[RunPart]], services: Services, directory: Path
-) -> dict[str, list[Path]]:
-    """Download the runs that have `parts`, and split them. Return each collection's own, in the order of the batches.
-
-    A run with rows of one collection is that collection's, so all of its parts are needed to split it.
-    """
-    directory.mkdir()
-    stored = [
-        (merged.run, directory / f"{number:04d}", of_run)
-        for number, (merged, of_run, wanted) in enumerate(zip(request.runs, request.parts, parts, strict=True))
-        if merged.run is not None and wanted
-    ]
-    in_threads(lambda each: services.objects.download(each[0], each[1].with_suffix(".parquet")), stored)
-    local: dict[str, list[Path]] = defaultdict(list)
-    # One after the other: each one's parts take its size again, until it is removed.
-    for _, run, of_run in stored:
-        for collection, file in split(run.with_suffix(".parquet"), of_run, run).items():
-            local[collection].append(file)
-    return local
+def _base_records(unit: FoldUnit, described: CollectionSnapshot) -> int:
+    return sum(source.records for source in unit.sources(described))
 
 
 def _shapes(request: FoldInput, services: Services) -> dict[str, StoredShape]:
@@ -253,32 +264,43 @@ def _shapes(request: FoldInput, services: Services) -> dict[str, StoredShape]:
     return {shape.collection: shape for shape in SHAPES.validate_json(services.objects.get(key).body)}
 
 
-def _fold_request(
+def _fold_request(  # noqa: PLR0917 - a part of fold_pass
+    unit: FoldUnit,
     shape: StoredShape,
     base: Manifest | None,
     change: CollectionChange,
-    directory: Path,
-    runs: list[Path],
+    copies: Mapping[DirectoryName, Path],
+    scratch: Path,
+    runs: Mapping[str, list[Path]],
 ) -> FoldRequest:
-    known = base.collections.get(shape.collection) if base else None
-    dropped = base.dropped.get(shape.collection) if base else None
+    known = base.collections.get(unit.collection) if base else None
+    dropped = base.dropped.get(unit.collection) if base else None
     dropped_before = newer_version(dropped, change.dropped_before)
-    ledger = directory / layout.LEDGER_FILE
     before = known.settings_with_function if known else KeptSettings()
     after = before.merged(change.settings).since(dropped_before).with_shape_of(shape.settings)
+    place = unit.in_place(known)
+    directory = copies[unit.directory] if place else _new_directory(unit, scratch)
+    ledger = directory / layout.LEDGER_FILE
     return FoldRequest(
-        collection=shape.collection,
+        collection=unit.collection,
         # Not the shape's dimension: its delta may have been moved since, and then the collection has no dimension yet.
         dimension=known.dimension if known else None,
         space=shape.space,
         directory=directory,
-        ledger=ledger if known else None,
-        base_sum=known.conservation.next if known else None,
-        runs=runs,
+        ledger=ledger if place else None,
+        base_sum=place.conservation.next if place else None,
+        runs=runs.get(unit.collection, []),
         next_ledger=ledger,
         settings=after,
         base_settings=before if known else None,
-        replaced_in_place=known.replaced_in_place if known else 0,
+        replaced_in_place=place.replaced_in_place if place else 0,
         dropped_before=dropped_before,
         drops=dropped_before != dropped,
+        ids=unit.ids,
     )
+
+
+def _new_directory(unit: FoldUnit, scratch: Path) -> Path:
+    directory = scratch / FOLDED / unit.directory.entry / FILES
+    directory.mkdir(parents=True)
+    return directory

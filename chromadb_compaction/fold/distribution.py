@@ -6,16 +6,17 @@ A fold is planned to end within half of its function's timeout, and within half 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.manifest import CollectionSnapshot, PartitionSnapshot
 from chromadb_compaction.messages import MergedBatch
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.batch_run import RunPart
+from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, ranges
+from chromadb_compaction.snapshots.cache import DirectoryName
 
 FOLDS: Final = "fold"
 """The name of the process in its marks of work in progress."""
@@ -37,10 +38,45 @@ MOST_ITEMS: Final = 40
 
 
 class FoldUnit(NamedTuple):
-    """One fold: of a collection, or of the partition of it that begins at the id `first`."""
+    """One fold: it writes the ids of a collection from `first` to before `end` as one directory.
+
+    An `end` of None has no limit. Without a limit on either side it is the whole collection.
+    """
 
     collection: str
     first: str = ""
+    end: str | None = None
+
+    @property
+    def ids(self) -> IdRange:
+        """The ids."""
+        return IdRange(self.first, self.end)
+
+    @property
+    def is_whole(self) -> bool:
+        """True if it is the whole collection."""
+        return self.ids == ALL_IDS
+
+    @property
+    def directory(self) -> DirectoryName:
+        """The name of the directory that it writes."""
+        return DirectoryName(self.collection, self.first)
+
+    def sources(self, described: CollectionSnapshot | None) -> list[PartitionSnapshot]:
+        """Return the directories of the base's collection that may have its ids, in their order."""
+        return [each for each, ids in directories_of(described) if ids.overlaps(self.ids)]
+
+    def in_place(self, described: CollectionSnapshot | None) -> PartitionSnapshot | None:
+        """Return the directory that has exactly its ids: the fold changes a copy of it. None: it writes another."""
+        return next((each for each, ids in directories_of(described) if ids == self.ids), None)
+
+
+def directories_of(described: CollectionSnapshot | None) -> list[tuple[PartitionSnapshot, IdRange]]:
+    """Return the directories of a collection with their ids. None: it has none."""
+    if described is None:
+        return []
+    directories = described.directories
+    return list(zip(directories, ranges([each.first for each in directories]), strict=True))
 
 
 class FoldCost(NamedTuple):
@@ -95,7 +131,7 @@ class FoldInput(NamedTuple):
         pass_number: The pass.
         runs: The merged batches of the whole pass.
         parts: The parts of each of these runs.
-        units: The folds. None: all of the pass.
+        units: The folds.
         task: The name of the process in its marks of work in progress.
     """
 
@@ -103,16 +139,8 @@ class FoldInput(NamedTuple):
     pass_number: int
     runs: list[MergedBatch]
     parts: list[list[RunPart]]
-    units: frozenset[FoldUnit] | None = None
+    units: Sequence[FoldUnit]
     task: str = FOLDS
-
-
-def fold_costs(parts: list[list[RunPart]], base: Manifest | None) -> list[FoldCost]:
-    """Return the cost of every fold of a pass, in the order of the runs."""
-    runs: Counter[str] = Counter()
-    for part in chain.from_iterable(parts):
-        runs[part.collection] += part.bytes
-    return [FoldCost(FoldUnit(name), base.bytes_of(name) if base else 0, size) for name, size in runs.items()]
 
 
 class FoldPlan(NamedTuple):
@@ -143,7 +171,8 @@ def plan_folds(costs: Sequence[FoldCost], limits: FoldLimits | None) -> FoldPlan
     """Return the plan. If one function can do all folds, or there is only one, the plan has no items.
 
     Otherwise UploadSnapshot keeps the smallest, as many as half of the limits hold: it also publishes. The others are
-    packed into as few items as possible, the largest first. A fold that exceeds the limits alone has its own item.
+    packed into as few items as possible, the largest first. A fold that exceeds the limits alone has its own item. The
+    folds of one collection are all planned or all left.
     """
     if limits is None or len(costs) < 2 or limits.hold(costs):
         return FoldPlan(tuple(cost.unit for cost in costs))
@@ -151,18 +180,49 @@ def plan_folds(costs: Sequence[FoldCost], limits: FoldLimits | None) -> FoldPlan
     kept = 0
     while limits.halved().hold(smallest_first[: kept + 1]):
         kept += 1
+    here, others = smallest_first[:kept], smallest_first[kept:]
     items: list[list[FoldCost]] = []
     left: list[FoldCost] = []
-    for cost in reversed(smallest_first[kept:]):
-        fitting = next((item for item in items if limits.hold([*item, cost])), None)
-        if fitting is not None:
-            fitting.append(cost)
-        elif len(items) < MOST_ITEMS:
-            items.append([cost])
+    for group in _by_collection(reversed(others)):
+        packed = _packed(group, items, limits)
+        if packed is None and not any(items):
+            # It alone needs more functions than there are, and would be left for ever.
+            packed = [group[number::MOST_ITEMS] for number in range(MOST_ITEMS)]
+        if packed is None:
+            name = group[0].unit.collection
+            left += [*(cost for cost in here if cost.unit.collection == name), *group]
+            here = [cost for cost in here if cost.unit.collection != name]
         else:
-            left.append(cost)
+            items = packed
     return FoldPlan(
-        tuple(cost.unit for cost in smallest_first[:kept]),
+        tuple(cost.unit for cost in here),
         tuple(tuple(cost.unit for cost in item) for item in items),
         tuple(cost.unit for cost in left),
     )
+
+
+def _by_collection(costs: Iterable[FoldCost]) -> list[list[FoldCost]]:
+    """Return the folds of each collection together, in the order of their first ones.
+
+    A collection that needs more items than there are comes first.
+    """
+    groups: dict[str, list[FoldCost]] = defaultdict(list)
+    for cost in costs:
+        groups[cost.unit.collection].append(cost)
+    return sorted(groups.values(), key=lambda group: len(group) <= MOST_ITEMS)
+
+
+def _packed(
+    group: Sequence[FoldCost], items: Sequence[list[FoldCost]], limits: FoldLimits
+) -> list[list[FoldCost]] | None:
+    """Return the items with the folds of `group`. None: they do not fit into MOST_ITEMS."""
+    packed = [list(item) for item in items]
+    for cost in group:
+        fitting = next((item for item in packed if limits.hold([*item, cost])), None)
+        if fitting is not None:
+            fitting.append(cost)
+        elif len(packed) < MOST_ITEMS:
+            packed.append([cost])
+        else:
+            return None
+    return packed

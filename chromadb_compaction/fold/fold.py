@@ -47,7 +47,7 @@ class FoldRequest(BaseModel):
         base_sum: The `next` sum of the conservation in the base's manifest.
         next_ledger: The path that the next ledger is written to.
         settings: The settings that the collection has afterwards.
-        base_settings: The settings that the directory has. None if there is no base.
+        base_settings: The settings that the base has. None if there is no base.
         dropped_before: The newest drop of the collection. None: it was never dropped.
         drops: Whether the base does not know this drop.
         replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.
@@ -74,7 +74,7 @@ class FoldRequest(BaseModel):
     @property
     def unit(self) -> FoldUnit:
         """The name of this fold in its pass."""
-        return FoldUnit(self.collection, self.ids.first)
+        return FoldUnit(self.collection, *self.ids)
 
 
 class FoldResult(BaseModel):
@@ -169,8 +169,7 @@ def _load(
     action = f"{request.collection}: the fold"
     check_disk(request.directory, _disk_bytes(request.directory, plan), action, next_step=MORE_COMPACTOR_DISK)
     with phases("load"):
-        create_directory(request.directory, spec)
-        _apply_settings(request)
+        _create(request, spec)
         loader = loader or choose_loader(request.directory, spec, replaced_in_place=request.replaced_in_place)
         loaded = loader.apply(request.directory, spec, plan, progress=progress)
     phases.include(loaded.seconds, of="load")
@@ -184,16 +183,19 @@ def _load(
 
 def _keep_settings(request: FoldRequest, spec: CollectionSpec) -> None:
     """Write the settings of a collection of which no record changes, and create it if a delta states it."""
-    if request.settings.stated:
-        create_directory(request.directory, spec)
-    if (request.directory / SQLITE_FILE).exists():
-        _apply_settings(request)
+    if request.settings.stated or (request.directory / SQLITE_FILE).exists():
+        _create(request, spec)
         finalize(request.directory)
 
 
-def _apply_settings(request: FoldRequest) -> None:
-    """Write the settings unless the directory has them, so that one without settings stays as ChromaDB made it."""
-    if request.settings.values != (request.base_settings or KeptSettings()).values:
+def _create(request: FoldRequest, spec: CollectionSpec) -> None:
+    """Create the directory unless it is there, and write the settings unless it has them.
+
+    So one without settings stays as ChromaDB made it. A partition that has had no record yet has no directory either.
+    """
+    before = request.base_settings if (request.directory / SQLITE_FILE).exists() else None
+    create_directory(request.directory, spec)
+    if request.settings.values != (before or KeptSettings()).values:
         write_settings(request.directory, request.settings)
 
 

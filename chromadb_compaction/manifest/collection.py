@@ -44,6 +44,12 @@ class Conservation(Stored):
         return (base - replaced - deleted + added - following) % 2**128 == 0
 
     @classmethod
+    def unchanged(cls, rows: Fingerprint128) -> Self:
+        """Return the proof of rows of which none has changed, given their sum."""
+        nothing = f"{0:032x}"
+        return cls(base=rows, replaced=nothing, deleted=nothing, added=nothing, next=rows)
+
+    @classmethod
     def total(cls, proofs: Iterable[Conservation]) -> Conservation:
         """Return the proof of several disjoint sets of ids together: the sum of each term."""
         sums = dict.fromkeys(cls.model_fields, 0)

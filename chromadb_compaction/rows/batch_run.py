@@ -12,6 +12,8 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from chromadb_compaction.messages import Message
+from chromadb_compaction.rows.id_ranges import SampledIds, sample_ids
+from chromadb_compaction.rows.runs import open_run
 from chromadb_compaction.rows.shapes import CollectionChange
 from chromadb_compaction.rows.spill import SpillingMerge
 
@@ -29,6 +31,7 @@ class RunPart(Message):
         bytes: The size of its run. 0 if it has no rows.
         rows: The number of its rows.
         change: The changes to the collection beside the rows.
+        ids: Ids of its rows, as id_ranges.sample_ids returns them. Empty if it has no rows.
     """
 
     collection: str
@@ -36,6 +39,12 @@ class RunPart(Message):
     bytes: int
     rows: int
     change: CollectionChange = CollectionChange()
+    ids: tuple[str, ...] = ()
+
+    @property
+    def sampled(self) -> SampledIds:
+        """The ids of its rows, as far as they are known."""
+        return SampledIds(self.ids, self.rows)
 
 
 RUN_PARTS = TypeAdapter(list[RunPart])
@@ -89,13 +98,19 @@ class BatchRun:
         merge, change = self._merge, self._change
         run = merge.directory / RUN
         rows = merge.write(run)
+        ids = _sample(run) if rows else ()
         offset, size = _append(run, self.file) if rows else (0, 0)
         shutil.rmtree(merge.directory)
         if rows or change != CollectionChange():
             self._parts.append(
-                RunPart(collection=self._collection, offset=offset, bytes=size, rows=rows, change=change)
+                RunPart(collection=self._collection, offset=offset, bytes=size, rows=rows, change=change, ids=ids)
             )
         self._collection, self._merge, self._change = None, self._new_merge(), CollectionChange()
+
+
+def _sample(run: Path) -> tuple[str, ...]:
+    with open_run(run) as file:
+        return tuple(sample_ids(file))
 
 
 def _append(part: Path, file: Path) -> tuple[int, int]:

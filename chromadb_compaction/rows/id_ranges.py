@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
@@ -37,9 +38,61 @@ class IdRange(NamedTuple):
             inside = pc.and_(inside, pc.less(ids, pa.scalar(self.end)))
         return np.asarray(cast("Any", inside).to_numpy(), dtype=np.bool_)
 
+    def overlaps(self, other: IdRange) -> bool:
+        """Return whether an id may be in both ranges."""
+        return (other.end is None or self.first < other.end) and (self.end is None or other.first < self.end)
+
 
 ALL_IDS: Final = IdRange("", None)
 """The range of a collection that is not partitioned."""
+
+SAMPLE_ROWS: Final = 1000
+"""The rows of a run between two sampled ids, at most. A small run has shorter steps."""
+LEAST_SAMPLES: Final = 64
+"""The ids that are sampled of a small run: all, if it has no more rows."""
+
+
+class SampledIds(NamedTuple):
+    """Ids of a run, ascending and at equal distances, with its first and its last one.
+
+    Attributes:
+        ids: The ids. None of a run whose ids are not known.
+        rows: The number of the run's rows.
+    """
+
+    ids: Sequence[str]
+    rows: int
+
+    @property
+    def weight(self) -> float:
+        """The most rows for which one of the ids stands: itself, and those before the next one."""
+        return self.rows / (len(self.ids) if len(self.ids) == self.rows else max(1, len(self.ids) - 1))
+
+    def within(self, ids: IdRange) -> Sequence[str]:
+        """Return the sampled ids that stand for rows of the range. Without any, the run has no row there."""
+        at = bisect_left(self.ids, ids.first)
+        is_passed = at == len(self.ids) or self.ids[at] == ids.first or len(self.ids) == self.rows
+        begin = at if is_passed else max(0, at - 1)
+        return self.ids[begin : len(self.ids) if ids.end is None else bisect_left(self.ids, ids.end)]
+
+    def rows_within(self, ids: IdRange) -> int:
+        """Return the most rows of the run that the range may have. All of them, if its ids are not known."""
+        return min(self.rows, ceil(len(self.within(ids)) * self.weight)) if self.ids else self.rows
+
+
+def sample_ids(run: pq.ParquetFile) -> list[str]:
+    """Return the sampled ids of a run, of which only the ids are read, a row group at a time."""
+    rows = run.metadata.num_rows
+    count = min(rows, max(LEAST_SAMPLES, -(-rows // SAMPLE_ROWS) + 1))
+    wanted = np.linspace(0, rows - 1, count).round().astype(np.int64)
+    found: list[str] = []
+    begin = 0
+    for group in range(run.metadata.num_row_groups):
+        ids = run.read_row_group(group, columns=["id"])["id"]
+        at = wanted[(wanted >= begin) & (wanted < begin + len(ids))] - begin
+        found += cast("list[str]", ids.take(at).to_pylist())
+        begin += len(ids)
+    return found
 
 
 def ranges(firsts: Sequence[str]) -> list[IdRange]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import BaseRef
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.cache import FILES, SnapshotCache
+from chromadb_compaction.snapshots.cache import FILES, DirectoryName, Files, SnapshotCache
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.pointer import conflict, read_manifest, read_pointer
 
@@ -29,8 +29,8 @@ def read_base(services: Services, base: BaseRef) -> Manifest | None:
     return read_manifest(services, current.pointer) if current else None
 
 
-def ensure_copies(services: Services, base: Manifest | None, collections: Iterable[str]) -> int:
-    """Download a verified copy of each of the base's `collections` that the cache lacks. Return the bytes transferred.
+def ensure_copies(services: Services, base: Manifest | None, directories: Iterable[DirectoryName]) -> int:
+    """Download a verified copy of each of the base's `directories` that the cache lacks. Return the bytes transferred.
 
     Copies of other snapshots are evicted first, so that the disk holds only one.
     """
@@ -38,48 +38,55 @@ def ensure_copies(services: Services, base: Manifest | None, collections: Iterab
     cache.evict(keep=base.snapshot_id if base else None)
     if base is None:
         return 0
-    names = list(collections)
-    base.collections.fetch(names)
-    missing = [
-        name
-        for name in names
-        if name in base.collections and not cache.holds(base.snapshot_id, name, base.collections[name].all_files)
-    ]
+    missing = {
+        name: files
+        for name, files in _files(base, directories).items()
+        if not cache.holds(base.snapshot_id, name.entry, files)
+    }
     if not missing:
         return 0
     with cache.scratch() as scratch:
-        wanted = [Wanted(name, base.collections[name].all_files, scratch / name / FILES) for name in missing]
+        wanted = [Wanted(name.collection, files, scratch / name.entry / FILES) for name, files in missing.items()]
         transferred = download(services, base, wanted)
-        for copy in wanted:
-            cache.keep(base.snapshot_id, copy.collection, copy.files, copy.directory)
+        for name, copy in zip(missing, wanted, strict=True):
+            cache.keep(base.snapshot_id, name.entry, copy.files, copy.directory)
     return transferred
 
 
 def take_copies(
-    services: Services, base: Manifest | None, collections: Iterable[str], into: Path
-) -> Mapping[str, Path]:
-    """Move copies of `collections` out of the cache, after downloading what it lacks. Return their directories.
+    services: Services, base: Manifest | None, directories: Iterable[DirectoryName], into: Path
+) -> Mapping[DirectoryName, Path]:
+    """Move copies of the base's `directories` out of the cache, after downloading what it lacks. Return their paths.
 
-    The caller may change them. A collection that the base does not have gets an empty directory.
+    The caller may change them. Those that the base does not have are left out.
     """
     into.mkdir(exist_ok=True)
-    names = list(collections)
-    for name in names:
-        if base is not None and name in base.collections:
-            base.collections[name].check_one_directory(name)
+    names = list(directories)
     ensure_copies(services, base, names)
-    return {name: _take_copy(services, base, name, into) for name in names}
+    if base is None:
+        return {}
+    return {name: _take_copy(services, base, name, files, into) for name, files in _files(base, names).items()}
 
 
-def _take_copy(services: Services, base: Manifest | None, name: str, into: Path) -> Path:
-    directory = into / name / FILES
-    if base is None or name not in base.collections:
-        directory.mkdir(parents=True)
-        return directory
-    files = base.collections[name].all_files
-    taken = cache_of(services).take(base.snapshot_id, name, files, into)
+def _files(base: Manifest, directories: Iterable[DirectoryName]) -> dict[DirectoryName, Files]:
+    """Return the files of those of the directories that the base has."""
+    names = list(directories)
+    collections = list(dict.fromkeys(name.collection for name in names))
+    base.collections.fetch(collections)
+    known = {
+        DirectoryName(collection, each.first): each.files
+        for collection in collections
+        if collection in base.collections
+        for each in base.collections[collection].directories
+    }
+    return {name: known[name] for name in names if name in known}
+
+
+def _take_copy(services: Services, base: Manifest, name: DirectoryName, files: Files, into: Path) -> Path:
+    taken = cache_of(services).take(base.snapshot_id, name.entry, files, into)
     if taken is not None:
         return taken
     # Another process that shares the cache has taken or evicted the copy since.
-    download(services, base, [Wanted(name, files, directory)])
+    directory = into / name.entry / FILES
+    download(services, base, [Wanted(name.collection, files, directory)])
     return directory

@@ -1,10 +1,11 @@
-"""A cache of verified local copies of snapshots' collections. A lost entry costs a download, nothing else.
+"""A cache of verified local copies of snapshots' directories. A lost entry costs a download, nothing else.
 
 ```
-{root}/snapshots/{snapshot_id}/{collection}/complete.json    the files with their SHA-256: the completion marker
-{root}/snapshots/{snapshot_id}/{collection}/files/           the ChromaDB directory and its ledger
-{root}/scratch/{name}/, {root}/scratch/{name}.lock           work in progress, locked by the process that owns it
+{root}/snapshots/{snapshot_id}/{entry}/complete.json    the files with their SHA-256: the completion marker
+{root}/snapshots/{snapshot_id}/{entry}/files/           the ChromaDB directory and its ledger
+{root}/scratch/{name}/, {root}/scratch/{name}.lock      work in progress, locked by the process that owns it
 ```
+An entry has the name of its collection, or another for each partition after the first (DirectoryName).
 Several processes of one user may share the root, which nobody else may write to. Every entry is made in its own scratch
 directory, moved into the cache by one rename, and moved out by one rename. So no process sees half an entry, or an
 entry that another process changes.
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,6 +34,27 @@ FILES: Final = "files"
 _MARKER_CONTENT: Final = TypeAdapter(Files)
 # There is a full directory already, or another process has just evicted the snapshot's directory.
 _TARGET_CHANGED: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
+
+
+class DirectoryName(NamedTuple):
+    """The name of a directory of a snapshot: of its collection, and the id at which its ids begin."""
+
+    collection: str
+    first: str = ""
+
+    @property
+    def entry(self) -> str:
+        """The name of its entry in the cache. No collection is named as a partition's entry."""
+        return partition_entries(self.collection) + _digest(self.first) if self.first else self.collection
+
+
+def partition_entries(collection: str) -> str:
+    """Return the beginning of the names of the entries of a collection's partitions, but for the first one."""
+    return f"_{_digest(collection)}-"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 class SnapshotCache:
@@ -57,30 +80,30 @@ class SnapshotCache:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             yield directory
 
-    def holds(self, snapshot_id: str, collection: str, files: Files) -> bool:
+    def holds(self, snapshot_id: str, entry: str, files: Files) -> bool:
         """Return whether the cache has a complete copy of exactly `files`, each with its size."""
         make_private(self._root)
-        entry = self._entry(snapshot_id, collection)
+        found = self._path(snapshot_id, entry)
         try:
-            if _MARKER_CONTENT.validate_json((entry / MARKER).read_bytes()) != files:
+            if _MARKER_CONTENT.validate_json((found / MARKER).read_bytes()) != files:
                 return False
-            return all((entry / FILES / path).stat().st_size == file.bytes for path, file in files.items())
+            return all((found / FILES / path).stat().st_size == file.bytes for path, file in files.items())
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return False
 
-    def take(self, snapshot_id: str, collection: str, files: Files, into: Path) -> Path | None:
+    def take(self, snapshot_id: str, entry: str, files: Files, into: Path) -> Path | None:
         """Move the copy out of the cache into `into` and return the directory of its files, None for a miss."""
-        if not self.holds(snapshot_id, collection, files):
+        if not self.holds(snapshot_id, entry, files):
             return None
-        taken = into / collection
+        taken = into / entry
         try:
-            self._entry(snapshot_id, collection).rename(taken)
+            self._path(snapshot_id, entry).rename(taken)
         except FileNotFoundError:
             return None  # another process has taken it
         (taken / MARKER).unlink()
         return taken / FILES
 
-    def keep(self, snapshot_id: str, collection: str, files: Files, directory: Path) -> None:
+    def keep(self, snapshot_id: str, entry: str, files: Files, directory: Path) -> None:
         """Move `directory`, which is `.../files` in a scratch directory, into the cache as a complete copy of `files`.
 
         If another process has added the same copy since, that one stays. If one has evicted the snapshot, none is kept.
@@ -88,20 +111,20 @@ class SnapshotCache:
         if directory.name != FILES:
             raise ValueError(f"the name of {directory} is not {FILES!r}")
         (directory.parent / MARKER).write_bytes(_MARKER_CONTENT.dump_json(files))
-        entry = self._entry(snapshot_id, collection)
-        if not _rename(directory.parent, entry) and not self.holds(snapshot_id, collection, files):
-            self._remove([entry])  # it is damaged
-            _rename(directory.parent, entry)
+        kept = self._path(snapshot_id, entry)
+        if not _rename(directory.parent, kept) and not self.holds(snapshot_id, entry, files):
+            self._remove([kept])  # it is damaged
+            _rename(directory.parent, kept)
 
     def move(self, unchanged: Callable[[str], bool], *, old: str, new: str) -> None:
-        """Move the copies of the collections of snapshot `old` that are `unchanged` in snapshot `new` there.
+        """Move the copies in snapshot `old` whose names are `unchanged` to snapshot `new`.
 
         `take` compares each with the files that it must have, so nothing is read here.
         """
         with suppress(FileNotFoundError):
             for entry in list((self._snapshots / old).iterdir()):
                 if unchanged(entry.name):
-                    _rename(entry, self._entry(new, entry.name))
+                    _rename(entry, self._path(new, entry.name))
 
     def evict(self, *, keep: str | None) -> None:
         """Remove every snapshot except `keep`, so that the disk holds only one."""
@@ -121,8 +144,8 @@ class SnapshotCache:
                     with suppress(FileNotFoundError):
                         entry.rename(scratch / str(number))
 
-    def _entry(self, snapshot_id: str, collection: str) -> Path:
-        return self._snapshots / snapshot_id / collection
+    def _path(self, snapshot_id: str, entry: str) -> Path:
+        return self._snapshots / snapshot_id / entry
 
     def _create_locked(self, stack: ExitStack) -> Path:
         """Create a directory whose lock this process holds until `stack` unwinds. A dead process holds no lock."""

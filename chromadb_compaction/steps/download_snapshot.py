@@ -28,6 +28,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.rows.shapes import SHAPES, StoredShape
 from chromadb_compaction.snapshots.base import ensure_copies, read_base
+from chromadb_compaction.snapshots.cache import DirectoryName
 from chromadb_compaction.snapshots.packs import read_file
 from chromadb_compaction.times import Phases
 
@@ -77,14 +78,26 @@ def download_snapshot(request: DownloadSnapshotRequest, services: Services) -> D
     )
 
 
-def _folded_here(base: Manifest | None, pending: Mapping[str, list[ObjectInfo]], services: Services) -> list[str]:
-    """Return the collections whose copies UploadSnapshot needs: of a large pass, other functions fold the others."""
+def _folded_here(
+    base: Manifest | None, pending: Mapping[str, list[ObjectInfo]], services: Services
+) -> list[DirectoryName]:
+    """Return the directories whose copies UploadSnapshot needs: of a large pass, other functions fold the others.
+
+    Those of a partitioned collection are left to the fold: only the runs tell which of them have new rows.
+    """
     costs = [
         FoldCost(FoldUnit(name), base.bytes_of(name) if base else 0, sum(delta.bytes for delta in deltas))
         for name, deltas in pending.items()
     ]
-    here = {unit.collection for unit in plan_folds(costs, limits_of(services)).here}
-    return [name for name in pending if name in here]
+    here = [unit.directory for unit in plan_folds(costs, limits_of(services)).here]
+    if base is None:
+        return here
+    base.collections.fetch(name.collection for name in here)
+    return [
+        name
+        for name in here
+        if name.collection in base.collections and not base.collections[name.collection].partitions
+    ]
 
 
 def _shape(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -17,8 +18,10 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.errors import SnapshotCorruptError, VerificationError
-from chromadb_compaction.fold.collections import fold_pass, read_parts
+from chromadb_compaction.fold.collections import fold_pass
 from chromadb_compaction.fold.distribution import FOLDS, FoldCost, FoldInput, FoldPlan, FoldUnit
+from chromadb_compaction.fold.joining import PartOfManifest
+from chromadb_compaction.fold.run_files import read_parts
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.messages import (
     FoldedItem,
@@ -29,7 +32,7 @@ from chromadb_compaction.messages import (
 )
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of, read_base
-from chromadb_compaction.steps.publication import Draft, PartOfManifest
+from chromadb_compaction.steps.publication import Draft
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -69,9 +72,10 @@ class StoredParts(BaseModel):
     """The stored result of an item: its part of the manifest.
 
     Attributes:
-        parts: The collections after their folds.
-        too_large: Those whose fold memory or disk could not hold.
-        late: Those that time did not suffice for.
+        parts: The directories after their folds.
+        too_large: The collections of which memory or disk could not hold a fold.
+        late: Those for which time did not suffice.
+        left: The folds of these two: a collection is folded whole or not at all.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -80,6 +84,12 @@ class StoredParts(BaseModel):
     parts: list[PartOfManifest]
     too_large: list[str]
     late: list[str]
+    left: list[FoldUnit] = []
+
+    def without(self, collections: Collection[str]) -> StoredParts:
+        """Return the parts of other collections than these."""
+        parts = [part for part in self.parts if part.unit.collection not in collections]
+        return self.model_copy(update={"parts": parts})
 
 
 def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedItem:
@@ -94,7 +104,7 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
         item = StoredItem.model_validate_json(objects.get(request.item.key).body)
         task = f"{FOLDS}-{layout.batch_number(request.item.key)}"
         process = Process(request.execution, request.pass_number, task)
-        collections = [unit.collection for unit in item.units]
+        collections = list(dict.fromkeys(unit.collection for unit in item.units))
         with (
             cache_of(services).scratch() as scratch,
             running_whole_pass(process, objects, collections, seconds_left=services.seconds_left),
@@ -104,25 +114,24 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
                 request.pass_number,
                 item.runs,
                 read_parts(item.runs, services),
-                frozenset(item.units),
+                item.units,
                 task,
             )
             done = fold_pass(inputs, services, base=base, scratch=scratch, phases=Phases(), heartbeat=heartbeat)
             heartbeat.check()
             draft = Draft(request, base, base_sha256=None, prefix=services.settings.snapshot_prefix)
-            wanted = draft.upload([each for each in done.folded if each.result.changed], services)
-            uploaded = draft.bytes_of(wanted)
-        stored = StoredParts(parts=draft.parts(done.folded), too_large=list(done.too_large), late=list(done.late))
+            parts = draft.upload(done.folded, services)
+        stored = StoredParts(parts=parts, too_large=list(done.too_large), late=list(done.late), left=done.left)
         body = stored.model_dump_json().encode()
         key = layout.folded_part_key(request.item.key, draft.snapshot_id)
         objects.put(key, body)
-    log.info("folded %d collections for snapshot parts %s", len(done.folded), draft.snapshot_id)
+    log.info("folded %d directories for snapshot parts %s", len(done.folded), draft.snapshot_id)
     return FoldedItem(
         key=key,
         sha256=hashlib.sha256(body).hexdigest(),
         folds=len(done.folded),
-        left=len(done.too_large) + len(done.late),
-        bytes_uploaded=uploaded,
+        left=len(done.left),
+        bytes_uploaded=draft.bytes_of(parts),
         seconds=phases.total,
     )
 
@@ -170,12 +179,12 @@ def collect(request: UploadSnapshotRequest, plan: StoredPlan, services: Services
         parts=[part for each in found for part in each.parts],
         too_large=[name for each in found for name in each.too_large],
         late=[name for each in found for name in each.late],
+        left=[unit for each in found for unit in each.left],
     )
-    done = [*(part.result.collection for part in together.parts), *together.too_large, *together.late]
-    planned = sorted(unit.collection for unit in plan.elsewhere)
-    if sorted(done) != planned:
-        missing = ", ".join(sorted(set(planned) ^ set(done))) or "a collection that is there twice"
-        raise VerificationError(f"the folds of other functions are not those of the plan: {missing}")
+    done = [*(part.unit for part in together.parts), *together.left]
+    if Counter(done) != Counter(plan.elsewhere):
+        wrong = sorted({unit.collection for unit in {*done} ^ {*plan.elsewhere}}) or ["a fold that is there twice"]
+        raise VerificationError(f"the folds of other functions are not those of the plan: {', '.join(wrong)}")
     return together
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-
-from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
-from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import SnapshotCorruptError
-from chromadb_compaction.fold.collections import FoldedCollection
-from chromadb_compaction.fold.fold import FoldResult
+from chromadb_compaction.fold.collections import FoldedDirectory
+from chromadb_compaction.fold.distribution import FoldUnit
+from chromadb_compaction.fold.joining import PartOfManifest, check_base, join_parts, whole_collection
 from chromadb_compaction.manifest import (
     CollectionRef,
     Collections,
@@ -24,40 +23,18 @@ from chromadb_compaction.manifest import (
     StoredFile,
     commit_id,
 )
-from chromadb_compaction.messages import (
-    LISTED_COLLECTIONS,
-    CollectionCounts,
-    FoldPartitionRequest,
-    PublishedSnapshot,
-    UploadSnapshotRequest,
-)
+from chromadb_compaction.messages import FoldPartitionRequest, PublishedSnapshot, UploadSnapshotRequest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.cache import Files, files_below
-from chromadb_compaction.snapshots.files import FoldedFile, Wanted, absent_files, upload
+from chromadb_compaction.snapshots.cache import files_below
+from chromadb_compaction.snapshots.files import FoldedFile, absent_files, upload
 from chromadb_compaction.snapshots.pointer import remember
 from chromadb_compaction.snapshots.tree import describe
 
 
-class PartOfManifest(BaseModel):
-    """One collection after its fold, as the next manifest has it.
-
-    Attributes:
-        result: The result of the fold.
-        snapshot: The collection. None if nothing of it is left, or if it did not change.
-        dropped_before: The version at which it was dropped last.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    result: FoldResult
-    snapshot: CollectionSnapshot | None
-    dropped_before: DeltaVersion | None
-
-
 class Draft:
-    """The next snapshot under a fresh id: the base's collections, of which `upload` replaces the folded ones.
+    """The next snapshot under a fresh id: the base's collections, of which `adopt` replaces the folded ones.
 
-    `described` are the objects that describe them, to be written before the manifest: those that `upload` has replaced
+    `described` are the objects that describe them, to be written before the manifest: those that `adopt` has replaced
     and, after a base of format 1, all others.
 
     Args:
@@ -90,52 +67,58 @@ class Draft:
             else:
                 self._describe(name, each)
 
-    def upload(self, folded: Sequence[FoldedCollection], services: Services) -> list[Wanted]:
-        """Upload the new files of changed collections. Return each collection's files and local directory.
-
-        A collection that a drop has left nothing of is removed.
-        """
+    def upload(self, folded: Sequence[FoldedDirectory], services: Services) -> list[PartOfManifest]:
+        """Upload the new files of changed directories. Return each directory, with its files if it changed."""
         for each in folded:
-            if each.dropped_before is not None:
-                self._dropped[each.result.collection] = each.dropped_before
-            if not each.result.exists:
-                self._remove(each.result.collection)
-        existing = [each for each in folded if each.result.exists]
-        files = [self._files(collection) for collection in existing]
+            if each.unit.is_whole:
+                name = each.unit.collection
+                check_base(name, [each.result.conservation.base], self._base_of(name))
+        existing = [each for each in folded if each.result.changed and each.result.exists]
+        files = [self._files(each) for each in existing]
         stored = iter(upload(services, [file for named in files for file in named.values()]))
-        wanted = []
-        for each, named in zip(existing, files, strict=True):
-            name, described = each.result.collection, {path: next(stored) for path in named}
-            self._describe(name, _collection(each, described))
-            wanted.append(Wanted(name, described, each.directory))
-        return wanted
-
-    def adopt(self, parts: Sequence[PartOfManifest]) -> None:
-        """Replace collections by those that other functions have folded and uploaded."""
-        for part in parts:
-            if not part.result.changed:
-                continue
-            if part.dropped_before is not None:
-                self._dropped[part.result.collection] = part.dropped_before
-            if part.snapshot is None:
-                self._remove(part.result.collection)
-            else:
-                self._describe(part.result.collection, part.snapshot)
-
-    def parts(self, folded: Sequence[FoldedCollection]) -> list[PartOfManifest]:
-        """Return the folded collections, of which the changed ones are uploaded, as another manifest adopts them."""
+        found = {each.unit: {path: next(stored) for path in named} for each, named in zip(existing, files, strict=True)}
         return [
             PartOfManifest(
+                unit=each.unit,
                 result=each.result,
-                snapshot=self._changed.get(each.result.collection) if each.result.changed else None,
+                files=found.get(each.unit),
+                space=each.shape.space,
+                embedding_function=each.shape.embedding_function,
+                settings=each.settings,
                 dropped_before=each.dropped_before,
             )
             for each in folded
         ]
 
-    def bytes_of(self, wanted: Sequence[Wanted]) -> int:
+    def adopt(self, parts: Sequence[PartOfManifest]) -> None:
+        """Replace the collections that have changed, given all parts of each, from here and from other functions.
+
+        A collection that a drop has left nothing of is removed. Raises VerificationError if the parts of a collection
+        are not all of its ids, or do not begin with all rows of the base.
+        """
+        of_collection: dict[str, list[PartOfManifest]] = defaultdict(list)
+        for part in parts:
+            of_collection[part.unit.collection].append(part)
+        for name, all_parts in of_collection.items():
+            changed = [part for part in all_parts if part.result.changed]
+            if not changed:
+                continue
+            if changed[0].dropped_before is not None:
+                self._dropped[name] = changed[0].dropped_before
+            # Its own function has checked a whole collection, so that its description need not be read here again.
+            is_whole = changed[0].unit.is_whole
+            joined = whole_collection(changed[0]) if is_whole else join_parts(all_parts, self._base_of(name))
+            if joined is None:
+                self._remove(name)
+            else:
+                self._describe(name, joined)
+
+    def _base_of(self, name: str) -> CollectionSnapshot | None:
+        return self._base.collections.get(name) if self._base else None
+
+    def bytes_of(self, parts: Sequence[PartOfManifest]) -> int:
         """Return the total size of the files that this snapshot adds, in bytes."""
-        return sum(file.bytes for each in wanted for file in each.files.values() if self._is_own(file))
+        return sum(file.bytes for each in parts for file in (each.files or {}).values() if self._is_own(file))
 
     def check_kept_files(self, services: Services) -> None:
         """Raise SnapshotCorruptError if a file that a changed collection has from elsewhere is missing or damaged.
@@ -152,12 +135,17 @@ class Draft:
     def _is_own(self, file: StoredFile) -> bool:
         return layout.snapshot_of_key(file.key, prefix=self._prefix) == self.snapshot_id
 
-    def _files(self, folded: FoldedCollection) -> dict[str, FoldedFile]:
-        name, found = folded.result.collection, files_below(folded.directory)
-        base = self._base.collections.get(name) if self._base else None
-        before = base.all_files if base else {}
-        keys = {path: layout.snapshot_file_key(self.snapshot_id, name, path, prefix=self._prefix) for path in found}
-        return {path: FoldedFile(local, keys[path], before.get(path)) for path, local in found.items()}
+    def _files(self, folded: FoldedDirectory) -> dict[str, FoldedFile]:
+        unit, found = folded.unit, files_below(folded.directory)
+        place = unit.in_place(self._base_of(unit.collection))
+        before = place.files if place else {}
+        folder = "" if unit.is_whole else f"{layout.partition_folder(unit.first)}/"
+        return {
+            path: FoldedFile(local, self._key(unit, folder + path), before.get(path)) for path, local in found.items()
+        }
+
+    def _key(self, unit: FoldUnit, path: str) -> str:
+        return layout.snapshot_file_key(self.snapshot_id, unit.collection, path, prefix=self._prefix)
 
     def _describe(self, name: str, described: CollectionSnapshot) -> None:
         key, body, self._refs[name] = describe(self.snapshot_id, name, described, prefix=self._prefix)
@@ -215,59 +203,4 @@ def write_objects(
         manifest_sha256=sha256,
         commit_id=manifest.commit_id,
         published_at=services.clock(),
-    )
-
-
-def _collection(folded: FoldedCollection, files: Files) -> CollectionSnapshot:
-    result = folded.result
-    return CollectionSnapshot(
-        dimension=result.dimension,
-        space=folded.shape.space,
-        embedding_function=folded.shape.embedding_function,
-        records=result.counts.records,
-        tombstones=result.counts.tombstones,
-        conservation=result.conservation,
-        files=files,
-        settings=folded.settings,
-        newest=result.newest,
-        replaced_in_place=result.replaced_in_place,
-    )
-
-
-def counts_of(results: list[FoldResult]) -> list[CollectionCounts]:
-    """Return the counts of the collections that changed most, and of all others together as the last entry."""
-    counts = sorted((_count(each) for each in results), key=lambda count: -count.added - count.replaced - count.deleted)
-    if len(counts) <= LISTED_COLLECTIONS:
-        return sorted(counts, key=lambda count: count.collection)
-    listed, others = counts[: LISTED_COLLECTIONS - 1], counts[LISTED_COLLECTIONS - 1 :]
-    return [*sorted(listed, key=lambda count: count.collection), _sum(others)]
-
-
-def _count(result: FoldResult) -> CollectionCounts:
-    counts = result.counts
-    return CollectionCounts(
-        collection=result.collection,
-        added=counts.added,
-        replaced=counts.replaced,
-        deleted=counts.deleted,
-        unchanged=counts.unchanged,
-        older=counts.stale,
-        records=counts.records,
-        loader=result.loader,
-    )
-
-
-def _sum(others: list[CollectionCounts]) -> CollectionCounts:
-    loaders = {count.loader for count in others if count.loader}
-    return CollectionCounts(
-        collection=f"({len(others)} other collections)",
-        collections=len(others),
-        added=sum(count.added for count in others),
-        replaced=sum(count.replaced for count in others),
-        deleted=sum(count.deleted for count in others),
-        unchanged=sum(count.unchanged for count in others),
-        older=sum(count.older for count in others),
-        records=sum(count.records for count in others),
-        # The least name, because ChromaDB's own API is what an operator should hear of: "api" comes before "bulk".
-        loader=min(loaders, default=None),
     )

@@ -12,31 +12,28 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.deltas.outcomes import STAYS_PENDING, DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
-from chromadb_compaction.fold.collections import FoldedCollection, fold_pass, read_parts
-from chromadb_compaction.fold.distribution import (
-    FOLDS,
-    FoldCost,
-    FoldInput,
-    FoldPlan,
-    fold_costs,
-    limits_of,
-    plan_folds,
-)
+from chromadb_compaction.fold.collections import FoldedDirectory, fold_pass
+from chromadb_compaction.fold.distribution import FOLDS, FoldCost, FoldInput, FoldPlan, FoldUnit, limits_of, plan_folds
 from chromadb_compaction.fold.fold import FoldResult
+from chromadb_compaction.fold.joining import PartOfManifest
+from chromadb_compaction.fold.partitioning import fold_costs
+from chromadb_compaction.fold.row_counts import counts_of, untouched_records
+from chromadb_compaction.fold.run_files import read_parts
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import (
     MOST_TOO_LARGE,
+    CollectionCounts,
     PublishedSnapshot,
     UploadSnapshotRequest,
 )
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.snapshots.base import cache_of, read_base
-from chromadb_compaction.snapshots.files import Wanted
+from chromadb_compaction.snapshots.cache import DirectoryName, partition_entries
 from chromadb_compaction.snapshots.pointer import publish, read_pointer
 from chromadb_compaction.steps.fold_partitions import StoredParts, collect, read_plan, store_plan
-from chromadb_compaction.steps.publication import Draft, PartOfManifest, counts_of, write_objects
+from chromadb_compaction.steps.publication import Draft, write_objects
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -50,26 +47,28 @@ class _Start(NamedTuple):
         base_sha256: The SHA-256 of the base's manifest.
         outcomes: The outcome of each delta of the pass, but for those that stay pending.
         parts: The parts of each of the pass's runs.
+        units: The folds of the pass. None: other functions have done some, and the stored plan names the others.
     """
 
     base: Manifest | None
     base_sha256: str | None
     outcomes: list[DeltaOutcome]
     parts: list[list[RunPart]]
+    units: tuple[FoldUnit, ...] | None = None
 
 
 class _Folded(NamedTuple):
     """The folds of the whole pass, in this function and in others.
 
     Attributes:
-        here: The collections that this function has folded.
+        here: The directories that this function has folded.
         elsewhere: Those that others have.
-        too_large: Those whose fold memory or disk could not hold.
+        too_large: The collections of which memory or disk could not hold a fold.
         left: Those that stay pending: these, and those that time did not suffice for.
         uploaded: The bytes that others have uploaded.
     """
 
-    here: list[FoldedCollection]
+    here: list[FoldedDirectory]
     elsewhere: list[PartOfManifest]
     too_large: list[str]
     left: list[str]
@@ -79,6 +78,11 @@ class _Folded(NamedTuple):
     def results(self) -> list[FoldResult]:
         """The results of all folds."""
         return [*(each.result for each in self.here), *(each.result for each in self.elsewhere)]
+
+    def counts(self, base: Manifest | None) -> list[CollectionCounts]:
+        """Return the counts of the collections, with the directories that no fold has touched."""
+        units = [*(each.unit for each in self.here), *(each.unit for each in self.elsewhere)]
+        return counts_of(self.results, untouched_records(units, base))
 
 
 def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> PublishedSnapshot:
@@ -103,17 +107,20 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
             _read_outcomes(request, services),
             read_parts(request.runs, services),
         )
-        costs = fold_costs(started.parts, started.base)
-        plan = None if request.folded else plan_folds(costs, limits_of(services))
-        if plan is not None and plan.items:
-            return _fold_elsewhere_first(request, plan, costs, started.base, services)
+        units: tuple[FoldUnit, ...] | None = None
+        if not request.folded:
+            costs = fold_costs(started.parts, started.base)
+            plan = plan_folds(costs, limits_of(services))
+            if plan.items:
+                return _fold_elsewhere_first(request, plan, costs, started.base, services)
+            units = plan.here
         process = Process(request.execution, request.pass_number, FOLDS)
         collections = _collections(started.outcomes, services)
         with (
             cache_of(services).scratch() as scratch,
             running_whole_pass(process, services.objects, collections, seconds_left=services.seconds_left),
         ):
-            return _fold_and_publish(request, services, scratch, heartbeat, started)
+            return _fold_and_publish(request, services, scratch, heartbeat, started._replace(units=units))
 
 
 def _fold_and_publish(
@@ -123,30 +130,28 @@ def _fold_and_publish(
     heartbeat: Heartbeat,
     started: _Start,
 ) -> PublishedSnapshot:
-    base, base_sha256, outcomes, _ = started
+    base, base_sha256, outcomes = started.base, started.base_sha256, started.outcomes
     phases = Phases()
     done = _fold(request, services, started, scratch=scratch, phases=phases, heartbeat=heartbeat)
-    folded = done.here
     listed = len(outcomes)
     outcomes = _without(outcomes, done.left, services)
     pending = _pending_counts(request, left=listed - len(outcomes), too_large=done.too_large)
-    changed = [collection for collection in folded if collection.result.changed]
     if not any(result.changed for result in done.results):
         kept = _keep_base(request, services, base=base, outcomes=outcomes, done=done, phases=phases)
         return kept.model_copy(update=pending)
     draft = Draft(request, base, base_sha256=base_sha256, prefix=services.settings.snapshot_prefix)
     heartbeat.check()
     with phases("upload"):
-        wanted = draft.upload(changed, services)
-        draft.adopt(done.elsewhere)
-        uploaded = done.uploaded + draft.bytes_of(wanted)
+        parts = draft.upload(done.here, services)
+        draft.adopt([*parts, *done.elsewhere])
+        uploaded = done.uploaded + draft.bytes_of(parts)
         manifest = draft.manifest(outcomes, now=services.clock(), seconds=phases.total)
         draft.check_kept_files(services)
         result = PublishedSnapshot(
             published=True,
             snapshot_id=draft.snapshot_id,
             outcome=layout.merged_deltas_key(draft.snapshot_id, prefix=services.settings.snapshot_prefix),
-            collections=counts_of(done.results),
+            collections=done.counts(base),
             deltas_merged=manifest.deltas_merged,
             deltas_quarantined=manifest.deltas_quarantined,
             records=manifest.records,
@@ -161,7 +166,7 @@ def _fold_and_publish(
         log.info("this pass published snapshot %s in an earlier run", current.snapshot_id)
         return _read_result(current.snapshot_id, services)
     log.info("published snapshot %s: %d bytes uploaded", draft.snapshot_id, uploaded)
-    _cache_copies(services, base, done, wanted, draft.snapshot_id)
+    _cache_copies(services, base, done, parts, draft.snapshot_id)
     return result.model_copy(update={"seconds": phases.seconds})
 
 
@@ -204,23 +209,26 @@ def _fold(
 
     Raises SnapshotTooLargeError if none fitted.
     """
-    inputs = FoldInput(request.execution, request.pass_number, request.runs, started.parts)
     others = StoredParts(parts=[], too_large=[], late=[])
+    units: Sequence[FoldUnit] = started.units or ()
     unplanned: set[str] = set()
-    if request.folded:
+    if started.units is None:
         plan = read_plan(request, services)
         others = collect(request, plan, services)
-        inputs = inputs._replace(units=frozenset(plan.here))
+        units = plan.here
         unplanned = {part.collection for of_run in started.parts for part in of_run}
         unplanned -= {unit.collection for unit in (*plan.here, *plan.elsewhere)}
+    inputs = FoldInput(request.execution, request.pass_number, request.runs, started.parts, units)
     done = fold_pass(inputs, services, base=started.base, scratch=scratch, phases=phases, heartbeat=heartbeat)
     if done.error is not None and not done.folded and not others.parts:
         raise done.error
+    too_large = dict.fromkeys([*done.too_large, *others.too_large])
+    left = dict.fromkeys([*too_large, *done.late, *others.late, *sorted(unplanned)])
     return _Folded(
-        done.folded,
-        others.parts,
-        too_large=[*done.too_large, *others.too_large],
-        left=[*done.too_large, *done.late, *others.too_large, *others.late, *sorted(unplanned)],
+        [each for each in done.folded if each.unit.collection not in left],
+        others.without(left).parts,
+        too_large=list(too_large),
+        left=list(left),
         uploaded=sum(item.bytes_uploaded for item in request.folded),
     )
 
@@ -259,7 +267,7 @@ def _keep_base(
         published=False,
         snapshot_id=base.snapshot_id if base else None,
         outcome=key,
-        collections=counts_of(done.results),
+        collections=done.counts(base),
         deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
         deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
         records=base.records if base else 0,
@@ -293,23 +301,32 @@ def _pending_counts(request: UploadSnapshotRequest, *, left: int, too_large: Col
 
 
 def _cache_copies(
-    services: Services, base: Manifest | None, done: _Folded, wanted: list[Wanted], snapshot_id: str
+    services: Services, base: Manifest | None, done: _Folded, parts: Sequence[PartOfManifest], snapshot_id: str
 ) -> None:
-    """Cache the folded directories and the copies of unchanged collections as the new snapshot's."""
+    """Cache the folded directories, and the copies of those that have not changed, as the new snapshot's."""
     cache = cache_of(services)
-    for collection, files, directory in wanted:
-        cache.keep(snapshot_id, collection, files, directory)
+    for each, part in zip(done.here, parts, strict=True):
+        if part.files is not None:
+            cache.keep(snapshot_id, each.unit.directory.entry, part.files, each.directory)
     if base is not None:
         _cache_unchanged(services, snapshot_id, base, done.here)
-        others = base.collections.keys() - {result.collection for result in done.results}
-        cache.move(others.__contains__, old=base.snapshot_id, new=snapshot_id)
+        units = [*(each.unit for each in done.here), *(each.unit for each in done.elsewhere)]
+        whole = {unit.collection for unit in units if unit.is_whole}
+        changed = {name.entry for unit in units if not unit.is_whole for name in _sources(unit, base)} | whole
+        of_whole = tuple(partition_entries(name) for name in whole)
+        cache.move(lambda e: e not in changed and not e.startswith(of_whole), old=base.snapshot_id, new=snapshot_id)
     cache.evict(keep=snapshot_id)
 
 
-def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folded: list[FoldedCollection]) -> None:
-    """Return the copies of collections that the fold left unchanged to the cache."""
+def _sources(unit: FoldUnit, base: Manifest) -> list[DirectoryName]:
+    known = base.collections.get(unit.collection)
+    return [DirectoryName(unit.collection, each.first) for each in unit.sources(known)]
+
+
+def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folded: list[FoldedDirectory]) -> None:
+    """Return the copies of directories that the fold left unchanged to the cache."""
     cache = cache_of(services)
-    for collection in folded:
-        name = collection.result.collection
-        if not collection.result.changed and name in base.collections:
-            cache.keep(snapshot_id, name, base.collections[name].all_files, collection.directory)
+    for each in folded:
+        place = each.unit.in_place(base.collections.get(each.unit.collection))
+        if not each.result.changed and place is not None:
+            cache.keep(snapshot_id, each.unit.directory.entry, place.files, each.directory)

@@ -70,7 +70,7 @@ def test_the_folds_of_all_partitions_are_the_fold_of_the_collection(
     ]
     after = [each for each in run_folds(parts) if isinstance(each, FoldResult)]
 
-    assert [each.unit for each in parts] == [FoldUnit("docs", first) for first in FIRSTS]
+    assert [each.unit for each in parts] == [FoldUnit("docs", *ids) for ids in ranges(FIRSTS)]
     assert [each.counts.records for each in before] == [3, 3, 3]
     assert [ids_of(each) for each in parts] == [
         {"row-0", "row-1", "row-2"},

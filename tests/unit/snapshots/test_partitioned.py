@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-
-from chromadb_compaction.errors import NewerFormatError
 from chromadb_compaction.layout import manifest_key
 from chromadb_compaction.manifest import (
     Collections,
@@ -18,10 +12,7 @@ from chromadb_compaction.manifest import (
     StoredFile,
     totals,
 )
-from chromadb_compaction.ports import Services
-from chromadb_compaction.snapshots.base import take_copies
-from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from tests.fakes.published import ZERO, a_snapshot_id, point_to, put_described, put_snapshot
+from tests.fakes.published import ZERO, put_snapshot
 from tests.fakes.services import new_fakes
 
 
@@ -40,29 +31,6 @@ def a_partitioned_collection() -> CollectionSnapshot:
     return CollectionSnapshot.model_validate(
         {"dimension": 2, "space": "l2", "embedding_function": None, "files": {}, "partitions": parts, **totals(parts)}
     )
-
-
-def by_a_fold(services: Services, manifest: Manifest, scratch: Path) -> None:
-    take_copies(services, manifest, ["docs"], scratch / "copies")
-
-
-@pytest.mark.parametrize("use", [by_a_fold])
-def test_a_partitioned_collection_is_refused(use: Callable[[Services, Manifest, Path], None], tmp_path: Path) -> None:
-    fakes = new_fakes(chromadb_cache_dir=str(tmp_path / "cache"))
-    key = manifest_key(put_snapshot(fakes, 1))
-    ref = put_described(fakes, a_snapshot_id(1), "docs", a_partitioned_collection())
-    stored = Manifest.model_validate_json(fakes.objects.objects[key].body)
-    stored = stored.model_copy(
-        update={"collections": Collections({"docs": ref}), "records": ref.records, "bytes": ref.bytes}
-    )
-    fakes.objects.put(key, stored.model_dump_json().encode())
-    point_to(fakes, 1)
-    current = read_pointer(fakes.services)
-    assert current is not None
-    manifest = read_manifest(fakes.services, current.pointer)
-
-    with pytest.raises(NewerFormatError, match="docs: the collection has 2 partitions"):
-        use(fakes.services, manifest, tmp_path)
 
 
 def test_the_files_of_partitions_are_files_of_the_manifest() -> None:
