@@ -19,6 +19,7 @@ KNOWN_PREFIXES = (
     "DYNAMODB_",
     "LOCK_",
     "MAX_",
+    "PARTITION_",
     "PENDING_",
     "READ_",
     "SNAPSHOT_",
@@ -59,6 +60,8 @@ class Settings(BaseModel):
         compaction_min_rows: A collection waits until so many of its rows are pending. 0: rows do not matter.
         compaction_min_bytes: It waits until so many bytes are pending. 0: bytes do not matter.
         compaction_max_age_minutes: It waits no longer than that. 0: no collection waits, and the others must be 0 too.
+        partition_split_records: A directory of a collection that would have more records is divided.
+        partition_target_records: The most records of each of its parts. Neighbours with less than half are joined.
         max_batches_per_pass: The largest number of batches in a pass.
         max_passes: The largest number of passes in an execution.
         max_pass_bytes: The largest size of the deltas of a pass.
@@ -95,6 +98,8 @@ class Settings(BaseModel):
     compacted_retention_days: Annotated[int, Field(ge=1)] = 7
     snapshot_retention_count: Annotated[int, Field(ge=1)] = 10
     snapshot_retention_days: Annotated[float, Field(gt=0)] = 1
+    partition_split_records: Annotated[int, Field(ge=1)] = 200_000
+    partition_target_records: Annotated[int, Field(ge=1)] = 125_000
     # These two bounds keep the largest state under 256 KiB and the longest history under 25,000 events.
     max_batches_per_pass: Annotated[int, Field(ge=1, le=40)] = 40
     max_passes: Annotated[int, Field(ge=1, le=25)] = 25
@@ -128,6 +133,14 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{name} is set, and COMPACTION_MAX_AGE_MINUTES is not: a delta that no other follows would wait for"
                 " ever; set it to the age at which a delta is merged in any case"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_not_divided_again(self) -> Self:
+        if self.partition_target_records > self.partition_split_records:
+            raise ValueError(
+                "PARTITION_TARGET_RECORDS is above PARTITION_SPLIT_RECORDS: the parts would be divided again"
             )
         return self
 

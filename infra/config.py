@@ -95,6 +95,8 @@ class CompactionConfig(BaseModel):
     compaction_min_rows: int = _as_in_functions("compaction_min_rows")
     compaction_min_bytes: int = _as_in_functions("compaction_min_bytes")
     compaction_max_age_minutes: int = _as_in_functions("compaction_max_age_minutes")
+    partition_split_records: int = _as_in_functions("partition_split_records")
+    partition_target_records: int = _as_in_functions("partition_target_records")
     max_batches_per_pass: int = _as_in_functions("max_batches_per_pass")
     max_pass_bytes: int = _as_in_functions("max_pass_bytes")
     max_passes: int = _as_in_functions("max_passes")
@@ -182,6 +184,11 @@ class CompactionConfig(BaseModel):
             raise ValueError(
                 f"{NAMESPACE}:compactionMaxAgeMinutes is not set, but {NAMESPACE}:{name} is; a delta that no other"
                 " follows would wait for ever"
+            )
+        if self.partition_target_records > self.partition_split_records:
+            raise ValueError(
+                f"{NAMESPACE}:partitionTargetRecords = {self.partition_target_records} exceeds partitionSplitRecords ="
+                f" {self.partition_split_records}, so parts would be divided again; lower the one or raise the other"
             )
         if (self.map_concurrency or 0) > self.max_batches_per_pass:
             raise ValueError(

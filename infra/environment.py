@@ -63,6 +63,8 @@ def settings(config: CompactionConfig) -> dict[str, str]:
         "COMPACTED_RETENTION_DAYS": config.compacted_retention_days,
         "SNAPSHOT_RETENTION_COUNT": config.snapshot_retention.count,
         "SNAPSHOT_RETENTION_DAYS": config.snapshot_retention.days,
+        "PARTITION_SPLIT_RECORDS": config.partition_split_records,
+        "PARTITION_TARGET_RECORDS": config.partition_target_records,
         "MAX_BATCHES_PER_PASS": config.max_batches_per_pass,
         "MAX_PASS_BYTES": config.max_pass_bytes,
         "MAX_PASSES": config.max_passes,

@@ -109,7 +109,7 @@ def upload_snapshot(request: UploadSnapshotRequest, services: Services) -> Publi
         )
         units: tuple[FoldUnit, ...] | None = None
         if not request.folded:
-            costs = fold_costs(started.parts, started.base)
+            costs = fold_costs(started.parts, started.base, services)
             plan = plan_folds(costs, limits_of(services))
             if plan.items:
                 return _fold_elsewhere_first(request, plan, costs, started.base, services)

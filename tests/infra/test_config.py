@@ -138,6 +138,7 @@ def test_a_wrong_part_of_a_value_is_refused_by_its_path(name: str, value: str, n
         ({"subnetIds": "subnet-0000000a"}, "vpcId is not set"),
         ({"kmsKeyArn": KEY, "replicaRegion": "eu-central-1"}, "replicaKmsKeyArn is not set"),
         ({"kmsKeyArn": KEY, "replicaKmsKeyArn": KEY}, "replicaKmsKeyArn needs both"),
+        ({"partitionSplitRecords": "100000"}, "partitionTargetRecords = 125000 exceeds partitionSplitRecords = 100000"),
         ({"mapConcurrency": "9", "maxBatchesPerPass": "8"}, "mapConcurrency = 9 exceeds maxBatchesPerPass = 8"),
     ],
 )

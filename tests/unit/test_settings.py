@@ -132,3 +132,8 @@ def test_a_minimum_without_a_greatest_age_is_refused_because_a_delta_could_wait_
 
     allowed = [BUCKET | values for values in ({"COMPACTION_MAX_AGE_MINUTES": "60"}, {name: "0"})]
     assert [load_settings(each).compaction_max_age_minutes for each in allowed] == [60, 0]
+
+
+def test_the_parts_of_a_divided_directory_are_not_divided_again() -> None:
+    with pytest.raises(ConfigurationError, match="the parts would be divided again"):
+        load_settings({**BUCKET, "PARTITION_SPLIT_RECORDS": "1000"})

@@ -22,7 +22,7 @@ GIGABYTE = 10**9
 costs_of_passes = st.lists(
     st.builds(
         FoldCost,
-        st.integers(0, 10**6).map(lambda number: FoldUnit(f"c{number}")),
+        st.integers(0, 10**6).map(lambda number: FoldUnit(f"c{number // 9}", "x" * (number % 9))),
         st.integers(0, 30 * GIGABYTE),
         st.integers(0, GIGABYTE),
     ),
@@ -52,7 +52,7 @@ def test_a_function_gets_what_its_limits_hold_or_one_fold(costs: list[FoldCost],
 
     assert all(len(item) == 1 or most.hold([cost_of[unit] for unit in item]) for item in plan.items)
     assert len(plan.items) <= MOST_ITEMS
-    assert not plan.left or len(plan.items) == MOST_ITEMS
+    assert not plan.left or len(plan.items) + len(plan.here) > 0
     if plan.items:
         assert most.halved().hold([cost_of[unit] for unit in plan.here])
 
@@ -94,3 +94,20 @@ def test_the_limits_are_half_of_the_time_that_is_left() -> None:
     assert found is not None
     assert found.seconds == 420
     assert found.disk > 0
+
+
+@given(costs_of_passes, limits)
+def test_the_folds_of_a_collection_are_all_planned_or_all_left(costs: list[FoldCost], most: FoldLimits) -> None:
+    plan = plan_folds(costs, most)
+
+    planned = {unit.collection for units in (plan.here, *plan.items) for unit in units}
+    assert planned.isdisjoint(unit.collection for unit in plan.left)
+
+
+def test_a_collection_that_needs_more_functions_than_there_are_is_not_left_for_ever() -> None:
+    costs = [FoldCost(FoldUnit("huge", f"{number:02d}"), 8 * GIGABYTE, 0) for number in range(2 * MOST_ITEMS + 1)]
+
+    plan = plan_folds([*costs, a_cost("large", gigabytes=8)], FoldLimits(seconds=300, disk=10**12))
+
+    assert sorted(unit for item in plan.items for unit in item) == sorted(cost.unit for cost in costs)
+    assert plan.left == (FoldUnit("large"),)

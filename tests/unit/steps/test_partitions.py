@@ -1,0 +1,215 @@
+"""Passes over collections that are divided: what is folded, published, counted and kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from chromadb_compaction.chroma.client import SQLITE_FILE, open_collection
+from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
+from chromadb_compaction.fold import collections
+from chromadb_compaction.fold.distribution import FoldLimits
+from chromadb_compaction.layout import LEDGER_FILE, partition_folder
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest, PartitionSnapshot
+from chromadb_compaction.rows.ledger import decode_ledger, live_sum
+from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
+from chromadb_compaction.steps import download_snapshot, upload_snapshot
+from tests.builders import NOW, a_delta, a_drop
+from tests.fakes.services import Fakes, new_fakes
+from tests.passes import Pass, compact
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Fakes:
+    """Return a bucket with a collection of twelve records in three directories."""
+    fakes = new_fakes(chromadb_cache_dir=tmp_path / "cache", partition_split_records=8, partition_target_records=4)
+    compact(fakes, a_delta(rows(0, 12), at=NOW - 500))
+    fakes.objects.calls.clear()
+    return fakes
+
+
+def rows(first: int, end: int, value: float = 0) -> dict[str, list[float]]:
+    return {f"row-{number:02d}": [number, value] for number in range(first, end)}
+
+
+def manifest_of(fakes: Fakes) -> Manifest:
+    pointer = read_pointer(fakes.services)
+    assert pointer is not None
+    return read_manifest(fakes.services, pointer.pointer)
+
+
+def docs(fakes: Fakes) -> CollectionSnapshot:
+    return manifest_of(fakes).collections["docs"]
+
+
+def content(fakes: Fakes) -> Mapping[str, dict[str, list[float]]]:
+    """Return the records of each directory as plain ChromaDB reads them, by its first id, and check its ledger."""
+    return {each.first: _records(fakes, each) for each in docs(fakes).directories}
+
+
+def _records(fakes: Fakes, each: PartitionSnapshot) -> dict[str, list[float]]:
+    ledger = decode_ledger(fakes.objects.get(each.files[LEDGER_FILE].key).body)
+    assert live_sum(ledger) == each.conservation.next
+    if SQLITE_FILE not in each.files:
+        return {}
+    with TemporaryDirectory() as directory:
+        for path, file in each.files.items():
+            target = Path(directory) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(fakes.objects.get(file.key).body)
+        with open_collection(Path(directory), "docs") as collection:
+            found = collection.get(include=["embeddings"])
+            embeddings = found["embeddings"]
+            assert embeddings is not None
+            return {name: [float(x) for x in row] for name, row in zip(found["ids"], embeddings, strict=True)}
+
+
+def downloaded(fakes: Fakes) -> set[str]:
+    """Return the folders of the base from which files were downloaded."""
+    keys = [key for call, key in fakes.objects.calls if call == "download" and key.startswith("snapshot/")]
+    return {key.split("/")[3] for key in keys}
+
+
+def test_a_collection_that_arrives_large_is_divided(fakes: Fakes) -> None:
+    described = docs(fakes)
+
+    assert {first: sorted(found) for first, found in content(fakes).items()} == {
+        "": sorted(rows(0, 4)),
+        "row-04": sorted(rows(4, 8)),
+        "row-08": sorted(rows(8, 12)),
+    }
+    assert (described.records, described.dimension, described.conservation.holds()) == (12, 2, True)
+    assert {path.split("/")[0] for path in described.all_files} == {
+        partition_folder(first) for first in ("", "row-04", "row-08")
+    }
+
+
+def test_a_pass_folds_only_the_directories_that_its_rows_touch(fakes: Fakes) -> None:
+    before = docs(fakes)
+    shutil.rmtree(fakes.settings.chromadb_cache_dir)
+
+    done = compact(fakes, a_delta({"row-05": [5, 5], "row-055": [5, 6]}, {"row-07"}))
+
+    after = docs(fakes)
+    assert downloaded(fakes) == {partition_folder("row-04")}
+    assert [one.files == other.files for one, other in zip(before.directories, after.directories, strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+    assert content(fakes)["row-04"] == rows(4, 7) | {"row-05": [5, 5], "row-055": [5, 6]}
+    assert after.conservation.base == before.conservation.next
+    counts = done.collections[0]
+    assert (counts.added, counts.replaced, counts.deleted, counts.records) == (1, 1, 1, 12)
+
+
+def test_the_next_pass_uses_every_copy_without_a_transfer(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"row-05": [5, 5]}, at=NOW - 400))
+    fakes.objects.calls.clear()
+
+    compact(fakes, a_delta({"row-00": [0, 5], "row-05": [5, 6], "row-08": [8, 6]}))
+
+    assert downloaded(fakes) == set()
+
+
+def test_rows_that_are_older_change_no_directory(fakes: Fakes) -> None:
+    before = manifest_of(fakes).snapshot_id
+
+    done = compact(fakes, a_delta({"row-05": [9, 9]}, at=NOW - 900))
+
+    assert (done.published, manifest_of(fakes).snapshot_id) == (False, before)
+    assert [(each.older, each.records) for each in done.collections] == [(1, 12)]
+
+
+def test_a_drop_leaves_the_records_that_are_newer_and_no_empty_directory(fakes: Fakes) -> None:
+    compact(fakes, a_delta({"row-09": [9, 9]}, at=NOW - 100))
+
+    compact(fakes, a_drop(at=NOW - 300))
+
+    described = docs(fakes)
+    assert content(fakes) == {"": {"row-09": [9, 9]}}
+    assert (described.partitions, described.records, described.conservation.holds()) == ([], 1, True)
+
+
+def test_a_drop_of_all_frees_the_shape(fakes: Fakes) -> None:
+    compact(fakes, a_drop(at=NOW - 100))
+    assert "docs" not in manifest_of(fakes).collections
+
+    compact(fakes, a_delta({"a": [1, 2, 3]}))
+
+    assert (docs(fakes).dimension, content(fakes)) == (3, {"": {"a": [1, 2, 3]}})
+
+
+def test_settings_reach_every_directory(fakes: Fakes) -> None:
+    compact(fakes, a_delta({}, header={"format": 2, "collection": {"metadata": {"owner": "me"}}}))
+
+    for each in docs(fakes).directories:
+        with TemporaryDirectory() as directory:
+            for path, file in each.files.items():
+                target = Path(directory) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(fakes.objects.get(file.key).body)
+            with open_collection(Path(directory), "docs") as collection:
+                assert collection.metadata == {"owner": "me"}
+
+
+@pytest.fixture
+def divided(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    """Return the bucket, in which a function does one fold at a time from now on."""
+    for module in (upload_snapshot, download_snapshot):
+        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(1.0, float("inf")))
+    return fakes
+
+
+def test_directories_of_one_collection_are_folded_by_several_functions(divided: Fakes) -> None:
+    a_delta({"row-00": [7, 7], "row-05": [7, 7], "row-08": [7, 7]}).put_into(divided.objects)
+    one = Pass(divided).up_to_upload()
+
+    planned = one.upload()
+    done = one.upload([one.fold(item) for item in planned.folds])
+    one.clean_up(done)
+
+    assert [item.folds for item in planned.folds] == [1, 1, 1]
+    assert {name: row for found in content(divided).values() for name, row in found.items()} == rows(0, 12) | {
+        "row-00": [7, 7],
+        "row-05": [7, 7],
+        "row-08": [7, 7],
+    }
+    assert [(each.collection, each.replaced, each.records) for each in done.collections] == [("docs", 3, 12)]
+
+
+def test_a_collection_of_which_one_fold_does_not_fit_stays_as_it_was(
+    divided: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = docs(divided)
+    a_delta({"row-00": [7, 7], "row-05": [7, 7]}).put_into(divided.objects)
+    a_delta({"x": [1]}, collection="other").put_into(divided.objects)
+    one = Pass(divided).up_to_upload()
+    planned = one.upload()
+    *others, last = sorted(planned.folds, key=lambda item: item.collection == "docs")
+    results = [one.fold(item) for item in others]
+    with monkeypatch.context() as patched:
+        too_large = {"docs": SnapshotTooLargeError("docs: too large")}
+        patched.setattr(collections, "folds_too_large", lambda _sizes, _settings: too_large)
+        results.append(one.fold(last))
+
+    done = one.upload(results)
+    one.clean_up(done)
+
+    assert (done.too_large, done.deltas_left, done.deltas_merged) == (["docs"], 1, 1)
+    assert docs(divided) == before
+    assert "other" in manifest_of(divided).collections
+    assert len(divided.objects.keys("delta/docs/")) == 1
+
+
+def test_folds_that_leave_out_a_directory_are_not_published(divided: Fakes) -> None:
+    a_delta({"row-00": [7, 7], "row-05": [7, 7], "row-08": [7, 7]}).put_into(divided.objects)
+    one = Pass(divided).up_to_upload()
+    planned = one.upload()
+
+    with pytest.raises(VerificationError, match="not those of the plan: docs"):
+        one.upload([one.fold(item) for item in planned.folds[1:]])
