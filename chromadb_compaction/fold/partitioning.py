@@ -25,6 +25,7 @@ from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, SampledIds
 from chromadb_compaction.rows.ledger import decode_ledger, live_ids
 from chromadb_compaction.settings import Settings
+from chromadb_compaction.snapshots.packs import read_file
 
 MOVED_SHARE: Final = 0.25
 """The bytes of moved rows in a run, as a share of those of their directory, which has texts three times."""
@@ -115,7 +116,7 @@ def fold_costs(parts: list[list[RunPart]], base: Manifest | None, services: Serv
         base.collections.fetch(of_collection)
 
     def read_ids(directory: PartitionSnapshot) -> list[str]:
-        return live_ids(decode_ledger(services.objects.get(directory.files[LEDGER_FILE].key).body))
+        return live_ids(decode_ledger(read_file(services.objects, directory.files[LEDGER_FILE])))
 
     def costs_of(name: str) -> list[FoldCost]:
         known = base.collections.get(name) if base else None

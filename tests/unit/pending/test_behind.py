@@ -21,6 +21,9 @@ from tests.passes import Pass, compact
 SECONDS = 20
 
 
+pytestmark = pytest.mark.usefixtures("unpacked")
+
+
 @pytest.fixture
 def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     """A bucket of which any download is done in the background."""

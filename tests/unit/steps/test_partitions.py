@@ -16,6 +16,7 @@ from chromadb_compaction.fold.distribution import FoldLimits
 from chromadb_compaction.layout import LEDGER_FILE, partition_folder
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, PartitionSnapshot
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
+from chromadb_compaction.snapshots.packs import read_file
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from chromadb_compaction.steps import download_snapshot, upload_snapshot
 from tests.builders import NOW, a_delta, a_drop
@@ -52,7 +53,7 @@ def content(fakes: Fakes) -> Mapping[str, dict[str, list[float]]]:
 
 
 def _records(fakes: Fakes, each: PartitionSnapshot) -> dict[str, list[float]]:
-    ledger = decode_ledger(fakes.objects.get(each.files[LEDGER_FILE].key).body)
+    ledger = decode_ledger(read_file(fakes.objects, each.files[LEDGER_FILE]))
     assert live_sum(ledger) == each.conservation.next
     if SQLITE_FILE not in each.files:
         return {}
@@ -60,7 +61,7 @@ def _records(fakes: Fakes, each: PartitionSnapshot) -> dict[str, list[float]]:
         for path, file in each.files.items():
             target = Path(directory) / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(fakes.objects.get(file.key).body)
+            target.write_bytes(read_file(fakes.objects, file))
         with open_collection(Path(directory), "docs") as collection:
             found = collection.get(include=["embeddings"])
             embeddings = found["embeddings"]
@@ -88,6 +89,7 @@ def test_a_collection_that_arrives_large_is_divided(fakes: Fakes) -> None:
     }
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_pass_folds_only_the_directories_that_its_rows_touch(fakes: Fakes) -> None:
     before = docs(fakes)
     shutil.rmtree(fakes.settings.chromadb_cache_dir)
@@ -152,7 +154,7 @@ def test_settings_reach_every_directory(fakes: Fakes) -> None:
             for path, file in each.files.items():
                 target = Path(directory) / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(fakes.objects.get(file.key).body)
+                target.write_bytes(read_file(fakes.objects, file))
             with open_collection(Path(directory), "docs") as collection:
                 assert collection.metadata == {"owner": "me"}
 
