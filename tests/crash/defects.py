@@ -327,6 +327,13 @@ DEFECTS = (
     Defect("tombstones are forgotten", _tombstones_are_forgotten, BASE, _none, "the ledger differs"),
     Defect("files are pruned by age alone", _files_are_pruned_by_age_alone, "pruning", _none, "half a snapshot"),
     Defect(
+        "files of a line are pruned by age alone",
+        _files_are_pruned_by_age_alone,
+        "pruning of a line",
+        _none,
+        "half a snapshot",
+    ),
+    Defect(
         "a kept collection's description is pruned",
         _descriptions_of_kept_collections_are_pruned,
         "pruning",

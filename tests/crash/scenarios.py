@@ -245,6 +245,17 @@ def _pruning(world: World) -> Truth:
     return Truth(deltas)
 
 
+def _pruning_of_a_line(world: World) -> Truth:
+    """Let a clean-up have a list of the kept snapshots, of which the oldest has what the published one shares."""
+    untouched = a_delta(1, {"x": [1, 0, 0]}, collection="untouched")
+    deltas = [*(a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (2, 3)), untouched, a_delta(4, {"a": [4, 0]})]
+    for delta in deltas[:3]:
+        put_and_compact(world, f"earlier-{delta.name}", delta)
+        world.clock.tick(0.6 * DAY)
+    put(world, deltas[3])
+    return Truth(deltas)
+
+
 def _unfinished(world: World) -> Truth:
     """Let an earlier execution die between publishing and cleaning up."""
     deltas = [a_delta(n, {"a": [n, 0], f"own-{n}": [0, n]}) for n in (1, 2)]
@@ -337,6 +348,11 @@ SCENARIOS = (
     Scenario("several passes", _several_passes, settings={"COMPACTION_BATCH_SIZE": 1, "MAX_BATCHES_PER_PASS": 1}),
     Scenario("nothing new", _nothing_new),
     Scenario("pruning", _pruning, settings={"SNAPSHOT_RETENTION_COUNT": 1}),
+    Scenario(
+        "pruning of a line",
+        _pruning_of_a_line,
+        settings={"SNAPSHOT_RETENTION_COUNT": 1, "SNAPSHOT_RETENTION_DAYS": 0.5},
+    ),
     Scenario("an unfinished clean-up", _unfinished),
     Scenario("a deleted queue", _without_the_queue),
     Scenario("a key written again", _rewritten),
