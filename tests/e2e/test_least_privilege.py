@@ -123,7 +123,8 @@ def an_unfinished_clean_up(stack: Stack) -> None:
     (merged,) = stack.keys("compacted/")
     moved_back, lost = (key for key in stack.keys("quarantine/") if key.endswith(".parquet"))
     stack.put_objects({f"delta/{key.partition('/')[2]}": stack.get(key) for key in (merged, moved_back)})
-    notify(stack, json.dumps({"key": merged.replace("compacted/", "delta/"), "rows": 1, "bytes": 1}))
+    for key in (merged, moved_back, lost):
+        notify(stack, a_notification(f"delta/{key.partition('/')[2]}"))
     notify(stack, "not a notice of a delta")
     (marker,) = (key for key in stack.keys("snapshot/") if key.endswith("/cleaned.json"))
     for key in (lost, marker):
@@ -176,7 +177,12 @@ def an_invalid_delta() -> Delta:
 
 def put(stack: Stack, delta: Delta) -> str:
     stack.put_objects({delta.key: delta.body()})
+    notify(stack, a_notification(delta.key))
     return delta.key
+
+
+def a_notification(key: str) -> str:
+    return json.dumps({"key": key, "rows": 1, "bytes": 1})
 
 
 def notify(stack: Stack, body: str) -> None:

@@ -139,7 +139,7 @@ DEFECTS = (
     SeededDefect(clean_up_without_pointer_check, "1", "rollback", 2),
     SeededDefect(clean_up_without_second_pointer_check, "1", "rollback", 8),
     SeededDefect(prune_by_age_alone, "4", "everybody", 15),
-    SeededDefect(prune_without_marks, "4", "rollback", 180),
+    SeededDefect(prune_without_marks, "4", "rollback", 15),
     SeededDefect(forget_older_drops, "[12]", "everybody", 0),
     SeededDefect(pointer_before_list, "9", "fresh reads", 268),
     SeededDefect(pointer_not_compared, "9", "fresh reads", 558),
