@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Final, NamedTuple, cast
 
 from chromadb_compaction.configuration import DEFAULT_INDEX
 from chromadb_compaction.errors import SnapshotTooLargeError
+from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
+from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.planning import ObjectInfo
+from chromadb_compaction.rows.batch_run import RunPart
+from chromadb_compaction.rows.shapes import StoredShape
 from chromadb_compaction.settings import MEBIBYTE, Settings
 
 MERGE_BYTES: Final = 350 * MEBIBYTE
@@ -76,3 +81,35 @@ def folds_at_once(sizes: Sequence[FoldSize], settings: Settings) -> int:
     largest_first = sorted((size.memory for size in sizes), reverse=True)
     held = len(sizes) if memory is None else sum(total <= memory for total in accumulate(largest_first))
     return max(1, held)
+
+
+def fold_sizes(
+    request: FoldInput,
+    units: Sequence[FoldUnit],
+    shapes: Mapping[str, StoredShape],
+    known: Mapping[str, CollectionSnapshot],
+) -> list[FoldSize]:
+    """Return the sizes of those of the folds that get rows."""
+    parts: dict[str, list[RunPart]] = defaultdict(list)
+    for part in chain.from_iterable(request.parts):
+        parts[part.collection] += [part] if part.rows else []
+    sizes = []
+    for unit in units:
+        shape = shapes[unit.collection]
+        links = extra_links(shape.settings.max_neighbors)
+        arriving = [(part, rows) for part in parts[unit.collection] if (rows := part.sampled.rows_within(unit.ids))]
+        # A run's vectors are uncompressed, and deletes have none.
+        vectors = sum(
+            min(part.bytes * rows // part.rows, 4 * rows * (shape.dimension or 0)) + links * rows
+            for part, rows in arriving
+        )
+        described = known.get(unit.collection)
+        if described is not None:
+            vectors += _base_records(unit, described) * (4 * (described.dimension or 0) + links)
+        if arriving:
+            sizes.append(FoldSize(unit.collection, vectors))
+    return sizes
+
+
+def _base_records(unit: FoldUnit, described: CollectionSnapshot) -> int:
+    return sum(source.records for source in unit.sources(described))

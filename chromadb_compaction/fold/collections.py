@@ -6,7 +6,6 @@ With run_files.py it is the only module here that reads S3. Its callers are Uplo
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -19,15 +18,14 @@ from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_
 from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
-from chromadb_compaction.fold.capacity import FoldSize, extra_links, folds_at_once, folds_too_large
+from chromadb_compaction.fold.capacity import FoldSize, fold_sizes, folds_at_once, folds_too_large
 from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
 from chromadb_compaction.fold.run_files import download_runs
 from chromadb_compaction.fold.workers import FoldOutcome, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
-from chromadb_compaction.manifest import CollectionSnapshot, Manifest
+from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
-from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.snapshots.base import take_copies
 from chromadb_compaction.snapshots.cache import FILES, DirectoryName
@@ -96,7 +94,7 @@ def fold_pass(
     if base is not None:
         base.collections.fetch(changes)
     shapes = _shapes(request, services)
-    sizes = _sizes(request, units, shapes, base.collections if base else {})
+    sizes = fold_sizes(request, units, shapes, base.collections if base else {})
     too_large = folds_too_large(sizes, services.settings)
     units = [unit for unit in units if unit.collection not in too_large]
     changes = {name: change for name, change in changes.items() if name not in too_large}
@@ -225,38 +223,6 @@ def _changes(request: FoldInput) -> dict[str, CollectionChange]:
         if part.collection in wanted:
             changes[part.collection] = changes.get(part.collection, CollectionChange()).merged(part.change)
     return changes
-
-
-def _sizes(
-    request: FoldInput,
-    units: Sequence[FoldUnit],
-    shapes: Mapping[str, StoredShape],
-    known: Mapping[str, CollectionSnapshot],
-) -> list[FoldSize]:
-    """Return the sizes of the folds with rows."""
-    parts: dict[str, list[RunPart]] = defaultdict(list)
-    for part in chain.from_iterable(request.parts):
-        parts[part.collection] += [part] if part.rows else []
-    sizes = []
-    for unit in units:
-        shape = shapes[unit.collection]
-        links = extra_links(shape.settings.max_neighbors)
-        arriving = [(part, rows) for part in parts[unit.collection] if (rows := part.sampled.rows_within(unit.ids))]
-        # A run's vectors are uncompressed, and deletes have none.
-        vectors = sum(
-            min(part.bytes * rows // part.rows, 4 * rows * (shape.dimension or 0)) + links * rows
-            for part, rows in arriving
-        )
-        described = known.get(unit.collection)
-        if described is not None:
-            vectors += _base_records(unit, described) * (4 * (described.dimension or 0) + links)
-        if arriving:
-            sizes.append(FoldSize(unit.collection, vectors))
-    return sizes
-
-
-def _base_records(unit: FoldUnit, described: CollectionSnapshot) -> int:
-    return sum(source.records for source in unit.sources(described))
 
 
 def _shapes(request: FoldInput, services: Services) -> dict[str, StoredShape]:

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from math import ceil
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
+import pyarrow.compute as pc
 
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import KeptSettings
@@ -23,7 +24,7 @@ from chromadb_compaction.manifest import CollectionSnapshot, Manifest, Partition
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, SampledIds
-from chromadb_compaction.rows.ledger import decode_ledger, live_ids
+from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.settings import Settings
 from chromadb_compaction.snapshots.packs import read_file
 
@@ -116,7 +117,8 @@ def fold_costs(parts: list[list[RunPart]], base: Manifest | None, services: Serv
         base.collections.fetch(of_collection)
 
     def read_ids(directory: PartitionSnapshot) -> list[str]:
-        return live_ids(decode_ledger(read_file(services.objects, directory.files[LEDGER_FILE])))
+        ledger = decode_ledger(read_file(services.objects, directory.files[LEDGER_FILE]))
+        return cast("list[str]", ledger["id"].filter(pc.invert(ledger["deleted"])).to_pylist())
 
     def costs_of(name: str) -> list[FoldCost]:
         known = base.collections.get(name) if base else None

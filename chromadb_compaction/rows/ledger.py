@@ -274,11 +274,6 @@ def live_sum(ledger: pa.Table) -> str:
     return _sum(ledger.filter(pc.invert(ledger["deleted"])))
 
 
-def live_ids(ledger: pa.Table) -> list[str]:
-    """Return the ids of the live rows, ascending."""
-    return cast("list[str]", ledger["id"].filter(pc.invert(ledger["deleted"])).to_pylist())
-
-
 def _sum(table: pa.Table) -> str:
     return hex128(sum_rows(identities(table)))
 

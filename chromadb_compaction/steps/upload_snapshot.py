@@ -16,6 +16,7 @@ from chromadb_compaction.fold.collections import FoldedDirectory, fold_pass
 from chromadb_compaction.fold.distribution import FOLDS, FoldCost, FoldInput, FoldPlan, FoldUnit, limits_of, plan_folds
 from chromadb_compaction.fold.fold import FoldResult
 from chromadb_compaction.fold.joining import PartOfManifest
+from chromadb_compaction.fold.kept_copies import keep_copies, keep_unchanged
 from chromadb_compaction.fold.partitioning import fold_costs
 from chromadb_compaction.fold.row_counts import counts_of, untouched_records
 from chromadb_compaction.fold.run_files import read_parts
@@ -30,7 +31,6 @@ from chromadb_compaction.messages import (
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.batch_run import RunPart
 from chromadb_compaction.snapshots.base import cache_of, read_base
-from chromadb_compaction.snapshots.cache import DirectoryName, partition_entries
 from chromadb_compaction.snapshots.pointer import publish, read_pointer
 from chromadb_compaction.steps.fold_partitions import StoredParts, collect, read_plan, store_plan
 from chromadb_compaction.steps.publication import Draft, write_objects
@@ -166,7 +166,7 @@ def _fold_and_publish(
         log.info("this pass published snapshot %s in an earlier run", current.snapshot_id)
         return _read_result(current.snapshot_id, services)
     log.info("published snapshot %s: %d bytes uploaded", draft.snapshot_id, uploaded)
-    _cache_copies(services, base, done, parts, draft.snapshot_id)
+    keep_copies(cache_of(services), draft.snapshot_id, base, done.here, [*parts, *done.elsewhere])
     return result.model_copy(update={"seconds": phases.seconds})
 
 
@@ -261,7 +261,7 @@ def _keep_base(
     key = layout.outcome_key(request.execution, request.pass_number)
     services.objects.put(key, pack_outcomes(outcomes))
     if base is not None:
-        _cache_unchanged(services, base.snapshot_id, base, done.here)
+        keep_unchanged(cache_of(services), base.snapshot_id, base, done.here)
     log.info("the pass changed nothing; it reports %d deltas", len(outcomes))
     return PublishedSnapshot(
         published=False,
@@ -298,35 +298,3 @@ def _pending_counts(request: UploadSnapshotRequest, *, left: int, too_large: Col
         "deltas_left": left + sum(run.left for run in request.runs),
         "too_large": sorted(too_large)[:MOST_TOO_LARGE],
     }
-
-
-def _cache_copies(
-    services: Services, base: Manifest | None, done: _Folded, parts: Sequence[PartOfManifest], snapshot_id: str
-) -> None:
-    """Cache the folded directories, and the copies of those that have not changed, as the new snapshot's."""
-    cache = cache_of(services)
-    for each, part in zip(done.here, parts, strict=True):
-        if part.files is not None:
-            cache.keep(snapshot_id, each.unit.directory.entry, part.files, each.directory)
-    if base is not None:
-        _cache_unchanged(services, snapshot_id, base, done.here)
-        units = [*(each.unit for each in done.here), *(each.unit for each in done.elsewhere)]
-        whole = {unit.collection for unit in units if unit.is_whole}
-        changed = {name.entry for unit in units if not unit.is_whole for name in _sources(unit, base)} | whole
-        of_whole = tuple(partition_entries(name) for name in whole)
-        cache.move(lambda e: e not in changed and not e.startswith(of_whole), old=base.snapshot_id, new=snapshot_id)
-    cache.evict(keep=snapshot_id)
-
-
-def _sources(unit: FoldUnit, base: Manifest) -> list[DirectoryName]:
-    known = base.collections.get(unit.collection)
-    return [DirectoryName(unit.collection, each.first) for each in unit.sources(known)]
-
-
-def _cache_unchanged(services: Services, snapshot_id: str, base: Manifest, folded: list[FoldedDirectory]) -> None:
-    """Return the copies of directories that the fold left unchanged to the cache."""
-    cache = cache_of(services)
-    for each in folded:
-        place = each.unit.in_place(base.collections.get(each.unit.collection))
-        if not each.result.changed and place is not None:
-            cache.keep(snapshot_id, each.unit.directory.entry, place.files, each.directory)
