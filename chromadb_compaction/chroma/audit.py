@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from chromadb_compaction.chroma.client import Collection, open_collection
+from chromadb_compaction.chroma.export.proof import Texts, prove_texts
 from chromadb_compaction.chroma.loader import batches
 from chromadb_compaction.chroma.verification import rows_per_read
 from chromadb_compaction.configuration import Space
-from chromadb_compaction.deltas.records import check_metadata
-from chromadb_compaction.errors import CorruptDeltaError
-from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, fingerprint, vector_fingerprint
+from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, vector_fingerprint
 from chromadb_compaction.rows.ledger import identities
-
-FLOAT_STEPS = 2
-"""ChromaDB's largest error when it reads a metadata float, in units in the last place; see FLOAT_TOLERANCE."""
-
-MAX_GUESSES = 5**5
-"""All neighbours of five floats in one record. More floats give too many combinations to try."""
 
 SHOWN = 10
 
@@ -66,7 +56,9 @@ def audit(directory: Path, name: str, ledger: pa.Table, *, dimension: int, space
         vectors = texts = 0
         for row in _read_rows(collection, sorted(expected.keys() & set(ids)), dimension):
             same_vector = _same_vector(row.vector, expected[row.row_id][:VECTOR_BYTES], dimension, space)
-            same_texts = _same_texts(row, expected[row.row_id][VECTOR_BYTES:])
+            same_texts = prove_texts(
+                Texts(row.document, row.metadata, row.uri), expected[row.row_id][VECTOR_BYTES:]
+            ).same
             vectors += same_vector is None
             texts += same_texts is None
             if same_vector is False:
@@ -100,48 +92,3 @@ def _same_vector(vector: object, expected: bytes, dimension: int, space: Space) 
     if vector_fingerprint(found.tobytes()) == expected:
         return True
     return None if space == "cosine" else False
-
-
-def _same_texts(row: _Row, expected: bytes) -> bool | None:
-    """Return whether the document, metadata and URI have this fingerprint. None: too many floats in the metadata."""
-    try:
-        canonical = check_metadata(row.metadata)
-    except CorruptDeltaError:
-        return False
-    if _texts_fingerprint(row.document, canonical, row.uri) == expected:
-        return True
-    if canonical is None:
-        return False
-    metadata = orjson.loads(canonical)
-    floats = list(_find_floats(metadata))
-    if (2 * FLOAT_STEPS + 1) ** len(floats) > MAX_GUESSES:
-        return None
-    for guess in itertools.product(*(_neighbours(container[key]) for container, key in floats)):
-        for (container, key), value in zip(floats, guess, strict=True):
-            container[key] = value
-        if _texts_fingerprint(row.document, check_metadata(metadata), row.uri) == expected:
-            return True
-    return False
-
-
-def _texts_fingerprint(document: str | None, metadata: str | None, uri: str | None) -> bytes:
-    return fingerprint(b"", document, metadata, uri)[VECTOR_BYTES:]
-
-
-def _find_floats(container: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield every float's container and its key or index there."""
-    for key, value in container.items() if isinstance(container, dict) else enumerate(container):
-        if isinstance(value, float):
-            yield container, key
-        elif isinstance(value, list):
-            yield from _find_floats(value)
-
-
-def _neighbours(value: float) -> list[float]:
-    found = [value]
-    for direction in (math.inf, -math.inf):
-        near = value
-        for _ in range(FLOAT_STEPS):
-            near = math.nextafter(near, direction)
-            found.append(near)
-    return [each for each in found if math.isfinite(each)]

@@ -20,7 +20,7 @@ from chromadb_compaction.chroma.index_build import IndexBuild, index_build
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress, ids_of, vectors_of
 from chromadb_compaction.chroma.page_size import prepare, reclaim
-from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, IndexChange, KeptVectors
+from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, IndexChange, KeptVectors, carry_over_moved
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
 from chromadb_compaction.chroma.tables import ADD, DELETE, CollectionState, Operation, scratch_tables
 from chromadb_compaction.rows.ledger import FoldPlan
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class _IndexOperations(NamedTuple):
-    """The operations for the index: `before` others, then the new vectors of the replacements, then the inserts."""
+    """The operations for the index: `before` others, then the vectors of moved rows, replacements, and inserts."""
 
     before: int
     total: int
@@ -73,26 +73,32 @@ class BulkLoader:
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
         ):
-            building = pool.submit(_update_index, build, queued, kept, plan.counts.records, progress)
+            building = pool.submit(_update_index, build, spec, plan, queued, kept, progress)
             _write_records(directory, state, plan, queued, rebuilt=kept is not None, progress=progress)
             index = building.result()
             build.install()
         return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place, segment)
 
 
-def _update_index(
-    build: IndexBuild, queued: _IndexOperations, kept: KeptVectors | None, records: int, progress: Progress
+def _update_index(  # noqa: PLR0917 - a part of apply, in a thread
+    build: IndexBuild,
+    spec: CollectionSpec,
+    plan: FoldPlan,
+    queued: _IndexOperations,
+    kept: KeptVectors | None,
+    progress: Progress,
 ) -> float:
     """Apply the operations to the index and return the seconds that it took."""
     started = time.perf_counter()
-    build.apply(queued.operations, queued.total, records=records, progress=progress)
+    build.apply(queued.operations, queued.total, records=plan.counts.records, progress=progress)
     if kept is not None:
         kept.carry_over(build.segment)
+    carry_over_moved(build.segment, spec, plan)
     return time.perf_counter() - started
 
 
 def _index_change(segment: Path, plan: FoldPlan, replaced_in_place: int) -> IndexChange:
-    deleted, added = len(plan.deletes), plan.inserts.num_rows
+    deleted, added = len(plan.deletes), plan.inserts.num_rows + plan.moved.num_rows
     live = plan.counts.records + deleted - added
     return IndexChange(entries(segment), live, deleted, plan.replacements.num_rows, added, replaced_in_place)
 
@@ -115,12 +121,12 @@ def _operations_of_rebuild(kept: KeptVectors, plan: FoldPlan) -> _IndexOperation
 
 
 def _new_count(plan: FoldPlan) -> int:
-    return plan.replacements.num_rows + plan.inserts.num_rows
+    return plan.moved.num_rows + plan.replacements.num_rows + plan.inserts.num_rows
 
 
 def _new_vectors(plan: FoldPlan) -> Iterator[Operation]:
-    """Yield an insertion for each replacement, then for each insert."""
-    for rows in (plan.replacements, plan.inserts):
+    """Yield an insertion for each moved row, then for each replacement, then for each insert."""
+    for rows in (plan.moved, plan.replacements, plan.inserts):
         for part in rows.parts(ROWS_AT_ONCE, ("id", "embedding")):
             for row_id, vector in zip(ids_of(part), vectors_of(part), strict=True):
                 yield Operation(ADD, row_id, vector.tobytes())
@@ -136,15 +142,15 @@ def _write_records(
     progress: Progress,
 ) -> None:
     """Apply the plan to everything but the vectors, and reclaim the space of removed records."""
-    if plan.inserts.num_rows == plan.counts.records:
+    if plan.inserts.num_rows + plan.moved.num_rows == plan.counts.records:
         prepare(directory, plan)
     with scratch_tables(directory) as tables:
-        tables.remove(state, plan.removed)
+        tables.remove(state, removed := plan.removed)
         texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata", "uri"))
         kinds = tables.insert(state, texts, _sequences(state, plan, queued), progress=progress)
         schema = with_threshold(with_keys(state.schema, kinds), DEFAULT_SYNC_THRESHOLD)
         tables.write_state(state._replace(schema=schema))
-    if plan.deletes or plan.counts.replaced:
+    if removed:
         with scratch_tables(directory) as tables:
             tables.merge_texts()
     reclaim(directory, rebuilt=rebuilt)
@@ -153,9 +159,9 @@ def _write_records(
 def _sequences(state: CollectionState, plan: FoldPlan, queued: _IndexOperations) -> Iterable[int]:
     """Return the sequence number of each row written: that of its vector's operation, if it has one."""
     first = state.last_sequence + queued.before + 1
-    replaced, inserted = plan.replacements.num_rows, plan.inserts.num_rows
-    edited = repeat(first + replaced - 1, plan.edits.num_rows)
-    return chain(range(first, first + replaced), edited, range(first + replaced, first + replaced + inserted))
+    edits_at = first + plan.moved.num_rows + plan.replacements.num_rows
+    edited = repeat(edits_at - 1, plan.edits.num_rows)
+    return chain(range(first, edits_at), edited, range(edits_at, edits_at + plan.inserts.num_rows))
 
 
 def choose_loader(directory: Path, spec: CollectionSpec, *, replaced_in_place: int = 0) -> Loader:

@@ -20,6 +20,7 @@ from chromadb_compaction.chroma.client import (
     set_threshold,
 )
 from chromadb_compaction.rows.ledger import FoldPlan
+from chromadb_compaction.rows.runs import LENGTH
 
 Item = TypeVar("Item")
 Progress = Callable[[], object]
@@ -123,9 +124,19 @@ def texts_of(rows: pa.Table, name: str) -> list[str | None]:
 
 
 def vectors_of(rows: pa.Table) -> NDArray[np.float32]:
-    """Return the embeddings of run-shaped rows as a matrix. There must be at least one row, and no deletes."""
+    """Return the embeddings of run-shaped rows as a matrix. There must be at least one row, and no deletes.
+
+    Those of moved cosine rows are scaled back by their lengths, as ChromaDB does when it returns them.
+    """
+    stored, lengths = stored_vectors_of(rows)
+    return stored if lengths is None else np.asarray(stored * lengths[:, None])
+
+
+def stored_vectors_of(rows: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return the embeddings as they are in the rows, and the lengths of moved cosine rows. There must be a row."""
     column = cast("pa.FixedSizeListArray[Any, Any]", rows["embedding"].combine_chunks())
-    return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(rows.num_rows, -1)
+    stored = np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(rows.num_rows, -1)
+    return stored, rows[LENGTH.name].to_numpy() if LENGTH.name in rows.column_names else None
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

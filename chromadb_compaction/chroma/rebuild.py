@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from chromadb_compaction.chroma.client import CollectionSpec
 from chromadb_compaction.chroma.index_files import StoredVectors, entries
+from chromadb_compaction.chroma.loader import ids_of, stored_vectors_of, vectors_of
 from chromadb_compaction.chroma.tables import ADD, Operation
 from chromadb_compaction.chroma.verification import differing
 from chromadb_compaction.errors import VerificationError
@@ -126,6 +127,26 @@ class KeptVectors:
     def _read(self) -> Iterator[tuple[list[str], StoredVectors, int]]:
         for start in range(0, len(self.ids), ROWS_AT_ONCE):
             yield self.ids[start : start + ROWS_AT_ONCE], cast("StoredVectors", self._stored), start
+
+
+def carry_over_moved(segment: Path, spec: CollectionSpec, plan: FoldPlan) -> None:
+    """Copy the bytes that the old indexes held of moved cosine vectors into the new index, as `carry_over` does.
+
+    Raises VerificationError if the new index holds a different vector. Others are compared with the files by `verify`.
+    """
+    if spec.space != "cosine" or not plan.moved.num_rows:
+        return
+    built = StoredVectors(segment, spec.dimension, spec.space, writable=True)
+    for part in plan.moved.parts(ROWS_AT_ONCE, ("id", "embedding")):
+        ids = ids_of(part)
+        stored, lengths = stored_vectors_of(part)
+        wrong = differing(built.read(ids), vectors_of(part), spec.space)
+        if wrong.any():
+            raise VerificationError(
+                f"{spec.name}: id {ids[int(wrong.argmax())]!r} has a different vector in the new index"
+            )
+        if lengths is not None:
+            built.overwrite(ids, stored, lengths)
 
 
 def _fingerprints(ledger: pa.Table, ids: list[str]) -> pa.ChunkedArray[Any]:

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection
 from chromadb_compaction.chroma.index_files import StoredVectors
-from chromadb_compaction.chroma.loader import RECORD, Progress, batches, ids_of, texts_of, vectors_of
+from chromadb_compaction.chroma.loader import (
+    RECORD,
+    Progress,
+    batches,
+    ids_of,
+    stored_vectors_of,
+    texts_of,
+    vectors_of,
+)
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.rows.ledger import FoldPlan
@@ -63,6 +71,9 @@ def verify(
 
     With `index`, the directory of the index's files, every vector is read from them by the id's label, and ChromaDB
     returns a sample. That proves the bytes that are published, and that ChromaDB reads them so.
+
+    Moved rows are compared as those added are: with the rows that were exported, which the ledger has proven
+    (chroma.export). Their cosine vectors have no tolerance then: the files must hold the bits of the old index.
     """
     vectors = StoredVectors(index, spec.dimension, spec.space) if index and plan.written_rows else None
     with (
@@ -128,7 +139,14 @@ def _check_files(name: str, vectors: StoredVectors, rows: pa.Table, space: Space
     missing = vectors.missing(ids)
     if missing is not None:
         raise VerificationError(f"{name}: id {missing!r} is missing in the index")
-    _check_equal(name, ids, vectors.read(ids), vectors_of(rows), space)
+    stored, lengths = stored_vectors_of(rows)
+    if lengths is None:
+        _check_equal(name, ids, vectors.read(ids), stored, space)
+        return
+    found, scale = vectors.read_stored(ids)
+    wrong = differing_bits(found, stored)
+    if scale is None or (wrong := wrong | (scale.view(np.uint32) != lengths.view(np.uint32))).any():
+        raise _difference(name, ids[int(wrong.argmax())], "embedding")
 
 
 def _check_equal(
@@ -155,10 +173,15 @@ def _positions(collection: Collection, found: list[str], ids: list[str]) -> list
 def differing(found: NDArray[np.float32], written: NDArray[np.float32], space: Space) -> NDArray[np.bool_]:
     """Return, per row, whether the vector read back differs from the one written. Only cosine has a tolerance."""
     if space != "cosine":
-        return _any_in_row(found.view(np.uint32) != written.view(np.uint32))
+        return differing_bits(found, written)
     allowed = COSINE_TOLERANCE * np.abs(written).max(axis=1, keepdims=True) + COSINE_FLOOR
     # A NaN must count as a difference, and "NaN > allowed" is false.
     return _any_in_row(~(np.abs(found - written) <= allowed))
+
+
+def differing_bits(found: NDArray[np.float32], written: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return, per row, whether the vectors differ in any bit."""
+    return _any_in_row(found.view(np.uint32) != written.view(np.uint32))
 
 
 def _any_in_row(wrong: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -25,6 +25,9 @@ FOLD_BYTES: Final = 250 * MEBIBYTE
 FOLD_FACTOR: Final = 2.2
 """The memory of a fold beside FOLD_BYTES, as a multiple of the bytes of all the collection's vectors."""
 
+SMALLER_PARTITIONS: Final = "lower PARTITION_SPLIT_RECORDS and PARTITION_TARGET_RECORDS: the next pass divides it"
+"""The remedy for a fold that one function cannot do."""
+
 
 def check_merge(delta: ObjectInfo, settings: Settings) -> None:
     """Raise SnapshotTooLargeError unless memory can hold the delta. One over `max_delta_bytes` is never read."""
@@ -68,7 +71,7 @@ def folds_too_large(sizes: Sequence[FoldSize], settings: Settings) -> dict[str, 
         size.collection: SnapshotTooLargeError(
             f"{size.collection}: folding its vectors, {size.vectors:,} bytes, may take {size.memory:,} bytes of"
             f" memory, the function has {memory:,}",
-            next_step="raise the compactor's memory, or divide the collection",
+            next_step=f"raise the compactor's memory, or {SMALLER_PARTITIONS}",
         )
         for size in sizes
         if memory is not None and memory < size.memory
@@ -88,6 +91,7 @@ def fold_sizes(
     units: Sequence[FoldUnit],
     shapes: Mapping[str, StoredShape],
     known: Mapping[str, CollectionSnapshot],
+    settings: Settings,
 ) -> list[FoldSize]:
     """Return the sizes of those of the folds that get rows."""
     parts: dict[str, list[RunPart]] = defaultdict(list)
@@ -105,11 +109,15 @@ def fold_sizes(
         )
         described = known.get(unit.collection)
         if described is not None:
-            vectors += _base_records(unit, described) * (4 * (described.dimension or 0) + links)
+            vectors += _base_records(unit, described, settings) * (4 * (described.dimension or 0) + links)
         if arriving:
             sizes.append(FoldSize(unit.collection, vectors))
     return sizes
 
 
-def _base_records(unit: FoldUnit, described: CollectionSnapshot) -> int:
-    return sum(source.records for source in unit.sources(described))
+def _base_records(unit: FoldUnit, described: CollectionSnapshot, settings: Settings) -> int:
+    """Return the records that a fold begins with. Those of a directory that is divided are not counted yet."""
+    place = unit.in_place(described)
+    if place is not None:
+        return place.records
+    return min(sum(each.records for each in unit.sources(described)), settings.partition_target_records)

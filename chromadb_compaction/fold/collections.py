@@ -14,21 +14,22 @@ from typing import Final, NamedTuple
 
 from chromadb_compaction import layout
 from chromadb_compaction.chroma.loader import Progress
-from chromadb_compaction.configuration import DeltaVersion, KeptSettings, newer_version
+from chromadb_compaction.configuration import DeltaVersion, KeptSettings
 from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
-from chromadb_compaction.fold.capacity import FoldSize, fold_sizes, folds_at_once, folds_too_large
+from chromadb_compaction.fold.capacity import SMALLER_PARTITIONS, fold_sizes, folds_at_once, folds_too_large
 from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
+from chromadb_compaction.fold.requests import FoldRequests
 from chromadb_compaction.fold.run_files import download_runs
-from chromadb_compaction.fold.workers import FoldOutcome, run_folds
+from chromadb_compaction.fold.workers import Marked, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
 from chromadb_compaction.snapshots.base import take_copies
-from chromadb_compaction.snapshots.cache import FILES, DirectoryName
+from chromadb_compaction.snapshots.cache import DirectoryName
 from chromadb_compaction.times import Phases
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 FOLD_SHARE: Final = 0.75
 """The share of the time left that folds may take. The rest is for uploading what was folded, and publishing it."""
 COPIES = "copies"
-FOLDED = "folded"
 RUNS = "runs"
 
 
@@ -94,7 +94,7 @@ def fold_pass(
     if base is not None:
         base.collections.fetch(changes)
     shapes = _shapes(request, services)
-    sizes = fold_sizes(request, units, shapes, base.collections if base else {})
+    sizes = fold_sizes(request, units, shapes, base.collections if base else {}, services.settings)
     too_large = folds_too_large(sizes, services.settings)
     units = [unit for unit in units if unit.collection not in too_large]
     changes = {name: change for name, change in changes.items() if name not in too_large}
@@ -103,21 +103,23 @@ def fold_pass(
     if units:
         with blaming_collections(list(changes), request.execution, services.objects):
             copies, runs = _download(request, units, services, base, scratch, phases, heartbeat)
-        requests = [
-            _fold_request(unit, shapes[unit.collection], base, changes[unit.collection], copies, scratch, runs)
-            for unit in units
-        ]
+        progress, marked = _stopping_in_time(services, heartbeat.check), _marking(request, services)
+        requests = FoldRequests(base, copies, runs, scratch=scratch, progress=progress, marked=marked)
         with phases("fold"):
-            outcomes = _run_folds(requests, request, services, sizes, heartbeat)
-        for each, outcome in zip(requests, outcomes, strict=True):
+            made = {unit: requests.make(unit, shapes[unit.collection], changes[unit.collection]) for unit in units}
+            fitting = [each for each in made.values() if isinstance(each, FoldRequest)]
+            at_once = folds_at_once(sizes, services.settings)
+            outcomes = iter(run_folds(fitting, progress=progress, at_once=at_once, marked=marked))
+        for unit, each in made.items():
+            outcome = next(outcomes) if isinstance(each, FoldRequest) else each
             if isinstance(outcome, OutOfTimeError):
-                late[each.collection] = outcome
+                late[unit.collection] = outcome
             elif isinstance(outcome, SnapshotTooLargeError):
-                too_large[each.collection] = outcome
-            else:
+                too_large[unit.collection] = outcome
+            elif isinstance(each, FoldRequest):
                 phases.include(outcome.seconds, of="fold")
-                facts = shapes[each.collection], each.directory, each.settings, each.dropped_before
-                folded.append(FoldedDirectory(each.unit, outcome, *facts))
+                facts = shapes[unit.collection], each.directory, each.settings, each.dropped_before
+                folded.append(FoldedDirectory(unit, outcome, *facts))
     folded = [each for each in folded if each.unit.collection not in too_large.keys() | late.keys()]
     _mark(too_large, late, request, services, is_all=not folded)
     left = [unit for unit in request.units if unit.collection in too_large.keys() | late.keys()]
@@ -176,13 +178,8 @@ def _download(  # noqa: PLR0917 - a part of fold_pass
     return copies, runs
 
 
-def _run_folds(
-    requests: Sequence[FoldRequest],
-    request: FoldInput,
-    services: Services,
-    sizes: Sequence[FoldSize],
-    heartbeat: Heartbeat,
-) -> list[FoldOutcome]:
+def _marking(request: FoldInput, services: Services) -> Marked:
+    """Return the marks of work in progress for groups of folds."""
     process = Process(request.execution, request.pass_number, request.task)
 
     def marked(group: Sequence[FoldRequest]) -> AbstractContextManager[None]:
@@ -190,9 +187,7 @@ def _run_folds(
         firsts = "".join(each.ids.first for each in group)
         return running(process, services.objects, collections=names, part=firsts)
 
-    at_once = folds_at_once(sizes, services.settings)
-    progress = _stopping_in_time(services, heartbeat.check)
-    return run_folds(requests, progress=progress, at_once=at_once, marked=marked)
+    return marked
 
 
 def _stopping_in_time(services: Services, check: Progress) -> Progress:
@@ -209,7 +204,7 @@ def _stopping_in_time(services: Services, check: Progress) -> Progress:
             raise OutOfTimeError(
                 f"the folds have taken {taken:.0f} s, and the function's timeout leaves {left - taken:.0f} s",
                 next_step="the next pass is smaller; if that fails too, give the compactor more memory, which gives it"
-                " more processor time, or divide the collection",
+                f" more processor time, or {SMALLER_PARTITIONS}",
             )
 
     return check_in_time
@@ -228,45 +223,3 @@ def _changes(request: FoldInput) -> dict[str, CollectionChange]:
 def _shapes(request: FoldInput, services: Services) -> dict[str, StoredShape]:
     key = layout.shapes_key(request.execution, request.pass_number)
     return {shape.collection: shape for shape in SHAPES.validate_json(services.objects.get(key).body)}
-
-
-def _fold_request(  # noqa: PLR0917 - a part of fold_pass
-    unit: FoldUnit,
-    shape: StoredShape,
-    base: Manifest | None,
-    change: CollectionChange,
-    copies: Mapping[DirectoryName, Path],
-    scratch: Path,
-    runs: Mapping[str, list[Path]],
-) -> FoldRequest:
-    known = base.collections.get(unit.collection) if base else None
-    dropped = base.dropped.get(unit.collection) if base else None
-    dropped_before = newer_version(dropped, change.dropped_before)
-    before = known.settings_with_function if known else KeptSettings()
-    after = before.merged(change.settings).since(dropped_before).with_shape_of(shape.settings)
-    place = unit.in_place(known)
-    directory = copies[unit.directory] if place else _new_directory(unit, scratch)
-    ledger = directory / layout.LEDGER_FILE
-    return FoldRequest(
-        collection=unit.collection,
-        # Not the shape's dimension: its delta may have been moved since, and then the collection has no dimension yet.
-        dimension=known.dimension if known else None,
-        space=shape.space,
-        directory=directory,
-        ledger=ledger if place else None,
-        base_sum=place.conservation.next if place else None,
-        runs=runs.get(unit.collection, []),
-        next_ledger=ledger,
-        settings=after,
-        base_settings=before if known else None,
-        replaced_in_place=place.replaced_in_place if place else 0,
-        dropped_before=dropped_before,
-        drops=dropped_before != dropped,
-        ids=unit.ids,
-    )
-
-
-def _new_directory(unit: FoldUnit, scratch: Path) -> Path:
-    directory = scratch / FOLDED / unit.directory.entry / FILES
-    directory.mkdir(parents=True)
-    return directory

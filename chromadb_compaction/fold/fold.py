@@ -32,6 +32,7 @@ from chromadb_compaction.rows.ledger import (
     newest_delta,
     plan_fold,
 )
+from chromadb_compaction.rows.moved import into_new_directory
 from chromadb_compaction.rows.native_memory import trim_memory
 from chromadb_compaction.rows.run_rows import stored_rows
 from chromadb_compaction.times import Phases
@@ -52,6 +53,8 @@ class FoldRequest(BaseModel):
         drops: Whether the base does not know this drop.
         replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.
         ids: The ids that are folded: those of a partition, or all. Other rows of the runs are not read.
+        moved: The live base rows of these ids as a run, if they are not exactly one directory of the base
+            (reshaping.reshape). Then `directory` is empty, and the fold writes all rows to it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +73,7 @@ class FoldRequest(BaseModel):
     drops: bool = False
     replaced_in_place: int = 0
     ids: IdRange = ALL_IDS
+    moved: Path | None = None
 
     @property
     def unit(self) -> FoldUnit:
@@ -82,10 +86,10 @@ class FoldResult(BaseModel):
 
     Attributes:
         records_changed: False if no record was changed.
-        changed: False if there was nothing new, so that nothing was written.
+        changed: False if there was nothing new, so that nothing was written. Always true of a new directory.
         exists: False if a drop has left nothing of the collection.
         newest: The newest delta of which the ledger has a row. None: it has no row.
-        loader: The name of the loader that changed the records. None if no record changed.
+        loader: The name of the loader that wrote records. None if none did.
         replaced_in_place: As in the request, after this fold.
         seconds: By phase: plan, load (and its parts load.records, load.index), verify, finalize, ledger.
     """
@@ -126,8 +130,11 @@ def fold_collection(
         shutil.rmtree(request.directory, ignore_errors=True)
         request.directory.mkdir(parents=True)
         request = request.model_copy(update={"dimension": None, "base_settings": None, "replaced_in_place": 0})
+    if request.moved is not None:  # to an index of its own
+        request = request.model_copy(update={"replaced_in_place": 0})
     exists = plan.ledger.num_rows > 0 or request.settings.stated is not None
-    changed = plan.touches_ledger or request.drops or request.settings != (request.base_settings or KeptSettings())
+    is_restated = request.settings != (request.base_settings or KeptSettings())
+    changed = plan.touches_ledger or request.drops or is_restated or request.moved is not None
     replaced = request.replaced_in_place
     if plan.touches_directory and dimension is not None:
         loader, replaced = _load(request, plan, dimension, loader, phases=phases, progress=progress)
@@ -148,7 +155,7 @@ def fold_collection(
         newest=str(newest) if newest else None,
         counts=plan.counts,
         conservation=plan.conservation,
-        loader=loader.name if loader and plan.touches_records else None,
+        loader=loader.name if loader and plan.touches_directory else None,
         seconds=phases.seconds,
         replaced_in_place=replaced,
     )
@@ -182,8 +189,12 @@ def _load(
 
 
 def _keep_settings(request: FoldRequest, spec: CollectionSpec) -> None:
-    """Write the settings of a collection of which no record changes, and create it if a delta states it."""
-    if request.settings.stated or (request.directory / SQLITE_FILE).exists():
+    """Write the settings of a collection of which no record changes.
+
+    It is created if a delta states it, or if it had records in a directory before this one.
+    """
+    had_records = request.moved is not None and request.dimension is not None
+    if request.settings.stated or had_records or (request.directory / SQLITE_FILE).exists():
         _create(request, spec)
         finalize(request.directory)
 
@@ -207,6 +218,8 @@ def _plan(request: FoldRequest) -> tuple[FoldPlan, int | None]:
         raise VerificationError(f"{request.collection}: the ledger has ids outside its partition, {request.ids}")
     drop = Drop(UUID(request.dropped_before).bytes, request.drops) if request.dropped_before else None
     plan = plan_fold(ledger, rows, base=request.base_sum, drop=drop)
+    if request.moved is not None:
+        plan = into_new_directory(plan, rows, stored_rows([request.moved]), collection=request.collection)
     before = None if plan.restarts else request.dimension
     if None not in {before, rows.dimension} and before != rows.dimension:
         raise VerificationError(

@@ -7,7 +7,6 @@ together, so that what was divided is not joined at once.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from math import ceil
@@ -124,9 +123,7 @@ def fold_costs(parts: list[list[RunPart]], base: Manifest | None, services: Serv
         known = base.collections.get(name) if base else None
         dropped = base.dropped.get(name) if base else None
         arriving = _arriving(of_collection[name], dropped)
-        # A directory of the base cannot be divided or joined yet.
-        sizes = PartitionSizes(sys.maxsize, 0) if known else PartitionSizes.of(services.settings)
-        planned = plan_folds_of(arriving, known, sizes, read_ids)
+        planned = plan_folds_of(arriving, known, PartitionSizes.of(services.settings), read_ids)
         return [_cost(name, each, of_collection[name]) for each in planned]
 
     return list(chain.from_iterable(in_threads(costs_of, of_collection)))

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -37,6 +37,7 @@ PROGRESS_SECONDS = 1.0
 GROUP = 16
 """The small collections that are folded within one mark: a mark for each would take as long as its fold."""
 
+Done = TypeVar("Done")
 FoldOutcome = FoldResult | SnapshotTooLargeError
 """The result of a fold, or the error of one that memory or disk cannot hold."""
 
@@ -100,17 +101,23 @@ def run_folds(
 
 
 def _outcome(fold: Callable[..., FoldResult], request: FoldRequest, progress: Progress) -> FoldOutcome:
+    outcome = not_stopping_others(lambda: fold(request, progress=progress), request.collection, progress)
+    if isinstance(outcome, SnapshotTooLargeError):
+        shutil.rmtree(request.directory, ignore_errors=True)
+    return outcome
+
+
+def not_stopping_others(work: Callable[[], Done], collection: str, progress: Progress) -> Done | SnapshotTooLargeError:
+    """Return the result of the work on a collection, or the error if memory, disk or time do not suffice for it."""
     try:
         progress()  # there may be no time left to begin
         with reporting_full_disk(_function()):
-            return fold(request, progress=progress)
+            return work()
     except SnapshotTooLargeError as error:
-        too_large = error
+        return error
     except MemoryError:
-        message = f"{request.collection}: memory ran out in its fold"
-        too_large = SnapshotTooLargeError(message, next_step="raise the compactor's memory")
-    shutil.rmtree(request.directory, ignore_errors=True)
-    return too_large
+        message = f"{collection}: memory ran out in its fold"
+        return SnapshotTooLargeError(message, next_step="raise the compactor's memory")
 
 
 def _groups(requests: Sequence[FoldRequest]) -> Iterator[Sequence[FoldRequest]]:

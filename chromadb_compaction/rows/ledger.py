@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.manifest import Conservation
 from chromadb_compaction.rows.fingerprints import VECTOR_BYTES, hex128, sum_rows
-from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, Mask, Positions, RunRows, SelectedRows
+from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA, NO_ROWS, Mask, Positions, RunRows, SelectedRows
 
 _SLICE_ROWS = 65_536
 
@@ -74,7 +74,7 @@ class FoldPlan(NamedTuple):
     `inserts`, `replacements` and `edits` are rows of the runs, `deletes` are ids that are live in the base. No id is in
     two of them. `edits` keep the vector of the live record, and replace only document, metadata or URI. `dropped`
     counts the rows that a drop removes from the ledger. With `restarts` the directory must be emptied first, and
-    `deletes` is empty.
+    `deletes` is empty. `moved` are rows of the base for a new directory (rows.moved).
     """
 
     inserts: SelectedRows
@@ -86,6 +86,7 @@ class FoldPlan(NamedTuple):
     conservation: Conservation
     dropped: int = 0
     restarts: bool = False
+    moved: SelectedRows = NO_ROWS
 
     @property
     def touches_records(self) -> bool:
@@ -118,15 +119,15 @@ class FoldPlan(NamedTuple):
         return sum(rows.nbytes for rows in self._upserts)
 
     def written(self, most: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield every row that must be written to the directory: replacements, then edits, then inserts.
+        """Yield every row that must be written to the directory: moved ones, replacements, edits, then inserts.
 
         A table has at most `most` rows, all of one kind.
         """
         return chain.from_iterable(rows.parts(most, columns) for rows in self._upserts)
 
     @property
-    def _upserts(self) -> tuple[SelectedRows, SelectedRows, SelectedRows]:
-        return self.replacements, self.edits, self.inserts
+    def _upserts(self) -> tuple[SelectedRows, ...]:
+        return self.moved, self.replacements, self.edits, self.inserts
 
 
 def plan_fold(

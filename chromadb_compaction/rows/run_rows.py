@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, groups_between
 from chromadb_compaction.rows.merging import winners
-from chromadb_compaction.rows.runs import common_dimension, open_run, run_dimension, run_schema
+from chromadb_compaction.rows.runs import LENGTH, common_dimension, open_run, run_dimension, run_schema
 
 LEDGER_SCHEMA = pa.schema([run_schema(None).field(name) for name in ("id", "delta", "row", "deleted", "fingerprint")])
 """The columns of a run that a ledger keeps: the id, its version, and whether it is deleted."""
@@ -62,13 +62,19 @@ class SelectedRows:
         total, rows = sum(piece.bytes for piece in self._pieces), sum(piece.rows for piece in self._pieces)
         return -(-total * self.num_rows // max(1, rows))
 
+    @property
+    def id_column(self) -> pa.ChunkedArray[pa.StringScalar]:
+        """Their ids."""
+        return self._ids
+
     def ids(self) -> list[str]:
-        """Return their ids."""
+        """Return their ids as Python strings."""
         return cast("list[str]", self._ids.to_pylist())
 
     def parts(self, most: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield these columns of all rows, at most `most` rows and PART_METADATA_BYTES at a time.
 
+        The embeddings of moved cosine rows come with their `length` (runs.LENGTH).
         At most one piece is in memory. A row with more metadata is a part of its own.
         """
         ends = accumulate(piece.rows for piece in self._pieces)
@@ -81,6 +87,9 @@ class SelectedRows:
             if stop - start < piece.rows:
                 table = table.take(self._at[start:stop] - first)
             yield from _parts(table, most)
+
+
+NO_ROWS: Final = SelectedRows((), np.empty(0, np.int64), pa.chunked_array([], pa.string()))
 
 
 class RunRows:
@@ -142,7 +151,8 @@ def _pieces(path: Path, footer: pq.FileMetaData, groups: Sequence[int]) -> Itera
 
 def _read(path: Path, footer: pq.FileMetaData, group: int, columns: Sequence[str]) -> pa.Table:
     with open_run(path, footer=footer) as run:
-        table = run.read_row_group(group, columns=list(columns))
+        scaled = "embedding" in columns and LENGTH.name in run.schema_arrow.names
+        table = run.read_row_group(group, columns=[*columns, LENGTH.name] if scaled else list(columns))
     # A run that the version before URIs has written, during an update, has no such column.
     if "uri" in columns and "uri" not in table.column_names:
         table = table.append_column("uri", pa.nulls(table.num_rows, pa.string()))

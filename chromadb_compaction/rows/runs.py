@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 DELTA_ID = pa.binary(16)
 FINGERPRINT = pa.binary(32)
+LENGTH = pa.field("length", pa.float32())
+"""A column beside those of a run, in runs of moved cosine rows.
+
+Their embeddings are as the index stores them: scaled to length 1. This is the length that they had."""
 ROW_GROUP = 16_384
 ROW_GROUP_BYTES = 2 * 1024 * 1024
 """The limits of a row group, whichever is reached first. It bounds the memory of the Parquet writer and reader.
@@ -51,6 +55,11 @@ def run_schema(dimension: int | None) -> pa.Schema:
     return pa.schema(columns)
 
 
+def moved_schema(dimension: int | None, *, scaled: bool) -> pa.Schema:
+    """Return the columns of a run of moved rows. Vectors `scaled` to length 1 have their length beside them."""
+    return run_schema(dimension).append(LENGTH) if scaled else run_schema(dimension)
+
+
 def run_dimension(table: pa.Table) -> int | None:
     """Return the dimension of a table with the columns of a run. None if it has no upsert."""
     column = table.schema.field("embedding").type
@@ -77,11 +86,11 @@ def with_dimension(table: pa.Table, dimension: int | None) -> pa.Table:
 class RunWriter:
     """Writes a run to a file or stream, with at most one row group in memory.
 
-    The bytes depend only on the rows, not on how many are written at a time.
+    The bytes depend only on the rows, not on how many are written at a time. Moved rows may be `scaled` (moved_schema).
     """
 
-    def __init__(self, sink: Path | BinaryIO, dimension: int | None) -> None:
-        self._pending = run_schema(dimension).empty_table()
+    def __init__(self, sink: Path | BinaryIO, dimension: int | None, *, scaled: bool = False) -> None:
+        self._pending = moved_schema(dimension, scaled=scaled).empty_table()
         # Fingerprints and vectors do not compress.
         compressed = ("id", "delta", "row", "deleted", "document", "metadata", "uri")
         self._writer = pq.ParquetWriter(

@@ -16,12 +16,13 @@ from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.deltas import identity
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import CompactionError, TransientStorageError
-from chromadb_compaction.fold import fold
+from chromadb_compaction.fold import fold, joining, requests, reshaping
 from chromadb_compaction.messages import FoldPartitionRequest
 from chromadb_compaction.operations import merged_since
 from chromadb_compaction.pending import listed as listed_deltas
 from chromadb_compaction.pending.overlay import Overlay
-from chromadb_compaction.rows import ledger
+from chromadb_compaction.rows import ledger, run_rows
+from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up, fold_partitions, merge_batch, publication, upload_snapshot
@@ -258,6 +259,32 @@ def _a_part_is_stored_before_its_files() -> Iterator[None]:
         yield
 
 
+def _a_partition_is_left_out() -> AbstractContextManager[object]:
+    right = joining.join_parts
+    return patch.object(publication, "join_parts", lambda parts, base: right(parts[1:] if base else parts, base))
+
+
+@contextmanager
+def _a_border_is_on_neither_side() -> Iterator[None]:
+    right = reshaping.reshape
+
+    def wrong(sources: Any, ids: IdRange, **options: Any) -> Any:
+        return right(sources, ids._replace(first=f"{ids.first}\0") if ids.first else ids, **options)
+
+    # The second patch is needed because UploadSnapshot would detect the loss and publish nothing.
+    with patch.object(requests, "reshape", wrong), patch.object(joining, "check_base", lambda *_: None):
+        yield
+
+
+def _the_rows_of_a_partition_are_read_short() -> AbstractContextManager[object]:
+    right = run_rows.stored_rows
+
+    def wrong(paths: Any, ids: IdRange = ALL_IDS) -> Any:
+        return right(paths, ids._replace(first=f"{ids.first}\0") if ids.first else ids)
+
+    return patch.object(fold, "stored_rows", wrong)
+
+
 @contextmanager
 def _a_drop_is_forgotten() -> Iterator[None]:
     right = publication.Draft.manifest
@@ -314,6 +341,7 @@ def _none(_state: str, _call: Call, _kind: FaultKind) -> bool:
 
 
 FIRST, BASE, SEVERAL = "first snapshot", "updates and deletes on a base", "folds by several functions"
+PARTITIONS = "partitions"
 DEFECTS = (
     Defect("the pointer is overwritten", _pointer_is_overwritten, BASE, _overtaken, "a commit was overwritten"),
     Defect("anybody can renew the lease", lambda: _without_owner("renew"), FIRST, _overtaken_while_merging, "lease"),
@@ -379,6 +407,18 @@ DEFECTS = (
     Defect("all snapshots have the same id", _snapshots_share_one_id, FIRST, _dies_after_the_manifest, "written twice"),
     Defect(
         "a queue error counts as cleaned", _a_queue_error_counts_as_cleaned, "a deleted queue", _none, "left behind"
+    ),
+    Defect("a partition is left out of a swap", _a_partition_is_left_out, PARTITIONS, _none, "lost"),
+    Defect("the id of a border is on neither side", _a_border_is_on_neither_side, PARTITIONS, _none, "lost"),
+    Defect(
+        "the rows of a partition are read short", _the_rows_of_a_partition_are_read_short, PARTITIONS, _none, "lost"
+    ),
+    Defect(
+        "the part of another attempt is taken for a partition",
+        _a_part_is_stored_before_its_files,
+        f"{PARTITIONS} folded by several functions",
+        _killed_while_folding,
+        "half a snapshot",
     ),
     Defect("a quarantine is not reported", _quarantine_is_not_reported, "a quarantined delta", _none, "unreported"),
 )

@@ -202,6 +202,21 @@ def _many_collections(world: World) -> Truth:
     return Truth([*first, *deltas])
 
 
+def _partitions(world: World) -> Truth:
+    """Change a collection of four partitions: one is folded in place, two are joined, and one is divided."""
+    first = [a_delta(number, {f"{name}{n}": [n, number] for n in range(10)}) for number, name in enumerate("bdfh", 10)]
+    gone = a_delta(15, {f"{name}{number}": None for name in "df" for number in range(1, 10)})
+    put_and_compact(world, "base", *first)
+    put_and_compact(world, "deleted", gone)
+    deltas = [
+        a_delta(5, {"d1": [7, 7]}),  # late: older than the tombstone, which moves
+        a_delta(20, {"b0": [8, 8], "b1": None, "c": [3, 3], "d0": [9, 9]}),
+        a_delta(21, {f"h{number}": [number, 5] for number in range(8, 16)}),
+    ]
+    put(world, *deltas)
+    return Truth([*first, gone, *deltas])
+
+
 def _quarantined(world: World) -> Truth:
     first = a_delta(10, {"a": [1, 0]})
     put_and_compact(world, "base", first)
@@ -331,6 +346,7 @@ def _rollback_again(world: World) -> None:
 
 
 OVERTAKING = ("overtaken", "overtaken midway", "overtaken by a rollback")
+PARTITIONS = {"PARTITION_SPLIT_RECORDS": 12, "PARTITION_TARGET_RECORDS": 10}
 SCENARIOS = (
     Scenario("first snapshot", _first_snapshot),
     Scenario("updates and deletes on a base", _on_a_base),
@@ -342,6 +358,8 @@ SCENARIOS = (
         executor=ReversedExecutor,
     ),
     Scenario("folds by several functions", _many_collections, folds_in_an_item=2),
+    Scenario("partitions", _partitions, settings=PARTITIONS),
+    Scenario("partitions folded by several functions", _partitions, settings=PARTITIONS, folds_in_an_item=2),
     Scenario("dropped collections", _dropped, settings={"COMPACTION_BATCH_SIZE": 1}, afterwards=_put_late),
     Scenario("a quarantined delta", _quarantined),
     Scenario("an unreadable delta", _unreadable),

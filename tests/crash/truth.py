@@ -14,6 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chromadb_compaction import layout
+from chromadb_compaction.chroma.client import SQLITE_FILE
 from chromadb_compaction.deltas.outcomes import unpack_outcomes
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
@@ -188,7 +189,7 @@ def published(objects: Objects) -> tuple[Manifest | None, str | None]:
         if key not in objects or _sha256(objects[key].body) != ref.sha256:
             return None, f"{key} is missing or altered"
     for collection in manifest.collections.values():
-        for file in collection.files.values():
+        for file in collection.all_files.values():
             if file.key not in objects or _sha256(body_of(file, objects)) != file.sha256:
                 return None, f"{file.key} is missing or altered"
     return manifest, None
@@ -196,19 +197,23 @@ def published(objects: Objects) -> tuple[Manifest | None, str | None]:
 
 def versions_of(manifest: Manifest, objects: Objects) -> Versions:
     """Return what the snapshot's ledgers hold, tombstones too."""
-    versions: dict[tuple[str, str], RowVersion] = {}
-    for name, collection in manifest.collections.items():
-        for row_id, version in _ledger(body_of(collection.files[layout.LEDGER_FILE], objects)):
-            versions[name, row_id] = version
-    return versions
+    return {
+        (name, row_id): version
+        for name, collection in manifest.collections.items()
+        for each in collection.directories
+        for row_id, version in _ledger(body_of(each.files[layout.LEDGER_FILE], objects))
+    }
 
 
 def content_of_snapshot(manifest: Manifest, objects: Objects) -> dict[str, dict[str, Record]]:
-    """Return what plain ChromaDB reads, once per distinct set of files."""
+    """Return what plain ChromaDB reads, once per distinct set of files of a directory."""
     content: dict[str, dict[str, Record]] = {}
     for name, collection in manifest.collections.items():
-        files = tuple((path, body_of(file, objects)) for path, file in sorted(collection.files.items()))
-        content[name] = _read(name, files) if collection.dimension is not None else {}
+        content[name] = {}
+        for each in collection.directories:
+            if SQLITE_FILE in each.files:
+                files = tuple((path, body_of(file, objects)) for path, file in sorted(each.files.items()))
+                content[name] |= _read(name, files)
     return content
 
 
@@ -281,9 +286,16 @@ def _differences(name: str, wanted: Mapping[str, Record], found: Mapping[str, Re
 
 def _proof_problems(manifest: Manifest, objects: Objects) -> Iterator[str]:
     for name, collection in manifest.collections.items():
-        ledger = decode_ledger(body_of(collection.files[layout.LEDGER_FILE], objects))
-        if not collection.conservation.holds() or live_sum(ledger) != collection.conservation.next:
+        if not collection.conservation.holds():
             yield f"{name}: the conservation proof is wrong"
-        live = sum(not deleted for deleted in ledger["deleted"].to_pylist())
-        if (collection.records, collection.records + collection.tombstones) != (live, ledger.num_rows):
-            yield f"{name}: the manifest counts {collection.records} records, the ledger {live}"
+        for each in collection.directories:
+            ledger = decode_ledger(body_of(each.files[layout.LEDGER_FILE], objects))
+            if live_sum(ledger) != each.conservation.next:
+                yield f"{name}: the conservation proof of the directory at {each.first!r} is wrong"
+            live = sum(not deleted for deleted in ledger["deleted"].to_pylist())
+            if (each.records, each.records + each.tombstones) != (live, ledger.num_rows):
+                yield f"{name}: the manifest counts {each.records} records, the ledger {live}"
+            misplaced = [
+                row_id for row_id in map(str, ledger["id"].to_pylist()) if collection.directory_of(row_id) != each
+            ]
+            yield from (f"misplaced: {name}/{row_id} is in the directory at {each.first!r}" for row_id in misplaced)

@@ -25,7 +25,7 @@ from botocore.useragent import UserAgentString
 import tasks.handling
 from chromadb_compaction import concurrency, times
 from chromadb_compaction.aws import object_store
-from chromadb_compaction.fold import workers
+from chromadb_compaction.fold import requests, workers
 from chromadb_compaction.fold.distribution import FoldLimits
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
@@ -258,6 +258,11 @@ class World:
         yield cache, "secrets", chance
         yield times, "time", SimpleNamespace(perf_counter=self.clock)
         yield workers, "fold_collection", self._folds.fold
+        yield (
+            requests,
+            "reshape",
+            self._folds.reshaping(vars(requests)["reshape"]),
+        )  # a seeded defect may have replaced it
         if self._folds_in_an_item is not None:
             limits = FoldLimits(seconds=0.55 * self._folds_in_an_item, disk=float("inf"))
             yield upload_snapshot, "limits_of", lambda _services: limits
