@@ -21,6 +21,7 @@ from benchmarks.cold import cold_rows
 from benchmarks.cycles import cycle_rows
 from benchmarks.fresh import fresh_rows
 from benchmarks.index import index_rows
+from benchmarks.large import RECORDS, large_collection
 from benchmarks.loaders import REPETITIONS, document_rows, fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.references import BulkUpsert
@@ -50,7 +51,11 @@ def benchmark(  # noqa: PLR0913 - one parameter for each option
     ] = 10_000,
     fresh_only: Annotated[bool, typer.Option("--fresh-only", help="Measure fresh reads alone.")] = False,
     scale: Annotated[
-        bool, typer.Option("--scale", help="Measure many collections alone. Write their part of docs/performance.md.")
+        bool,
+        typer.Option(
+            "--scale",
+            help="Measure a large collection and many small ones alone. Write their part of docs/performance.md.",
+        ),
     ] = False,
     sweeps: Annotated[
         bool,
@@ -72,8 +77,7 @@ def benchmark(  # noqa: PLR0913 - one parameter for each option
         performance.write_sweeps(of_machine, _sweeps())
         return
     if fresh_only or scale:
-        with job.local_server() as home:
-            measured = _scale(home, dimension) if scale else _fresh(home, load)
+        measured = _scale(dimension) if scale else _fresh_alone(load)
         result = of_machine.model_copy(update={"rows": measured})
         if scale:
             performance.write_scale(result)
@@ -130,9 +134,18 @@ def _fresh(home: StackHome, load: Load) -> list[Row]:
     return list(fresh_rows(home, load))
 
 
-def _scale(home: StackHome, dimension: int) -> list[Row]:
+def _fresh_alone(load: Load) -> list[Row]:
+    with job.local_server() as home:
+        return _fresh(home, load)
+
+
+def _scale(dimension: int) -> list[Row]:
+    console.print(f"compacting one collection of {RECORDS:,} records ...")
+    with job.local_server() as home:
+        large = list(large_collection(home, RECORDS, dimension))
     console.print(f"compacting {COLLECTIONS:,} collections ...")
-    return list(many_collections(home, COLLECTIONS, dimension))
+    with job.local_server() as home:
+        return [*large, *many_collections(home, COLLECTIONS, dimension)]
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:

@@ -61,11 +61,17 @@ adds is counted. *download* includes the download of the base and the copy into 
 the work of building the base in the same functions; the limit is that of one fold.
 """
 
-_SCALE = """## Many collections
+_SCALE = """## A large collection, and many small ones
 
-Written by `scripts/benchmark --scale` in one run on {cores} cores ({machine}, Python {python}). Each collection gets
-one delta of five records with {dimension} dimensions, and a single execution merges them all: first into nothing, then
-into what it has published.
+Written by `scripts/benchmark --scale` in one run on {cores} cores ({machine}, Python {python}). The records have
+{dimension} dimensions, and a document of 40 words.
+
+The large collection is written at once, in deltas of 2,000 records, and compacted by one execution. Then follow two
+passes of 1,000 rows. *a fold elsewhere* is the time of one directory in the functions of FoldPartitions, which share
+the cores here. A collection of a single directory writes about *the whole collection* in every pass.
+
+Each of the small collections gets one delta of five records, and a single execution merges them all: first into
+nothing, then into what it has published.
 """
 
 _BETWEEN = "\n<!-- Another run has written what follows. -->\n\n"

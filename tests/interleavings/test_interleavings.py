@@ -22,7 +22,7 @@ from tests.reliability_report import Count
 PART = "interleavings of the real code"
 REPLAY = os.environ.get("REPLAY_SEED")
 SEEDS_OF_ONE_TEST = 10
-SEEDS = 40
+SEEDS = 20
 SEEDS_WITH_A_DEFECT = 120
 MANY_SEEDS = 3000
 
