@@ -11,7 +11,6 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from chromadb_compaction.configuration import DeltaVersion, FunctionConfiguration, KeptSettings, Space
-from chromadb_compaction.errors import NewerFormatError
 from chromadb_compaction.layout import LEDGER_FILE, partition_folder
 from chromadb_compaction.manifest.stored import Fingerprint128, LocalPath, Stored, StoredFile
 
@@ -158,17 +157,6 @@ class CollectionSnapshot(Stored):
             for each in self.partitions
             for path, file in each.files.items()
         }
-
-    def check_one_directory(self, name: str) -> None:
-        """Raise NewerFormatError if the collection `name`, which is this one, is partitioned.
-
-        Folds, queries and pulls work on one directory. They must not take a partitioned collection for an empty one.
-        """
-        if self.partitions:
-            raise NewerFormatError(
-                f"{name}: the collection has {len(self.partitions)} partitions, and this version reads one directory",
-                next_step="upgrade to the version that wrote the snapshot",
-            )
 
     @property
     def settings_with_function(self) -> KeptSettings:

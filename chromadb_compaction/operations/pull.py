@@ -238,20 +238,26 @@ def _merge(services: Services, into: Path, manifest: Manifest, plan: _Plan, unfi
     """
     from chromadb_compaction.operations.pulling.merge import Part, merge  # ChromaDB takes a second to import
 
-    for name, each in plan.stale.items():
-        each.check_one_directory(name)
     marker = None if plan.changed else read_marker(into)
     kept = marker.collections if marker else {}
     stale = {name: each for name, each in plan.stale.items() if kept.get(name) != _content(each)}
     fetched = fetch(services, manifest, stale, None, unfinished)
     parts = {
-        name: Part(unfinished / name if name in stale else into, each.records) for name, each in plan.stale.items()
+        name: Part(_directories(unfinished / name, each) if name in stale else [into], each.records)
+        for name, each in plan.stale.items()
     }
     new = unfinished / ".merged"
     merge(parts, new)
     content = {name: _content(each) for name, each in plan.stale.items()}
     write_marker(new, manifest.snapshot_id, content, merged=True)
     return fetched, new
+
+
+def _directories(fetched: Path, each: CollectionSnapshot) -> list[Path]:
+    """Return the ChromaDB directories of a fetched collection, in the order of their ids."""
+    if not each.partitions:
+        return [fetched]
+    return [fetched / partition_folder(part.first) for part in each.partitions if part.chroma_files]
 
 
 def _content(each: CollectionSnapshot) -> dict[str, str]:

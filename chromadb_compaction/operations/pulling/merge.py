@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,9 +26,9 @@ _METADATA: Final = "key, str_value, int_value, float_value, bool_value"
 
 
 class Part(NamedTuple):
-    """A closed directory that holds the collection, and the number of its records."""
+    """The closed directories that hold the collection, one or several, and the number of its records."""
 
-    directory: Path
+    directories: Sequence[Path]
     records: int
 
 
@@ -40,31 +40,32 @@ def merge(parts: Mapping[str, Part], into: Path) -> None:
     into.mkdir(parents=True)
     with open_directory(into) as client:
         for name, part in parts.items():
-            with open_collection(part.directory, name) as source:
-                copied = _copy(source, client)
+            with ExitStack() as stack:
+                copied = _copy([stack.enter_context(open_collection(each, name)) for each in part.directories], client)
             if copied != part.records:
                 message = f"collection {name} has {copied} records in {into.name}, but {part.records} were published"
                 raise VerificationError(message)
     with closing(sqlite3.connect(into / SQLITE_FILE, isolation_level=None)) as database:
         for name, part in parts.items():
-            _copy_settings(database, name, part.directory / SQLITE_FILE)
+            _copy_settings(database, name, part.directories[0] / SQLITE_FILE)
         reclaim_pages(database)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _copy(source: Collection, client: ClientAPI) -> int:
+def _copy(sources: Sequence[Collection], client: ClientAPI) -> int:
     """Copy the records through ChromaDB's API. Return how many the copy has."""
-    index = source.configuration_json["hnsw"]
+    index = sources[0].configuration_json["hnsw"]
     configuration: Any = {"hnsw": {name: index[name] for name in _INDEX}}
-    target = client.create_collection(source.name, embedding_function=None, configuration=configuration)
-    count = source.count()
-    if not count:
+    target = client.create_collection(sources[0].name, embedding_function=None, configuration=configuration)
+    counts = [source.count() for source in sources]
+    if not any(counts):
         return target.count()
-    set_threshold(target, count)  # one flush of the index, at the end
-    for offset in range(0, count, size := _batch(source, client)):
-        rows: Any = source.get(limit=size, offset=offset, include=["embeddings", "documents", "metadatas", "uris"])
-        metadatas: Any = [each or None for each in rows["metadatas"]]  # add refuses the {} that get returns
-        target.add(rows["ids"], rows["embeddings"], metadatas, rows["documents"], uris=rows["uris"])
+    set_threshold(target, sum(counts))  # one flush of the index, at the end
+    for source, count in zip(sources, counts, strict=True):
+        for offset in range(0, count, size := _batch(source, client) if count else 1):
+            rows: Any = source.get(limit=size, offset=offset, include=["embeddings", "documents", "metadatas", "uris"])
+            metadatas: Any = [each or None for each in rows["metadatas"]]  # add refuses the {} that get returns
+            target.add(rows["ids"], rows["embeddings"], metadatas, rows["documents"], uris=rows["uris"])
     set_threshold(target, DEFAULT_SYNC_THRESHOLD)
     return target.count()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from rich.console import Console, RenderableType
 
 from chromadb_compaction import layout
-from chromadb_compaction.chroma.client import open_collection
+from chromadb_compaction.chroma.client import Include, open_collection
 from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.cli.views.overview import read_overview
 from chromadb_compaction.cli.views.snapshot_text import render_pulled, render_snapshot
@@ -135,6 +135,20 @@ def test_a_pull_has_a_folder_for_each_partition_and_fetches_only_what_changes(
         collection.delete(["a"])
     with pytest.raises(InvalidRequestError, match="was changed since it was pulled"):
         pull_snapshot(fakes.services, None, copy)
+
+
+def test_a_merged_pull_makes_one_directory_of_all_partitions(bucket: PartitionedBucket, tmp_path: Path) -> None:
+    whole, one = tmp_path / "whole", tmp_path / "one"
+    pull_snapshot(bucket.divided.services, None, whole, merged=True)
+    pull_snapshot(bucket.single.services, None, one)
+
+    with open_collection(whole, "docs") as merged, open_collection(one / "docs", "docs") as single:
+        fields: Include = ["documents", "metadatas", "uris"]
+        assert merged.get(ids=["a", "m", "n"], include=fields) == single.get(ids=["a", "m", "n"], include=fields)
+        assert merged.count() == single.count()
+        asked: Any = [[1, 2]]
+        assert merged.query(query_embeddings=asked, n_results=2)["ids"] == [["n", "m"]]
+    assert not pull_snapshot(bucket.divided.services, None, whole, merged=True).collections[0].refreshed
 
 
 def test_a_replica_is_complete_only_with_all_partitions(bucket: PartitionedBucket) -> None:
