@@ -73,18 +73,19 @@ class BulkLoader:
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
         ):
-            building = pool.submit(_update_index, build, spec, plan, queued, kept, progress)
+            building = pool.submit(_update_index, build, spec, plan, queued, kept=kept, progress=progress)
             _write_records(directory, state, plan, queued, rebuilt=kept is not None, progress=progress)
             index = building.result()
             build.install()
         return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place, segment)
 
 
-def _update_index(  # noqa: PLR0917 - a part of apply, in a thread
+def _update_index(
     build: IndexBuild,
     spec: CollectionSpec,
     plan: FoldPlan,
     queued: _IndexOperations,
+    *,
     kept: KeptVectors | None,
     progress: Progress,
 ) -> float:

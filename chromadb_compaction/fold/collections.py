@@ -102,7 +102,9 @@ def fold_pass(
     late: dict[str, OutOfTimeError] = {}
     if units:
         with blaming_collections(list(changes), request.execution, services.objects):
-            copies, runs = _download(request, units, services, base, scratch, phases, heartbeat)
+            copies, runs = _download(
+                request, units, services, base, scratch=scratch, phases=phases, heartbeat=heartbeat
+            )
         progress, marked = _stopping_in_time(services, heartbeat.check), _marking(request, services)
         requests = FoldRequests(base, copies, runs, scratch=scratch, progress=progress, marked=marked)
         with phases("fold"):
@@ -153,11 +155,12 @@ def _by_collection(units: Iterable[FoldUnit], changes: Mapping[str, CollectionCh
     return list(found.values())
 
 
-def _download(  # noqa: PLR0917 - a part of fold_pass
+def _download(
     request: FoldInput,
     units: Sequence[FoldUnit],
     services: Services,
     base: Manifest | None,
+    *,
     scratch: Path,
     phases: Phases,
     heartbeat: Heartbeat,

@@ -48,7 +48,7 @@ class FoldRequest(BaseModel):
         base_sum: The `next` sum of the conservation in the base's manifest.
         next_ledger: The path that the next ledger is written to.
         settings: The settings that the collection has afterwards.
-        base_settings: The settings that the base has. None if there is no base.
+        base_settings: The settings of the base. None if there is no base.
         dropped_before: The newest drop of the collection. None: it was never dropped.
         drops: Whether the base does not know this drop.
         replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.

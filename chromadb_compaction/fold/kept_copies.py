@@ -29,7 +29,11 @@ def keep_copies(
     if base is not None:
         keep_unchanged(cache, snapshot_id, base, folded)
         changed, beginnings = _replaced(parts, base)
-        cache.move(lambda e: e not in changed and not e.startswith(beginnings), old=base.snapshot_id, new=snapshot_id)
+        cache.move(
+            lambda entry: entry not in changed and not entry.startswith(beginnings),
+            old=base.snapshot_id,
+            new=snapshot_id,
+        )
     cache.evict(keep=snapshot_id)
 
 

@@ -73,10 +73,6 @@ class PartitionSnapshot(Stored):
     newest: DeltaVersion | None = None
     replaced_in_place: Annotated[int, Field(ge=0)] = 0
 
-    def may_hold(self, version: DeltaVersion) -> bool:
-        """Return whether the ledger may have a row of this delta, or a newer one of the same id."""
-        return self.newest is None or version <= self.newest
-
     @property
     def bytes(self) -> int:
         """The size of all files."""

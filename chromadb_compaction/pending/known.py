@@ -50,7 +50,8 @@ class ReadDelta(NamedTuple):
 class KnownDeltas:
     """The deltas of one collection that were read, by key and ETag. One thread at a time may use it.
 
-    The last of those that are no longer pending may be kept until `forget_former`, within the bounds of a read.
+    Former deltas are those that were pending, and are not listed now. The last of them may be kept until
+    `forget_former`, within the bounds of a read.
     """
 
     def __init__(self) -> None:
@@ -59,11 +60,11 @@ class KnownDeltas:
 
     @property
     def has_former(self) -> bool:
-        """True if there are deltas that are no longer pending."""
+        """True if former deltas are kept."""
         return bool(self._former)
 
     def forget_all_but(self, listed: Sequence[ObjectInfo], settings: Settings, *, keep_former: bool) -> None:
-        """Release what is no longer pending, or with `keep_former` keep the last of it."""
+        """Release the deltas that are not listed, or with `keep_former` keep the last of them."""
         kept = {each.key: each.etag for each in listed}
         gone = {key: read for key, read in self._known.items() if kept.get(key) != read.listed.etag}
         self._known = {key: read for key, read in self._known.items() if key not in gone}
@@ -75,13 +76,13 @@ class KnownDeltas:
             size -= _bytes_of(self._former.pop(key))
 
     def forget_former(self) -> None:
-        """Release everything that is no longer pending."""
+        """Release the former deltas."""
         self._former = {}
 
     def recall(self, merged: Collection[Identity]) -> list[ObjectInfo] | None:
-        """Have deltas that are no longer pending as those that are. None if one of them is not known any more.
+        """Know these former deltas as if they were pending, until the next `forget_all_but`, and return them.
 
-        They are released again by the next `forget_all_but`. Deltas that were not used are not known.
+        None if one of them was released, or was never used.
         """
         found = [self._known.get(key) or self._former.get(key) for key, _ in merged]
         reads = [read for read in found if read is not None and read.delta is not None]

@@ -52,10 +52,9 @@ def read_records(directory: Path, ids: IdRange) -> Iterator[Record]:
         has_lists = bool(database.execute(_HAS_LISTS).fetchone()[0])
         query = _READ.format(end="" if ids.end is None else _END)
         rows = database.execute(query, {"first": ids.first, "end": ids.end})
-        for row_id, cells in groupby(rows, itemgetter(0)):
-            number = 0
+        for (row_id, number), cells in groupby(rows, itemgetter(0, 1)):
             values: dict[str, Any] = {}
-            for _, number, key, *value in cells:  # noqa: B007 - the number is that of every row of the group
+            for _, _, key, *value in cells:
                 if key is not None:
                     values[key] = _value(value)
             document, uri = values.pop(_DOCUMENT, None), values.pop(_URI, None)

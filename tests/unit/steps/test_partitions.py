@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from chromadb_compaction.chroma.client import SQLITE_FILE, open_collection
+from chromadb_compaction.chroma.client import SQLITE_FILE, Collection, open_collection
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.fold import collections, requests, reshaping
 from chromadb_compaction.fold.distribution import FoldLimits
@@ -55,21 +56,27 @@ def content(fakes: Fakes) -> Mapping[str, dict[str, list[float]]]:
     return {each.first: _records(fakes, each) for each in docs(fakes).directories}
 
 
-def _records(fakes: Fakes, each: PartitionSnapshot) -> dict[str, list[float]]:
-    ledger = decode_ledger(read_file(fakes.objects, each.files[LEDGER_FILE]))
-    assert live_sum(ledger) == each.conservation.next
-    if SQLITE_FILE not in each.files:
-        return {}
+@contextmanager
+def open_copy(fakes: Fakes, each: PartitionSnapshot) -> Iterator[Collection]:
     with TemporaryDirectory() as directory:
         for path, file in each.files.items():
             target = Path(directory) / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(read_file(fakes.objects, file))
         with open_collection(Path(directory), "docs") as collection:
-            found = collection.get(include=["embeddings"])
-            embeddings = found["embeddings"]
-            assert embeddings is not None
-            return {name: [float(x) for x in row] for name, row in zip(found["ids"], embeddings, strict=True)}
+            yield collection
+
+
+def _records(fakes: Fakes, each: PartitionSnapshot) -> dict[str, list[float]]:
+    ledger = decode_ledger(read_file(fakes.objects, each.files[LEDGER_FILE]))
+    assert live_sum(ledger) == each.conservation.next
+    if SQLITE_FILE not in each.files:
+        return {}
+    with open_copy(fakes, each) as collection:
+        found = collection.get(include=["embeddings"])
+        embeddings = found["embeddings"]
+        assert embeddings is not None
+        return {name: [float(x) for x in row] for name, row in zip(found["ids"], embeddings, strict=True)}
 
 
 def downloaded(fakes: Fakes) -> set[str]:
@@ -153,13 +160,8 @@ def test_settings_reach_every_directory(fakes: Fakes) -> None:
     compact(fakes, a_delta({}, header={"format": 2, "collection": {"metadata": {"owner": "me"}}}))
 
     for each in docs(fakes).directories:
-        with TemporaryDirectory() as directory:
-            for path, file in each.files.items():
-                target = Path(directory) / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(read_file(fakes.objects, file))
-            with open_collection(Path(directory), "docs") as collection:
-                assert collection.metadata == {"owner": "me"}
+        with open_copy(fakes, each) as collection:
+            assert collection.metadata == {"owner": "me"}
 
 
 @pytest.mark.usefixtures("unpacked")
