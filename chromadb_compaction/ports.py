@@ -159,8 +159,11 @@ class DeltaQueue(Protocol):
     def notify(self, notices: Sequence[DeltaNotification]) -> None:
         """Send notifications, in batches of ten."""
 
-    def receive(self, limit: int) -> Iterator[ReceivedNotification]:
-        """Yield at most `limit` messages, fewer if the queue returns no more."""
+    def receive(self, limit: int) -> Iterator[Sequence[ReceivedNotification]]:
+        """Yield at most `limit` messages, those of several calls at a time, fewer if the queue returns no more.
+
+        What was yielded stays hidden from other receivers for a while, and later calls are made when they are needed.
+        """
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages."""

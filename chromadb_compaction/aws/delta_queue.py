@@ -71,7 +71,7 @@ class SqsDeltaQueue:
         bodies = (NotificationBody(key=n.key, rows=n.rows, bytes=n.bytes).model_dump_json() for n in notifications)
         self._send(required(self._queue_url, "DELTA_QUEUE_URL"), bodies)
 
-    def receive(self, limit: int) -> Iterator[ReceivedNotification]:
+    def receive(self, limit: int) -> Iterator[Sequence[ReceivedNotification]]:
         url = required(self._queue_url, "DELTA_QUEUE_URL")
 
         def receive(most: int) -> list[MessageTypeDef]:
@@ -85,9 +85,13 @@ class SqsDeltaQueue:
         while left > 0:
             most = [min(ENTRIES_PER_CALL, left - start) for start in range(0, left, ENTRIES_PER_CALL)]
             received = in_threads(receive, most[:calls])
-            for message in chain.from_iterable(received):
-                left -= 1
-                yield ReceivedNotification(message["ReceiptHandle"], notification_key(message["Body"]), message["Body"])
+            messages = [
+                ReceivedNotification(message["ReceiptHandle"], notification_key(message["Body"]), message["Body"])
+                for message in chain.from_iterable(received)
+            ]
+            if messages:
+                left -= len(messages)
+                yield messages
             if not all(received):
                 return
             # A queue with few messages costs no more calls than it did one by one.

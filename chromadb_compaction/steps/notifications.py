@@ -20,7 +20,6 @@ from chromadb_compaction.ports import DeadLetterMessage, ReceivedNotification, S
 
 EXTRA_NOTIFICATIONS = 1000
 """Received beyond one per delta: for deltas that earlier passes moved before their notification arrived."""
-NOTIFICATIONS_AT_ONCE = 320
 LEFTOVERS = 10_000
 """Received at most by an execution that finds nothing to merge."""
 ANSWERED_SECONDS = 3600
@@ -79,8 +78,8 @@ class Notifications:
 
     def _delete_answered(self, limit: int, moved: AbstractSet[str], answered: float = 0.0) -> int:
         """Delete those of at most `limit` messages whose delta was moved, or was written before `answered`."""
-        deleted = 0
-        for messages in self._receive_groups(limit, set(moved)):
+        deleted, awaited = 0, set(moved)
+        for messages in self._receive(limit):
             notifications = [message for message in messages if self._names_a_delta(message)]
             foreign = [message for message in messages if not self._names_a_delta(message)]
             moved_away = self._dead_letter(
@@ -88,6 +87,11 @@ class Notifications:
             )
             done = [*(foreign if moved_away else []), *self._without_pending_delta(notifications, moved, answered)]
             deleted += self._delete(done)
+            if awaited:
+                awaited.difference_update(str(each.key) for each in messages)
+                # To find nothing in the queue takes a long poll of a second.
+                if not awaited and self._is_empty():
+                    break
         return deleted
 
     def delete_leftovers(self) -> int:
@@ -115,26 +119,6 @@ class Notifications:
         done = in_threads(is_done, notifications)
         return [each for each, is_done in zip(notifications, done, strict=True) if is_done]
 
-    def _receive_groups(self, limit: int, awaited: set[str]) -> Iterator[list[ReceivedNotification]]:
-        """Yield at most `limit` messages, in groups that are handled before the next is received.
-
-        End when those of all `awaited` keys have arrived and the queue says that it is empty: to find nothing in a
-        queue takes a long poll.
-        """
-        group: list[ReceivedNotification] = []
-        for message in self._receive(limit):
-            group.append(message)
-            arrived = bool(awaited)
-            awaited.discard(str(message.key))
-            arrived = arrived and not awaited
-            if arrived or len(group) == NOTIFICATIONS_AT_ONCE:
-                yield group
-                group = []
-            if arrived and self._is_empty():
-                return
-        if group:
-            yield group
-
     def _is_empty(self) -> bool:
         """Return whether the queue says that no message waits. If it is wrong, a later pass receives the rest."""
         if self._is_down:
@@ -144,7 +128,7 @@ class Notifications:
             return depth is not None and depth.messages == 0
         return False
 
-    def _receive(self, limit: int) -> Iterator[ReceivedNotification]:
+    def _receive(self, limit: int) -> Iterator[Sequence[ReceivedNotification]]:
         if self._is_down:
             return
         with self._noting_errors():

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ class DeltaQueueContract:
     def test_a_notification_arrives(self, queue: DeltaQueue) -> None:
         queue.notify([a_notification(7)])
 
-        (received,) = queue.receive(10)
+        (received,) = chain.from_iterable(queue.receive(10))
 
         assert received.key == "delta/docs/0007.parquet"
         assert json.loads(received.body) == {"format": 1, "key": "delta/docs/0007.parquet", "rows": 7, "bytes": 700}
@@ -50,40 +50,42 @@ class DeltaQueueContract:
     def test_more_notifications_than_fit_one_call_all_arrive(self, queue: DeltaQueue) -> None:
         queue.notify([a_notification(n) for n in range(25)])
 
-        assert {notification.key for notification in queue.receive(100)} == {a_notification(n).key for n in range(25)}
+        assert {notification.key for notification in chain.from_iterable(queue.receive(100))} == {
+            a_notification(n).key for n in range(25)
+        }
 
     def test_notifying_of_nothing_sends_nothing(self, queue: DeltaQueue) -> None:
         queue.notify([])
 
-        assert list(queue.receive(10)) == []
+        assert list(chain.from_iterable(queue.receive(10))) == []
 
     @pytest.mark.parametrize("limit", [1, 10, 13])
     def test_at_most_the_limit_is_received(self, queue: DeltaQueue, limit: int) -> None:
         queue.notify([a_notification(n) for n in range(25)])
 
-        assert len(list(queue.receive(limit))) == limit
+        assert len(list(chain.from_iterable(queue.receive(limit)))) == limit
 
     def test_a_received_message_is_not_received_again_immediately(self, queue: DeltaQueue) -> None:
         queue.notify([a_notification()])
-        list(queue.receive(10))
+        list(chain.from_iterable(queue.receive(10)))
 
-        assert list(queue.receive(10)) == []
+        assert list(chain.from_iterable(queue.receive(10))) == []
 
     def test_deleted_messages_are_not_received_again(
         self, queue: DeltaQueue, expire_visibility: Callable[[Sequence[ReceivedNotification]], None]
     ) -> None:
         queue.notify([a_notification(n) for n in range(12)])
-        received = list(queue.receive(100))
+        received = list(chain.from_iterable(queue.receive(100)))
 
         queue.delete([notification.receipt for notification in received if notification.key != a_notification(5).key])
         expire_visibility([notification for notification in received if notification.key == a_notification(5).key])
 
-        assert [notification.key for notification in queue.receive(100)] == [a_notification(5).key]
+        assert [notification.key for notification in chain.from_iterable(queue.receive(100))] == [a_notification(5).key]
 
     def test_the_depths_count_waiting_and_received_messages(self, queue: DeltaQueue) -> None:
         queue.notify([a_notification(n) for n in range(3)])
         queue.dead_letter([DeadLetterMessage(None, "why")])
-        list(queue.receive(1))
+        list(chain.from_iterable(queue.receive(1)))
 
         assert queue.depth() == QueueDepth(messages=2, in_flight=1)
         assert queue.dead_letter_depth() == QueueDepth(1, 0)
@@ -93,7 +95,7 @@ class DeltaQueueContract:
 
     def test_deleting_twice_is_not_an_error(self, queue: DeltaQueue) -> None:
         queue.notify([a_notification()])
-        receipts = [notification.receipt for notification in queue.receive(10)]
+        receipts = [notification.receipt for notification in chain.from_iterable(queue.receive(10))]
 
         queue.delete(receipts)
         queue.delete(receipts)
@@ -114,14 +116,14 @@ class DeltaQueueContract:
     ) -> None:
         send(body)
 
-        (received,) = queue.receive(10)
+        (received,) = chain.from_iterable(queue.receive(10))
 
         assert (received.key, received.body) == (None, body)
 
     def test_an_unknown_field_is_ignored(self, queue: DeltaQueue, send: Send) -> None:
         send('{"format": 1, "key": "delta/docs/a.parquet", "rows": 1, "bytes": 1, "producer": "x"}')
 
-        (received,) = queue.receive(10)
+        (received,) = chain.from_iterable(queue.receive(10))
 
         assert received.key == "delta/docs/a.parquet"
 
@@ -220,7 +222,7 @@ class SqsDeltaQueueContract(DeltaQueueContract):
 
     def test_the_error_for_a_missing_queue_names_its_setting(self, sqs: SQSClient, urls: tuple[str, str]) -> None:
         with pytest.raises(ConfigurationError, match="DELTA_QUEUE_URL"):
-            list(SqsDeltaQueue(sqs, urls[0] + "-nowhere", None).receive(1))
+            list(chain.from_iterable(SqsDeltaQueue(sqs, urls[0] + "-nowhere", None).receive(1)))
 
     def test_the_error_for_an_unset_queue_names_its_setting(self, sqs: SQSClient) -> None:
         queue = SqsDeltaQueue(sqs, None, None)
@@ -317,4 +319,4 @@ class TestErrorsOfSqs:
         stubber.add_client_error("receive_message", code, http_status_code=status)
 
         with pytest.raises(expected, match=code):
-            list(queue.receive(1))
+            list(chain.from_iterable(queue.receive(1)))

@@ -12,6 +12,8 @@ from chromadb_compaction.ports import (
     ReceivedNotification,
 )
 
+RECEIVED_AT_ONCE = 10
+
 Hook = Callable[[str], None]
 """Called with the method's name. The method raises whatever the hook raises."""
 
@@ -39,13 +41,18 @@ class InMemoryDeltaQueue:
             self.send(NotificationBody(key=each.key, rows=each.rows, bytes=each.bytes).model_dump_json())
         self.after("notify")
 
-    def receive(self, limit: int) -> Iterator[ReceivedNotification]:
-        """Yield at most `limit` visible messages."""
+    def receive(self, limit: int) -> Iterator[Sequence[ReceivedNotification]]:
+        """Yield at most `limit` visible messages, a few at a time."""
         self._begin("receive")
-        for receipt in [r for r in self.messages if r not in self._in_flight][:limit]:
-            self._in_flight.add(receipt)
-            body = self.messages[receipt]
-            yield ReceivedNotification(receipt, notification_key(body), body)
+        visible = [receipt for receipt in self.messages if receipt not in self._in_flight][:limit]
+        for start in range(0, len(visible), RECEIVED_AT_ONCE):
+            receipts = visible[start : start + RECEIVED_AT_ONCE]
+            self._in_flight.update(receipts)
+            bodies = [self.messages[receipt] for receipt in receipts]
+            yield [
+                ReceivedNotification(*each)
+                for each in zip(receipts, map(notification_key, bodies), bodies, strict=True)
+            ]
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete received messages."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -204,7 +205,7 @@ def test_the_queue_is_notified_after_the_delta_is_stored(
     with a_writer(objects, queue) as writer:
         writer.delete("docs", ["a", "b"])
 
-    (notice,) = queue.receive(10)
+    (notice,) = chain.from_iterable(queue.receive(10))
     assert notice.key == writer.written[0]
 
 

@@ -1,7 +1,7 @@
 """CleanUp: a delta leaves delta/ only while its snapshot is published, unchanged, and after it was copied."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -291,24 +291,25 @@ class TestNotifications:
         assert run(fakes, publish(fakes, 1, merge(fakes))).messages_deleted == 0
         assert len(fakes.queue.messages) == 1
 
-    @pytest.mark.parametrize("others", [0, 2])
+    @pytest.mark.parametrize(("others", "polls"), [(0, 0), (2, 0), (25, 1)])
     def test_the_queue_is_polled_again_only_if_it_still_has_messages(
-        self, others: int, monkeypatch: pytest.MonkeyPatch
+        self, others: int, polls: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fakes = new_fakes()
         outcomes = merge(fakes)
         notify(fakes, *(o.key for o in outcomes), *(f"delta/docs/{n}-gone.parquet" for n in range(others)))
         receive = fakes.queue.receive
-        polls: list[int] = []
+        ended: list[int] = []
 
-        def counting(limit: int) -> Iterator[ReceivedNotification]:
+        def noting_the_end(limit: int) -> Iterator[Sequence[ReceivedNotification]]:
             yield from receive(limit)
-            polls.append(limit)
+            ended.append(limit)
 
-        monkeypatch.setattr(fakes.queue, "receive", counting)
+        monkeypatch.setattr(fakes.queue, "receive", noting_the_end)
 
         assert run(fakes, publish(fakes, 1, outcomes)).messages_deleted == MERGED + others
-        assert bool(polls) == bool(others)
+        assert fakes.queue.messages == {}
+        assert len(ended) == polls
 
     @pytest.mark.parametrize("body", ["hello", '{"format": 1, "key": "elsewhere/x.parquet", "rows": 1, "bytes": 1}'])
     def test_a_message_that_is_not_a_notification_is_dead_lettered(self, body: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from chromadb_compaction import layout
 from chromadb_compaction.messages import CleanUpRequest, DeltaListing, ListDeltasRequest
 from chromadb_compaction.metrics import Measure, metrics_of
@@ -120,7 +122,7 @@ def test_clean_up_deletes_the_notifications_of_deltas_that_wait_but_not_of_later
     fakes.queue.make_visible_again()
 
     assert cleaned.messages_deleted == 2
-    assert [each.key for each in fakes.queue.receive(10)] == [later]
+    assert [each.key for each in chain.from_iterable(fakes.queue.receive(10))] == [later]
 
 
 def test_without_minimums_nothing_is_read_or_written_for_deferral() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_records_and_deletes_become_one_delta(services: Services) -> None:
 def test_a_notification_is_sent_for_each_delta(services: Services) -> None:
     result = ask(services, deletes=["a"])
 
-    assert [notification.key for notification in services.queue.receive(10)] == result.deltas
+    assert [notification.key for notification in chain.from_iterable(services.queue.receive(10))] == result.deltas
 
 
 def test_documents_without_embeddings_are_embedded(services: Services) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_corrupt_snapshot_is_reported_beside_everything_else() -> None:
 def test_queue_depths_are_shown_with_the_messages_in_flight() -> None:
     fakes = new_fakes()
     fakes.queue.notify([DeltaNotification(DELTA, rows=1, bytes=1)] * 4)
-    list(fakes.queue.receive(1))
+    list(chain.from_iterable(fakes.queue.receive(1)))
 
     assert "3 messages, 1 in flight" in text_of(overview_of(fakes))
 
