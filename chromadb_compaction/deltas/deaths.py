@@ -52,6 +52,7 @@ class RunningMark(BaseModel):
         collections: The collections.
         whole: Whether this is all that the process works on. A mark of a part names the culprit more closely.
         out_of_time: Whether the process has reached its last seconds. Then all its work took too long, not a part.
+        ended: Whether the process has ended, and could not delete the mark. It was not killed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -63,6 +64,7 @@ class RunningMark(BaseModel):
     collections: list[str] = []
     whole: bool = False
     out_of_time: bool = False
+    ended: bool = False
 
 
 @contextmanager
@@ -134,10 +136,18 @@ def _kept(mark: RunningMark, key: str, objects: ObjectStore) -> Iterator[None]:
         yield
     finally:
         try:
-            objects.delete([key])
+            _remove(mark, key, objects)
         except CompactionError as error:
-            # At worst the deltas are planned later than others, once.
+            # At worst the deltas are set aside for a while.
             log.warning("the mark %s stays: %s", key, error)
+
+
+def _remove(mark: RunningMark, key: str, objects: ObjectStore) -> None:
+    try:
+        objects.delete([key])
+    except CompactionError:
+        # What is not allowed or throttled may be the deletion alone.
+        objects.put(key, mark.model_copy(update={"ended": True}).model_dump_json().encode())
 
 
 def blame_for_deaths(marks: Sequence[ObjectInfo], objects: ObjectStore) -> bool:
@@ -152,7 +162,7 @@ def blame_for_deaths(marks: Sequence[ObjectInfo], objects: ObjectStore) -> bool:
     killed: defaultdict[tuple[str, str], list[RunningMark]] = defaultdict(list)
     for info in marks:
         mark = _read(info.key, objects)
-        if mark is not None:
+        if mark is not None and not mark.ended:
             killed[mark.execution, mark.task].append(mark)
     for (execution, task), left in killed.items():
         suspects = _suspects(left)

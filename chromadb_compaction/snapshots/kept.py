@@ -95,7 +95,8 @@ def list_kept(complete: Iterable[SnapshotAge], current: str, services: Services)
     ids = [each.snapshot_id for each in ordered]
     is_line = ids[-1:] == [current] and _is_at(current, services) and _is_line(ids, services)
     snapshots = [KeptSnapshot(snapshot_id=each.snapshot_id, written=each.created_at) for each in ordered]
-    return KeptSnapshots(listed_at=services.clock(), snapshots=snapshots if is_line else [])
+    # Without a line the time means nothing, and equal content is one object.
+    return KeptSnapshots(listed_at=services.clock() if is_line else 0, snapshots=snapshots if is_line else [])
 
 
 def _is_line(ids: Sequence[str], services: Services) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
@@ -19,8 +20,9 @@ ONE, TWO = "arn:one", "arn:two"
 
 
 @pytest.fixture
-def objects() -> InMemoryObjectStore:
-    return InMemoryObjectStore()
+def objects() -> Iterator[InMemoryObjectStore]:
+    yield InMemoryObjectStore()
+    _killed.clear()
 
 
 def a_pending(number: int, collection: str = "docs") -> ObjectInfo:
@@ -37,7 +39,7 @@ def kill(
     process = Process(execution, 1, "fold" if collection else "merge-0000")
     work = running(process, objects, deltas=deltas, collections=[collection] if collection else [])
     work.__enter__()
-    _killed.append(work)  # its block ends when it is collected as garbage
+    _killed.append(work)  # its block ends when it is collected as garbage, after the test
 
 
 def blame(objects: InMemoryObjectStore) -> bool:
@@ -66,6 +68,20 @@ def test_an_error_while_the_mark_is_deleted_does_not_hide_the_result(objects: In
         pass
 
     assert objects.keys(layout.RUNNING_PREFIX)
+
+
+def test_work_that_ended_is_not_blamed_for_a_mark_that_it_could_not_delete(objects: InMemoryObjectStore) -> None:
+    def fail(call: str, _key: str) -> None:
+        if call == "delete":
+            raise TransientStorageError("503")
+
+    objects.before = fail
+    with running(Process(ONE, 1, "merge-0000"), objects, deltas=[a_pending(1)]):
+        pass
+    objects.before = lambda _call, _key: None
+
+    assert not blame(objects)
+    assert not objects.keys()
 
 
 def test_the_only_delta_of_a_killed_process_has_failed(objects: InMemoryObjectStore) -> None:
