@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import job, performance
+from benchmarks.answers import exact_answers, one_directory_rows
 from benchmarks.backlog import backlog_rows
 from benchmarks.calls import counting_relay
 from benchmarks.child import run_child
@@ -92,33 +94,43 @@ def benchmark(  # noqa: PLR0913 - one parameter for each option
         first = bulks[-1]["rounds"][0]
         return BulkUpsert(first["merge and fold"], first["processor"])
 
-    measured = [
-        *fold_rows(load, upsert_in_bulk),
-        *two_collection_rows(load),
-        *document_rows(load.dimension),
-        *recall_rows(),
-        *cycle_rows(),
-        *index_rows(load),
-        *vector_rows(),
-    ]
+    measured = _measured(
+        chain(
+            fold_rows(load, upsert_in_bulk),
+            two_collection_rows(load),
+            document_rows(load.dimension),
+            recall_rows(),
+            cycle_rows(),
+            index_rows(load),
+            vector_rows(),
+        )
+    )
     bulk = _median_of(bulks)
     # A server of its own for each, because it keeps every object of its buckets in memory.
     with job.local_server() as home:
-        measured += _job(home, load, naive, bulk)
-        measured.append(_idle(home))
+        measured += _measured(chain(_job(home, load, naive, bulk), [_idle(home)]))
     if backlog:
         with job.local_server() as home:
             console.print(f"writing and draining a backlog of {backlog:,} deltas ...")
-            measured += backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog)
+            measured += _measured(backlog_rows(home, load, bulk["rounds"][0]["merge and fold"], backlog))
     with job.local_server() as home:
         measured += _fresh(home, load)
     with job.local_server() as home:
         console.print("starting new processes, and compacting ten rounds ...")
-        measured += [*cold_rows(home, load), *sustained_rows(home, load)]
+        measured += _measured(chain(cold_rows(home, load), sustained_rows(home, load)))
     result = of_machine.model_copy(update={"rows": measured})
     if report:
         performance.write(result)
     _show(result, as_json=as_json)
+
+
+def _measured(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows. Print each as soon as it is measured, so that an error later loses none."""
+    found = []
+    for row in rows:
+        console.print(f"  {row.part}: {row.what} {row.value:,.2f} {row.unit}", soft_wrap=True)
+        found.append(row)
+    return found
 
 
 def _show(result: Report, *, as_json: bool) -> None:
@@ -131,7 +143,7 @@ def _show(result: Report, *, as_json: bool) -> None:
 
 def _fresh(home: StackHome, load: Load) -> list[Row]:
     console.print("reading pending records ...")
-    return list(fresh_rows(home, load))
+    return _measured(fresh_rows(home, load))
 
 
 def _fresh_alone(load: Load) -> list[Row]:
@@ -141,11 +153,14 @@ def _fresh_alone(load: Load) -> list[Row]:
 
 def _scale(dimension: int) -> list[Row]:
     console.print(f"compacting one collection of {RECORDS:,} records ...")
+    exact = exact_answers(RECORDS, dimension)
     with job.local_server() as home:
-        large = list(large_collection(home, RECORDS, dimension))
+        measured = _measured(large_collection(home, exact, RECORDS, dimension))
+    console.print("folding the same records into one directory ...")
+    measured += _measured(one_directory_rows(RECORDS, exact, dimension))
     console.print(f"compacting {COLLECTIONS:,} collections ...")
     with job.local_server() as home:
-        return [*large, *many_collections(home, COLLECTIONS, dimension)]
+        return [*measured, *_measured(many_collections(home, COLLECTIONS, dimension))]
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:

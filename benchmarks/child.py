@@ -33,7 +33,7 @@ def run_child(module: str, *arguments: str, environment: Mapping[str, str] = NO_
 
 
 def seconds_until_seen(writes: int, write: Callable[[int], None], module: str, *arguments: str) -> list[float]:
-    """Return the seconds from the return of each `write(number)` until `python -m module` has found what it wrote.
+    """Return the seconds from each call of `write(number)` until `python -m module` has found what it writes.
 
     The child prints a line when it is ready, and then for each write the time at which it found it, in Unix seconds.
     """
@@ -44,9 +44,9 @@ def seconds_until_seen(writes: int, write: Callable[[int], None], module: str, *
             raise RuntimeError("the watcher has no output")
         watcher.stdout.readline()
         for number in range(writes):
+            called = time.time()
             write(number)
-            written = time.time()
-            seconds.append(max(0.0, float(watcher.stdout.readline()) - written))
+            seconds.append(float(watcher.stdout.readline()) - called)
     return seconds
 
 

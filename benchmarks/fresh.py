@@ -74,7 +74,7 @@ def _visibility(services: Services, load: Load) -> Iterator[Row]:
 
 
 def _seconds_until_seen(services: Services, load: Load, refresh: float) -> list[float]:
-    """Write WRITES records one by one. Return the seconds from each `upsert`'s return to another process's answer."""
+    """Write WRITES records one by one. Return the seconds from each call of `upsert` to another process's answer."""
     environment = _environment(services, READ_REFRESH_SECONDS=refresh)
     with Client(services=services) as client:
         collection = client.get_collection(COLLECTION, embedding_function=None)

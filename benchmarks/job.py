@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import boto3
+
 from benchmarks.calls import CallCounter
 from benchmarks.workload import COLLECTION, Load, Records, a_query
 from chromadb_compaction.aws import clients
@@ -42,6 +44,8 @@ def local_server() -> Iterator[StackHome]:
         home = StackHome(Path(directory))
         stack = bring_up(home, Deployment("job", CONFIG), end_with_parent=True)
         os.environ.update({name: text for name, text in stack.environment().items() if name.startswith("AWS_")})
+        # The default session keeps the credentials of the server before.
+        boto3.setup_default_session()
         try:
             yield home
         finally:
@@ -96,16 +100,19 @@ def compact(services: Services) -> Timeline:
 
 
 def phases(timeline: Timeline) -> dict[str, float]:
-    """Return the seconds of merging, folding and publishing from the tasks' outputs, and of the whole execution."""
+    """Return the seconds of merging, folding and publishing from the tasks' outputs, and of the whole execution.
+
+    An UploadSnapshot that only plans the folds of other functions has none of its own.
+    """
     ended = max(visit.left for visit in timeline.visits if visit.left)
     uploads = [PublishedSnapshot.model_validate(each["snapshot"]) for each in timeline.outputs["UploadSnapshot"]]
     merge = sum(visit.seconds(ended) for visit in timeline.visits if visit.name == "MergeBatches")
-    fold = sum(upload.seconds["fold"] for upload in uploads)
+    fold = sum(upload.seconds.get("fold", 0.0) for upload in uploads)
     return {
         "merge batch": merge,
         "fold": fold,
         "merge and fold": merge + fold,
-        "publish": sum(upload.seconds[phase] for upload in uploads for phase in PUBLISH_PHASES),
+        "publish": sum(upload.seconds.get(phase, 0.0) for upload in uploads for phase in PUBLISH_PHASES),
         "execution": (ended - timeline.visits[0].entered).total_seconds(),
     }
 
