@@ -1,4 +1,4 @@
-"""Fold a whole pass: `fold_pass` gets base copies and runs from S3, checks sizes, and starts the folds of workers.py.
+"""The folds of one function: FoldRounds gets base copies and runs from S3, checks sizes, and starts workers.py.
 
 With run_files.py it is the only module here that reads S3. Its callers are UploadSnapshot and FoldPartitions.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 from chromadb_compaction import layout
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings
-from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
+from chromadb_compaction.deltas.attempts import mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import SMALLER_PARTITIONS, fold_sizes, folds_at_once, folds_too_large
@@ -25,10 +26,10 @@ from chromadb_compaction.fold.requests import FoldRequests
 from chromadb_compaction.fold.run_files import download_runs
 from chromadb_compaction.fold.workers import Marked, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
-from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.shapes import SHAPES, CollectionChange, StoredShape
-from chromadb_compaction.snapshots.base import take_copies
+from chromadb_compaction.snapshots.base import return_copies, take_copies
 from chromadb_compaction.snapshots.cache import DirectoryName
 from chromadb_compaction.times import Phases
 
@@ -81,51 +82,144 @@ def fold_pass(
     phases: Phases,
     heartbeat: Heartbeat,
 ) -> FoldedPass:
-    """Do the folds of `request`, below `scratch`.
-
-    The local copies of the base are changed in place. A mark is written about each collection that does not fit. Raises
-    what fold_collection and `heartbeat` raise. No mark is written about one for which no time was left, if others were
-    folded: the next pass begins with it.
-    """
-    changes = _changes(request)
-    units = [unit for of_collection in _by_collection(request.units, changes) for unit in of_collection]
-    if not units:
+    """Do the folds of `request` in one round, below `scratch`. Raises what FoldRounds.fold raises."""
+    if not request.units:
         return FoldedPass([], {}, {}, [])
-    if base is not None:
-        base.collections.fetch(changes)
-    shapes = _shapes(request, services)
-    sizes = fold_sizes(request, units, shapes, base.collections if base else {}, services.settings)
-    too_large = folds_too_large(sizes, services.settings)
-    units = [unit for unit in units if unit.collection not in too_large]
-    changes = {name: change for name, change in changes.items() if name not in too_large}
-    folded: list[FoldedDirectory] = []
-    late: dict[str, OutOfTimeError] = {}
-    if units:
-        with blaming_collections(list(changes), request.execution, services.objects):
-            copies, runs = _download(
-                request, units, services, base, scratch=scratch, phases=phases, heartbeat=heartbeat
-            )
-        progress, marked = _stopping_in_time(services, heartbeat.check), _marking(request, services)
-        requests = FoldRequests(base, copies, runs, scratch=scratch, progress=progress, marked=marked)
-        with phases("fold"):
-            made = {unit: requests.make(unit, shapes[unit.collection], changes[unit.collection]) for unit in units}
+    rounds = FoldRounds(request, services, base=base, phases=phases, heartbeat=heartbeat)
+    folded = rounds.fold(request.units, scratch)
+    return FoldedPass(folded, rounds.too_large, rounds.late, rounds.mark_left(is_all=not folded))
+
+
+class FoldRounds:
+    """Does the folds of one function, in one round or in several.
+
+    Args:
+        request: The folds, of which there is at least one.
+        services: The services.
+        base: The manifest of the snapshot that the pass started from. None: nothing is published yet.
+        phases: Gets the time of the phases.
+        heartbeat: Renews the lease.
+
+    Attributes:
+        too_large: The errors of the collections of which memory or disk cannot hold a fold.
+        late: Those of the collections for which time did not suffice.
+    """
+
+    def __init__(
+        self, request: FoldInput, services: Services, *, base: Manifest | None, phases: Phases, heartbeat: Heartbeat
+    ) -> None:
+        self._request = request
+        self._services = services
+        self._base = base
+        self._phases = phases
+        self._heartbeat = heartbeat
+        self._changes = _changes(request)
+        if base is not None:
+            base.collections.fetch(self._changes)
+        self._known: Mapping[str, CollectionSnapshot] = base.collections if base else {}
+        self._shapes = _shapes(request, services)
+        self._sizes = fold_sizes(request, request.units, self._shapes, self._known, services.settings)
+        self.too_large = folds_too_large(self._sizes, services.settings)
+        self.late: dict[str, OutOfTimeError] = {}
+
+    @property
+    def left(self) -> list[FoldUnit]:
+        """The folds of the collections that stay pending. A collection is folded whole or not at all."""
+        return [unit for unit in self._request.units if unit.collection in self.too_large.keys() | self.late.keys()]
+
+    def fold(
+        self, units: Sequence[FoldUnit], scratch: Path, *, later: Sequence[FoldUnit] = ()
+    ) -> list[FoldedDirectory]:
+        """Do the folds of a round below `scratch`, and return their directories, without those of `left`.
+
+        The local copies of the base are changed in place. Those that are not, and that the folds of `later` rounds
+        need, return to the cache. Once a fold is late, nothing more is downloaded. Raises what fold_collection and the
+        heartbeat raise, and SnapshotTooLargeError if the disk cannot hold the inputs of several collections.
+        """
+        left = set(self.left)
+        units = [unit for unit in _in_order(units, self._changes) if unit not in left]
+        if self.late:
+            self.late |= {unit.collection: next(iter(self.late.values())) for unit in units}
+        if not units or self.late:
+            return []
+        names = list(dict.fromkeys(unit.collection for unit in units))
+        try:
+            copies, runs = self._download(units, scratch)
+        except SnapshotTooLargeError as error:
+            if len(names) > 1:
+                mark_collections(names, error, self._request.execution, self._services.objects)
+                raise
+            self.too_large[names[0]] = error
+            return []
+        folded = self._fold(units, copies, runs, scratch)
+        if self._base is not None:
+            needed = self._sources(later)
+            return_copies(self._services, self._base, {name: copy for name, copy in copies.items() if name in needed})
+        return folded
+
+    def mark_left(self, *, is_all: bool) -> list[FoldUnit]:
+        """Report the collections that stay pending, write marks about them, and return their folds.
+
+        No mark is written about one for which no time was left, unless that `is_all`: the next pass begins with it.
+        """
+        _mark(self.too_large, self.late, self._request, self._services, is_all=is_all)
+        return self.left
+
+    def _fold(
+        self,
+        units: Sequence[FoldUnit],
+        copies: Mapping[DirectoryName, Path],
+        runs: Mapping[str, list[Path]],
+        scratch: Path,
+    ) -> list[FoldedDirectory]:
+        progress, marked = self._progress, _marking(self._request, self._services)
+        requests = FoldRequests(self._base, copies, runs, scratch=scratch, progress=progress, marked=marked)
+        with self._phases("fold"):
+            made = {
+                unit: requests.make(unit, self._shapes[unit.collection], self._changes[unit.collection])
+                for unit in units
+            }
             fitting = [each for each in made.values() if isinstance(each, FoldRequest)]
-            at_once = folds_at_once(sizes, services.settings)
+            at_once = folds_at_once(self._sizes, self._services.settings)
             outcomes = iter(run_folds(fitting, progress=progress, at_once=at_once, marked=marked))
+        folded: list[FoldedDirectory] = []
         for unit, each in made.items():
             outcome = next(outcomes) if isinstance(each, FoldRequest) else each
             if isinstance(outcome, OutOfTimeError):
-                late[unit.collection] = outcome
+                self.late[unit.collection] = outcome
             elif isinstance(outcome, SnapshotTooLargeError):
-                too_large[unit.collection] = outcome
+                self.too_large[unit.collection] = outcome
             elif isinstance(each, FoldRequest):
-                phases.include(outcome.seconds, of="fold")
-                facts = shapes[unit.collection], each.directory, each.settings, each.dropped_before
+                self._phases.include(outcome.seconds, of="fold")
+                facts = self._shapes[unit.collection], each.directory, each.settings, each.dropped_before
                 folded.append(FoldedDirectory(unit, outcome, *facts))
-    folded = [each for each in folded if each.unit.collection not in too_large.keys() | late.keys()]
-    _mark(too_large, late, request, services, is_all=not folded)
-    left = [unit for unit in request.units if unit.collection in too_large.keys() | late.keys()]
-    return FoldedPass(folded, too_large, late, left)
+        left = set(self.left)
+        return [each for each in folded if each.unit not in left]
+
+    def _download(
+        self, units: Sequence[FoldUnit], scratch: Path
+    ) -> tuple[Mapping[DirectoryName, Path], Mapping[str, list[Path]]]:
+        """Return the copies of the base's directories, and the runs of each collection."""
+        with self._phases("download"):
+            copies = take_copies(self._services, self._base, self._sources(units), scratch / COPIES)
+        self._heartbeat.check()
+        with self._phases("read_runs"):
+            runs = download_runs(self._request, units, self._services, scratch / RUNS)
+        self._heartbeat.check()
+        return copies, runs
+
+    def _sources(self, units: Iterable[FoldUnit]) -> dict[DirectoryName, None]:
+        """Return the directories of the base that these folds need, in order."""
+        return {
+            DirectoryName(unit.collection, source.first): None
+            for unit in units
+            for source in unit.sources(self._known.get(unit.collection))
+        }
+
+    @cached_property
+    def _progress(self) -> Progress:
+        """The check of time and lease. The time of all rounds begins with its first use, after the first download."""
+        return _stopping_in_time(self._services, self._heartbeat.check)
 
 
 def _mark(
@@ -136,7 +230,6 @@ def _mark(
     *,
     is_all: bool,
 ) -> None:
-    """Report the collections that stay pending, and write the marks."""
     for name, error in too_large.items():
         log.error("the deltas of %s stay pending: %s", name, error)
         mark_collections([name], error, request.execution, services.objects)
@@ -147,38 +240,10 @@ def _mark(
             mark_collections(late, error, request.execution, services.objects)
 
 
-def _by_collection(units: Iterable[FoldUnit], changes: Mapping[str, CollectionChange]) -> list[list[FoldUnit]]:
+def _in_order(units: Iterable[FoldUnit], changes: Mapping[str, CollectionChange]) -> list[FoldUnit]:
     """Return the units of each collection in the order of their ids, and the collections in that of the runs."""
-    found: dict[str, list[FoldUnit]] = {name: [] for name in changes}
-    for unit in sorted(units, key=lambda unit: unit.first):
-        found[unit.collection].append(unit)
-    return list(found.values())
-
-
-def _download(
-    request: FoldInput,
-    units: Sequence[FoldUnit],
-    services: Services,
-    base: Manifest | None,
-    *,
-    scratch: Path,
-    phases: Phases,
-    heartbeat: Heartbeat,
-) -> tuple[Mapping[DirectoryName, Path], Mapping[str, list[Path]]]:
-    """Return the copies of the base's directories, and the runs of each collection."""
-    known = base.collections if base else {}
-    names = {
-        DirectoryName(unit.collection, source.first): None
-        for unit in units
-        for source in unit.sources(known.get(unit.collection))
-    }
-    with phases("download"):
-        copies = take_copies(services, base, names, scratch / COPIES)
-    heartbeat.check()
-    with phases("read_runs"):
-        runs = download_runs(request, units, services, scratch / RUNS)
-    heartbeat.check()
-    return copies, runs
+    place = {name: number for number, name in enumerate(changes)}
+    return sorted(units, key=lambda unit: (place[unit.collection], unit.first))
 
 
 def _marking(request: FoldInput, services: Services) -> Marked:

@@ -1,13 +1,15 @@
 """The plan of a pass's folds: those that one function does, and those that other functions do at the same time.
 
-A fold is planned to end within half of its function's timeout, and within half of its disk.
+A fold is planned to end within half of its function's timeout, and within half of its disk. A function that has folds
+for more disk does them in rounds: it uploads and removes the directories of a round before the next one.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -86,11 +88,13 @@ class FoldCost(NamedTuple):
         unit: The fold.
         base_bytes: The size of the base's files.
         run_bytes: The size of the runs.
+        rest_bytes: The size of the rest of the directories that rows are moved out of. It is on the disk too.
     """
 
     unit: FoldUnit
     base_bytes: int
     run_bytes: int
+    rest_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -100,23 +104,27 @@ class FoldCost(NamedTuple):
     @property
     def disk(self) -> int:
         """The bytes of disk."""
-        return DISK_FACTOR * (self.base_bytes + self.run_bytes)
+        return DISK_FACTOR * (self.base_bytes + self.run_bytes) + self.rest_bytes
 
 
 class FoldLimits(NamedTuple):
-    """The most that the folds of one function may take together. One fold alone may take more.
+    """The most that the folds of one function may take. One fold alone may take more.
 
     Attributes:
-        seconds: Their time.
-        disk: Their bytes of disk.
+        seconds: The time of all.
+        disk: The bytes of disk of those that are there at once.
     """
 
     seconds: float
     disk: float
 
     def hold(self, costs: Sequence[FoldCost]) -> bool:
-        """Return whether one function can do these folds, one after the other."""
-        return sum(cost.seconds for cost in costs) <= self.seconds and sum(cost.disk for cost in costs) <= self.disk
+        """Return whether one function can do these folds in one round."""
+        return sum(cost.disk for cost in costs) <= self.disk and self.hold_in_rounds(costs)
+
+    def hold_in_rounds(self, costs: Sequence[FoldCost]) -> bool:
+        """Return whether one function can do these folds if it removes what it has uploaded before it goes on."""
+        return sum(cost.seconds for cost in costs) <= self.seconds and all(cost.disk <= self.disk for cost in costs)
 
     def halved(self) -> FoldLimits:
         """Return half of these limits."""
@@ -168,11 +176,11 @@ def limits_of(services: Services) -> FoldLimits | None:
 
 
 def plan_folds(costs: Sequence[FoldCost], limits: FoldLimits | None) -> FoldPlan:
-    """Return the plan. If one function can do all folds, or there is only one, the plan has no items.
+    """Return the plan. If one function can do all folds in one round, or there is only one, the plan has no items.
 
     Otherwise UploadSnapshot keeps the smallest, as many as half of the limits hold: it also publishes. The others are
-    packed into as few items as possible, the largest first. A fold that exceeds the limits alone has its own item. The
-    folds of one collection are all planned or all left.
+    packed into as few items of one round as possible, the largest first, and only beyond MOST_ITEMS into more rounds. A
+    fold that exceeds the limits alone has its own item. The folds of one collection are all planned or all left.
     """
     if limits is None or len(costs) < 2 or limits.hold(costs):
         return FoldPlan(tuple(cost.unit for cost in costs))
@@ -219,10 +227,30 @@ def _packed(
     packed = [list(item) for item in items]
     for cost in group:
         fitting = next((item for item in packed if limits.hold([*item, cost])), None)
-        if fitting is not None:
-            fitting.append(cost)
-        elif len(packed) < MOST_ITEMS:
-            packed.append([cost])
-        else:
+        if fitting is None and len(packed) < MOST_ITEMS:
+            fitting = []
+            packed.append(fitting)
+        if fitting is None:
+            by_seconds = sorted(packed, key=lambda item: sum(each.seconds for each in item))
+            fitting = next((item for item in by_seconds if limits.hold_in_rounds([*item, cost])), None)
+        if fitting is None:
             return None
+        fitting.append(cost)
     return packed
+
+
+def rounds(disk: Mapping[FoldUnit, int], limits: FoldLimits | None) -> list[list[FoldUnit]]:
+    """Return the folds of one function in rounds, in the order of their ids.
+
+    `disk` has the bytes of disk of each. As many as fit together make a round, and one alone may take more. None: all.
+    """
+    found: list[list[FoldUnit]] = []
+    most = math.inf if limits is None else limits.disk
+    taken = 0
+    for unit in sorted(disk, key=lambda unit: (unit.collection, unit.first)):
+        taken += disk[unit]
+        if not found or taken > most:
+            found.append([])
+            taken = disk[unit]
+        found[-1].append(unit)
+    return found

@@ -97,14 +97,19 @@ class _Planned(NamedTuple):
 
 
 class PlannedFold(NamedTuple):
-    """A fold of one collection: its ids, the bytes of the base that it needs, and of those the moved ones.
+    """A fold of one collection.
 
-    Moved rows are read out of their directory and indexed again.
+    Attributes:
+        ids: Its ids.
+        base_bytes: The bytes of the base that it needs.
+        moved_bytes: Those of rows that are read out of their directory and indexed again.
+        rest_bytes: The rest of that directory.
     """
 
     ids: IdRange
     base_bytes: int = 0
     moved_bytes: int = 0
+    rest_bytes: int = 0
 
 
 def fold_costs(parts: list[list[RunPart]], base: Manifest | None, services: Services) -> list[FoldCost]:
@@ -202,7 +207,8 @@ def _folds_of(planned: _Planned) -> list[PlannedFold]:
         return [PlannedFold(planned.ids, planned.bytes)]
     starts = [planned.ids.first, *planned.borders, planned.ids.end]
     share = planned.bytes // (len(starts) - 1)
-    return [PlannedFold(IdRange(str(first), end), share, share) for first, end in pairwise(starts)]
+    rest = planned.bytes - share
+    return [PlannedFold(IdRange(str(first), end), share, share, rest) for first, end in pairwise(starts)]
 
 
 def _arriving(parts: Sequence[RunPart], dropped: str | None) -> Arriving:
@@ -213,6 +219,5 @@ def _arriving(parts: Sequence[RunPart], dropped: str | None) -> Arriving:
 
 def _cost(name: str, planned: PlannedFold, arriving: Sequence[RunPart]) -> FoldCost:
     run_bytes = sum(part.bytes * part.sampled.rows_within(planned.ids) // part.rows for part in arriving if part.rows)
-    return FoldCost(
-        FoldUnit(name, *planned.ids), planned.base_bytes, run_bytes + int(MOVED_SHARE * planned.moved_bytes)
-    )
+    moved_bytes = int(MOVED_SHARE * planned.moved_bytes)
+    return FoldCost(FoldUnit(name, *planned.ids), planned.base_bytes, run_bytes + moved_bytes, planned.rest_bytes)

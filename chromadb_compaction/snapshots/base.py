@@ -68,6 +68,12 @@ def take_copies(
     return {name: _take_copy(services, base, name, files, into) for name, files in _files(base, names).items()}
 
 
+def return_copies(services: Services, base: Manifest, copies: Mapping[DirectoryName, Path]) -> None:
+    """Move copies that `take_copies` has returned, and that have not changed since, back into the cache."""
+    for name, files in _files(base, copies).items():
+        cache_of(services).keep(base.snapshot_id, name.entry, files, copies[name])
+
+
 def _files(base: Manifest, directories: Iterable[DirectoryName]) -> dict[DirectoryName, Files]:
     """Return the files of those of the directories that the base has."""
     names = list(directories)

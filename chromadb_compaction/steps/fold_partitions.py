@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -18,11 +19,20 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.errors import SnapshotCorruptError, VerificationError
-from chromadb_compaction.fold.collections import fold_pass
-from chromadb_compaction.fold.distribution import FOLDS, FoldCost, FoldInput, FoldPlan, FoldUnit
+from chromadb_compaction.fold.collections import FoldRounds
+from chromadb_compaction.fold.distribution import (
+    FOLDS,
+    FoldCost,
+    FoldInput,
+    FoldLimits,
+    FoldPlan,
+    FoldUnit,
+    limits_of,
+    rounds,
+)
 from chromadb_compaction.fold.joining import PartOfManifest
 from chromadb_compaction.fold.run_files import read_parts
-from chromadb_compaction.heartbeat import heartbeat_for
+from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import (
     FoldedItem,
     FoldItem,
@@ -44,6 +54,7 @@ class StoredItem(BaseModel):
     Attributes:
         units: The folds.
         runs: The merged batches of the pass that have rows or changes for them.
+        disk: The estimated bytes of disk of each fold. Empty: unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,6 +62,11 @@ class StoredItem(BaseModel):
     format: Literal[1] = 1
     units: list[FoldUnit]
     runs: list[MergedBatch]
+    disk: list[int] = []
+
+    def rounds(self, limits: FoldLimits | None) -> list[list[FoldUnit]]:
+        """Return the folds in rounds that the limits hold."""
+        return rounds(dict(zip(self.units, self.disk or [0] * len(self.units), strict=True)), limits)
 
 
 class StoredPlan(BaseModel):
@@ -95,8 +111,9 @@ class StoredParts(BaseModel):
 def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedItem:
     """Do the folds of one item, upload what changed under fresh keys, and store its part of the manifest.
 
-    Nothing is published. What does not fit, or for which no time is left, stays pending with a mark, and the others go
-    on. Raises SnapshotConflictError if the base has been replaced, and what fold_pass raises.
+    The disk holds the folds of one round, which are uploaded and removed before the next one. Nothing is published.
+    What does not fit, or for which no time is left, stays pending with a mark, and the others go on. Raises
+    SnapshotConflictError if the base has been replaced, and what FoldRounds.fold raises.
     """
     phases, objects = Phases(), services.objects
     with heartbeat_for(services, request.execution) as heartbeat, phases("item"):
@@ -105,10 +122,7 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
         task = f"{FOLDS}-{layout.batch_number(request.item.key)}"
         process = Process(request.execution, request.pass_number, task)
         collections = list(dict.fromkeys(unit.collection for unit in item.units))
-        with (
-            cache_of(services).scratch() as scratch,
-            running_whole_pass(process, objects, collections, seconds_left=services.seconds_left),
-        ):
+        with running_whole_pass(process, objects, collections, seconds_left=services.seconds_left):
             inputs = FoldInput(
                 request.execution,
                 request.pass_number,
@@ -117,23 +131,38 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
                 item.units,
                 task,
             )
-            done = fold_pass(inputs, services, base=base, scratch=scratch, phases=Phases(), heartbeat=heartbeat)
-            heartbeat.check()
+            folds = FoldRounds(inputs, services, base=base, phases=Phases(), heartbeat=heartbeat)
             draft = Draft(request, base, base_sha256=None, prefix=services.settings.snapshot_prefix)
-            parts = draft.upload(done.folded, services)
-        stored = StoredParts(parts=parts, too_large=list(done.too_large), late=list(done.late), left=done.left)
+            uploaded = _fold_in_rounds(folds, item.rounds(limits_of(services)), draft, services, heartbeat)
+            left = set(folds.left)
+            parts = [part for part in uploaded if part.unit not in left]
+            folds.mark_left(is_all=not parts)
+        stored = StoredParts(parts=parts, too_large=list(folds.too_large), late=list(folds.late), left=folds.left)
         body = stored.model_dump_json().encode()
         key = layout.folded_part_key(request.item.key, draft.snapshot_id)
         objects.put(key, body)
-    log.info("folded %d directories for snapshot parts %s", len(done.folded), draft.snapshot_id)
+    log.info("folded %d directories for snapshot parts %s", len(parts), draft.snapshot_id)
     return FoldedItem(
         key=key,
         sha256=hashlib.sha256(body).hexdigest(),
-        folds=len(done.folded),
-        left=len(done.left),
-        bytes_uploaded=draft.bytes_of(parts),
+        folds=len(parts),
+        left=len(left),
+        bytes_uploaded=draft.bytes_of(uploaded),
         seconds=phases.total,
     )
+
+
+def _fold_in_rounds(
+    folds: FoldRounds, rounds: Sequence[Sequence[FoldUnit]], draft: Draft, services: Services, heartbeat: Heartbeat
+) -> list[PartOfManifest]:
+    """Do the folds and upload them, round after round, so that the disk holds one round at a time."""
+    uploaded: list[PartOfManifest] = []
+    for number, units in enumerate(rounds, 1):
+        with cache_of(services).scratch() as scratch:
+            folded = folds.fold(units, scratch, later=list(chain.from_iterable(rounds[number:])))
+            heartbeat.check()
+            uploaded += draft.upload(folded, services)
+    return uploaded
 
 
 def store_plan(
@@ -145,7 +174,8 @@ def store_plan(
     bodies: dict[str, bytes] = {}
     for number, units in enumerate(plan.items):
         key = layout.fold_item_key(request.execution, request.pass_number, number)
-        bodies[key] = StoredItem(units=list(units), runs=request.runs).model_dump_json().encode()
+        disk = [cost_of[unit].disk for unit in units]
+        bodies[key] = StoredItem(units=list(units), runs=request.runs, disk=disk).model_dump_json().encode()
         refs.append(
             FoldItem(
                 key=key,

@@ -31,6 +31,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.snapshots import cache
 from chromadb_compaction.steps import download_snapshot, publication, upload_snapshot
+from chromadb_compaction.steps import fold_partitions as fold_partitions_step
 from tasks import acquire_lock, clean_up, compactor, fold_partitions, list_deltas, release_lock
 from tasks import merge_batch as merge_batch_task
 from tests.crash.determinism import SequentialExecutor, files_on, write_files
@@ -85,7 +86,8 @@ class SavedWorld(NamedTuple):
 class World:
     """AWS, one Lambda environment with its disk, and their clock. Use it as a context manager.
 
-    `folds_in_an_item`: so many folds one function may do for a large pass. None: UploadSnapshot does all.
+    `folds_in_an_item`: so many folds one function may do for a large pass, each in a round of its own. None:
+    UploadSnapshot does all, in one round.
     """
 
     def __init__(
@@ -267,6 +269,7 @@ class World:
             limits = FoldLimits(seconds=0.55 * self._folds_in_an_item, disk=float("inf"))
             yield upload_snapshot, "limits_of", lambda _services: limits
             yield download_snapshot, "limits_of", lambda _services: limits
+            yield fold_partitions_step, "limits_of", lambda _services: limits._replace(disk=0)
         yield tasks.handling, "services", lambda: self.services
         yield tasks.handling, "emit", lambda *_, **__: None
         yield time, "sleep", lambda _seconds: None

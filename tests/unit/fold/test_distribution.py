@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from chromadb_compaction.fold.distribution import (
     FoldUnit,
     limits_of,
     plan_folds,
+    rounds,
 )
 from tests.fakes.services import START, new_fakes
 
@@ -50,7 +52,7 @@ def test_a_function_gets_what_its_limits_hold_or_one_fold(costs: list[FoldCost],
     cost_of = {cost.unit: cost for cost in costs}
     plan = plan_folds(costs, most)
 
-    assert all(len(item) == 1 or most.hold([cost_of[unit] for unit in item]) for item in plan.items)
+    assert all(len(item) == 1 or most.hold_in_rounds([cost_of[unit] for unit in item]) for item in plan.items)
     assert len(plan.items) <= MOST_ITEMS
     assert not plan.left or len(plan.items) + len(plan.here) > 0
     if plan.items:
@@ -77,6 +79,31 @@ def test_the_largest_folds_go_to_other_functions() -> None:
 
     assert plan.here == (FoldUnit("small"),)
     assert plan.items == ((FoldUnit("larger"),), (FoldUnit("large"),))
+
+
+def test_a_function_does_more_than_its_disk_holds_only_if_no_other_is_left() -> None:
+    limits = FoldLimits(seconds=420, disk=5 * GIGABYTE)
+    few, many = ([a_cost(f"{number:03d}", gigabytes=0.5) for number in range(count)] for count in (80, 800))
+
+    assert all(
+        limits.hold([a_cost(unit.collection, gigabytes=0.5) for unit in item]) for item in plan_folds(few, limits).items
+    )
+    plan = plan_folds(many, limits)
+    assert plan.left == ()
+    assert {len(item) for item in plan.items} <= {19, 20}
+
+
+@given(
+    st.dictionaries(st.integers(0, 99).map(lambda n: FoldUnit(f"c{n % 3}", str(n))), st.integers(0, 9)),
+    st.integers(0, 20),
+)
+def test_a_round_holds_what_the_disk_does_or_one_fold(disk: dict[FoldUnit, int], most: int) -> None:
+    found = rounds(disk, FoldLimits(1, most))
+
+    assert [unit for each in found for unit in each] == sorted(disk, key=lambda unit: unit[:2])
+    assert all(len(each) == 1 or sum(disk[unit] for unit in each) <= most for each in found)
+    assert all(sum(disk[unit] for unit in (*one, other[0])) > most for one, other in pairwise(found))
+    assert rounds(disk, None) == ([[unit for each in found for unit in each]] if disk else [])
 
 
 def test_a_function_without_a_timeout_folds_everything_itself() -> None:

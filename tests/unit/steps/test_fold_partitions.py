@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.attempts import read_attempts
-from chromadb_compaction.errors import SnapshotCorruptError, SnapshotTooLargeError, VerificationError
-from chromadb_compaction.fold import collections
-from chromadb_compaction.fold.collections import FoldedPass
+from chromadb_compaction.errors import (
+    DiskFullError,
+    OutOfTimeError,
+    SnapshotCorruptError,
+    SnapshotTooLargeError,
+    VerificationError,
+)
+from chromadb_compaction.fold import collections, workers
+from chromadb_compaction.fold.collections import FoldedDirectory, FoldRounds
 from chromadb_compaction.fold.distribution import FoldLimits
+from chromadb_compaction.fold.fold import FoldRequest
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import FoldedItem, PublishedSnapshot
+from chromadb_compaction.snapshots import base
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from chromadb_compaction.steps import download_snapshot, fold_partitions, upload_snapshot
 from tests.builders import NOW, a_delta, a_drop
@@ -187,14 +197,14 @@ def test_folds_for_which_no_function_is_left_wait_for_a_later_pass(
 
 def test_a_fold_reads_only_the_collections_and_runs_of_its_item(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    right: Callable[..., FoldedPass] = collections.fold_pass
+    right: Callable[..., list[FoldedDirectory]] = FoldRounds.fold
 
-    def watched(*arguments: object, **options: object) -> FoldedPass:
-        done = right(*arguments, **options)
-        seen.extend(each.result.collection for each in done.folded)
-        return done
+    def watched(*arguments: object, **options: object) -> list[FoldedDirectory]:
+        folded = right(*arguments, **options)
+        seen.extend(each.result.collection for each in folded)
+        return folded
 
-    monkeypatch.setattr(fold_partitions, "fold_pass", watched)
+    monkeypatch.setattr(FoldRounds, "fold", watched)
     one = a_pass(fakes)
     planned = one.upload()
     shutil.rmtree(fakes.settings.chromadb_cache_dir)  # that of another function is empty
@@ -218,3 +228,66 @@ def test_download_snapshot_copies_only_what_upload_snapshot_folds(fakes: Fakes) 
     elsewhere = {item.collection for item in planned.folds}
     downloaded = {key.split("/")[2] for call, key in fakes.objects.calls if call == "get_range" and "snapshot/" in key}
     assert downloaded.isdisjoint(elsewhere)
+
+
+@pytest.fixture
+def in_rounds(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    """Return the bucket, in which a function folds two collections, one after the other."""
+    for module in (upload_snapshot, download_snapshot):
+        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(1.4, float("inf")))
+    monkeypatch.setattr(fold_partitions, "limits_of", lambda _services: FoldLimits(1.4, 0))
+    return fakes
+
+
+def test_a_function_uploads_and_removes_a_directory_before_it_downloads_the_next(in_rounds: Fakes) -> None:
+    found: list[list[str]] = []
+    right = base.take_copies
+
+    def watched(*arguments: Any) -> object:
+        copies = right(*arguments)
+        files = Path(in_rounds.settings.chromadb_cache_dir).rglob("ledger.parquet")
+        found.append([path.parent.parent.name for path in files])
+        return copies
+
+    one = a_pass(in_rounds)
+    planned = one.upload()
+    shutil.rmtree(in_rounds.settings.chromadb_cache_dir)  # that of another function is empty
+    with patch.object(collections, "take_copies", watched):
+        results = folded(one, planned)
+    one.clean_up(one.upload(results))
+
+    assert [item.folds for item in results] == [2]
+    assert [len(each) for each in found] == [1, 1]
+    assert {name: each.records for name, each in published(in_rounds).collections.items()} == dict.fromkeys(NAMES, 3)
+
+
+@pytest.mark.parametrize("error", [DiskFullError("no space"), OutOfTimeError("no time")])
+def test_what_was_uploaded_stays_if_a_later_fold_does_not_fit(in_rounds: Fakes, error: SnapshotTooLargeError) -> None:
+    one = a_pass(in_rounds)
+    planned = one.upload()
+    first = [workers.run_folds]
+
+    def run_folds(requests: Sequence[FoldRequest], **options: Any) -> object:
+        return first.pop()(requests, **options) if first else [error for _ in requests]
+
+    with patch.object(collections, "run_folds", run_folds):
+        results = folded(one, planned)
+
+    done = one.upload(results)
+    one.clean_up(done)
+
+    assert [(item.folds, item.left) for item in results] == [(1, 1)]
+    assert (done.deltas_merged, done.deltas_left) == (2, 1)
+    assert sorted(each.records for each in published(in_rounds).collections.values()) == [2, 3, 3]
+    assert len(read_attempts(in_rounds.objects)) == isinstance(error, DiskFullError)
+
+
+def test_a_download_that_the_disk_cannot_hold_leaves_the_other_folds(in_rounds: Fakes) -> None:
+    one = a_pass(in_rounds)
+    planned = one.upload()
+    with patch.object(collections, "download_runs", side_effect=[DiskFullError("no space"), {}]):
+        results = [one.fold(item) for item in planned.folds]
+    done = one.upload(results)
+
+    assert [(item.folds, item.left) for item in results] == [(1, 1)]
+    assert len(done.too_large) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from chromadb_compaction.rows.id_ranges import IdRange
 from chromadb_compaction.rows.ledger import decode_ledger, live_sum
 from chromadb_compaction.snapshots.packs import read_file
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from chromadb_compaction.steps import download_snapshot, upload_snapshot
+from chromadb_compaction.steps import download_snapshot, fold_partitions, upload_snapshot
 from tests.builders import NOW, a_delta, a_drop
 from tests.fakes.services import Fakes, new_fakes
 from tests.passes import Pass, compact
@@ -272,6 +273,26 @@ def test_one_directory_is_divided_by_several_functions(divided: Fakes) -> None:
     assert content(divided) == {
         first: rows(number, number + 10) for first, number in [("", 0), ("row-10", 10), ("row-20", 20), ("row-30", 30)]
     }
+
+
+def test_a_directory_that_is_divided_in_rounds_is_downloaded_once(
+    divided: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chromadb_compaction.fold.distribution.MOST_ITEMS", 1)
+    monkeypatch.setattr(fold_partitions, "limits_of", lambda _services: FoldLimits(1.0, 0))
+    a_delta(rows(30, 40)).put_into(divided.objects)
+    one = Pass(divided).up_to_upload()
+    planned = one.upload()
+    shutil.rmtree(divided.settings.chromadb_cache_dir)  # that of another function is empty
+    divided.objects.calls.clear()
+
+    results = [one.fold(item) for item in planned.folds]
+    read = Counter(key for call, key in divided.objects.calls if call in {"download", "get_range"})
+    one.clean_up(one.upload(results))
+
+    assert [item.folds for item in planned.folds] == [2]
+    assert {count for key, count in read.items() if key.startswith("snapshot/")} == {1}
+    assert content(divided)["row-30"] == rows(30, 40)
 
 
 def test_folds_that_leave_out_a_directory_are_not_published(divided: Fakes) -> None:
