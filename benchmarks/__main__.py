@@ -26,6 +26,7 @@ from benchmarks.index import index_rows
 from benchmarks.large import RECORDS, large_collection
 from benchmarks.loaders import REPETITIONS, document_rows, fold_rows, recall_rows
 from benchmarks.memory import watched_workers
+from benchmarks.one_of_many import MANY, one_of_many_rows
 from benchmarks.references import BulkUpsert
 from benchmarks.report import Report, Row, machine, memory_rows, round_rows, table
 from benchmarks.scale import COLLECTIONS, many_collections
@@ -160,7 +161,9 @@ def _scale(dimension: int) -> list[Row]:
     measured += _measured(one_directory_rows(RECORDS, exact, dimension))
     console.print(f"compacting {COLLECTIONS:,} collections ...")
     with job.local_server() as home:
-        return [*measured, *_measured(many_collections(home, COLLECTIONS, dimension))]
+        measured += _measured(many_collections(home, COLLECTIONS, dimension))
+    console.print(f"compacting one of {MANY:,} collections ...")
+    return [*measured, *_measured(one_of_many_rows())]
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:

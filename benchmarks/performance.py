@@ -72,6 +72,9 @@ the cores here. A collection of a single directory writes about *the whole colle
 
 Each of the small collections gets one delta of five records, and a single execution merges them all: first into
 nothing, then into what it has published.
+
+*one of 20,000 collections* is a pass of five records, with all tasks in one process and the bucket in memory. *without*
+is the same pass in a bucket of 20 collections, measured in turn with it.
 """
 
 _BETWEEN = "\n<!-- Another run has written what follows. -->\n\n"

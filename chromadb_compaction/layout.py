@@ -308,6 +308,11 @@ def manifest_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     return f"{prefix}{snapshot_id}/manifest.json"
 
 
+def shard_key(snapshot_id: str, number: int, *, prefix: str = SNAPSHOT_PREFIX) -> str:
+    """Return the key of a shard of a manifest, as this snapshot wrote it."""
+    return f"{prefix}{snapshot_id}/shard-{number:04d}.json"
+
+
 def merged_deltas_key(snapshot_id: str, *, prefix: str = SNAPSHOT_PREFIX) -> str:
     """Return the key of the list of deltas that this snapshot merged: for clean-up, replay and `why`."""
     return f"{prefix}{snapshot_id}/deltas.json.gz"

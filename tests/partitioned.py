@@ -24,7 +24,7 @@ from chromadb_compaction.rows.id_ranges import IdRange, ranges
 from chromadb_compaction.rows.ledger import encode_ledger
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.snapshots.cache import files_below
-from chromadb_compaction.snapshots.tree import describe
+from chromadb_compaction.snapshots.tree.descriptions import describe
 from tests.builders import BuiltDelta
 from tests.fakes.published import parse_manifest
 from tests.fakes.services import EXECUTION, Fakes, new_fakes

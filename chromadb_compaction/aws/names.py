@@ -9,6 +9,7 @@ import boto3
 from botocore.config import Config
 
 from chromadb_compaction import layout
+from chromadb_compaction.concurrency import in_threads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,7 +24,12 @@ def collection_names(settings: Settings) -> list[str]:
     client, prefix = _client(), settings.snapshot_prefix
     pointer = json.loads(_read(client, settings, layout.pointer_key(prefix=prefix)))
     manifest = json.loads(_read(client, settings, layout.manifest_key(pointer["snapshot_id"], prefix=prefix)))
-    return sorted(manifest["collections"])
+    found = manifest["collections"]
+    if isinstance(found, dict):
+        return sorted(found)
+    keys = [layout.shard_key(each["snapshot_id"], number, prefix=prefix) for number, each in enumerate(found)]
+    shards = in_threads(lambda key: json.loads(_read(client, settings, key)), keys)
+    return sorted(name for shard in shards for name in shard["collections"])
 
 
 def snapshot_ids(settings: Settings) -> list[str]:

@@ -126,7 +126,7 @@ def fold_costs(parts: list[list[RunPart]], base: Manifest | None, services: Serv
 
     def costs_of(name: str) -> list[FoldCost]:
         known = base.collections.get(name) if base else None
-        dropped = base.dropped.get(name) if base else None
+        dropped = base.dropped_before(name) if base else None
         arriving = _arriving(of_collection[name], dropped)
         planned = plan_folds_of(arriving, known, PartitionSizes.of(services.settings), read_ids)
         return [_cost(name, each, of_collection[name]) for each in planned]

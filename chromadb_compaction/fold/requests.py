@@ -68,7 +68,7 @@ class FoldRequests:
 
     def _request(self, unit: FoldUnit, shape: StoredShape, change: CollectionChange) -> FoldRequest:
         known = self._base.collections.get(unit.collection) if self._base else None
-        dropped = self._base.dropped.get(unit.collection) if self._base else None
+        dropped = self._base.dropped_before(unit.collection) if self._base else None
         dropped_before = newer_version(dropped, change.dropped_before)
         before = known.settings_with_function if known else KeptSettings()
         after = before.merged(change.settings).since(dropped_before).with_shape_of(shape.settings)

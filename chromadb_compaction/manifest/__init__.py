@@ -2,7 +2,8 @@
 
 from chromadb_compaction.manifest.collection import CollectionSnapshot, Conservation, PartitionSnapshot, totals
 from chromadb_compaction.manifest.pointer import Pointer, commit_id
-from chromadb_compaction.manifest.root import CollectionRef, Collections, Entry, Manifest, ReadCollection
+from chromadb_compaction.manifest.root import Collections, Entry, Manifest, ReadCollection
+from chromadb_compaction.manifest.shards import CollectionRef, ReadShard, Shard, ShardedRefs, ShardRef
 from chromadb_compaction.manifest.stored import (
     CollectionName,
     Count,
@@ -30,7 +31,11 @@ __all__ = [
     "PartitionSnapshot",
     "Pointer",
     "ReadCollection",
+    "ReadShard",
     "Sha256",
+    "Shard",
+    "ShardRef",
+    "ShardedRefs",
     "SnapshotId",
     "Stored",
     "StoredFile",

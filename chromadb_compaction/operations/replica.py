@@ -28,7 +28,8 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.base import cache_of
 from chromadb_compaction.snapshots.packs import FileObject, objects_of
 from chromadb_compaction.snapshots.pointer import PublishedPointer, read_manifest, read_pointer
-from chromadb_compaction.snapshots.tree import collection_keys
+from chromadb_compaction.snapshots.tree.descriptions import collection_keys
+from chromadb_compaction.snapshots.tree.shards import shard_keys
 
 Listing = Mapping[str, ObjectInfo]
 
@@ -152,6 +153,7 @@ def _others(manifest: Manifest, source: Services) -> Listing:
     prefix = source.settings.snapshot_prefix
     keys = (
         *collection_keys(manifest, prefix=prefix).values(),
+        *shard_keys(manifest, prefix=prefix),
         layout.merged_deltas_key(manifest.snapshot_id, prefix=prefix),
         layout.result_key(manifest.snapshot_id, prefix=prefix),
         layout.cleaned_key(manifest.snapshot_id, prefix=prefix),

@@ -38,7 +38,7 @@ def check_complete(target: StoredManifest, catalogue: Catalogue, services: Servi
 
 def _changed(target: Manifest, published: Manifest | None) -> list[StoredFile]:
     """Return the files of `target` that `published` lacks. Only the collections that differ are read."""
-    before = published.collections.entries if published else {}
+    before = published.collections.readable()[0] if published else {}
     found: list[StoredFile] = []
     for name, entry in target.collections.entries.items():
         if published and name in before and before[name] != entry:

@@ -129,9 +129,11 @@ def _read_collections(manifest: Manifest) -> tuple[dict[str, CollectionSnapshot]
         except SnapshotCorruptError as error:
             return error
 
-    found = dict(zip(manifest.collections, in_threads(read, manifest.collections), strict=True))
+    entries, damaged = manifest.collections.readable()
+    found = dict(zip(entries, in_threads(read, entries), strict=True))
     described = {name: each for name, each in found.items() if isinstance(each, CollectionSnapshot)}
-    return described, [each.message for each in found.values() if isinstance(each, SnapshotCorruptError)]
+    errors = [*damaged, *(each for each in found.values() if isinstance(each, SnapshotCorruptError))]
+    return described, [each.message for each in errors]
 
 
 def _audit_all(manifest: Manifest, described: Mapping[str, CollectionSnapshot], services: Services) -> list[Audit]:

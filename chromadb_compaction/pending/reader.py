@@ -102,7 +102,7 @@ class FreshReader:
             for each in listed:
                 pending[layout.collection_of_key(each.key, prefix=services.settings.delta_prefix)].append(each)
         published = snapshot.manifest.collections if snapshot else {}
-        dropped = snapshot.manifest.dropped if snapshot else {}
+        dropped = snapshot.manifest.all_dropped if snapshot else {}
         found = {
             name: describe(StoredShape.published(name, known, dropped.get(name)), known.settings_with_function)
             for name, known in published.items()
@@ -194,8 +194,7 @@ def _no_such_collection(view: View, name: str) -> NoSuchCollectionError:
             f"there is no collection {name!r}: nothing is published yet, and no pending delta makes it",
             next_step="write records to it, or see: chromadb-compaction status",
         )
-    published = ", ".join(view.snapshot.manifest.collections)
     return NoSuchCollectionError(
         f"snapshot {view.snapshot.manifest.snapshot_id} has no collection {name!r}, and no pending delta makes it;"
-        f" it has: {published or 'none'}"
+        f" it has: {view.snapshot.manifest.names}"
     )

@@ -143,7 +143,7 @@ class CollectionViews:
         if snapshot is not None:
             self._merged.remember(snapshot.manifest)
         known = snapshot.manifest.collections.get(self._name) if snapshot else None
-        dropped = snapshot.manifest.dropped.get(self._name) if snapshot else None
+        dropped = snapshot.manifest.dropped_before(self._name) if snapshot else None
         snapshot_id = snapshot.manifest.snapshot_id if snapshot else None
         not_held = self._not_held(listed, snapshot_id, known, services)
         published = Published(self._name, known, dropped, lambda: self._read_ledger(snapshot, known, services))

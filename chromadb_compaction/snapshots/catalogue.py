@@ -14,7 +14,7 @@ from chromadb_compaction.errors import (
     ObjectMissingError,
     SnapshotCorruptError,
 )
-from chromadb_compaction.manifest import CollectionRef, CollectionSnapshot, Manifest
+from chromadb_compaction.manifest import CollectionRef, Manifest, ReadShard
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.lineage import Parents
@@ -26,7 +26,8 @@ from chromadb_compaction.snapshots.pointer import (
     read_current_pointer,
     read_stored_manifest,
 )
-from chromadb_compaction.snapshots.tree import absent_keys
+from chromadb_compaction.snapshots.tree.descriptions import absent_keys
+from chromadb_compaction.snapshots.tree.shards import reading_once
 
 ATTEMPTS = 3
 """Readings of the catalogue, each overtaken by a new pointer, before one is returned in any case."""
@@ -130,7 +131,8 @@ def _read_catalogue(services: Services) -> Catalogue:
     ids = {layout.snapshot_of_key(key, prefix=prefix) for key in objects}
     found = {each for each in ids if each and layout.manifest_key(each, prefix=prefix) in objects}
     snapshots = sorted({*found, *([current.pointer.snapshot_id] if current.pointer else [])})
-    read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services), snapshots), strict=True))
+    shards = reading_once(services)
+    read = dict(zip(snapshots, in_threads(lambda each: _read(each, current, services, shards), snapshots), strict=True))
     readable = {each: manifest for each, manifest in read.items() if isinstance(manifest, StoredManifest)}
     damaged = {each: error for each, error in read.items() if error and not isinstance(error, StoredManifest)}
     damaged |= _contradicted(readable, prefix)
@@ -160,7 +162,9 @@ def _contradicted(readable: Mapping[str, StoredManifest], prefix: str) -> dict[s
     return found
 
 
-def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> StoredManifest | SnapshotError | None:
+def _read(
+    snapshot_id: str, current: CurrentPointer, services: Services, shards: ReadShard
+) -> StoredManifest | SnapshotError | None:
     """Return the manifest, or what is wrong with it. None if a clean-up has pruned it since the listing.
 
     The pointer has the SHA-256 of the published one.
@@ -168,7 +172,7 @@ def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> Stor
     pointer = current.pointer
     sha256 = pointer.manifest_sha256 if pointer and pointer.snapshot_id == snapshot_id else None
     try:
-        stored = read_stored_manifest(services, snapshot_id, sha256=sha256)
+        stored = read_stored_manifest(services, snapshot_id, sha256=sha256, shards=shards)
     except (SnapshotCorruptError, NewerFormatError) as error:
         return None if sha256 is None and isinstance(error.__cause__, ObjectMissingError) else error
     key = layout.manifest_key(snapshot_id, prefix=services.settings.snapshot_prefix)
@@ -176,8 +180,7 @@ def _read(snapshot_id: str, current: CurrentPointer, services: Services) -> Stor
     if manifest.snapshot_id != snapshot_id:
         return SnapshotCorruptError.damaged(key, f"is the manifest of another snapshot, {manifest.snapshot_id}")
     # Those that are objects of their own are checked when they are read.
-    inline = {name: each for name, each in manifest.collections.entries.items() if isinstance(each, CollectionSnapshot)}
-    unproven = [name for name, each in inline.items() if not each.conservation.holds()]
+    unproven = [name for name, each in manifest.collections.inline.items() if not each.conservation.holds()]
     if unproven:
         return SnapshotCorruptError.damaged(key, f"has a wrong conservation proof for collection {unproven[0]}")
     return stored

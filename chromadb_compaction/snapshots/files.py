@@ -136,8 +136,8 @@ def read_replicated_manifest(services: Services, pointer: Pointer, *, known: Man
     if not services.settings.is_replica:
         return manifest
     before = known.collections.entries if known else {}
-    names = [name for name, entry in manifest.collections.entries.items() if before.get(name) != entry]
     with noticing_a_replica(services):
+        names = [name for name, entry in manifest.collections.entries.items() if before.get(name) != entry]
         described = in_threads(manifest.collections.peek, names)
     absent = absent_files(services, (file for each in described for file in each.all_files.values()))
     if absent:

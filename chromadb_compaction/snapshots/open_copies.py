@@ -43,7 +43,7 @@ class ReadableCollection(NamedTuple):
     @classmethod
     def of(cls, manifest: Manifest, name: str, collection: OpenCollection | None) -> ReadableCollection:
         """Return the collection `name` as the manifest has it."""
-        return cls(manifest.snapshot_id, manifest.collection(name), collection, manifest.dropped.get(name))
+        return cls(manifest.snapshot_id, manifest.collection(name), collection, manifest.dropped_before(name))
 
 
 @dataclass(eq=False)

@@ -23,9 +23,10 @@ from chromadb_compaction.errors import (
     SnapshotCorruptError,
     TransientStorageError,
 )
-from chromadb_compaction.manifest import Manifest, Pointer, parse_stored
+from chromadb_compaction.manifest import Manifest, Pointer, ReadShard, parse_stored
 from chromadb_compaction.ports import Bucket, Services, StoredObject
-from chromadb_compaction.snapshots.tree import not_understood, read_collection
+from chromadb_compaction.snapshots.tree.descriptions import not_understood, read_collection
+from chromadb_compaction.snapshots.tree.shards import read_shard
 
 SWAP_ATTEMPTS: Final = 5
 SWAP_PAUSE_SECONDS: Final = 0.2
@@ -137,9 +138,14 @@ def noticing_a_replica(services: Bucket) -> Iterator[None]:
 
 
 def read_stored_manifest(
-    services: Bucket, snapshot_id: str, *, sha256: str | None = None, known: Manifest | None = None
+    services: Bucket,
+    snapshot_id: str,
+    *,
+    sha256: str | None = None,
+    known: Manifest | None = None,
+    shards: ReadShard | None = None,
 ) -> StoredManifest:
-    """Return the manifest of a snapshot, whose collections are read when they are asked for.
+    """Return the manifest of a snapshot, whose collections are read when they are asked for. `shards` reads its shards.
 
     Raises SnapshotCorruptError if it is missing, cannot be understood, or does not have the SHA-256 `sha256`, which
     the pointer has of the published one. Raises NewerFormatError if a newer version wrote it.
@@ -160,7 +166,9 @@ def read_stored_manifest(
             raise not_understood(key, error) from error
         if sha256 is not None:
             remember(manifest, found)
-    return StoredManifest(manifest.reading(partial(read_collection, services), known), found, stored.modified)
+    read = partial(read_collection, services)
+    reading = manifest.reading(read, known, read_shard=shards or partial(read_shard, services))
+    return StoredManifest(reading, found, stored.modified)
 
 
 def remember(manifest: Manifest, sha256: str) -> None:

@@ -4,6 +4,7 @@ A fold inherits what it does not change from its parent. So if a kept snapshot n
 then so do all snapshots on the way from the one that named it first. Either that one is kept, and wrote the description
 of the collection; or one kept snapshot on the way has a parent that is not kept. Only these descriptions are read, and
 of them only those of collections with objects in the expired folders: an object lies in a folder of its collection.
+The shards that a kept snapshot names are in its manifest.
 
 A rollback may want a snapshot that is about to be deleted, and the lease may have been lost. So each of the two writes
 a mark before it looks for the other's. The one that comes second sees the first one's mark, and stops.
@@ -21,12 +22,12 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import ahead, in_threads
 from chromadb_compaction.errors import NewerFormatError, NoSnapshotError, SnapshotCorruptError
 from chromadb_compaction.lease import DAY_SECONDS
-from chromadb_compaction.manifest import Manifest
+from chromadb_compaction.manifest import CollectionRef, Manifest
 from chromadb_compaction.planning import ObjectInfo, SnapshotAge, plan_prune
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.kept import KeptSnapshots, list_kept, read_kept, write_kept
 from chromadb_compaction.snapshots.pointer import read_pointer, read_stored_manifest
-from chromadb_compaction.snapshots.tree import collection_keys
+from chromadb_compaction.snapshots.tree.shards import shard_keys
 
 log = logging.getLogger(__name__)
 
@@ -268,28 +269,27 @@ def _needed(
     try:
         with closing(manifests):
             for manifest in manifests:
-                needed.update(_keys_of(manifest, changed & _to_be_read(manifest, kept), prefix=prefix))
+                needed.update(shard_keys(manifest, prefix=prefix))
+                needed.update(_keys_of(manifest, _to_be_read(manifest, changed, kept), prefix=prefix))
     except (SnapshotCorruptError, NewerFormatError) as error:
         log.warning("nothing is pruned, since a kept snapshot cannot be read: %s", error)
         return None
     return frozenset(key for key in needed if layout.snapshot_of_key(key, prefix=prefix) in expired)
 
 
-def _to_be_read(manifest: Manifest, kept: Collection[str]) -> frozenset[str]:
-    """Return the collections of a kept snapshot that may need objects which its kept parent does not."""
-    parent, entries = manifest.parent, manifest.collections.entries
+def _to_be_read(manifest: Manifest, changed: Iterable[str], kept: Collection[str]) -> list[str]:
+    """Return those of the collections `changed` that may need objects which the manifest's kept parent does not."""
+    parent = manifest.parent
     # The sequence grows from parent to child. A manifest that says otherwise is damaged.
     if parent is None or parent not in kept or parent >= manifest.snapshot_id:
-        return frozenset(entries)
-    inherited = {n for n, each in manifest.collections.refs.items() if each.snapshot_id != manifest.snapshot_id}
-    return frozenset(entries) - inherited
+        return manifest.collections.present(changed)
+    return manifest.collections.written_by(manifest.snapshot_id, changed)
 
 
-def _keys_of(manifest: Manifest, names: Collection[str], *, prefix: str) -> Iterator[str]:
+def _keys_of(manifest: Manifest, names: Sequence[str], *, prefix: str) -> Iterator[str]:
     """Yield the keys of the collections `names` of the manifest, and of their files."""
-    present = [name for name in manifest.collections if name in names]
-    keys = collection_keys(manifest, prefix=prefix)
-    for name, described in zip(present, in_threads(manifest.collections.peek, present), strict=True):
-        if name in keys:
-            yield keys[name]
+    for name, described in zip(names, in_threads(manifest.collections.peek, names), strict=True):
+        entry = manifest.collections.entries[name]
+        if isinstance(entry, CollectionRef):
+            yield layout.collection_key(entry.snapshot_id, name, prefix=prefix)
         yield from (file.key for file in described.all_files.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from threading import Thread
@@ -151,7 +151,7 @@ class SnapshotReader:
     def close(self) -> None:
         """Remove every copy that no query uses. The others are removed when their query ends."""
         with ExitStack() as unused, self._state:
-            self._set_snapshot(None, unused)
+            self._set_snapshot(None, self._copies.names, unused)
 
     @contextmanager
     def _released(self, copy: OpenCopy | None) -> Iterator[None]:
@@ -192,19 +192,30 @@ class SnapshotReader:
         with self._state:
             refresh, known = next(self._refreshes), self._snapshot
         found = _read_snapshot(services, known)
+        gone = self._gone(found) if found is not known else []
         with ExitStack() as unused, self._state:
             if refresh > self._last_refresh and (found is not known or self._snapshot is known):
                 self._last_refresh = refresh
-                self._set_snapshot(found, unused)
+                self._set_snapshot(found, gone, unused)
         return found
 
-    def _set_snapshot(self, found: CurrentSnapshot | None, unused: ExitStack) -> None:
+    def _gone(self, found: CurrentSnapshot | None) -> list[str]:
+        """Return the open collections that the snapshot does not have. Their shards are read, without the lock."""
+        with self._state:
+            names = self._copies.names
+        if found is None:
+            return names
+        try:
+            return sorted({*names} - {*found.manifest.collections.present(names)})
+        except SnapshotCorruptError:
+            return []  # the query of the collection raises it
+
+    def _set_snapshot(self, found: CurrentSnapshot | None, gone: Iterable[str], unused: ExitStack) -> None:
         if found is self._snapshot:
             return
         self._snapshot = found
-        for name in self._copies.names:
-            if found is None or name not in found.manifest.collections:
-                self._copies.retire(name, unused)
+        for name in gone:
+            self._copies.retire(name, unused)
         if found is not None:
             log.info("reading from snapshot %s", found.manifest.snapshot_id)
 

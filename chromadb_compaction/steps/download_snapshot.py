@@ -85,6 +85,8 @@ def _folded_here(
 
     Those of a partitioned collection are left to the fold: only the runs tell which of them have new rows.
     """
+    if base is not None:
+        base.collections.locate(pending)
     costs = [
         FoldCost(FoldUnit(name), base.bytes_of(name) if base else 0, sum(delta.bytes for delta in deltas))
         for name, deltas in pending.items()
@@ -112,7 +114,7 @@ def _shape(
     A drop in this pass frees the shape first, unless it is older than a record.
     """
     known = base.collections.get(name) if base else None
-    dropped_before = base.dropped.get(name) if base else None
+    dropped_before = base.dropped_before(name) if base else None
     drop = _newest_drop(pending, services)
     if drop is not None and drop > (dropped_before or ""):
         dropped_before = drop

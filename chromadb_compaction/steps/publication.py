@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
+from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedDirectory
@@ -16,7 +17,6 @@ from chromadb_compaction.fold.distribution import FoldUnit
 from chromadb_compaction.fold.joining import PartOfManifest, check_base, join_parts, whole_collection
 from chromadb_compaction.manifest import (
     CollectionRef,
-    Collections,
     CollectionSnapshot,
     Manifest,
     Pointer,
@@ -28,14 +28,15 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.cache import files_below
 from chromadb_compaction.snapshots.files import FoldedFile, absent_files, upload
 from chromadb_compaction.snapshots.pointer import remember
-from chromadb_compaction.snapshots.tree import describe
+from chromadb_compaction.snapshots.tree.descriptions import describe
+from chromadb_compaction.snapshots.tree.shards import Changes, next_collections
 
 
 class Draft:
     """The next snapshot under a fresh id: the base's collections, of which `adopt` replaces the folded ones.
 
-    `described` are the objects that describe them, to be written before the manifest: those that `adopt` has replaced
-    and, after a base of format 1, all others.
+    `described` are the objects that describe them, and the shards that name these, to be written before the manifest:
+    those of the collections that `adopt` has replaced and, after a base of format 1, of all others.
 
     Args:
         request: The pass to publish.
@@ -57,15 +58,12 @@ class Draft:
         self._base = base
         self._base_sha256 = base_sha256
         self._prefix = prefix
-        self._refs: dict[str, CollectionRef] = {}
-        self._dropped = dict(base.dropped) if base else {}
+        self._refs: dict[str, CollectionRef | None] = {}
+        self._dropped: dict[str, DeltaVersion] = {}
         self.described: dict[str, bytes] = {}
         self._changed: dict[str, CollectionSnapshot] = {}
-        for name, each in base.collections.entries.items() if base else ():
-            if isinstance(each, CollectionRef):
-                self._refs[name] = each
-            else:
-                self._describe(name, each)
+        for name, each in base.collections.inline.items() if base else ():
+            self._describe(name, each)
 
     def upload(self, folded: Sequence[FoldedDirectory], services: Services) -> list[PartOfManifest]:
         """Upload the new files of changed directories. Return each directory, with its files if it changed."""
@@ -153,13 +151,17 @@ class Draft:
         self._changed[name] = described
 
     def _remove(self, name: str) -> None:
-        self._refs.pop(name, None)
+        self._refs[name] = None
         self._changed.pop(name, None)
         self.described.pop(layout.collection_key(self.snapshot_id, name, prefix=self._prefix), None)
 
     def manifest(self, outcomes: list[DeltaOutcome], *, now: float, seconds: float) -> Manifest:
         """Return the manifest. `now` is its time in Unix seconds, `seconds` the work so far."""
+        changes = Changes(self._refs, self._dropped)
+        after = next_collections(self._base, changes, snapshot_id=self.snapshot_id, prefix=self._prefix)
+        self.described.update(after.shards)
         return Manifest(
+            format=after.format,
             snapshot_id=self.snapshot_id,
             parent=self._base.snapshot_id if self._base else None,
             parent_sha256=self._base_sha256 if self._base else None,
@@ -169,8 +171,8 @@ class Draft:
             seconds=seconds,
             deltas_merged=sum(outcome.status == "merged" for outcome in outcomes),
             deltas_quarantined=sum(outcome.status == "quarantined" for outcome in outcomes),
-            collections=Collections({name: self._refs[name] for name in sorted(self._refs)}),
-            dropped=dict(sorted(self._dropped.items())),
+            collections=after.collections,
+            dropped=after.dropped,
         )
 
 

@@ -15,10 +15,12 @@ from chromadb_compaction.manifest import (
     Conservation,
     Manifest,
     Pointer,
+    Shard,
+    ShardRef,
     StoredFile,
     commit_id,
 )
-from chromadb_compaction.snapshots.tree import describe
+from chromadb_compaction.snapshots.tree.descriptions import describe
 from tests.fakes.services import EXECUTION, Fakes
 
 ZERO = "0" * 32
@@ -114,7 +116,10 @@ def parse_manifest(body: bytes, objects: Mapping[str, _HasBody]) -> Manifest:
     def read(name: str, ref: CollectionRef) -> CollectionSnapshot:
         return CollectionSnapshot.model_validate_json(objects[layout.collection_key(ref.snapshot_id, name)].body)
 
-    return Manifest.model_validate_json(body).reading(read)
+    def read_shard(number: int, ref: ShardRef) -> Shard:
+        return Shard.model_validate_json(objects[layout.shard_key(ref.snapshot_id, number)].body)
+
+    return Manifest.model_validate_json(body).reading(read, read_shard=read_shard)
 
 
 def body_of(file: StoredFile, objects: Mapping[str, _HasBody]) -> bytes:

@@ -33,7 +33,7 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import QueueDepth, Services
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer, restored_pointer
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
-from chromadb_compaction.snapshots.tree import absent_keys
+from chromadb_compaction.snapshots.tree.descriptions import absent_keys
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

@@ -82,6 +82,7 @@ def snapshot_json(manifest: Manifest, *, published: bool) -> dict[str, Any]:
     """Return the manifest and whether it is published, as JSON values. The manifest's time becomes ISO 8601."""
     stored = manifest.model_dump(mode="json")
     stored["collections"] = {name: _collection_json(each) for name, each in manifest.collections.items()}
+    stored["dropped"] = manifest.all_dropped
     return {"published": published, **stored, "created_at": iso_time(manifest.created_at)}
 
 

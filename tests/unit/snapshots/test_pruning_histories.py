@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromadb_compaction import layout
-from chromadb_compaction.manifest import CollectionRef, Collections, Manifest, Pointer, commit_id
+from chromadb_compaction.manifest import CollectionRef, Manifest, Pointer, commit_id, shards
 from chromadb_compaction.snapshots import pruning
+from chromadb_compaction.snapshots.tree.shards import Changes, next_collections, shard_keys
 from tests.fakes.published import parse_manifest, put_collection
 from tests.fakes.services import EXECUTION, new_fakes
 
@@ -39,14 +40,19 @@ class Bucket:
             return  # it was pruned under the pass, which then fails
         self.made += 1
         snapshot_id = layout.new_snapshot_id(swaps + 1, f"{self.made:08x}")
-        refs: dict[str, CollectionRef] = dict(base.collections.refs) if base else {}
-        for bit, name in enumerate(("one", "two")):
+        refs: dict[str, CollectionRef | None] = {}
+        for bit, name in enumerate(("one", "second")):
             if changed >> bit & 1:
                 before = base.collections.get(name) if base and keeping else None
                 kept = [file.key for file in before.files.values()][-1:] if before else []
                 files = [*kept, layout.snapshot_file_key(snapshot_id, name, "chroma.sqlite3")]
                 refs[name] = put_collection(self.fakes, snapshot_id, name, files)
+        changes = Changes(refs, {})
+        after = next_collections(base, changes, snapshot_id=snapshot_id, prefix=layout.SNAPSHOT_PREFIX)
+        for key, shard in after.shards.items():
+            self.fakes.objects.put(key, shard)
         manifest = Manifest(
+            format=after.format,
             snapshot_id=snapshot_id,
             parent=base.snapshot_id if base else None,
             execution=EXECUTION,
@@ -55,7 +61,7 @@ class Bucket:
             seconds=1,
             deltas_merged=1,
             deltas_quarantined=0,
-            collections=Collections(refs),
+            collections=after.collections,
         )
         self.fakes.objects.put(layout.manifest_key(snapshot_id), manifest.model_dump_json().encode())
         self.fakes.clock.tick(HOUR)
@@ -99,11 +105,13 @@ class Bucket:
         return parse_manifest(objects[layout.manifest_key(snapshot_id)].body, objects)
 
     def named(self) -> set[str]:
-        """Return the keys of all files that manifests name."""
-        return {file.key for each in self.complete() for file in self.manifest(each).files}
+        """Return the keys of all files and shards that manifests name."""
+        manifests = [self.manifest(each) for each in self.complete()]
+        files = {file.key for each in manifests for file in each.files}
+        return files | {key for each in manifests for key in shard_keys(each, prefix=layout.SNAPSHOT_PREFIX)}
 
     def files(self) -> set[str]:
-        return {key for key in self.fakes.objects.objects if key.endswith(".sqlite3")}
+        return {key for key in self.fakes.objects.objects if key.endswith(".sqlite3") or "/shard-" in key}
 
 
 Step = Callable[[Bucket], None]
@@ -131,22 +139,23 @@ STEPS = st.lists(
 )
 
 
-def run(steps: list[Step]) -> Bucket:
-    bucket = Bucket()
-    for step in steps:
-        step(bucket)
-        assert bucket.named() <= bucket.files()
-    return bucket
+def run(steps: list[Step], *, sharded: bool = False) -> Bucket:
+    with patch.object(shards, "MOST_WITHOUT_SHARDS", 1 if sharded else 9), patch.object(shards, "NAMES_IN_A_SHARD", 1):
+        bucket = Bucket()
+        for step in steps:
+            step(bucket)
+            assert bucket.named() <= bucket.files()
+        return bucket
 
 
-@given(STEPS)
-def test_every_manifest_stays_whole(steps: list[Step]) -> None:
-    run(steps)
+@given(STEPS, st.booleans())
+def test_every_manifest_stays_whole(steps: list[Step], sharded: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
+    run(steps, sharded=sharded)
 
 
-@given(STEPS)
-def test_a_day_later_nothing_is_left_that_no_manifest_names(steps: list[Step]) -> None:
-    bucket = run([*steps, Bucket.wait, a_fold()])
+@given(STEPS, st.booleans())
+def test_a_day_later_nothing_is_left_that_no_manifest_names(steps: list[Step], sharded: bool) -> None:  # noqa: FBT001
+    bucket = run([*steps, Bucket.wait, a_fold()], sharded=sharded)
 
     assert bucket.files() == bucket.named()
 
@@ -156,3 +165,11 @@ def test_pruning_by_age_alone_is_found() -> None:
     run(steps)
     with patch.object(pruning, "_needed", lambda *_: frozenset()), pytest.raises((AssertionError, KeyError)):
         run(steps)
+
+
+def test_pruning_shards_by_age_alone_is_found() -> None:
+    steps = [a_fold(2) for _ in range(5)]
+    bucket = run(steps, sharded=True)
+    assert bucket.manifest(bucket.complete()[-1]).format == 3
+    with patch.object(pruning, "shard_keys", lambda *_, **__: []), pytest.raises((AssertionError, KeyError)):
+        run(steps, sharded=True)

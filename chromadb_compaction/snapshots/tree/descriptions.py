@@ -81,13 +81,15 @@ def absent_keys(
 ) -> list[str]:
     """Return the keys that the manifest needs and that are not among `objects`, or have another size there.
 
-    A damaged description of a collection counts as absent. `known` has, and gets, what was found for each reference,
-    so that what several snapshots share is read once.
+    A damaged description of a collection, or shard, counts as absent. `known` has, and gets, what was found for each
+    reference, so that what several snapshots share is read once.
     """
     found = {} if known is None else known
 
+    entries, damaged = manifest.collections.readable()
+
     def absent_of(name: str) -> list[str]:
-        entry = manifest.collections.entries[name]
+        entry = entries[name]
         if isinstance(entry, CollectionSnapshot):
             return _absent_files(entry, objects)
         if entry not in found:
@@ -98,7 +100,8 @@ def absent_keys(
                 found[entry] = [key]
         return found[entry]
 
-    return [key for absent in in_threads(absent_of, manifest.collections) for key in absent]
+    shards = [each.key or each.message for each in damaged]
+    return [*shards, *(key for absent in in_threads(absent_of, entries) for key in absent)]
 
 
 def _absent_files(described: CollectionSnapshot, objects: Mapping[str, ObjectInfo]) -> list[str]:
