@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from heapq import heapreplace
 from typing import Final, NamedTuple
 
-from chromadb_compaction.fold.distribution import SHARE, FoldLimits
+from chromadb_compaction.fold.distribution import SHARE, SOON_SECONDS, FoldLimits
 from chromadb_compaction.settings import MEBIBYTE, MERGES_AT_ONCE, UPLOAD_PART_BYTES
 from infra import prices
 from infra.config import CompactionConfig
@@ -37,7 +37,7 @@ class Platform(NamedTuple):
     @property
     def limits(self) -> FoldLimits:
         """The limits for which a pass plans the folds of one function."""
-        return FoldLimits(SHARE * self.seconds, SHARE * self.disk)
+        return FoldLimits(SHARE * self.seconds, SHARE * self.disk, SOON_SECONDS)
 
 
 def on_lambda() -> Platform:

@@ -1,6 +1,7 @@
 """The plan of a pass's folds: those that one function does, and those that other functions do at the same time.
 
-A fold is planned to end within half of its function's timeout, and within half of its disk. A function that has folds
+The folds of a function are planned to end within a minute, as long as there are functions left, and never take more
+than half of its timeout and half of its disk. A function that has folds
 for more disk does them in rounds: it uploads and removes the directories of a round before the next one.
 """
 
@@ -35,6 +36,11 @@ DISK_FACTOR: Final = 3
 """The disk of a fold, as a multiple of its base and runs: the copy, what it becomes, and SQLite's journal."""
 SHARE: Final = 0.5
 """The share of a function's time and disk that its folds are planned to take."""
+SOON_SECONDS: Final = 60.0
+"""The seconds in which one function does its folds if others can do the rest.
+
+A new function starts in some five seconds, and fetches its base itself. So shorter ones would gain less than they cost.
+"""
 MOST_ITEMS: Final = 40
 """The most functions that fold for a pass. It keeps the state and the history within their limits."""
 
@@ -113,14 +119,17 @@ class FoldLimits(NamedTuple):
     Attributes:
         seconds: The time of all.
         disk: The bytes of disk of those that are there at once.
+        soon: The time of all, as long as other functions are left.
     """
 
     seconds: float
     disk: float
+    soon: float = math.inf
 
     def hold(self, costs: Sequence[FoldCost]) -> bool:
-        """Return whether one function can do these folds in one round."""
-        return sum(cost.disk for cost in costs) <= self.disk and self.hold_in_rounds(costs)
+        """Return whether one function can do these folds in one round, and soon."""
+        is_soon = sum(cost.seconds for cost in costs) <= self.soon
+        return is_soon and sum(cost.disk for cost in costs) <= self.disk and self.hold_in_rounds(costs)
 
     def hold_in_rounds(self, costs: Sequence[FoldCost]) -> bool:
         """Return whether one function can do these folds if it removes what it has uploaded before it goes on."""
@@ -128,7 +137,7 @@ class FoldLimits(NamedTuple):
 
     def halved(self) -> FoldLimits:
         """Return half of these limits."""
-        return FoldLimits(self.seconds / 2, self.disk / 2)
+        return FoldLimits(self.seconds / 2, self.disk / 2, self.soon / 2)
 
 
 class FoldInput(NamedTuple):
@@ -172,15 +181,16 @@ def limits_of(services: Services) -> FoldLimits | None:
         return None
     directory = Path(services.settings.chromadb_cache_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    return FoldLimits(SHARE * seconds, SHARE * shutil.disk_usage(directory).free)
+    return FoldLimits(SHARE * seconds, SHARE * shutil.disk_usage(directory).free, SOON_SECONDS)
 
 
 def plan_folds(costs: Sequence[FoldCost], limits: FoldLimits | None) -> FoldPlan:
-    """Return the plan. If one function can do all folds in one round, or there is only one, the plan has no items.
+    """Return the plan. If one function can do all folds soon and in one round, or there is only one, it has no items.
 
     Otherwise UploadSnapshot keeps the smallest, as many as half of the limits hold: it also publishes. The others are
-    packed into as few items of one round as possible, the largest first, and only beyond MOST_ITEMS into more rounds. A
-    fold that exceeds the limits alone has its own item. The folds of one collection are all planned or all left.
+    packed into as few items as possible that end soon and in one round, the largest first. Only beyond MOST_ITEMS items
+    take longer, or have more rounds. A fold that exceeds the limits alone has its own item. The folds of one collection
+    are all planned or all left.
     """
     if limits is None or len(costs) < 2 or limits.hold(costs):
         return FoldPlan(tuple(cost.unit for cost in costs))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chromadb_compaction.fold.distribution import (
     MOST_ITEMS,
+    SOON_SECONDS,
     FoldCost,
     FoldLimits,
     FoldUnit,
@@ -31,7 +32,7 @@ costs_of_passes = st.lists(
     unique_by=lambda cost: cost.unit,
     max_size=120,
 )
-limits = st.builds(FoldLimits, st.floats(1, 900), st.integers(1, 20 * GIGABYTE).map(float))
+limits = st.builds(FoldLimits, st.floats(1, 900), st.integers(1, 20 * GIGABYTE).map(float), st.floats(1, 900))
 
 
 def a_cost(name: str, *, gigabytes: float = 0) -> FoldCost:
@@ -52,7 +53,9 @@ def test_a_function_gets_what_its_limits_hold_or_one_fold(costs: list[FoldCost],
     cost_of = {cost.unit: cost for cost in costs}
     plan = plan_folds(costs, most)
 
-    assert all(len(item) == 1 or most.hold_in_rounds([cost_of[unit] for unit in item]) for item in plan.items)
+    items = [[cost_of[unit] for unit in item] for item in plan.items]
+    assert all(len(item) == 1 or most.hold_in_rounds(item) for item in items)
+    assert len(items) == MOST_ITEMS or all(len(item) == 1 or most.hold(item) for item in items)
     assert len(plan.items) <= MOST_ITEMS
     assert not plan.left or len(plan.items) + len(plan.here) > 0
     if plan.items:
@@ -120,6 +123,7 @@ def test_the_limits_are_half_of_the_time_that_is_left() -> None:
 
     assert found is not None
     assert found.seconds == 420
+    assert found.soon == SOON_SECONDS
     assert found.disk > 0
 
 
