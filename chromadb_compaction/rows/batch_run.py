@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from chromadb_compaction.messages import Message
-from chromadb_compaction.rows.id_ranges import SampledIds, sample_ids
+from chromadb_compaction.messages import WorkflowMessage
+from chromadb_compaction.rows.id_ranges import GroupIds, IdRange, SampledIds, sample_ids
 from chromadb_compaction.rows.runs import open_run
 from chromadb_compaction.rows.shapes import CollectionChange
 from chromadb_compaction.rows.spill import SpillingMerge
@@ -22,7 +24,21 @@ COPIED_BYTES = 1024 * 1024
 """The bytes of a run in memory while it is copied."""
 
 
-class RunPart(Message):
+class RunPiece(NamedTuple):
+    """Consecutive bytes of a run: one of its row groups, or its footer. All of a run with one row group.
+
+    Attributes:
+        first: The first id of the row group. None: it is the footer.
+        bytes: Their number.
+        sha256: Their SHA-256.
+    """
+
+    first: str | None
+    bytes: int
+    sha256: str
+
+
+class RunPart(WorkflowMessage):
     """One collection's part of a batch.
 
     Attributes:
@@ -32,6 +48,7 @@ class RunPart(Message):
         rows: The number of its rows.
         change: The changes to the collection beside the rows.
         ids: Ids of its rows, as id_ranges.sample_ids returns them. Empty if it has no rows.
+        pieces: The pieces of its run, in order. Empty if it has no rows, or if an earlier version has written it.
     """
 
     collection: str
@@ -40,11 +57,23 @@ class RunPart(Message):
     rows: int
     change: CollectionChange = CollectionChange()
     ids: tuple[str, ...] = ()
+    pieces: tuple[RunPiece, ...] = ()
 
     @property
     def sampled(self) -> SampledIds:
         """The ids of its rows, as far as they are known."""
         return SampledIds(self.ids, self.rows)
+
+    def pieces_within(self, wanted: Sequence[IdRange]) -> list[tuple[int, RunPiece]]:
+        """Return the pieces that are read for these ids, each with its place in the run. None: it has no such row."""
+        groups = GroupIds([piece.first for piece in self.pieces if piece.first is not None], self.ids[-1])
+        numbers = {number for ids in wanted for number in groups.within(ids)}
+        starts = accumulate((piece.bytes for piece in self.pieces), initial=0)
+        return [
+            (start, piece)
+            for number, (start, piece) in enumerate(zip(starts, self.pieces, strict=False))
+            if numbers and (number in numbers or piece.first is None)
+        ]
 
 
 RUN_PARTS = TypeAdapter(list[RunPart])
@@ -98,19 +127,38 @@ class BatchRun:
         merge, change = self._merge, self._change
         run = merge.directory / RUN
         rows = merge.write(run)
-        ids = _sample(run) if rows else ()
-        offset, size = _append(run, self.file) if rows else (0, 0)
+        part = RunPart(collection=self._collection, offset=0, bytes=0, rows=rows, change=change)
+        if rows:
+            ids, pieces = _sample(run), _pieces(run)
+            offset, size = _append(run, self.file)
+            part = part.model_copy(update={"offset": offset, "bytes": size, "ids": ids, "pieces": pieces})
         shutil.rmtree(merge.directory)
         if rows or change != CollectionChange():
-            self._parts.append(
-                RunPart(collection=self._collection, offset=offset, bytes=size, rows=rows, change=change, ids=ids)
-            )
+            self._parts.append(part)
         self._collection, self._merge, self._change = None, self._new_merge(), CollectionChange()
 
 
 def _sample(run: Path) -> tuple[str, ...]:
     with open_run(run) as file:
         return tuple(sample_ids(file))
+
+
+def _pieces(run: Path) -> tuple[RunPiece, ...]:
+    with open_run(run) as file:
+        footer = file.metadata
+    firsts: list[str | None] = [*cast("GroupIds", GroupIds.of(footer)).firsts]
+    ends = [footer.row_group(number).column(0).data_page_offset for number in range(1, len(firsts))]
+    if ends:
+        last = footer.row_group(len(firsts) - 1)
+        column = last.column(last.num_columns - 1)
+        ends.append(column.data_page_offset + column.total_compressed_size)
+        firsts.append(None)
+    spans = pairwise([0, *ends, run.stat().st_size])
+    with run.open("rb") as source:
+        return tuple(
+            RunPiece(first, end - start, hashlib.sha256(source.read(end - start)).hexdigest())
+            for first, (start, end) in zip(firsts, spans, strict=True)
+        )
 
 
 def _append(part: Path, file: Path) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Python compares strings by code points, which is the same order.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from math import ceil
@@ -50,6 +51,8 @@ SAMPLE_ROWS: Final = 1000
 """The rows of a run between two sampled ids, at most. A small run has shorter steps."""
 LEAST_SAMPLES: Final = 64
 """The ids that are sampled of a small run: all, if it has no more rows."""
+GROUP_IDS: Final = "chromadb_compaction.group_ids"
+"""The name of GroupIds in the metadata of a run's footer."""
 
 
 class SampledIds(NamedTuple):
@@ -100,17 +103,30 @@ def ranges(firsts: Sequence[str]) -> list[IdRange]:
     return [IdRange(first, end) for first, end in zip(firsts, [*firsts[1:], None], strict=True)]
 
 
-def groups_between(run: pq.ParquetFile, ids: IdRange) -> Sequence[int]:
-    """Return the row groups of a run, which is sorted by id, that may have ids of the range.
+class GroupIds(NamedTuple):
+    """The first id of each row group of a run, which is sorted by id, and the last id of the run."""
 
-    Few groups are read for it, of which the column of ids only.
-    """
-    groups = range(run.metadata.num_row_groups)
-    if ids == ALL_IDS:
-        return groups
+    firsts: Sequence[str]
+    last: str
 
-    def least(group: int) -> str:
-        return cast("str", run.read_row_group(group, columns=["id"])["id"][0].as_py())
+    @classmethod
+    def of(cls, footer: pq.FileMetaData) -> GroupIds | None:
+        """Return those that the footer of a run states. None: it has no rows, or an earlier version has written it."""
+        stated = (footer.metadata or {}).get(GROUP_IDS.encode())
+        return cls(*json.loads(stated)) if stated else None
 
-    begin = max(0, bisect_right(groups, ids.first, key=least) - 1)
-    return groups[begin : len(groups) if ids.end is None else bisect_left(groups, ids.end, key=least)]
+    def encode(self) -> dict[str, str]:
+        """Return the metadata of the footer that states them."""
+        return {GROUP_IDS: json.dumps(self)}
+
+    def within(self, ids: IdRange) -> range:
+        """Return the row groups that may have ids of the range."""
+        begin = max(0, bisect_right(self.firsts, ids.first) - 1)
+        end = len(self.firsts) if ids.end is None else bisect_left(self.firsts, ids.end)
+        return range(begin, end) if ids.first <= self.last else range(0)
+
+
+def groups_between(footer: pq.FileMetaData, ids: IdRange) -> range:
+    """Return the row groups of a run that may have ids of the range: all of them if its footer does not state ids."""
+    found = GroupIds.of(footer)
+    return found.within(ids) if found else range(footer.num_row_groups)

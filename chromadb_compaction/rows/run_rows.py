@@ -116,7 +116,7 @@ def stored_rows(paths: Sequence[Path], ids: IdRange = ALL_IDS) -> RunRows:
     dimensions: list[int | None] = []
     for path in paths:
         with open_run(path) as run:
-            groups = list(groups_between(run, ids))
+            groups = list(groups_between(run.metadata, ids))
             columns = run.read_row_groups(groups, columns=LEDGER_SCHEMA.names).cast(LEDGER_SCHEMA)
             tables.append(columns)
             pieces.extend(_pieces(path, run.metadata, groups))

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from chromadb_compaction.rows.id_ranges import GroupIds
+
 DELTA_ID = pa.binary(16)
 FINGERPRINT = pa.binary(32)
 LENGTH = pa.field("length", pa.float32())
@@ -91,6 +93,8 @@ class RunWriter:
 
     def __init__(self, sink: Path | BinaryIO, dimension: int | None, *, scaled: bool = False) -> None:
         self._pending = moved_schema(dimension, scaled=scaled).empty_table()
+        self._firsts: list[str] = []
+        self._last = ""
         # Fingerprints and vectors do not compress.
         compressed = ("id", "delta", "row", "deleted", "document", "metadata", "uri")
         self._writer = pq.ParquetWriter(
@@ -112,6 +116,8 @@ class RunWriter:
         """Write the last row group and the footer. After an exception the file is incomplete."""
         if kind is None and self._pending.num_rows:
             self._write_group(self._pending)
+        if self._firsts:
+            self._writer.add_key_value_metadata(GroupIds(self._firsts, self._last).encode())
         self._writer.close()
 
     def write(self, rows: pa.Table) -> None:
@@ -123,6 +129,8 @@ class RunWriter:
             self._write_group(group)
 
     def _write_group(self, rows: pa.Table) -> None:
+        self._firsts.append(str(rows["id"][0]))
+        self._last = str(rows["id"][-1])
         # In one chunk, because a page ends at the end of a chunk.
         self._writer.write_table(rows.combine_chunks(), row_group_size=ROW_GROUP)
 

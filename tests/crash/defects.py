@@ -22,7 +22,7 @@ from chromadb_compaction.operations import merged_since
 from chromadb_compaction.pending import listed as listed_deltas
 from chromadb_compaction.pending.overlay import Overlay
 from chromadb_compaction.rows import ledger, run_rows
-from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
+from chromadb_compaction.rows.id_ranges import ALL_IDS, GroupIds, IdRange
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up, fold_partitions, merge_batch, publication, upload_snapshot
@@ -285,6 +285,11 @@ def _the_rows_of_a_partition_are_read_short() -> AbstractContextManager[object]:
     return patch.object(fold, "stored_rows", wrong)
 
 
+def _the_range_of_a_run_is_downloaded_short() -> AbstractContextManager[object]:
+    right = GroupIds.within
+    return patch.object(GroupIds, "within", lambda groups, ids: right(groups, ids)[: max(1, len(groups.firsts) - 1)])
+
+
 @contextmanager
 def _a_drop_is_forgotten() -> Iterator[None]:
     right = publication.Draft.manifest
@@ -412,6 +417,9 @@ DEFECTS = (
     Defect("the id of a border is on neither side", _a_border_is_on_neither_side, PARTITIONS, _none, "lost"),
     Defect(
         "the rows of a partition are read short", _the_rows_of_a_partition_are_read_short, PARTITIONS, _none, "lost"
+    ),
+    Defect(
+        "the range of a run is downloaded short", _the_range_of_a_run_is_downloaded_short, PARTITIONS, _none, "lost"
     ),
     Defect(
         "the part of another attempt is taken for a partition",

@@ -28,6 +28,7 @@ from chromadb_compaction.aws import object_store
 from chromadb_compaction.fold import requests, workers
 from chromadb_compaction.fold.distribution import FoldLimits
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows import runs
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.snapshots import cache
 from chromadb_compaction.steps import download_snapshot, publication, upload_snapshot
@@ -259,6 +260,7 @@ class World:
         yield publication, "secrets", chance
         yield cache, "secrets", chance
         yield times, "time", SimpleNamespace(perf_counter=self.clock)
+        yield runs, "ROW_GROUP", 4  # so that a range of a run is not all of it
         yield workers, "fold_collection", self._folds.fold
         yield (
             requests,

@@ -53,9 +53,17 @@ def test_only_the_row_groups_of_the_range_are_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(runs, "ROW_GROUP_BYTES", 1)
     path = tmp_path / "run.parquet"
     path.write_bytes(encode_run(a_run({f"row-{number}": [number, 0] for number in range(8)})))
-    with pq.ParquetFile(path) as run:
-        assert list(groups_between(run, ALL_IDS)) == list(range(8))
-        assert list(groups_between(run, IdRange("row-2", "row-5"))) == [2, 3, 4]
-        assert list(groups_between(run, IdRange("row-20", "row-4"))) == [2, 3]
-        assert list(groups_between(run, IdRange("", "row-0"))) == []
-        assert list(groups_between(run, IdRange("row-70", None))) == [7]
+    footer = pq.read_metadata(path)
+    assert list(groups_between(footer, ALL_IDS)) == list(range(8))
+    assert list(groups_between(footer, IdRange("row-2", "row-5"))) == [2, 3, 4]
+    assert list(groups_between(footer, IdRange("row-20", "row-4"))) == [2, 3]
+    assert list(groups_between(footer, IdRange("", "row-0"))) == []
+    assert list(groups_between(footer, IdRange("row-7", None))) == [7]
+    assert list(groups_between(footer, IdRange("row-70", None))) == []
+
+
+def test_all_row_groups_are_read_of_a_run_that_does_not_state_its_ids(tmp_path: Path) -> None:
+    pq.write_table(a_run({"a": [1], "b": [2], "c": [3]}), tmp_path / "old.parquet", row_group_size=1)
+
+    assert list(groups_between(pq.read_metadata(tmp_path / "old.parquet"), IdRange("b", "c"))) == [0, 1, 2]
+    assert stored_rows([tmp_path / "old.parquet"], IdRange("b", "c")).keys["id"].to_pylist() == ["b"]
