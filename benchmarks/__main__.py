@@ -21,10 +21,11 @@ from benchmarks.calls import counting_relay
 from benchmarks.child import run_child
 from benchmarks.cold import cold_rows
 from benchmarks.cycles import cycle_rows
+from benchmarks.documents import document_rows
 from benchmarks.fresh import fresh_rows
 from benchmarks.index import index_rows
 from benchmarks.large import RECORDS, large_collection
-from benchmarks.loaders import REPETITIONS, document_rows, fold_rows, recall_rows
+from benchmarks.loaders import REPETITIONS, fold_rows, recall_rows
 from benchmarks.memory import watched_workers
 from benchmarks.one_of_many import MANY, one_of_many_rows
 from benchmarks.references import BulkUpsert

@@ -20,7 +20,9 @@ import pyarrow as pa
 from benchmarks.child import run_child
 from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
-from chromadb_compaction.chroma.loader import ApiLoader
+from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.loader import ApiLoader, Loader
+from chromadb_compaction.chroma.page_size import DEFAULT_PAGES
 from chromadb_compaction.client.row_buffer import upserts_of
 from chromadb_compaction.deltas.formats import read_delta, write_delta
 from chromadb_compaction.deltas.header import DeltaHeader
@@ -29,8 +31,13 @@ from chromadb_compaction.rows.merging import newest
 from chromadb_compaction.rows.runs import RunWriter, run_dimension
 from infra.environment import ALLOCATORS
 
-LoaderName = Literal["default", "api"]
-"""The loader: choose_loader's choice, or ChromaDB's API."""
+LoaderName = Literal["default", "api", "small pages"]
+"""The loader: choose_loader's choice, ChromaDB's API, or the bulk loader with ChromaDB's page size."""
+LOADERS: dict[LoaderName, Loader | None] = {
+    "default": None,
+    "api": ApiLoader(),
+    "small pages": BulkLoader(page_sizes=[DEFAULT_PAGES]),
+}
 EPOCH_MILLISECONDS = 1_700_000_000_000
 _VERSION_7 = 0x7 << 76 | 0x2 << 62
 _NO_LIMIT = 2**40
@@ -102,7 +109,7 @@ def main(target: Path, run: Path, dimension: int, loader: LoaderName) -> Measure
         next_ledger=target / "next.parquet",
     )
     started, processor = time.perf_counter(), time.process_time()
-    result = fold_collection(request, loader=ApiLoader() if loader == "api" else None)
+    result = fold_collection(request, loader=LOADERS[loader])
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
     request.next_ledger.replace(ledger)
     size = sum(path.stat().st_size for path in request.directory.rglob("*") if path.is_file())

@@ -8,14 +8,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmarks import quality
 from benchmarks.folds import LoaderName, MeasuredFold, measure, write_run
 from benchmarks.memory import allowed_mebibytes
 from benchmarks.references import BulkUpsert
 from benchmarks.report import Reference, Row
-from benchmarks.workload import Load, Records, first_round, records, second_round
+from benchmarks.workload import Load, first_round, second_round
 from chromadb_compaction.settings import MEBIBYTE
 
 FOLD_LIMIT = 0.36
@@ -28,9 +26,6 @@ BYTES_LIMIT = 1.15
 """The most bytes of a directory, as a ratio to a new directory of the same live records."""
 LOST_RECALL = 0.01
 """The most recall that may be lost, compared with the API loader."""
-DOCUMENTS = 4000
-DOCUMENT_BYTES = (300, 1000, 2000, 4000)
-"""The mean lengths of the documents for which the bytes of a directory are measured."""
 REPETITIONS = 5
 """The number of times each fold and its reference are measured, in turn. The median counts."""
 
@@ -153,31 +148,6 @@ def _size(folds: dict[LoaderName, MeasuredFold], fresh: MeasuredFold, values: in
 def _live(directory: Path, load: Load) -> Path:
     """Write a run of the records that exist after both rounds."""
     return write_run(directory / "live", [*first_round(load), *second_round(load)])
-
-
-def document_rows(dimension: int) -> list[Row]:
-    """Measure the bytes of directories by the mean length of their documents. Lengths vary by half."""
-    rng = np.random.default_rng(4)
-    rows = []
-    with TemporaryDirectory(prefix="chromadb-benchmark-") as name:
-        directory = Path(name)
-        for mean in DOCUMENT_BYTES:
-            run = write_run(directory / "run", [_with_documents(rng, mean, dimension)])
-            ours, api = (
-                measure(directory / loader, run, dimension, loader=loader).bytes / MEBIBYTE for loader in _BOTH
-            )
-            reference = Reference(name="api", value=api, limit=BYTES_LIMIT)
-            part = f"documents of {mean:,} bytes"
-            rows.append(Row(part=part, what="directory", value=ours, unit="MiB", references=[reference]))
-    return rows
-
-
-def _with_documents(rng: np.random.Generator, mean: int, dimension: int) -> Records:
-    new = records(dimension, seed=mean, ids=[f"row-{number:05d}" for number in range(DOCUMENTS)])
-    lengths = rng.integers(mean // 2, mean * 3 // 2, DOCUMENTS).tolist()
-    text = " ".join(new.documents)
-    starts = rng.integers(0, len(text) - 2 * mean, DOCUMENTS).tolist()
-    return new._replace(documents=[text[start : start + length] for start, length in zip(starts, lengths, strict=True)])
 
 
 def recall_rows() -> list[Row]:

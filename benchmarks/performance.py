@@ -27,7 +27,7 @@ Every job ran on the local stack, whose S3, DynamoDB and Step Functions share th
 - **naive**: each delta is a ChromaDB directory in a tar.gz, which is read whole and upserted 250 records at a time.
 - **bulk**: one ChromaDB client upserts everything in the largest batches, with one flush, without S3 or verification.
 - **api**: our own fold, with ChromaDB's API.
-- **without**: the same query without pending rows.
+- **without**: the same query without pending rows, or the same fold with pages of 4 KiB.
 
 *processor* counts the processor seconds of all threads, which depend less on what else the machine does.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from chromadb_compaction.chroma.compatibility import incompatibility
 from chromadb_compaction.chroma.index_build import IndexBuild, index_build
 from chromadb_compaction.chroma.index_files import entries
 from chromadb_compaction.chroma.loader import ApiLoader, Loaded, Loader, Progress, ids_of, vectors_of
-from chromadb_compaction.chroma.page_size import prepare, reclaim
+from chromadb_compaction.chroma.page_size import PAGE_SIZES, prepare, reclaim
 from chromadb_compaction.chroma.rebuild import ROWS_AT_ONCE, IndexChange, KeptVectors, carry_over_moved
 from chromadb_compaction.chroma.schema import with_keys, with_threshold
 from chromadb_compaction.chroma.tables import ADD, DELETE, CollectionState, Operation, scratch_tables
@@ -44,15 +45,21 @@ class BulkLoader:
     Args:
         rebuilds: Returns whether an index is rebuilt. The default is the rule of `IndexChange`.
         replaced_in_place: The vectors that earlier releases have replaced in place since the index was built.
+        page_sizes: The page sizes of which the best one is chosen, the smallest first.
     """
 
     name = "bulk"
 
     def __init__(
-        self, *, rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds, replaced_in_place: int = 0
+        self,
+        *,
+        rebuilds: Callable[[IndexChange], bool] = lambda change: change.rebuilds,
+        replaced_in_place: int = 0,
+        page_sizes: Sequence[int] = PAGE_SIZES,
     ) -> None:
         self._rebuilds = rebuilds
         self._replaced_in_place = replaced_in_place
+        self._page_sizes = page_sizes
 
     def apply(self, directory: Path, spec: CollectionSpec, plan: FoldPlan, *, progress: Progress) -> Loaded:
         """Apply the plan as `Loader.apply` states."""
@@ -67,17 +74,42 @@ class BulkLoader:
         replaced_in_place = self._replaced_in_place if kept is None else 0
         queued = _operations_in_place(plan) if kept is None else _operations_of_rebuild(kept, plan)
         if not queued.total:
-            _write_records(directory, state, plan, queued, rebuilt=False, progress=progress)
+            self._write_records(directory, state, plan, queued, rebuilt=False, progress=progress)
             return Loaded({"records": time.perf_counter() - started, "index": 0.0}, replaced_in_place, segment)
         with (
             index_build(directory, spec, state, rebuild=kept is not None) as build,
             ThreadPoolExecutor(1, thread_name_prefix="index") as pool,
         ):
             building = pool.submit(_update_index, build, spec, plan, queued, kept=kept, progress=progress)
-            _write_records(directory, state, plan, queued, rebuilt=kept is not None, progress=progress)
+            self._write_records(directory, state, plan, queued, rebuilt=kept is not None, progress=progress)
             index = building.result()
             build.install()
         return Loaded({"records": time.perf_counter() - started - index, "index": index}, replaced_in_place, segment)
+
+    def _write_records(
+        self,
+        directory: Path,
+        state: CollectionState,
+        plan: FoldPlan,
+        queued: _IndexOperations,
+        *,
+        rebuilt: bool,
+        progress: Progress,
+    ) -> None:
+        """Apply the plan to everything but the vectors, and reclaim the space of removed records."""
+        is_new = plan.inserts.num_rows + plan.moved.num_rows == plan.counts.records
+        if is_new:
+            prepare(directory, plan, self._page_sizes)
+        with scratch_tables(directory) as tables, tables.indexes_built_last() if is_new else nullcontext():
+            tables.remove(state, removed := plan.removed)
+            texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata", "uri"))
+            kinds = tables.insert(state, texts, _sequences(state, plan, queued), progress=progress)
+            schema = with_threshold(with_keys(state.schema, kinds), DEFAULT_SYNC_THRESHOLD)
+            tables.write_state(state._replace(schema=schema))
+        if removed:
+            with scratch_tables(directory) as tables:
+                tables.merge_texts()
+        reclaim(directory, rebuilt=rebuilt, sizes=self._page_sizes)
 
 
 def _update_index(
@@ -131,30 +163,6 @@ def _new_vectors(plan: FoldPlan) -> Iterator[Operation]:
         for part in rows.parts(ROWS_AT_ONCE, ("id", "embedding")):
             for row_id, vector in zip(ids_of(part), vectors_of(part), strict=True):
                 yield Operation(ADD, row_id, vector.tobytes())
-
-
-def _write_records(
-    directory: Path,
-    state: CollectionState,
-    plan: FoldPlan,
-    queued: _IndexOperations,
-    *,
-    rebuilt: bool,
-    progress: Progress,
-) -> None:
-    """Apply the plan to everything but the vectors, and reclaim the space of removed records."""
-    if plan.inserts.num_rows + plan.moved.num_rows == plan.counts.records:
-        prepare(directory, plan)
-    with scratch_tables(directory) as tables:
-        tables.remove(state, removed := plan.removed)
-        texts = plan.written(ROWS_AT_ONCE, ("id", "document", "metadata", "uri"))
-        kinds = tables.insert(state, texts, _sequences(state, plan, queued), progress=progress)
-        schema = with_threshold(with_keys(state.schema, kinds), DEFAULT_SYNC_THRESHOLD)
-        tables.write_state(state._replace(schema=schema))
-    if removed:
-        with scratch_tables(directory) as tables:
-            tables.merge_texts()
-    reclaim(directory, rebuilt=rebuilt)
 
 
 def _sequences(state: CollectionState, plan: FoldPlan, queued: _IndexOperations) -> Iterable[int]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import CollectionSpec, create_directory, finalize
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
-from chromadb_compaction.chroma.page_size import DEFAULT_PAGES, LARGE_PAGES, LEAST_PAGES
+from chromadb_compaction.chroma.page_size import LEAST_PAGES, PAGE_SIZES
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.configuration import Space
 from chromadb_compaction.fold.fold import no_progress
@@ -42,7 +42,7 @@ quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 histories = given(
     history=HISTORIES,
     loader=st.sampled_from(sorted(BULK_LOADERS)),
-    page_size=st.sampled_from((LEAST_PAGES, DEFAULT_PAGES, LARGE_PAGES)),
+    page_size=st.sampled_from((LEAST_PAGES, *PAGE_SIZES)),
 )
 
 
@@ -148,6 +148,8 @@ TABLES = {
     "queued": "SELECT count(*) FROM embeddings_queue",
 }
 
+STATEMENTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+
 
 def assert_equal_tables(api: Path, bulk: Path) -> None:
     """Compare SQLite's tables row by row."""
@@ -155,6 +157,7 @@ def assert_equal_tables(api: Path, bulk: Path) -> None:
         closing(sqlite3.connect(api / "chroma.sqlite3")) as expected,
         closing(sqlite3.connect(bulk / "chroma.sqlite3")) as found,
     ):
+        assert found.execute(STATEMENTS).fetchall() == expected.execute(STATEMENTS).fetchall()
         for table, query in TABLES.items():
             assert found.execute(query).fetchall() == expected.execute(query).fetchall(), table
         schemas = [

@@ -7,12 +7,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
 from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, create_directory, finalize, open_collection
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
-from chromadb_compaction.chroma.page_size import DEFAULT_PAGES, LARGE_PAGES, LEAST_PAGES, best_page_size
+from chromadb_compaction.chroma.page_size import (
+    DEFAULT_PAGES,
+    LARGE_PAGES,
+    LARGEST_PAGES,
+    LEAST_PAGES,
+    PAGE_SIZES,
+    best_page_size,
+)
 from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.fold.fold import no_progress
 from chromadb_compaction.rows.ledger import FoldPlan
@@ -49,8 +57,10 @@ def page_size(directory: Path) -> int:
         pytest.param([900], 100_000, DEFAULT_PAGES, id="they fit into a quarter of a small page"),
         pytest.param([1000], 100_000, LARGE_PAGES, id="they do not fit by a few bytes"),
         pytest.param([2000], 100_000, LARGE_PAGES, id="longer documents"),
-        pytest.param([5000], 100_000, DEFAULT_PAGES, id="they fit into a quarter of no page"),
+        pytest.param([3500], 100_000, LARGEST_PAGES, id="they fit into a quarter of the largest page"),
+        pytest.param([9000], 100_000, DEFAULT_PAGES, id="they fit into a quarter of no page"),
         pytest.param([100, 300, 900, 2700], 100_000, LARGE_PAGES, id="documents of many lengths"),
+        pytest.param([2000, 3000, 5000, 6000], 100_000, LARGEST_PAGES, id="long documents of many lengths"),
         pytest.param([1000], 100, DEFAULT_PAGES, id="so few that the tables take more than the documents"),
     ],
 )
@@ -60,12 +70,12 @@ def test_large_pages_are_chosen_for_documents_that_would_overflow_small_ones(
     assert best_page_size(lengths, documents) == size
 
 
-@pytest.mark.parametrize("length", [300, 900, 1000, 1500, 3000, 5000])
-def test_the_chosen_page_size_makes_the_smaller_database(tmp_path: Path, length: int) -> None:
+@pytest.mark.parametrize("length", [300, 900, 1000, 1500, 3000, 5300, 9000])
+def test_the_chosen_page_size_makes_the_smallest_database(tmp_path: Path, length: int) -> None:
     chosen = best_page_size([length], 2000)
     texts = [f"{number:08d}".ljust(length, "x") for number in range(2000)]
     bytes_of: dict[int, int] = {}
-    for size in (DEFAULT_PAGES, LARGE_PAGES):
+    for size in PAGE_SIZES:
         file = tmp_path / f"{size}"
         with closing(sqlite3.connect(file, isolation_level=None)) as database:
             database.executescript(
@@ -80,9 +90,9 @@ def test_the_chosen_page_size_makes_the_smaller_database(tmp_path: Path, length:
             database.execute("COMMIT")
         bytes_of[size] = file.stat().st_size
 
-    other = DEFAULT_PAGES if chosen == LARGE_PAGES else LARGE_PAGES
-    # A database that is a little smaller with large pages keeps its small ones.
-    assert bytes_of[chosen] < bytes_of[other] * (1 if chosen == LARGE_PAGES else 1.05)
+    # A database that is a little smaller with larger pages keeps its smaller ones.
+    for size in PAGE_SIZES:
+        assert bytes_of[chosen] <= bytes_of[size] * (1 if size < chosen else 1.05)
 
 
 def test_a_new_directory_of_such_documents_is_smaller_than_chromadbs_and_chromadb_goes_on_writing_to_it(
@@ -100,6 +110,20 @@ def test_a_new_directory_of_such_documents_is_smaller_than_chromadbs_and_chromad
         collection.upsert(ids=["new", "row-00001"], embeddings=[[0, 0], [0, 1]], documents=["a new fox", "another fox"])
         assert collection.get(where_document={"$contains": "fox"}, include=[])["ids"] == ["row-00001", "new"]
     assert page_size(ours) == LARGE_PAGES
+
+
+def test_the_pages_of_a_new_directory_are_full_whatever_the_order_of_its_documents(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    ids = [f"row-{number:05d}" for number in range(2000)]
+    documents = {row_id: " ".join(rng.choice(["fox", "dog", "bear", "hare"], 200)) for row_id in ids}
+    plan = planned(None, a_run({row_id: [1.0, float(row_id[-5:])] for row_id in ids}, documents=documents))
+    load(tmp_path, plan)
+
+    file = tmp_path / SQLITE_FILE
+    written = file.stat().st_size
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("VACUUM")
+    assert written < 1.02 * file.stat().st_size
 
 
 def test_a_directory_gets_the_page_size_of_its_newest_documents_when_its_index_is_rebuilt(tmp_path: Path) -> None:
