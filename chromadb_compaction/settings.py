@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chromadb_compaction import layout
-from chromadb_compaction.errors import ConfigurationError
+from chromadb_compaction.errors import ConfigurationError, CorruptDeltaError
 
 KNOWN_PREFIXES = (
     "CHROMADB_",
@@ -21,6 +21,7 @@ KNOWN_PREFIXES = (
     "MAX_",
     "PARTITION_",
     "PENDING_",
+    "QUERY_",
     "READ_",
     "SNAPSHOT_",
     "STATE_MACHINE_",
@@ -33,7 +34,27 @@ MERGES_AT_ONCE = 10
 UPLOAD_PART_BYTES = 8 * MEBIBYTE
 """The size of a part of a large object's upload. S3 charges for each part, which docs/cost.md counts."""
 
+OPEN_COLLECTIONS = "*"
+"""In `query_prefetch_collections`: those that are open."""
+
+
+def _checked_names(text: str) -> str:
+    for name in split_names(text):
+        if name != OPEN_COLLECTIONS:
+            try:
+                layout.check_collection_name(name)
+            except CorruptDeltaError as error:
+                raise ValueError(str(error)) from error
+    return text
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list that is separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/$")]
+PrefetchNames = Annotated[str, AfterValidator(_checked_names)]
 Value = TypeVar("Value")
 
 
@@ -71,6 +92,8 @@ class Settings(BaseModel):
         pending_rows: The most rows of pending deltas that a fresh read joins with the snapshot.
         pending_bytes: The most bytes of these deltas, stored and in memory.
         pending_deltas: The most deltas among them.
+        query_prefetch_collections: The collections that the query function opens after each execution, separated by
+            commas. `*`: those that it has open. None: it opens a snapshot when a query needs it.
         chromadb_cache_dir: The directory of downloaded snapshots.
         state_machine_arn: The state machine.
         chromadb_query_function: The name of the query function.
@@ -110,6 +133,7 @@ class Settings(BaseModel):
     pending_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     pending_bytes: Annotated[int, Field(ge=1)] = 32 * MEBIBYTE
     pending_deltas: Annotated[int, Field(ge=1, le=10_000)] = 200
+    query_prefetch_collections: PrefetchNames | None = None
     chromadb_cache_dir: str = "/tmp/chromadb-compaction"  # noqa: S108 - the only place a Lambda may write
     state_machine_arn: str | None = None
     chromadb_query_function: str | None = None
@@ -143,6 +167,11 @@ class Settings(BaseModel):
                 "PARTITION_TARGET_RECORDS is above PARTITION_SPLIT_RECORDS: the parts would be divided again"
             )
         return self
+
+    @property
+    def prefetched(self) -> tuple[str, ...]:
+        """The names in `query_prefetch_collections`."""
+        return split_names(self.query_prefetch_collections or "")
 
     @property
     def is_replica(self) -> bool:

@@ -232,6 +232,8 @@ def _undelivered(names: StackNames, config: CompactionConfig) -> AlarmSpec:
     rules = {"schedule": names.schedule_rule, "unfinished": names.unfinished_rule}
     if starts_early(config):
         rules["early"] = names.early_rule
+    if config.prefetches:
+        rules["prefetch"] = names.prefetch_rule
     watched = {name: of_rule(rule, "FailedInvocations") for name, rule in rules.items()}
     watched["kept"] = of_queue(names.undelivered_queue, "ApproximateNumberOfMessagesVisible")
     return AlarmSpec(

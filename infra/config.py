@@ -12,7 +12,7 @@ from pulumi.runtime import config as pulumi_config
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from chromadb_compaction.settings import MERGES_AT_ONCE, Settings
+from chromadb_compaction.settings import MERGES_AT_ONCE, Settings, split_names
 from infra.config_values import (
     JSON_OBJECT,
     AccountIds,
@@ -106,6 +106,7 @@ class CompactionConfig(BaseModel):
     pending_rows: int = _as_in_functions("pending_rows")
     pending_bytes: int = _as_in_functions("pending_bytes")
     pending_deltas: int = _as_in_functions("pending_deltas")
+    query_prefetch_collections: str | None = _as_in_functions("query_prefetch_collections")
     embedding_function: Annotated[str, Field(min_length=1)] = function_default("chromadb_embedding_function")
 
     # The name in every resource's name, so that `pulumi stack rename` need not change them. Default: the stack's.
@@ -196,6 +197,11 @@ class CompactionConfig(BaseModel):
                 f" {self.max_batches_per_pass}, so some merges would never run; lower the one or raise the other"
             )
         return self
+
+    @property
+    def prefetches(self) -> bool:
+        """True if the query function is called after each execution."""
+        return bool(split_names(self.query_prefetch_collections or ""))
 
     @property
     def merges_at_once(self) -> int:

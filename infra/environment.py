@@ -15,6 +15,8 @@ from infra.sqs_queue import DeltaQueue
 
 READ_BOUNDS = ("PENDING_ROWS", "PENDING_BYTES", "PENDING_DELTAS")
 """The most pending rows, bytes and deltas that a fresh read of a function joins with the snapshot."""
+PREFETCH = "QUERY_PREFETCH_COLLECTIONS"
+"""The collections that the query function opens after each execution."""
 
 EnvironmentVariables = Mapping[str, pulumi.Input[str]]
 
@@ -42,11 +44,11 @@ def environment(
 
 
 def exported(variables: EnvironmentVariables) -> EnvironmentVariables:
-    """Return the variables for the command line and clients, without the bounds that the query function needs.
+    """Return the variables for the command line and clients, without what only the query function needs.
 
-    They suit the memory of a function. A client on another machine has greater ones (collection_store.BOUNDS).
+    The bounds suit the memory of a function. A client on another machine has greater ones (collection_store.BOUNDS).
     """
-    return {name: value for name, value in variables.items() if name not in READ_BOUNDS}
+    return {name: value for name, value in variables.items() if name not in {*READ_BOUNDS, PREFETCH}}
 
 
 def settings(config: CompactionConfig) -> dict[str, str]:
@@ -74,6 +76,7 @@ def settings(config: CompactionConfig) -> dict[str, str]:
         "PENDING_ROWS": config.pending_rows,
         "PENDING_BYTES": config.pending_bytes,
         "PENDING_DELTAS": config.pending_deltas,
+        PREFETCH: config.query_prefetch_collections,
         "CHROMADB_EMBEDDING_FUNCTION": config.embedding_function,
     }
-    return {name: str(value) for name, value in values.items()}
+    return {name: str(value) for name, value in values.items() if value is not None}

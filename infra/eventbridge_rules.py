@@ -1,8 +1,9 @@
-"""The rules that start the workflow, and the rule that releases the lock of an unfinished execution."""
+"""The rules that start the workflow, and those that follow an execution: one releases a lock, one opens snapshots."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pulumi
@@ -13,6 +14,7 @@ from infra.iam_policies import start_workflow, trust
 from infra.iam_roles import ServiceRole
 from infra.names import StackNames
 from infra.sqs_queue import DAY_SECONDS
+from infra.undelivered import PREFETCH_AGE
 
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_RetryPolicy.html
 MOST_RETRIES = 185
@@ -97,46 +99,88 @@ class LockReleaseRule(pulumi.ComponentResource):
             logical,
             name=name,
             description="Releases the lock of an execution that failed, timed out or was aborted",
-            event_pattern=state_machine.arn.apply(lambda arn: json.dumps(unfinished_executions(arn))),
+            event_pattern=state_machine.arn.apply(lambda arn: json.dumps(ended_executions(arn, UNFINISHED))),
             opts=child,
         )
-        permission = lambda_.Permission(
-            f"{logical}-permission",
-            statement_id="unfinished-executions",
-            action="lambda:InvokeFunction",
-            function=release_lock.function_name,
-            # A permission for an alias allows the alias only.
-            qualifier=release_lock.name,
-            principal="events.amazonaws.com",
-            source_arn=rule.arn,
-            opts=child,
-        )
-        cloudwatch.EventTarget(
-            f"{logical}-target",
-            rule=rule.name,
-            target_id="release-lock",
-            arn=release_lock.arn,
-            # EventBridge adds the quotes around a string.
-            input_transformer=cloudwatch.EventTargetInputTransformerArgs(
-                input_paths={"execution": "$.detail.executionArn"}, input_template='{"execution": <execution>}'
+        _call_by(
+            rule,
+            logical,
+            statement="unfinished-executions",
+            function=release_lock,
+            parent=self,
+            target=cloudwatch.EventTargetArgs(
+                rule=rule.name,
+                target_id="release-lock",
+                arn=release_lock.arn,
+                # EventBridge adds the quotes around a string.
+                input_transformer=cloudwatch.EventTargetInputTransformerArgs(
+                    input_paths={"execution": "$.detail.executionArn"}, input_template='{"execution": <execution>}'
+                ),
+                # The lease of an execution that ended longer ago has expired.
+                retry_policy=cloudwatch.EventTargetRetryPolicyArgs(
+                    maximum_event_age_in_seconds=min(DAY_SECONDS, 60 * config.lock_timeout_minutes),
+                    maximum_retry_attempts=MOST_RETRIES,
+                ),
+                dead_letter_config=cloudwatch.EventTargetDeadLetterConfigArgs(arn=undelivered),
             ),
-            # The lease of an execution that ended longer ago has expired.
-            retry_policy=cloudwatch.EventTargetRetryPolicyArgs(
-                maximum_event_age_in_seconds=min(DAY_SECONDS, 60 * config.lock_timeout_minutes),
-                maximum_retry_attempts=MOST_RETRIES,
-            ),
-            dead_letter_config=cloudwatch.EventTargetDeadLetterConfigArgs(arn=undelivered),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[permission]),
         )
         self.register_outputs({"rule": rule.name})
 
 
-def unfinished_executions(state_machine_arn: str) -> dict[str, object]:
-    """Return the event pattern of this state machine's executions that did not succeed."""
+class PrefetchRule(pulumi.ComponentResource):
+    """Let the query function open what an execution has published, so that no query waits for its download.
+
+    An execution that has published nothing succeeds too: then nothing is downloaded. If compaction is switched off, an
+    execution that is started by hand still calls the function.
+    """
+
+    def __init__(
+        self,
+        names: StackNames,
+        *,
+        state_machine: sfn.StateMachine,
+        query: lambda_.Alias,
+        undelivered: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        name, logical = names.prefetch_rule, "chromadb-prefetch"
+        super().__init__("chromadb:workflow:PrefetchRule", logical, opts=opts)
+        rule = cloudwatch.EventRule(
+            logical,
+            name=name,
+            description="Lets the query function open what an execution has published",
+            event_pattern=state_machine.arn.apply(lambda arn: json.dumps(ended_executions(arn, ("SUCCEEDED",)))),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        _call_by(
+            rule,
+            logical,
+            statement="prefetch",
+            function=query,
+            parent=self,
+            target=cloudwatch.EventTargetArgs(
+                rule=rule.name,
+                target_id="prefetch",
+                arn=query.arn,
+                input=json.dumps({"action": "prefetch"}),
+                retry_policy=cloudwatch.EventTargetRetryPolicyArgs(
+                    maximum_event_age_in_seconds=PREFETCH_AGE, maximum_retry_attempts=3
+                ),
+                dead_letter_config=cloudwatch.EventTargetDeadLetterConfigArgs(arn=undelivered),
+            ),
+        )
+        self.register_outputs({"rule": rule.name})
+
+
+def ended_executions(state_machine_arn: str, status: Sequence[str]) -> dict[str, object]:
+    """Return the event pattern of this state machine's executions that ended with one of the statuses.
+
+    https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+    """
     return {
         "source": ["aws.states"],
         "detail-type": ["Step Functions Execution Status Change"],
-        "detail": {"status": list(UNFINISHED), "stateMachineArn": [state_machine_arn]},
+        "detail": {"status": list(status), "stateMachineArn": [state_machine_arn]},
     }
 
 
@@ -193,3 +237,28 @@ def _start_by(
         dead_letter_config=cloudwatch.EventTargetDeadLetterConfigArgs(arn=target.undelivered),
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[role.policy]),
     )
+
+
+def _call_by(
+    rule: cloudwatch.EventRule,
+    logical: str,
+    *,
+    statement: str,
+    function: lambda_.Alias,
+    target: cloudwatch.EventTargetArgs,
+    parent: pulumi.Resource,
+) -> None:
+    """Let the rule, and no other, call the alias."""
+    permission = lambda_.Permission(
+        f"{logical}-permission",
+        statement_id=statement,
+        action="lambda:InvokeFunction",
+        function=function.function_name,
+        # A permission for an alias allows the alias only.
+        qualifier=function.name,
+        principal="events.amazonaws.com",
+        source_arn=rule.arn,
+        opts=pulumi.ResourceOptions(parent=parent),
+    )
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=[permission])
+    cloudwatch.EventTarget(f"{logical}-target", target, opts=opts)

@@ -125,7 +125,8 @@ def keep_undelivered(queue_arn: str, names: StackNames) -> list[Statement]:
 
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
     """
-    rules = [names.rule_arn(rule) for rule in (names.schedule_rule, names.early_rule, names.unfinished_rule)]
+    senders = (names.schedule_rule, names.early_rule, names.unfinished_rule, names.prefetch_rule)
+    rules = [names.rule_arn(rule) for rule in senders]
     statement = allow(["sqs:SendMessage"], [queue_arn], {"ArnEquals": {"aws:SourceArn": rules}})
     return [{"Sid": "RulesKeepEvents", "Principal": {"Service": "events.amazonaws.com"}, **statement}]
 

@@ -119,6 +119,11 @@ class StackNames(NamedTuple):
         return f"{self.state_machine}-unfinished"
 
     @property
+    def prefetch_rule(self) -> str:
+        """The rule that lets the query function open what an execution has published."""
+        return f"{self.state_machine}-prefetch"
+
+    @property
     def alarm_topic(self) -> str:
         """The topic that alarms notify, unless the configuration names one."""
         return f"{self.state_machine}-alarms"

@@ -9,7 +9,7 @@ from pulumi_aws import lambda_
 from infra.config import CompactionConfig, load_config
 from infra.dynamodb_table import LockTable, existing_table
 from infra.environment import EnvironmentVariables, environment, exported
-from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseRule
+from infra.eventbridge_rules import CompactionSchedule, EarlyStart, LockReleaseRule, PrefetchRule
 from infra.iam_people import OtherAccounts, PeoplePolicies
 from infra.iam_policies import Resources
 from infra.monitoring import Monitoring
@@ -73,6 +73,13 @@ def declare() -> EnvironmentVariables:
         release_lock=functions["release-lock"].alias,
         undelivered=undelivered.arn,
     )
+    if config.prefetches:
+        PrefetchRule(
+            names,
+            state_machine=workflow.state_machine,
+            query=functions["query"].alias,
+            undelivered=undelivered.arn,
+        )
     monitoring = Monitoring(names, config)
     if monitoring.early_start:
         EarlyStart(

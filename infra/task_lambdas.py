@@ -103,6 +103,7 @@ def task_specs(config: CompactionConfig) -> tuple[TaskSpec, ...]:
             seconds=300,
             memory_mb=3008,
             storage_mb=10240,
+            asynchronous=config.prefetches,
         ),
     )
     configured = tuple(_configured(spec, config) for spec in specs)

@@ -15,6 +15,8 @@ from infra.names import StackNames
 from infra.sqs_queue import DEAD_LETTER_RETENTION_SECONDS
 from infra.task_lambdas import TaskFunction
 
+PREFETCH_AGE = 300
+"""The longest time for which a prefetch is tried, in seconds."""
 LONGEST_AGE = 6 * 3600
 """The longest time for which Lambda tries an asynchronous call, in seconds."""
 
@@ -23,10 +25,11 @@ def event_ages(config: CompactionConfig) -> dict[str, int]:
     """Return how many seconds an asynchronous call of a function is worth trying.
 
     A later start of an execution is replaced by the schedule, and a lease that is never released expires by itself. An
-    event for the producer holds data.
+    event for the producer holds data. A prefetch that is late is of no use: a query has waited for the download.
     """
     lease = config.lock_timeout_minutes * 60
-    return {"compactor": 300, "release-lock": min(lease, LONGEST_AGE), "producer": LONGEST_AGE}
+    ages = {"compactor": 300, "release-lock": min(lease, LONGEST_AGE), "producer": LONGEST_AGE}
+    return {**ages, "query": PREFETCH_AGE} if config.prefetches else ages
 
 
 class UndeliveredEvents(pulumi.ComponentResource):

@@ -30,7 +30,7 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.run_rows import LEDGER_SCHEMA
 from chromadb_compaction.rows.shapes import StoredShape
 from chromadb_compaction.snapshots.open_copies import ReadableCollection
-from chromadb_compaction.snapshots.reader import SnapshotReader
+from chromadb_compaction.snapshots.reader import Prefetched, SnapshotReader
 
 __all__ = ["CollectionDescription", "FreshCollection", "FreshReader", "ReadLevel"]
 
@@ -113,6 +113,18 @@ class FreshReader:
             if view.overlay.exists:
                 found[name] = describe(view.overlay.shape, view.overlay.selection.settings)
         return dict(sorted(found.items()))
+
+    @property
+    def open_names(self) -> list[str]:
+        """The collections of which a snapshot is open."""
+        return self._snapshots.names
+
+    def prefetch(self, services: Services, name: str) -> Prefetched:
+        """Open the published snapshot of a collection, and wait for its download.
+
+        Raises what `reading` raises of a snapshot alone.
+        """
+        return self._snapshots.prefetch(services, name)
 
     def close(self) -> None:
         """Remove every local copy that no read uses. The others are removed when their read ends."""

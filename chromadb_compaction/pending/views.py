@@ -30,10 +30,11 @@ from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows.ledger import decode_ledger
 from chromadb_compaction.snapshots.base import cache_of
+from chromadb_compaction.snapshots.current import CurrentSnapshot
 from chromadb_compaction.snapshots.files import Wanted, download
 from chromadb_compaction.snapshots.open_copies import ReadableCollection
 from chromadb_compaction.snapshots.pointer import PublishedPointer
-from chromadb_compaction.snapshots.reader import CurrentSnapshot, SnapshotReader
+from chromadb_compaction.snapshots.reader import SnapshotReader
 
 ATTEMPTS: Final = 4
 """The first reading, and three more when what was listed has changed meanwhile."""

@@ -12,8 +12,6 @@ from typing import Final, NamedTuple
 from chromadb_compaction.errors import (
     CompactionError,
     NoSnapshotError,
-    NotReplicatedYetError,
-    ObjectMissingError,
     SnapshotConflictError,
     SnapshotCorruptError,
     TransientStorageError,
@@ -21,14 +19,10 @@ from chromadb_compaction.errors import (
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.ports import Services
 from chromadb_compaction.settings import MEBIBYTE
-from chromadb_compaction.snapshots.files import read_replicated_manifest
+from chromadb_compaction.snapshots.current import CurrentSnapshot, read_current
 from chromadb_compaction.snapshots.missing_pointer import missing_pointer
 from chromadb_compaction.snapshots.open_copies import OpenCopies, OpenCopy, ReadableCollection
-from chromadb_compaction.snapshots.pointer import (
-    PublishedPointer,
-    read_pointer,
-    read_pointer_if_changed,
-)
+from chromadb_compaction.snapshots.pointer import PublishedPointer
 
 BACKGROUND_BYTES: Final = 16 * MEBIBYTE
 """The least download that is done beside answers. A smaller one takes less than a second, so a query waits for it."""
@@ -36,11 +30,11 @@ BACKGROUND_BYTES: Final = 16 * MEBIBYTE
 log = logging.getLogger(__name__)
 
 
-class CurrentSnapshot(NamedTuple):
-    """The published snapshot as it was read: its pointer, and its manifest."""
+class Prefetched(NamedTuple):
+    """The snapshot of a collection that is open now, and the bytes that had to be downloaded."""
 
-    published: PublishedPointer
-    manifest: Manifest
+    snapshot_id: str
+    bytes: int
 
 
 class SnapshotReader:
@@ -148,6 +142,20 @@ class SnapshotReader:
         Thread(target=fetch, name=f"fetch {name}", daemon=True).start()
         return True
 
+    @property
+    def names(self) -> list[str]:
+        """The collections that are open."""
+        with self._state:
+            return self._copies.names
+
+    def prefetch(self, services: Services, name: str) -> Prefetched:
+        """Open the published collection, as `reading` does, and wait for its download. Raises the same errors."""
+        self._refresh_or_raise(services)
+        manifest, described = self._read_described(name)
+        needed = self._copies.bytes_to_open(name, described)
+        with self.reading(services, name) as readable:
+            return Prefetched(readable.snapshot_id, manifest.bytes_of(name) if needed is None else needed)
+
     def close(self) -> None:
         """Remove every copy that no query uses. The others are removed when their query ends."""
         with ExitStack() as unused, self._state:
@@ -191,7 +199,7 @@ class SnapshotReader:
         """
         with self._state:
             refresh, known = next(self._refreshes), self._snapshot
-        found = _read_snapshot(services, known)
+        found = read_current(services, known)
         gone = self._gone(found) if found is not known else []
         with ExitStack() as unused, self._state:
             if refresh > self._last_refresh and (found is not known or self._snapshot is known):
@@ -277,20 +285,3 @@ class SnapshotReader:
             with self._state:
                 self._downloading.discard(name)
                 self._state.notify_all()
-
-
-def _read_snapshot(services: Services, known: CurrentSnapshot | None) -> CurrentSnapshot | None:
-    """Return the published snapshot: `known` itself if the pointer has not changed, None if there is no pointer."""
-    try:
-        pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
-        if pointer is None or (known is not None and pointer == known.published):
-            return known if pointer else None
-        before = known.manifest if known else None
-        return CurrentSnapshot(pointer, read_replicated_manifest(services, pointer.pointer, known=before))
-    except ObjectMissingError:
-        return None
-    except NotReplicatedYetError as error:
-        if known is None:
-            raise
-        log.warning("reading snapshot %s until the next one is there: %s", known.manifest.snapshot_id, error)
-        return known

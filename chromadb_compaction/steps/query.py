@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -13,10 +14,11 @@ import numpy as np
 from chromadb_compaction.chroma.embedding import embed
 from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.deltas.records import Vector, check_embedding
-from chromadb_compaction.errors import CorruptDeltaError, InvalidRequestError
+from chromadb_compaction.errors import CompactionError, CorruptDeltaError, InvalidRequestError
 from chromadb_compaction.pending.collection import FreshCollection
-from chromadb_compaction.pending.reader import FreshReader
+from chromadb_compaction.pending.reader import FreshReader, ReadLevel
 from chromadb_compaction.ports import Services
+from chromadb_compaction.settings import OPEN_COLLECTIONS
 from chromadb_compaction.steps.query_messages import (
     MAX_RECORDS,
     Answer,
@@ -28,6 +30,9 @@ from chromadb_compaction.steps.query_messages import (
     GetRequest,
     PeekRequest,
     PendingAnswered,
+    PrefetchAnswer,
+    PrefetchedCollection,
+    PrefetchRequest,
     QueryAnswer,
     QueryEvent,
     QueryField,
@@ -39,12 +44,16 @@ ANSWER_BYTES: Final = 6 * 1024 * 1024 - 1024
 
 PEEK_FIELDS: Final[tuple[GetField, ...]] = ("embeddings", "metadatas", "documents")
 
+log = logging.getLogger(__name__)
+
 _PROCESS_READER = FreshReader()
 """Kept as long as the process, so that the next query finds the collection open."""
 
 
 def query(event: QueryEvent, services: Services) -> Answer:
     """Answer from the snapshot that is published when the query begins, and from the pending deltas.
+
+    A prefetch opens collections for later queries, and reports what stopped it from opening one.
 
     Raises NoSnapshotError, NoSuchCollectionError, which names the collections there are, and InvalidRequestError if
     the request breaks a rule or its answer has more than ANSWER_BYTES.
@@ -69,9 +78,11 @@ def _bytes_sent(result: Answer) -> int:
 
 def answer(request: AnyRequest, services: Services, *, reader: FreshReader = _PROCESS_READER) -> Answer:
     """Answer one request, without a limit of size. `reader` keeps the collection open for the next request."""
+    if isinstance(request, PrefetchRequest):
+        return _prefetch(request, services, reader)
     began = perf_counter()
     with reader.reading(services, request.collection, read_level=request.read_level) as collection:
-        source = _source(collection, request, perf_counter() - began)
+        source = _source(collection, request.read_level, perf_counter() - began)
         match request:
             case QueryRequest():
                 return _query(request, collection, source)
@@ -86,13 +97,33 @@ def answer(request: AnyRequest, services: Services, *, reader: FreshReader = _PR
                 return _count(collection, source)
 
 
-def _source(collection: FreshCollection, request: AnyRequest, seconds: float) -> dict[str, Any]:
+def _prefetch(request: PrefetchRequest, services: Services, reader: FreshReader) -> PrefetchAnswer:
+    """Open the published snapshot of collections, one after the other, so that later requests find them open."""
+    chosen = services.settings.prefetched if request.collections is None else request.collections
+    names = dict.fromkeys(n for each in chosen for n in (reader.open_names if each == OPEN_COLLECTIONS else [each]))
+    snapshot_id, collections = None, list[PrefetchedCollection]()
+    for name in names:
+        began, transferred, error = perf_counter(), 0, None
+        try:
+            snapshot_id, transferred = reader.prefetch(services, name)
+        except CompactionError as problem:
+            # A later query of this collection reports it. The others are opened in any case.
+            log.warning("%s is not opened: %s", name, problem)
+            error = problem.as_dict()
+        seconds = round(perf_counter() - began, 3)
+        collections.append(PrefetchedCollection(collection=name, bytes=transferred, seconds=seconds, error=error))
+    found = PrefetchAnswer(snapshot_id=snapshot_id, collections=collections)
+    log.info("opened snapshots for later queries", extra={"result": found.model_dump(mode="json")})
+    return found
+
+
+def _source(collection: FreshCollection, read_level: ReadLevel, seconds: float) -> dict[str, Any]:
     """Return the fields that say what an answer comes from."""
     counts = collection.pending
     pending = PendingAnswered(
         applied=counts.applied, left=counts.left, rows=collection.pending_rows, refresh_ms=round(seconds * 1000, 1)
     )
-    return {"snapshot_id": collection.snapshot_id, "pending": pending if request.read_level == "fresh" else None}
+    return {"snapshot_id": collection.snapshot_id, "pending": pending if read_level == "fresh" else None}
 
 
 def _query(request: QueryRequest, collection: FreshCollection, source: dict[str, Any]) -> QueryAnswer:

@@ -109,7 +109,19 @@ class CountRequest(Message):
     read_level: ReadLevel = "fresh"
 
 
-AnyRequest = QueryRequest | GetRequest | PeekRequest | CountRequest
+class PrefetchRequest(Message):
+    """Open the published snapshot of collections, so that the next query need not wait for a download.
+
+    Attributes:
+        collections: Their names. None: those of the setting `query_prefetch_collections`. `*` stands for those that are
+            open.
+    """
+
+    action: Literal["prefetch"]
+    collections: list[str] | None = None
+
+
+AnyRequest = QueryRequest | GetRequest | PeekRequest | CountRequest | PrefetchRequest
 
 
 def _action(event: object) -> object:
@@ -124,11 +136,12 @@ class QueryEvent(
             Annotated[QueryRequest, Tag("query")]
             | Annotated[GetRequest, Tag("get")]
             | Annotated[PeekRequest, Tag("peek")]
-            | Annotated[CountRequest, Tag("count")],
+            | Annotated[CountRequest, Tag("count")]
+            | Annotated[PrefetchRequest, Tag("prefetch")],
             Discriminator(
                 _action,
                 custom_error_type="unknown_action",
-                custom_error_message="action must be one of query, get, peek, count, in an object",
+                custom_error_message="action must be one of query, get, peek, count, prefetch, in an object",
             ),
         ]
     ]
@@ -230,3 +243,25 @@ class CountAnswer(Answer):
     dimension: int | None
     space: Space
     embedding_function: str | None
+
+
+class PrefetchedCollection(Message):
+    """A collection that was to be opened.
+
+    Attributes:
+        collection: Its name.
+        bytes: The bytes that were downloaded. 0: it was open.
+        seconds: The time that took.
+        error: Why it could not be opened, as CompactionError.as_dict. None: it is open.
+    """
+
+    collection: str
+    bytes: int
+    seconds: float
+    error: dict[str, Any] | None = None
+
+
+class PrefetchAnswer(Answer):
+    """The collections that a prefetch was to open, in order. `snapshot_id` is None if none is open."""
+
+    collections: list[PrefetchedCollection]

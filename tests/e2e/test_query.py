@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import DeployStack
 from tests.e2e.model import Delta, Row
 from tests.stack import Stack
 
@@ -88,3 +90,26 @@ def test_the_compactor_starts_an_execution_when_its_event_is_empty(stack: Stack)
 
     assert stack.wait(arn).status == "SUCCEEDED"
     assert stack.keys("delta/") == []
+
+
+def test_a_successful_execution_lets_the_query_function_open_the_configured_collections(deploy: DeployStack) -> None:
+    stack = deploy(config={"queryPrefetchCollections": "docs,missing"})
+    put(stack, Delta("docs", (Row("a", (1.0, 0.0)),)))
+
+    published = stack.compact().output["snapshot"]["snapshot_id"]
+
+    stack.eventually(lambda: prefetches(stack) != [], "the rule has called the query function")
+    (done,) = prefetches(stack)
+    assert done["snapshot_id"] == published
+    docs, missing = done["collections"]
+    assert (docs["collection"], docs["bytes"] > 0, docs["error"]) == ("docs", True, None)
+    assert missing["error"]["kind"] == "NoSuchCollection"
+    (again, _) = stack.invoke("query", {"action": "prefetch"})["collections"]
+    assert (again["bytes"], again["error"]) == (0, None)
+
+
+def prefetches(stack: Stack) -> list[Any]:
+    """Return what the query function has logged about prefetches."""
+    lines = [line for name, log in stack.new_logs().items() if "query" in name for line in log.splitlines()]
+    parsed = [json.loads(line) for line in lines if "opened snapshots" in line]
+    return [each["result"] for each in parsed]

@@ -11,7 +11,7 @@ import pytest
 
 from chromadb_compaction.settings import Settings, load_settings
 from infra import program
-from infra.environment import READ_BOUNDS
+from infra.environment import PREFETCH, READ_BOUNDS
 from tests.infra.declared import EXISTING_TABLE, Recorder, declared, run_with
 
 SET_BY_STACK = {
@@ -44,7 +44,7 @@ CONFIGURED = {
 
 def test_every_setting_is_exported_under_its_own_name() -> None:
     settings = {field.upper() for field in Settings.model_fields}
-    assert declared().outputs.keys() - OF_PEOPLE == settings - {SET_BY_LAMBDA, *READ_BOUNDS}
+    assert declared().outputs.keys() - OF_PEOPLE == settings - {SET_BY_LAMBDA, PREFETCH, *READ_BOUNDS}
 
 
 def test_the_exports_are_the_stacks_resources_and_the_functions_defaults() -> None:
@@ -59,9 +59,13 @@ def test_configured_values_reach_the_functions(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "variable"), [*zip(("pendingRows", "pendingBytes", "pendingDeltas"), READ_BOUNDS, strict=True)]
+    ("setting", "variable"),
+    [
+        *zip(("pendingRows", "pendingBytes", "pendingDeltas"), READ_BOUNDS, strict=True),
+        ("queryPrefetchCollections", PREFETCH),
+    ],
 )
-def test_the_bounds_of_the_query_function_are_not_those_of_a_client(setting: str, variable: str) -> None:
+def test_what_only_the_query_function_needs_is_not_exported_to_clients(setting: str, variable: str) -> None:
     stack = declared(**{setting: "500"})
 
     assert stack.function("query")["environment"]["variables"][variable] == "500"

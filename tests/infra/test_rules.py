@@ -39,6 +39,7 @@ def everything() -> Declared:
         alarmEmail="ops@example.com",
         writerAccounts="210987654321",
         readerAccounts="210987654321",
+        queryPrefetchCollections="*",
     )
 
 
@@ -88,6 +89,8 @@ VIOLATIONS: list[tuple[Rule, str, Edit]] = [
     (rules.permissions_name_their_source, "chromadb-compaction-unfinished-permission", changed(sourceArn=None)),
     (rules.logs_are_limited, "chromadb-query-lambda-logs", changed(retentionInDays=None)),
     (rules.functions_log_into_a_group_of_the_stack, "chromadb-query-lambda-logs", changed(name="/aws/lambda/other")),
+    (rules.permissions_name_their_source, "chromadb-prefetch-permission", changed(sourceArn=None)),
+    (rules.events_are_kept_when_given_up, "chromadb-prefetch-target", changed(retryPolicy=None)),
     (rules.events_are_kept_when_given_up, "chromadb-early-start-target", changed(deadLetterConfig=None)),
     (rules.events_are_kept_when_given_up, "chromadb-compaction-unfinished-target", changed(retryPolicy=None)),
     (rules.events_are_kept_when_given_up, "chromadb-producer-calls", changed(maximumEventAgeInSeconds=None)),

@@ -35,6 +35,7 @@ def test_the_functions_that_are_called_asynchronously_keep_what_lambda_gives_up(
         ("release-lock", {"lockTimeoutMinutes": "30"}, 1800),
         ("release-lock", {"lockTimeoutMinutes": "1440"}, 6 * 3600),
         ("producer", {}, 6 * 3600),
+        ("query", {"queryPrefetchCollections": "*"}, 300),
     ],
 )
 def test_a_call_is_tried_for_as_long_as_it_is_of_use(task: str, config: dict[str, str], seconds: int) -> None:
@@ -47,7 +48,7 @@ def test_the_rules_send_what_they_give_up_to_the_same_queue_and_nobody_else_may(
     (statement,) = json.loads(declared().one("QueuePolicy")["policy"])["Statement"]
     assert (statement["Principal"], statement["Action"]) == ({"Service": "events.amazonaws.com"}, ["sqs:SendMessage"])
     assert statement["Condition"] == {
-        "ArnEquals": {"aws:SourceArn": [f"{RULES}-{rule}" for rule in ("schedule", "early", "unfinished")]}
+        "ArnEquals": {"aws:SourceArn": [f"{RULES}-{rule}" for rule in ("schedule", "early", "unfinished", "prefetch")]}
     }
 
 

@@ -117,3 +117,21 @@ def test_only_the_release_rule_may_call_the_function() -> None:
         "principal": "events.amazonaws.com",
         "sourceArn": "arn:aws:events:eu-west-1:123456789012:rule/chromadb-compaction-dev-unfinished",
     }
+
+
+def test_a_successful_execution_lets_the_query_function_open_its_snapshot_only_if_that_is_configured() -> None:
+    off, on = declared(), declared(queryPrefetchCollections="docs,*")
+    rule = on.one("EventRule", "chromadb-compaction-dev-prefetch")
+    (called,) = (each.inputs for each in on.of_type("EventTarget") if each.inputs["targetId"] == "prefetch")
+    allowed = {each.inputs["statementId"]: each.inputs for each in on.of_type("Permission")}["prefetch"]
+
+    assert json.loads(rule["eventPattern"])["detail"] == {"status": ["SUCCEEDED"], "stateMachineArn": [MACHINE]}
+    assert (called["input"], called["arn"]) == (
+        '{"action": "prefetch"}',
+        "arn:aws:lambda:eu-west-1:123456789012:function:chromadb-query-dev:live",
+    )
+    assert (allowed["function"], allowed["sourceArn"]) == (
+        "chromadb-query-dev",
+        f"arn:aws:events:eu-west-1:123456789012:rule/{rule['name']}",
+    )
+    assert [each for each in off.of_type("EventTarget") if each.inputs["targetId"] == "prefetch"] == []

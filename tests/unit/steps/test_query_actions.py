@@ -155,7 +155,7 @@ def test_what_chromadb_refuses_is_an_invalid_request(ask: Any, refused: dict[str
 @pytest.mark.parametrize(
     ("event", "complaint"),
     [
-        ({"action": "delete"}, "action must be one of query, get, peek, count"),
+        ({"action": "delete"}, "action must be one of query, get, peek, count, prefetch"),
         ({"action": ["get"]}, "action must be one of"),
         ({"action": "get", "n_results": 1}, r"get\.n_results"),
         ({"action": "get", "include": ["distances"]}, r"get\.include\.0"),
