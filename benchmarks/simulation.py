@@ -1,4 +1,4 @@
-"""Compute what collections too large for one machine take on Lambda: `python -m benchmarks.simulation`.
+"""Compute what collections too large for one machine take on Lambda.
 
 The plans are the real ones: of batches and passes, of the directories that a pass divides, joins and folds, and of the
 functions among which it shares them. The seconds of a fold are those of the cost model that these plans use
