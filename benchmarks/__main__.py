@@ -21,6 +21,7 @@ from benchmarks.calls import counting_relay
 from benchmarks.child import run_child
 from benchmarks.cold import cold_rows
 from benchmarks.cycles import cycle_rows
+from benchmarks.deferral import deferral_rows
 from benchmarks.documents import document_rows
 from benchmarks.fresh import fresh_rows
 from benchmarks.index import index_rows
@@ -164,7 +165,7 @@ def _scale(dimension: int) -> list[Row]:
     with job.local_server() as home:
         measured += _measured(many_collections(home, COLLECTIONS, dimension))
     console.print(f"compacting one of {MANY:,} collections ...")
-    return [*measured, *_measured(one_of_many_rows())]
+    return [*measured, *_measured(chain(one_of_many_rows(), deferral_rows()))]
 
 
 def _job(home: StackHome, load: Load, naive: dict[str, Any], bulk: dict[str, Any]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Compute the bytes that a day of small deltas writes, with and without deferral: `python -m benchmarks.deferral`.
+"""Compute the bytes that a day of small deltas writes, with and without deferral.
 
 The rule is the real one, applied by a simulated clock. The bytes of a fold are an input: a fold of a large collection
 writes all of its files again, which `benchmarks.cycles` measures.
@@ -6,10 +6,10 @@ writes all of its files again, which `benchmarks.cycles` measures.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from benchmarks.report import Row
 from chromadb_compaction import layout
 from chromadb_compaction.deltas.deferral.listing import Deferral, without_rows
 from chromadb_compaction.deltas.deferral.rule import PendingSize, rule_of
@@ -76,22 +76,18 @@ def simulate(load: Trickle, **chosen: int) -> Written:
     return done
 
 
-def main() -> None:
-    """Write a table."""
+def deferral_rows() -> Iterator[Row]:
+    """Yield what a day of the trickle writes, without deferral and with each of some settings."""
     for chosen in (
         {},
         {"compaction_max_age_minutes": 60},
         {"compaction_min_rows": 1000, "compaction_max_age_minutes": 24 * 60},
         {"compaction_min_rows": 5000, "compaction_max_age_minutes": 24 * 60},
-        {"compaction_max_age_minutes": 24 * 60},
     ):
         found = simulate(Trickle(), **chosen)
-        names = " ".join(f"{name.upper()}={value}" for name, value in chosen.items()) or "without deferral"
-        sys.stdout.write(
-            f"{names:<65} {found.folds:>3} folds {found.bytes / GIGABYTE:>6.1f} GB written, oldest delta"
-            f" {found.oldest / 3600:>5.2f} h, at most {found.most_rows:,} rows joined by a fresh read\n"
-        )
-
-
-if __name__ == "__main__":
-    main()
+        named = ", ".join(f"`{name.upper()}={value}`" for name, value in chosen.items()) or "without deferral"
+        part = f"a day of 100 rows every 15 minutes, {named}"
+        yield Row(part=part, what="folds", value=found.folds, unit="folds")
+        yield Row(part=part, what="written", value=found.bytes / GIGABYTE, unit="GB")
+        yield Row(part=part, what="oldest delta merged", value=found.oldest / 3600, unit="h")
+        yield Row(part=part, what="most rows that a fresh read joins", value=found.most_rows, unit="rows")
