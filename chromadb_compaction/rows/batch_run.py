@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from chromadb_compaction.messages import WorkflowMessage
+from chromadb_compaction.messages import Message
 from chromadb_compaction.rows.id_ranges import GroupIds, IdRange, SampledIds, sample_ids
 from chromadb_compaction.rows.runs import open_run
 from chromadb_compaction.rows.shapes import CollectionChange
@@ -38,7 +38,7 @@ class RunPiece(NamedTuple):
     sha256: str
 
 
-class RunPart(WorkflowMessage):
+class RunPart(Message):
     """One collection's part of a batch.
 
     Attributes:
