@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from chromadb_compaction import layout
 from chromadb_compaction.deltas import jsonl
 from chromadb_compaction.deltas.parquet import files
+from chromadb_compaction.layout import deltas, names
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -33,12 +33,13 @@ def no_check_of_ids(patch: pytest.MonkeyPatch) -> None:
 
 def no_check_of_collections(patch: pytest.MonkeyPatch) -> None:
     """Any folder name is accepted as a collection."""
-    patch.setattr(layout, "check_collection_name", lambda name: name)
+    for module in (names, deltas):
+        patch.setattr(module, "check_collection_name", lambda name: name)
 
 
 def no_limit_on_keys(patch: pytest.MonkeyPatch) -> None:
     """A quarantined delta keeps a key that is too long."""
-    patch.setattr(layout, "LONGEST_KEY", 10_000)
+    patch.setattr(deltas, "LONGEST_KEY", 10_000)
 
 
 DEFECTS: dict[str, Patch] = {
