@@ -1,8 +1,8 @@
 """The plan of a pass's folds: those that one function does, and those that other functions do at the same time.
 
 The folds of a function are planned to end within a minute, as long as there are functions left, and never take more
-than half of its timeout and half of its disk. A function that has folds
-for more disk does them in rounds: it uploads and removes the directories of a round before the next one.
+than half of its timeout and half of its disk. A function that has folds for more disk does them in rounds: it uploads
+and removes the directories of a round before the next one.
 """
 
 from __future__ import annotations
