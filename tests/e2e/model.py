@@ -77,7 +77,7 @@ class Delta:
             line |= {"embedding": row.embedding, "document": row.document}
             line["metadata"] = row.metadata
             lines.append(json.dumps(line))
-        return gzip.compress("\n".join(lines).encode())
+        return gzip.compress("\n".join(lines).encode(), mtime=0)
 
 
 Record = tuple[tuple[float, ...], str | None, dict[str, Any] | None]

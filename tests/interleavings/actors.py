@@ -127,7 +127,7 @@ def _write_drop(services: Services, written: WrittenDeltas, drop: WrittenDrop, k
 
 def _write_bad(services: Services, written: WrittenDeltas, key: str) -> None:
     written.bad.add(key)
-    services.objects.put(key, gzip.compress(b'{"id": "z", "embedding": [1, 2]}\n{"id": ""}\n'))
+    services.objects.put(key, gzip.compress(b'{"id": "z", "embedding": [1, 2]}\n{"id": ""}\n', mtime=0))
 
 
 def reader(checker: Any, *, reads: int) -> Callable[[Services], None]:
