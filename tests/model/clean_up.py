@@ -64,7 +64,7 @@ def _confirm(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
 
 @EXECUTION.step("archive.delete", models="steps.archiving.archive", call="delete deltas")
 def _delete(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
-    moved_out = me.got | (me.bad & me.done >> COPY_FOUND)
+    moved_out = me.got | (me.bad & me.done >> COPY_FOUND) | me.waiting
     rechecks = not (rules.defects.clean_up_without_second_pointer_check or rules.defects.clean_up_without_pointer_check)
     step = "archive.recheck" if rechecks else "archive.mark"
     taken = moved_out & s.pending

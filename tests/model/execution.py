@@ -17,21 +17,23 @@ from tests.model.state import (
     files_of,
     first,
     fold,
+    of_one_collection,
+    own_files,
     with_actor,
 )
 
 EXECUTION = Program()
 ENDED = ("done", "held", "failed", "gone")
-TASKS = ("list", "download", "merge", "upload", "clean")
 
 
 class Execution(NamedTuple):
     """One execution, or one attempt of its task.
 
     From task to task: `base` is the pointer that it started from, `todo` the listed deltas, `got` and `bad` the merged
-    and quarantined ones, `draft` the snapshot that it publishes. Within a task: `done` is the finished part of a list,
-    `finishing` means that ListDeltas cleans up, `old` and `kept` belong to the prune. `orphan`: the state machine has
-    abandoned this attempt, and ignores its result.
+    and quarantined ones, `parts` the results of other functions (see folds.py), `draft` the snapshot that it publishes.
+    Within a task: `done` is the finished part of a list, `finishing` means that ListDeltas cleans up, `old` and `kept`
+    belong to the prune. `orphan`: the state machine has abandoned this attempt, and ignores its result. `waiting`: the
+    deltas that are not due, for a mistake.
     """
 
     owner: str
@@ -47,6 +49,8 @@ class Execution(NamedTuple):
     old: int = 0
     kept: int = 0
     orphan: bool = False
+    parts: tuple[int, ...] = ()
+    waiting: int = 0
 
     @property
     def commit(self) -> str:
@@ -123,18 +127,22 @@ def _list(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     me = Execution(me.owner, me.step, me.attempt, me.base, s.pending, orphan=me.orphan)
     if not s.pending:
         yield "list: finds no pending deltas", next_task(s, i, me, "release")
-    else:
-        yield "list: lists the pending deltas", next_task(s, i, me, "download.renew")
+        return
+    yield "list: lists the pending deltas", next_task(s, i, me, "download.renew")
+    for due in of_one_collection(s.pending) if rules.defers else ():
+        me = me._replace(todo=due, waiting=s.pending & ~due if rules.defects.deferred_deltas_archived else 0)
+        yield "list: leaves a collection for a later pass", next_task(s, i, me, "download.renew")
 
 
-def _conflict(rules: Rules, s: State, i: int, me: Execution, task: str) -> tuple[str, State]:
+def conflict(rules: Rules, s: State, i: int, me: Execution, task: str) -> tuple[str, State]:
+    """Return the step of a task that finds another base published."""
     return f"{task}: another snapshot was published: SnapshotConflictError", fail(rules, s, i, me)
 
 
 @EXECUTION.step("download.base", models="snapshots.base.read_base", call="get pointer")
 def _download_base(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     if s.pointer != me.base:
-        yield _conflict(rules, s, i, me, "download")
+        yield conflict(rules, s, i, me, "download")
     elif s.pointer == NONE:
         yield "download: there is no base", next_task(s, i, me, "merge.renew")
     else:
@@ -188,14 +196,18 @@ def _own(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
 @EXECUTION.step("upload.base", models="snapshots.base.read_base", call="get pointer")
 def _fold(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     if s.pointer != me.base:
-        yield _conflict(rules, s, i, me, "upload")
+        yield conflict(rules, s, i, me, "upload")
         return
-    draft = _folded(rules, me)
+    draft = folded(rules, me)
     if draft is None:
-        # As in upload_snapshot._nothing_new, the clean-up gets the pass's own list, and the base stays.
+        # As in upload_snapshot._keep_base, the clean-up gets the pass's own list, and the base stays.
         me = me._replace(draft=rules.pointers[me.base].snapshot if me.base != NONE else NONE)
         step = "release" if rules.defects.unchanged_pass_keeps_deltas else "clean.renew"
         yield "upload: the pass changed nothing", next_task(s, i, me, step)
+    elif rules.folds_elsewhere:
+        step = "upload.collect" if me.parts else "fold.renew"
+        text = "other functions have folded" if me.parts else "other functions must fold first"
+        yield f"upload: {text}", with_step(s, i, me, step) if me.parts else next_task(s, i, me, step)
     else:
         me = me._replace(draft=rules.snapshots.number(draft))
         yield "upload: folds the runs into the base", with_step(s, i, me, "upload.files")
@@ -207,7 +219,8 @@ def _to_clean(rules: Rules, me: Execution, snapshot: int) -> Execution:
     return me._replace(draft=snapshot, got=published.merged, bad=published.quarantined)
 
 
-def _folded(rules: Rules, me: Execution) -> Snapshot | None:
+def folded(rules: Rules, me: Execution) -> Snapshot | None:
+    """Return the snapshot that this pass would publish, with files under its own key. None: it changes nothing."""
     number = rules.pointers[me.base].snapshot if me.base != NONE else NONE
     base = rules.snapshots[number] if number != NONE else None
     before = base.ledger if base else EMPTY
@@ -224,7 +237,7 @@ def _folded(rules: Rules, me: Execution) -> Snapshot | None:
 
 @EXECUTION.step("upload.files", models="snapshots.files.upload", call="put files")
 def _upload(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
-    files = s.files | files_of(me.draft, rules.snapshots[me.draft])
+    files = s.files | own_files(me.draft, rules.snapshots[me.draft])
     step = "upload.swap" if rules.defects.manifest_after_swap else "upload.manifest"
     yield "upload: writes its files under fresh keys", with_step(s._replace(files=files), i, me, step)
 
@@ -266,7 +279,7 @@ def _read_back(rules: Rules, s: State, i: int, me: Execution) -> Transitions:
     elif s.pointer == me.base:
         yield "upload: the pointer is unchanged: it tries again", with_step(s, i, me, "upload.swap")
     else:
-        yield _conflict(rules, s, i, me, "upload")
+        yield conflict(rules, s, i, me, "upload")
 
 
 @EXECUTION.step("release", models="steps.release_lock.release_lock", call="release lock")

@@ -15,6 +15,7 @@ class Defects(NamedTuple):
     bad_delta_merged_in_part: bool = False
     clean_up_without_second_pointer_check: bool = False
     clean_up_without_pointer_check: bool = False
+    deferred_deltas_archived: bool = False
     delete_before_swap: bool = False
     errors_keep_the_lock: bool = False
     fresh_deletes_hide_nothing: bool = False
@@ -25,6 +26,7 @@ class Defects(NamedTuple):
     manifest_after_swap: bool = False
     no_status_change_rule: bool = False
     no_tombstones: bool = False
+    part_of_another_attempt_taken: bool = False
     prune_by_age_alone: bool = False
     prune_without_mark: bool = False
     quarantine_without_copy: bool = False
@@ -38,10 +40,17 @@ class Defects(NamedTuple):
 
 
 class Rules:
-    """The defects of a run, and the snapshots and pointers that it has reached."""
+    """The defects of a run, and the snapshots and pointers that it has reached.
+
+    Attributes:
+        folds_elsewhere: Whether other functions do the folds of a pass.
+        defers: Whether a collection may wait for a later pass.
+    """
 
     def __init__(self, defects: Defects | None = None) -> None:
         self.defects = defects or Defects()
+        self.folds_elsewhere = False
+        self.defers = False
         self.snapshots: Interned[Snapshot] = Interned()
         self.pointers: Interned[Pointer] = Interned()
 

@@ -71,6 +71,26 @@ def an_empty_bucket(*actors: Any, pending: tuple[int, ...] = (), faults: int = 0
     )
 
 
+def with_folds_elsewhere(start: InitialState) -> InitialState:
+    """Return the same state. Other functions do the folds of every pass."""
+
+    def build(rules: Rules) -> State:
+        rules.folds_elsewhere = True
+        return start(rules)
+
+    return build
+
+
+def with_deferral(start: InitialState) -> InitialState:
+    """Return the same state. In every pass a collection may wait."""
+
+    def build(rules: Rules) -> State:
+        rules.defers = True
+        return start(rules)
+
+    return build
+
+
 def producer(*deltas: int) -> Producer:
     return Producer("producer", "write", deltas)
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import tests.model.folds  # noqa: F401 - it adds its steps to EXECUTION
 from tests.model.actors import OPERATOR, PRODUCER, READER, Operator, Producer, Reader
 from tests.model.execution import ENDED, EXECUTION, Execution
 from tests.model.fresh_reader import FRESH_READER, FreshReader

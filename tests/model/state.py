@@ -85,6 +85,7 @@ class State(NamedTuple):
 
     Masks of snapshots: `manifests` exist, `cleaned` have that marker, `pruning_marks` and `claimed` are the marks of
     prunes and rollbacks. Masks of deltas: their location, and all that were ever `written`. `faults` may still happen.
+    `parts` is the mask of the stored parts of manifests (see folds.py).
     """
 
     lock: tuple[str, bool] | None
@@ -100,6 +101,7 @@ class State(NamedTuple):
     written: int
     actors: tuple[Any, ...]
     faults: int
+    parts: int = 0
 
 
 Transitions = Iterator[tuple[str, State]]
@@ -120,6 +122,14 @@ def first(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
 
 
+def of_one_collection(deltas: int) -> Iterator[int]:
+    """Yield the deltas of each collection, unless there are none of another one."""
+    for collection in range(len(COLLECTIONS)):
+        own = sum(1 << number for number in bits(deltas) if DELTAS[number].collection == collection)
+        if own not in {0, deltas}:
+            yield own
+
+
 def file_bit(snapshot: int, collection: int) -> int:
     """Return the bit of a collection's file under a snapshot's key."""
     return 1 << (snapshot * len(COLLECTIONS) + collection)
@@ -128,6 +138,11 @@ def file_bit(snapshot: int, collection: int) -> int:
 def files_of(number: int, snapshot: Snapshot) -> int:
     """Return the mask of every file that the snapshot names."""
     return sum(file_bit(number if owner == NONE else owner, c) for c, owner in named(snapshot))
+
+
+def own_files(number: int, snapshot: Snapshot) -> int:
+    """Return the mask of the snapshot's files that are stored under its own key."""
+    return sum(file_bit(number, c) for c, owner in named(snapshot) if owner == NONE)
 
 
 def named(snapshot: Snapshot) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,8 @@ from tests.model.scenarios import (
     an_empty_bucket,
     operator,
     producer,
+    with_deferral,
+    with_folds_elsewhere,
 )
 from tests.model.search import PROGRAMS, Violation, explore
 from tests.reliability_report import Count
@@ -36,9 +38,22 @@ BOUNDS: dict[str, InitialState] = {
     "an execution and a fresh reader, one fault": a_bucket(FIRST, FRESH, faults=1),
     "an execution, a rollback and a fresh reader": a_bucket(FIRST, operator(), FRESH, producer(2)),
     "a rollback and a fresh reader, one fault": a_bucket_to_roll_back(operator(), FRESH, faults=1),
+    "two executions whose folds others do, one fault": with_folds_elsewhere(
+        a_bucket(FIRST, SECOND, pending=(2, 3), faults=1)
+    ),
+    "an execution whose folds others do, and a rollback, one fault": with_folds_elsewhere(
+        a_bucket(FIRST, operator(), pending=(2, 3), faults=1)
+    ),
+    "two executions, a late delta and collections that wait": with_deferral(
+        a_bucket(FIRST, SECOND, producer(0), pending=(2, 3))
+    ),
+    "an execution, a fresh reader and collections that wait, one fault": with_deferral(
+        a_bucket(FIRST, FRESH, pending=(2, 3), faults=1)
+    ),
     "all actors": a_bucket(FIRST, SECOND, READER, operator(), producer(2)),
 }
 LARGE_BOUNDS: dict[str, InitialState] = {
+    "an execution whose folds others do, two faults": with_folds_elsewhere(a_bucket(FIRST, pending=(2, 3), faults=2)),
     "an execution, a fresh reader and a late delta, one fault": a_bucket(FIRST, FRESH, producer(2, 0), faults=1),
     "an execution, a rollback and a fresh reader, one fault": a_bucket(FIRST, operator(), FRESH, faults=1),
     "two executions, two faults": a_bucket(FIRST, SECOND, faults=2),
@@ -50,6 +65,7 @@ DEFECTS: dict[str, tuple[str, InitialState]] = {
     "bad_delta_merged_in_part": ("3.", a_bucket(FIRST, pending=(3, 4))),
     "clean_up_without_second_pointer_check": ("1.", a_bucket(FIRST, operator(), faults=1)),
     "clean_up_without_pointer_check": ("1.", a_bucket(FIRST, operator(), faults=1)),
+    "deferred_deltas_archived": ("1.", with_deferral(a_bucket(FIRST, pending=(2, 3)))),
     "delete_before_swap": ("1.", a_bucket(FIRST)),
     "errors_keep_the_lock": ("8.", a_bucket(FIRST, SECOND, faults=1)),
     "fresh_deletes_hide_nothing": ("9.", a_bucket(FRESH, producer(2), pending=())),
@@ -60,6 +76,7 @@ DEFECTS: dict[str, tuple[str, InitialState]] = {
     "manifest_after_swap": ("4.", a_bucket(FIRST)),
     "no_status_change_rule": ("8.", a_bucket(FIRST, faults=1)),
     "no_tombstones": ("2.", a_bucket(FIRST, SECOND, producer(2, 0))),
+    "part_of_another_attempt_taken": ("4.", with_folds_elsewhere(a_bucket(FIRST, pending=(2, 3), faults=1))),
     "prune_by_age_alone": ("4.", a_bucket(FIRST)),
     "prune_without_mark": ("4.", a_bucket(FIRST, operator(), faults=1)),
     "quarantine_without_copy": ("1.", a_bucket(FIRST, pending=(3, 4))),
