@@ -16,21 +16,26 @@ from chromadb_compaction.aws.object_store import S3ObjectStore
 from chromadb_compaction.deltas import identity
 from chromadb_compaction.deltas.outcomes import DeltaOutcome
 from chromadb_compaction.errors import CompactionError, TransientStorageError
-from chromadb_compaction.fold import fold, joining, requests, reshaping
-from chromadb_compaction.messages import FoldPartitionRequest
+from chromadb_compaction.fold import fold
 from chromadb_compaction.operations import merged_since
 from chromadb_compaction.pending import listed as listed_deltas
 from chromadb_compaction.pending.overlay import Overlay
-from chromadb_compaction.rows import ledger, run_rows
-from chromadb_compaction.rows.id_ranges import ALL_IDS, GroupIds, IdRange
+from chromadb_compaction.rows import ledger
+from chromadb_compaction.rows.id_ranges import GroupIds
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up, fold_partitions, merge_batch, publication, upload_snapshot
 from chromadb_compaction.steps.notifications import Notifications
-from tasks.handling import lambda_task
 from tests.crash.faults import FaultKind
-from tests.crash.world import FUNCTIONS
 from tests.fakes.aws.protocol import Call
+from tests.shared_defects import (
+    a_border_is_on_neither_side,
+    a_partition_is_left_out,
+    deltas_that_wait_are_archived,
+    seeded,
+    the_part_of_another_attempt_is_taken,
+    the_rows_of_a_partition_are_read_short,
+)
 
 ALWAYS = "attribute_not_exists(nothing) OR #owner = :me"
 
@@ -226,71 +231,6 @@ def _a_part_is_left_out() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _a_part_is_stored_before_its_files() -> Iterator[None]:
-    """Take any attempt's part, and store parts before the files that they name."""
-    late: list[Callable[[], Any]] = []
-    put = S3ObjectStore.put
-
-    def sooner(store: S3ObjectStore, key: str, body: bytes) -> str:
-        if _is_pack(key):
-            late.append(lambda: put(store, key, body))
-            return ""
-        etag = put(store, key, body)
-        while "/folds/" in key and late:
-            late.pop()()
-        return etag
-
-    def any_attempt(item: Any, services: Any) -> Any:
-        folder = item.key.rpartition("/")[0]
-        key = next(iter(services.objects.list(f"{folder}/"))).key
-        return fold_partitions.StoredParts.model_validate_json(services.objects.get(key).body)
-
-    def in_a_fold(request: Any, services: Any) -> Any:
-        late.clear()  # of a process that was killed
-        with patch.object(S3ObjectStore, "put", sooner):
-            return right(request, services)
-
-    right = fold_partitions.fold_partition
-    with (
-        patch.dict(FUNCTIONS, {"${FoldPartitionFunctionArn}": lambda_task(FoldPartitionRequest, in_a_fold)}),
-        patch.object(fold_partitions, "_read_part", any_attempt),
-        patch.object(publication.Draft, "check_kept_files", lambda *_: None),
-    ):
-        yield
-
-
-def _a_partition_is_left_out() -> AbstractContextManager[object]:
-    right = joining.join_parts
-    return patch.object(publication, "join_parts", lambda parts, base: right(parts[1:] if base else parts, base))
-
-
-@contextmanager
-def _a_border_is_on_neither_side() -> Iterator[None]:
-    right = reshaping.reshape
-
-    def wrong(sources: Any, ids: IdRange, **options: Any) -> Any:
-        return right(sources, ids._replace(first=f"{ids.first}\0") if ids.first else ids, **options)
-
-    # The second patch is needed because UploadSnapshot would detect the loss and publish nothing.
-    with patch.object(requests, "reshape", wrong), patch.object(joining, "check_base", lambda *_: None):
-        yield
-
-
-def _the_rows_of_a_partition_are_read_short() -> AbstractContextManager[object]:
-    right = run_rows.stored_rows
-
-    def wrong(paths: Any, ids: IdRange = ALL_IDS) -> Any:
-        return right(paths, ids._replace(first=f"{ids.first}\0") if ids.first else ids)
-
-    return patch.object(fold, "stored_rows", wrong)
-
-
-def _the_range_of_a_run_is_downloaded_short() -> AbstractContextManager[object]:
-    right = GroupIds.within
-    return patch.object(GroupIds, "within", lambda groups, ids: right(groups, ids)[: max(1, len(groups.firsts) - 1)])
-
-
-@contextmanager
 def _a_drop_is_forgotten() -> Iterator[None]:
     right = publication.Draft.manifest
 
@@ -345,6 +285,11 @@ def _none(_state: str, _call: Call, _kind: FaultKind) -> bool:
     return False
 
 
+def _the_range_of_a_run_is_downloaded_short() -> AbstractContextManager[object]:
+    right = GroupIds.within
+    return patch.object(GroupIds, "within", lambda groups, ids: right(groups, ids)[: max(1, len(groups.firsts) - 1)])
+
+
 FIRST, BASE, SEVERAL = "first snapshot", "updates and deletes on a base", "folds by several functions"
 PARTITIONS = "partitions"
 DEFECTS = (
@@ -377,7 +322,7 @@ DEFECTS = (
     Defect("a part is left out of the swap", _a_part_is_left_out, SEVERAL, _none, "lost"),
     Defect(
         "a part of another attempt is taken",
-        _a_part_is_stored_before_its_files,
+        lambda: seeded(the_part_of_another_attempt_is_taken),
         SEVERAL,
         _killed_while_folding,
         "half a snapshot",
@@ -413,20 +358,33 @@ DEFECTS = (
     Defect(
         "a queue error counts as cleaned", _a_queue_error_counts_as_cleaned, "a deleted queue", _none, "left behind"
     ),
-    Defect("a partition is left out of a swap", _a_partition_is_left_out, PARTITIONS, _none, "lost"),
-    Defect("the id of a border is on neither side", _a_border_is_on_neither_side, PARTITIONS, _none, "lost"),
+    Defect("a partition is left out of a swap", lambda: seeded(a_partition_is_left_out), PARTITIONS, _none, "lost"),
     Defect(
-        "the rows of a partition are read short", _the_rows_of_a_partition_are_read_short, PARTITIONS, _none, "lost"
+        "the id of a border is on neither side", lambda: seeded(a_border_is_on_neither_side), PARTITIONS, _none, "lost"
+    ),
+    Defect(
+        "the rows of a partition are read short",
+        lambda: seeded(the_rows_of_a_partition_are_read_short),
+        PARTITIONS,
+        _none,
+        "lost",
     ),
     Defect(
         "the range of a run is downloaded short", _the_range_of_a_run_is_downloaded_short, PARTITIONS, _none, "lost"
     ),
     Defect(
         "the part of another attempt is taken for a partition",
-        _a_part_is_stored_before_its_files,
+        lambda: seeded(the_part_of_another_attempt_is_taken),
         f"{PARTITIONS} folded by several functions",
         _killed_while_folding,
         "half a snapshot",
+    ),
+    Defect(
+        "deltas that wait are archived",
+        lambda: seeded(deltas_that_wait_are_archived),
+        "a collection that waits",
+        _none,
+        "lost",
     ),
     Defect("a quarantine is not reported", _quarantine_is_not_reported, "a quarantined delta", _none, "unreported"),
 )

@@ -217,6 +217,15 @@ def _partitions(world: World) -> Truth:
     return Truth([*first, gone, *deltas])
 
 
+def _waiting(world: World) -> Truth:
+    """Let one collection have enough rows to be merged, while another one waits, of which some rows are published."""
+    first = [a_delta(10, {"x": [1, 0], "y": [0, 1], "z": [1, 1]}, collection="other")]
+    put_and_compact(world, "base", *first)
+    deltas = [a_delta(20, {"a": [2, 0], "b": [0, 2], "c": [3, 3]}), a_delta(21, {"x": None}, collection="other")]
+    put(world, *deltas)
+    return Truth([*first, *deltas])
+
+
 def _quarantined(world: World) -> Truth:
     first = a_delta(10, {"a": [1, 0]})
     put_and_compact(world, "base", first)
@@ -360,6 +369,11 @@ SCENARIOS = (
     Scenario("folds by several functions", _many_collections, folds_in_an_item=2),
     Scenario("partitions", _partitions, settings=PARTITIONS),
     Scenario("partitions folded by several functions", _partitions, settings=PARTITIONS, folds_in_an_item=2),
+    Scenario(
+        "a collection that waits",
+        _waiting,
+        settings={"COMPACTION_MIN_ROWS": 3, "COMPACTION_MAX_AGE_MINUTES": 10},
+    ),
     Scenario("dropped collections", _dropped, settings={"COMPACTION_BATCH_SIZE": 1}, afterwards=_put_late),
     Scenario("a quarantined delta", _quarantined),
     Scenario("an unreadable delta", _unreadable),
