@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -34,6 +34,8 @@ from tests.interleavings.environment import START, Environment
 
 COLLECTIONS = ("docs", "pages")
 IDS = ("a", "b", "c")
+MANY_IDS = tuple("abcdefghijklmnop")
+"""Ids for several partitions."""
 EXPECTED_ERRORS = (LockHeldError, ObjectMissingError, SnapshotConflictError, SnapshotCorruptError, LockLostError)
 
 
@@ -75,12 +77,30 @@ class NamedDeltaWriter(DeltaWriter):
         return next(self._names)
 
 
-def producer(written: WrittenDeltas, chance: random.Random, *, files: int) -> Callable[[Services], None]:
-    """Return a producer. It writes some deltas late, some twice, and some without notification.
+class Writes(NamedTuple):
+    """The deltas of a producer.
 
-    One in eight is bad, and one in ten drops its collection.
+    Attributes:
+        ids: Their ids.
+        most: The most ids of one.
+        drops: The share of them that drop their collection.
+        clears: Whether each deletes most of the ids, and nothing else.
     """
-    plans = [_plan(written, chance) for _ in range(files)]
+
+    ids: Sequence[str] = IDS
+    most: int = 2
+    drops: float = 0.1
+    clears: bool = False
+
+
+SMALL_WRITES = Writes()
+
+
+def producer(
+    written: WrittenDeltas, chance: random.Random, *, files: int, writes: Writes = SMALL_WRITES
+) -> Callable[[Services], None]:
+    """Return a producer. It writes some deltas late, some twice, and some without notification. One in eight is bad."""
+    plans = [_plan(written, chance, writes) for _ in range(files)]
 
     def produce(services: Services) -> None:
         for plan in plans:
@@ -89,18 +109,21 @@ def producer(written: WrittenDeltas, chance: random.Random, *, files: int) -> Ca
     return produce
 
 
-def _plan(written: WrittenDeltas, chance: random.Random) -> Callable[[Services], None]:
+def _plan(written: WrittenDeltas, chance: random.Random, writes: Writes) -> Callable[[Services], None]:
     written.number += 1
     collection, number = chance.choice(COLLECTIONS), written.number
-    name = a_uuid7(START + chance.choice((number, -1000 * number)), number)
+    name = a_uuid7(START + chance.choice((number, number if writes.clears else -1000 * number)), number)
     key = layout.delta_key(collection, str(name))
-    ids = chance.sample(IDS, chance.randint(1, 2))
+    ids = chance.sample(writes.ids, chance.randint(1, writes.most))
     deletes = [ids.pop()] if chance.random() < 0.4 else []
+    if writes.clears:
+        first = chance.randint(0, len(writes.ids) // 4)
+        ids, deletes = [], list(writes.ids[first : first + 3 * len(writes.ids) // 4])
     notifications, twice = chance.choice((0, 1, 1, 2)), chance.random() < 0.2
     kind = chance.random()
     if kind < 0.12:
         return lambda services: _write_bad(services, written, key.replace(".parquet", ".jsonl.gz"))
-    if kind > 0.9:
+    if kind > 1 - writes.drops:
         drop = WrittenDrop(collection, name)
         return lambda services: _write_drop(services, written, drop, key.replace(".parquet", ".jsonl.gz"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest.mock import ANY, Mock
 
@@ -21,8 +20,14 @@ from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up, publication
 from tests.interleavings.simulation import ActorSet
-
-Patch = Callable[[pytest.MonkeyPatch], None]
+from tests.shared_defects import (
+    Patch,
+    a_border_is_on_neither_side,
+    a_partition_is_left_out,
+    deltas_that_wait_are_archived,
+    the_part_of_another_attempt_is_taken,
+    the_rows_of_a_partition_are_read_short,
+)
 
 
 def swap_without_if_match(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,4 +152,9 @@ DEFECTS = (
     SeededDefect(missing_delta_is_empty, "9", "fresh reads", 78),
     SeededDefect(late_rows_win, "9", "fresh reads", 6),
     SeededDefect(overlay_without_bounds, "9", "fresh reads", 1),
+    SeededDefect(a_partition_is_left_out, "[129]", "partitions", 1),
+    SeededDefect(a_border_is_on_neither_side, "[129]", "partitions", 4),
+    SeededDefect(the_rows_of_a_partition_are_read_short, "[129]", "partitions", 0),
+    SeededDefect(the_part_of_another_attempt_is_taken, "4", "partitions", 61),
+    SeededDefect(deltas_that_wait_are_archived, "[19]", "partitions", 5),
 )

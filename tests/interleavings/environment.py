@@ -6,29 +6,38 @@ import json
 import random
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chromadb_compaction import concurrency, heartbeat
 from chromadb_compaction.aws.object_store import S3ObjectStore
+from chromadb_compaction.chroma.client import CollectionSpec
+from chromadb_compaction.chroma.export import rows as export
+from chromadb_compaction.chroma.export.proof import Texts
+from chromadb_compaction.chroma.export.records import Record
 from chromadb_compaction.chroma.loader import Loaded
-from chromadb_compaction.fold import fold
+from chromadb_compaction.fold import fold, reshaping
+from chromadb_compaction.fold.distribution import FoldLimits
 from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows.id_ranges import IdRange
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
-from chromadb_compaction.snapshots import open_copies
-from chromadb_compaction.steps import download_snapshot, merge_batch
+from chromadb_compaction.snapshots import open_copies, pruning
+from chromadb_compaction.steps import download_snapshot, merge_batch, upload_snapshot
 from tests.fakes.aws.in_process import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
 
 START = 1_760_000_000.0
 ROWS_FILE = "rows.json"
 LEASE_SECONDS = 900
+MOST_RECORDS = 100
+"""More records than a simulated collection has. Simulations with partitions divide below that."""
 ENVIRONMENT = {
     "CHROMADB_BUCKET": "bucket",
     "DYNAMODB_TABLE": "table",
@@ -140,16 +149,29 @@ class NoThread:
         """Return at once."""
 
 
+def one_by_one(call: Callable[[Any], Any], items: Iterable[Any], **_: object) -> Iterator[Any]:
+    """Yield `call` of each item. A replacement of concurrency.ahead, whose thread and its caller would race."""
+    return (call(item) for item in items)
+
+
 def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Make everything depend on a seed, without sleeps and heartbeats. Return the function that sets the seed."""
     chance = random.Random()
     monkeypatch.setattr(secrets, "token_hex", lambda count: chance.randbytes(count).hex())
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr(concurrency, "THREADS", 1)
-    monkeypatch.setattr(merge_batch, "READERS", 1)
-    monkeypatch.setattr(known, "READERS", 1)
-    monkeypatch.setattr(download_snapshot, "READERS", 1)
+    for module in (concurrency, merge_batch, known, download_snapshot, pruning):
+        monkeypatch.setattr(module, "ahead", one_by_one)
     monkeypatch.setattr(heartbeat, "Thread", NoThread)
+
+    def limits_of(services: Services) -> FoldLimits | None:
+        """Return the limits of one fold, of two, or of any number. Two attempts may have different ones."""
+        if services.settings.partition_split_records > MOST_RECORDS:
+            return None
+        return FoldLimits(seconds=0.55 * chance.choice((1, 1, 2, MOST_RECORDS)), disk=float("inf"))
+
+    monkeypatch.setattr(upload_snapshot, "limits_of", limits_of)
+    monkeypatch.setattr(download_snapshot, "limits_of", limits_of)
     return chance.seed
 
 
@@ -170,6 +192,14 @@ class JsonLoader:
         added = [[row[name] for name in columns] for part in plan.written(1000, columns) for row in part.to_pylist()]
         file.write_text(json.dumps(kept + added))
         return Loaded({})
+
+
+def read_json(directory: Path, spec: CollectionSpec, ids: IdRange) -> Iterator[export._Batch]:
+    """Yield the rows of a range from a file of JsonLoader's, as export_rows reads ChromaDB's files."""
+    rows = sorted(row for row in json.loads((directory / ROWS_FILE).read_text()) if ids.holds(row[0]))
+    if rows:
+        records = [Record(row_id, Texts(document, None, None)) for row_id, document, _ in rows]
+        yield export._Batch.received(records, np.asarray([row[2] for row in rows], np.float32), spec.space)
 
 
 class JsonCollection:
@@ -206,9 +236,12 @@ def open_json(directory: Path, _name: str) -> Iterator[JsonCollection]:
 
 
 def use_json_folds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let folds and readers use JSON files instead of ChromaDB."""
+    """Let folds and readers use JSON files instead of ChromaDB. The ledger still proves the rows that are moved."""
     monkeypatch.setattr(fold, "create_directory", lambda _directory, _spec: None)
     monkeypatch.setattr(fold, "choose_loader", lambda *_, **__: JsonLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "finalize", lambda _directory: None)
+    monkeypatch.setattr(reshaping, "SQLITE_FILE", ROWS_FILE)
+    monkeypatch.setattr(export, "incompatibility", lambda *_: None)
+    monkeypatch.setattr(export, "_read_files", read_json)
     monkeypatch.setattr(open_copies, "open_collection", open_json)

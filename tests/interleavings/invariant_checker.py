@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from chromadb_compaction import layout
+from chromadb_compaction.fold.distribution import directories_of
 from chromadb_compaction.manifest import Manifest, Pointer
+from chromadb_compaction.rows.id_ranges import IdRange
 from tests.fakes.published import body_of, parse_manifest
 from tests.interleavings.actors import WrittenDeltas, WrittenRow
 from tests.interleavings.environment import ROWS_FILE, Environment
@@ -28,11 +30,22 @@ class SharedState(NamedTuple):
     pointer: bytes | None
 
 
+class PublishedFile(NamedTuple):
+    """A file of a directory of a published collection, and the ids of that directory."""
+
+    collection: str
+    ids: IdRange
+    path: str
+    body: bytes
+
+
 class InvariantChecker:
     """Reads the bucket and the lock directly, without calls to AWS."""
 
     def __init__(self, environment: Environment, written: WrittenDeltas, *, reads_fresh: bool = False) -> None:
         self.swaps: list[str] = []
+        # How often a directory of a collection was divided, and how often it was joined with the one before it.
+        self.divided = self.joined = 0
         self._reads_fresh = reads_fresh
         self._pending: set[str] = set()
         self._has_gap = False
@@ -56,10 +69,10 @@ class InvariantChecker:
         pending = self._environment.keys("delta/")
         for key in pending:
             self._accepted.setdefault(key, self.now)
+        self._check_complete(after.pointer)
         if after.pointer != before.pointer:
             assert after.pointer is not None, "the pointer was deleted"
             self._check_swap(before.pointer, Pointer.model_validate_json(after.pointer))
-        self._check_complete(after.pointer)
         if self._reads_fresh and (after.pointer != before.pointer or self._pending - pending or self._has_gap):
             self._note_gaps()
         self._pending = pending
@@ -157,8 +170,17 @@ class InvariantChecker:
         if not pointer.commit_id.endswith("/rollback"):
             replaced = Pointer.model_validate_json(before).snapshot_id if before else None
             assert manifest.parent == replaced, "5. a snapshot replaced one that is not its parent"
+            self._count_borders(manifest)
         self.swaps.append(pointer.snapshot_id)
         self._contents[pointer.snapshot_id] = self._content()
+
+    def _count_borders(self, manifest: Manifest) -> None:
+        known = self._manifest(manifest.parent).collections if manifest.parent else {}
+        for name, described in manifest.collections.items():
+            if name in known:
+                before, after = ({each.first for each in one.directories} for one in (known[name], described))
+                self.divided += bool(after - before)
+                self.joined += bool(before - after)
 
     def _check_complete(self, pointer: bytes | None) -> None:
         if pointer is None:
@@ -168,7 +190,7 @@ class InvariantChecker:
             key = layout.collection_key(ref.snapshot_id, name)
             assert key in self._environment.objects, f"4. {key} of the published snapshot is missing"
         for collection in manifest.collections.values():
-            for file in collection.files.values():
+            for file in collection.all_files.values():
                 stored = self._environment.objects.get(file.key)
                 assert stored is not None, f"4. {file.key} of the published snapshot is missing"
                 assert len(body_of(file, {file.key: stored})) == file.bytes, (
@@ -188,32 +210,37 @@ class InvariantChecker:
         assert stored is not None, "4. the published snapshot has no manifest"
         return parse_manifest(stored.body, self._environment.objects)
 
-    def _files(self) -> list[tuple[str, str, bytes]]:
-        """Return collection, path and body of every file of the published snapshot."""
+    def _files(self) -> list[PublishedFile]:
+        """Return every file of the published snapshot."""
         stored = self._environment.objects.get(layout.pointer_key())
         if stored is None:
             return []
         manifest = self._manifest(Pointer.model_validate_json(stored.body).snapshot_id)
         return [
-            (name, path, body_of(file, self._environment.objects))
+            PublishedFile(name, ids, path, body_of(file, self._environment.objects))
             for name, collection in manifest.collections.items()
-            for path, file in collection.files.items()
+            for directory, ids in directories_of(collection)
+            for path, file in directory.files.items()
         ]
 
     def _content(self) -> Content:
-        content: Content = {name: {} for name, _, _ in self._files()}
-        for name, path, body in self._files():
+        files = self._files()
+        content: Content = {each.collection: {} for each in files}
+        for name, ids, path, body in files:
             if path == ROWS_FILE:
                 rows = json.loads(body)
-                content[name] = {row_id: document for row_id, document, _ in rows}
-                assert len(rows) == len(content[name]), "2. an id exists twice"
+                before = len(content[name])
+                content[name] |= {row_id: document for row_id, document, _ in rows}
+                assert len(content[name]) == before + len(rows), "2. an id exists twice"
+                assert all(ids.holds(row_id) for row_id, *_ in rows), "2. an id is in the directory of others"
         return content
 
     def _ledger(self) -> dict[tuple[str, str], tuple[bytes, int]]:
         ledger = {}
-        for name, path, body in self._files():
+        for name, ids, path, body in self._files():
             if path == layout.LEDGER_FILE:
                 for row in pq.read_table(BytesIO(body)).to_pylist():
+                    assert ids.holds(row["id"]), "2. an id is in the ledger of others"
                     ledger[name, row["id"]] = (bytes(row["delta"]), int(row["row"]))
         return ledger
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
+from chromadb_compaction import layout
 from tests.fakes.aws.in_process import Perform
 from tests.fakes.aws.protocol import Answer, Call, Refusal, refused
 from tests.interleavings.environment import Sandbox
@@ -62,6 +63,31 @@ class Actor:
         if "DeleteObjects" not in self.calls or not any(task in self.name for task in ("CleanUp", "ListDeltas")):
             return False
         return "ReceiveMessage" not in self.calls
+
+    @property
+    def is_about_to_delete(self) -> bool:
+        """Return whether this is the clean-up of E1, and its next call deletes."""
+        return "E1 CleanUp" in self.name and self.next_call is not None and self.next_call.operation == "DeleteObjects"
+
+    @property
+    def stores_a_fold(self) -> bool:
+        """Return whether its next call writes a file of a fold of FoldPartitions, or its part of the manifest."""
+        call = self.next_call
+        if call is None or not call.writes or not self.name.startswith(("E1 FoldPartition", "E2 FoldPartition")):
+            return False
+        return call.target.startswith("snapshot/") or "/folds/" in call.target
+
+    @property
+    def reads_pending(self) -> bool:
+        """Return whether this is a fresh reader that has listed the pending deltas, and now reads one, or the pointer.
+
+        Then what it has listed may become old.
+        """
+        if self.next_call is None or not self.name.startswith("fresh reader"):
+            return False
+        target = self.next_call.target
+        has_just_listed = self.calls[-1:] == ["ListObjectsV2"] and target == layout.pointer_key()
+        return has_just_listed or target.startswith("delta/")
 
     def _wait(self) -> None:
         if not self._arrived.acquire(timeout=HANG_SECONDS):

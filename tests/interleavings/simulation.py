@@ -6,17 +6,28 @@ import random
 from collections.abc import Callable
 from typing import Any, Literal
 
-from chromadb_compaction import layout
 from chromadb_compaction.errors import CompactionError
 from chromadb_compaction.ports import Services
 from tests.fakes.aws.protocol import Call, text_header
-from tests.interleavings.actors import WrittenDeltas, fresh_reader, operator, producer, reader
+from tests.interleavings.actors import (
+    MANY_IDS,
+    SMALL_WRITES,
+    Writes,
+    WrittenDeltas,
+    fresh_reader,
+    operator,
+    producer,
+    reader,
+)
 from tests.interleavings.environment import LEASE_SECONDS, START, Environment
 from tests.interleavings.execution import SimulatedExecution
 from tests.interleavings.invariant_checker import InvariantChecker
 from tests.interleavings.scheduler import Actor, Order
 
-ActorSet = Literal["everybody", "rollback", "fresh reads"]
+ActorSet = Literal["everybody", "rollback", "fresh reads", "partitions"]
+PARTITIONS = {"compaction_batch_size": 100, "partition_split_records": 5, "partition_target_records": 5}
+FEW = 2
+DEFERRAL = {"compaction_min_rows": 6, "compaction_max_age_minutes": 15}
 MAX_STEPS = 4000
 LARGEST_CLOCK_ERROR = 240.0
 
@@ -42,11 +53,20 @@ class Simulation:
         self._faults_left = 0
         self._max_faults = faults
         self._overtaken = False
-        self.checker = InvariantChecker(environment, self.written, reads_fresh=actor_set == "fresh reads")
+        reads_fresh = actor_set in {"fresh reads", "partitions"}
+        self.checker = InvariantChecker(environment, self.written, reads_fresh=reads_fresh)
         kept = self.chance.choice((1, 10))
         self._settings: dict[str, object] = {"snapshot_retention_count": kept, "snapshot_retention_days": 0.0001}
         if actor_set == "fresh reads":
             self._settings["pending_deltas"] = self.chance.choice((1, 200, 200, 200))
+        self._writes = SMALL_WRITES
+        self._faults_a_call = 1.0
+        if actor_set == "partitions":
+            self._settings |= PARTITIONS | self.chance.choice(({}, {}, DEFERRAL))
+            # Half of the simulations write so few rows that directories are joined.
+            self._writes = Writes(MANY_IDS, most=self.chance.choice((FEW, 8)), drops=0.03)
+            # Passes over partitions make many calls, and most must reach their folds.
+            self._faults_a_call = 0.25
 
     def run(self) -> None:
         """Run all actors to their end, then undisturbed executions, and check the result. Raises AssertionError."""
@@ -84,17 +104,26 @@ class Simulation:
         self._environment.reset()
         most = 2 if self._actor_set == "fresh reads" else 1
         for number in range(2 if self._actor_set == "rollback" else self.chance.randint(0, most)):
-            self.start_actor(f"producer before {number}", producer(self.written, self.chance, files=2))
-            self._run_until_all_end()
-            self._executions = [SimulatedExecution(self, f"E0-{number}")]
+            self._publish_before(number, SMALL_WRITES)
+        if self._actor_set == "partitions":
+            self._publish_before(10, self._writes._replace(most=8))
+            if self._writes.most == FEW:
+                self._publish_before(11, self._writes._replace(clears=True))
+            self._start_producer("of what waits", files=3)
             self._run_until_all_end()
         self._executions.clear()
         self._environment.clock.now += 60
 
+    def _publish_before(self, number: int, writes: Writes) -> None:
+        self._start_producer(f"before {number}", files=4 if writes.ids == MANY_IDS else 2, writes=writes)
+        self._run_until_all_end()
+        self._executions = [SimulatedExecution(self, f"E0-{number}")]
+        self._run_until_all_end()
+
     def _start_actors(self) -> None:
         self.log("the actors start")
         chance = self.chance
-        self.start_actor("producer 1", producer(self.written, chance, files=2))
+        self._start_producer("1", files=2)
         self._executions.append(SimulatedExecution(self, "E1"))
         if self._actor_set == "rollback":
             self._start_operator()
@@ -103,7 +132,9 @@ class Simulation:
             self._start_fresh_readers()
             return
         if chance.random() < 0.5:
-            self.start_actor("producer 2", producer(self.written, chance, files=chance.randint(1, 2)))
+            self._start_producer("2", files=chance.randint(1, 2))
+        if self._actor_set == "partitions":
+            self.start_actor("fresh reader", fresh_reader(self.checker, reads=3))
         self.start_actor("reader", reader(self.checker, reads=3))
         if chance.random() < 0.8:
             self._executions.append(second := SimulatedExecution(self, "E2"))
@@ -112,9 +143,13 @@ class Simulation:
         if chance.random() < 0.6:
             self._start_operator()
 
+    def _start_producer(self, name: str, *, files: int, writes: Writes | None = None) -> None:
+        body = producer(self.written, self.chance, files=files, writes=writes or self._writes)
+        self.start_actor(f"producer {name}", body)
+
     def _start_fresh_readers(self) -> None:
         chance = self.chance
-        self.start_actor("producer 2", producer(self.written, chance, files=2))
+        self._start_producer("2", files=2)
         for number in range(2):
             self.start_actor(f"fresh reader {number}", fresh_reader(self.checker, reads=4))
         if chance.random() < 0.6:
@@ -167,7 +202,7 @@ class Simulation:
         if call is None:
             return
         line = f"{actor.name}: {_describe(call)}"
-        lost = order == "go" and self._faults_left and self.chance.random() < 0.01
+        lost = order == "go" and self._faults_left and self.chance.random() < 0.01 * self._faults_a_call
         order = self._choose_fault(actor) if lost else order
         actor.resume(order)
         response = actor.responses[known] if len(actor.responses) > known else "no effect"
@@ -188,14 +223,14 @@ class Simulation:
 
     def _maybe_inject_fault(self, ready: list[Actor]) -> None:
         foremost = max(ready, key=self._rank)
-        if self._actor_set == "rollback" and not self._overtaken and _is_about_to_delete(foremost):
+        if not self._overtaken and self._may_be_overtaken(foremost):
             self._overtaken = self.chance.random() < 0.5
             if self._overtaken:
                 self._overtake(foremost)
                 return
-        if self._actor_set == "fresh reads" and _reads_pending(foremost) and self.chance.random() < 0.2:
+        if self._actor_set == "fresh reads" and foremost.reads_pending and self.chance.random() < 0.2:
             self._deprioritize(foremost)  # what it has read becomes old while others run
-        if not self._faults_left or self.chance.random() > 0.02:
+        if not self._faults_left or self.chance.random() > 0.02 * self._faults_a_call:
             return
         self._faults_left -= 1
         self.faults += 1
@@ -209,11 +244,24 @@ class Simulation:
             # Slow down the actor that lost the lease, so that others run in between.
             self._deprioritize(foremost)
 
-    def _overtake(self, cleaner: Actor) -> None:
-        """Let a rollback overtake a clean-up, where the most can be lost."""
+    def _may_be_overtaken(self, actor: Actor) -> bool:
+        """Return whether the most can be lost if this actor loses its lease now, and is slow."""
+        if self._actor_set == "partitions":
+            return actor.is_about_to_delete or actor.stores_a_fold
+        return self._actor_set == "rollback" and actor.is_about_to_delete
+
+    def _overtake(self, actor: Actor) -> None:
+        """Let a rollback or an execution overtake a clean-up or a fold, or another attempt overtake a fold."""
         self.faults += 1
-        self.chance.choice((self._expire_lease, self._delete_lock))()
-        self._deprioritize(cleaner)
+        again = actor.stores_a_fold and self.chance.random() < 0.6
+        if again and any(execution.retry_item(actor) for execution in self._executions):
+            self.log(f"{actor.name} is retried while it still runs")
+        else:
+            self.chance.choice((self._expire_lease, self._delete_lock))()
+        self._deprioritize(actor)
+        if self._actor_set == "partitions":
+            swaps = len(self.checker.swaps)
+            self._waits[actor] = lambda: len(self.checker.swaps) > swaps
 
     def _expire_lease(self) -> None:
         self.log("25 minutes pass, and the lease expires")
@@ -241,19 +289,6 @@ class Simulation:
             self._run_until_all_end()
             assert quiet.status == "SUCCEEDED", f"an undisturbed execution is {quiet.status}"
         self.checker.check_after_quiet()
-
-
-def _is_about_to_delete(actor: Actor) -> bool:
-    call = actor.next_call
-    return "E1 CleanUp" in actor.name and call is not None and call.operation == "DeleteObjects"
-
-
-def _reads_pending(actor: Actor) -> bool:
-    call = actor.next_call
-    if call is None or not actor.name.startswith("fresh reader"):
-        return False
-    has_just_listed = actor.calls[-1:] == ["ListObjectsV2"] and call.target == layout.pointer_key()
-    return has_just_listed or call.target.startswith("delta/")
 
 
 def _describe(call: Call) -> str:

@@ -23,6 +23,7 @@ PART = "interleavings of the real code"
 REPLAY = os.environ.get("REPLAY_SEED")
 SEEDS_OF_ONE_TEST = 10
 SEEDS = 20
+SEEDS_OF_PARTITIONS = 8
 SEEDS_WITH_A_DEFECT = 120
 MANY_SEEDS = 3000
 
@@ -63,6 +64,8 @@ def simulate(environment: Environment, monkeypatch: pytest.MonkeyPatch, count: C
             count(PART, "simulations", 1)
             count(PART, "calls to AWS", one.steps)
             count(PART, "faults", one.faults)
+            count(PART, "directories divided", one.checker.divided)
+            count(PART, "directories joined", one.checker.joined)
         return one
 
     with warnings.catch_warnings():
@@ -83,6 +86,23 @@ def test_in_every_interleaving_fresh_reads_see_what_was_written(seeds: range, si
         simulate(seed, "fresh reads")
 
 
+@pytest.mark.parametrize("seeds", groups(0, SEEDS_OF_PARTITIONS), ids=first_and_last)
+def test_no_interleaving_of_folds_breaks_a_partitioned_collection(seeds: range, simulate: Simulate) -> None:
+    simulated = [simulate(seed, "partitions") for seed in seeds]
+
+    if REPLAY is None:
+        assert sum(each.checker.divided for each in simulated) > SEEDS_OF_PARTITIONS
+        assert sum(each.checker.joined for each in simulated) > 0
+        assert sum("FoldPartition 1" in each.report() for each in simulated) > SEEDS_OF_PARTITIONS / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", groups(SEEDS_OF_PARTITIONS, MANY_SEEDS), ids=first_and_last)
+def test_no_other_interleaving_of_folds_does_either(seeds: range, simulate: Simulate) -> None:
+    for seed in seeds:
+        simulate(seed, "partitions")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", groups(SEEDS, MANY_SEEDS), ids=first_and_last)
 def test_in_every_other_interleaving_they_do_too(seeds: range, simulate: Simulate) -> None:
@@ -97,14 +117,14 @@ def test_no_other_interleaving_does_either(seeds: range, simulate: Simulate) -> 
         simulate(seed, None)
 
 
-@pytest.mark.parametrize("seed", [5, 33])
+@pytest.mark.parametrize(("seed", "actor_set"), [(5, None), (33, None), (3, "partitions")])
 def test_a_seed_gives_the_same_events_whatever_ran_before(
-    seed: int, simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, actor_set: ActorSet | None, simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulate(seed, None)
-    events = simulate(seed, None).report()
+    simulate(seed, actor_set)
+    events = simulate(seed, actor_set).report()
     make_deterministic(monkeypatch)(seed)
-    alone = Simulation(Environment(tmp_path), seed)
+    alone = Simulation(Environment(tmp_path), seed, actor_set)
     alone.run()
     assert events == alone.report()
 
