@@ -216,7 +216,7 @@ class Manifest(Stored):
     ) -> Manifest:
         """Return this manifest, whose collections `read` reads, and whose shards `read_shard`.
 
-        What `known` has read already is not read again. Nor are shards that a result of this manifest's has read.
+        What `known` has read already is not read again.
         """
         entries, before = self.collections.entries, known.collections if known else None
         if isinstance(entries, ShardedRefs):

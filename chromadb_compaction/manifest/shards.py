@@ -126,15 +126,11 @@ class ShardedRefs(Mapping[str, CollectionRef]):
         self._known = dict(known or {})
 
     def reading(self, read: ReadShard, before: ShardedRefs | None) -> ShardedRefs:
-        """Return the same references, whose shards `read` reads unless they are known here or in `before`.
+        """Return the same references, whose shards `read` reads unless they are known in `before`.
 
-        Both know what either reads later.
+        Those that are known here are read again, so that a pass notices one that is gone, whatever its process knows.
         """
-        result = ShardedRefs(self.shard_refs, read)
-        result._known = self._known
-        if before is not None:
-            self._known.update(before.known_of(self.shard_refs))
-        return result
+        return ShardedRefs(self.shard_refs, read, before.known_of(self.shard_refs) if before is not None else None)
 
     def known_of(self, refs: Sequence[ShardRef]) -> dict[str, Shard]:
         """Return those of the shards `refs` that were read, by their SHA-256."""

@@ -89,7 +89,7 @@ class Truth:
             yield f"half a snapshot is visible: {problem}"
             return
         versions = versions_of(manifest, objects) if manifest else {}
-        dropped = manifest.dropped if manifest else {}
+        dropped = manifest.all_dropped if manifest else {}
         for key, body in self.quarantined.items():
             copy = objects.get(layout.quarantine_key(key))
             if not _is_pending(key, body, objects) and (copy is None or copy.body != body):

@@ -247,7 +247,7 @@ class InvariantChecker:
     def _dropped(self) -> dict[str, str]:
         """Return the version of the newest published drop, by collection."""
         stored = self._environment.objects.get(layout.pointer_key())
-        return self._manifest(Pointer.model_validate_json(stored.body).snapshot_id).dropped if stored else {}
+        return self._manifest(Pointer.model_validate_json(stored.body).snapshot_id).all_dropped if stored else {}
 
     def _expected(self) -> Content:
         drops = [drop for key, drop in self._written.drops.items() if key in self._accepted]

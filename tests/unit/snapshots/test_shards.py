@@ -15,7 +15,6 @@ from chromadb_compaction.manifest import CollectionRef, Manifest, commit_id, sha
 from chromadb_compaction.manifest.shards import number_of, shards_for
 from chromadb_compaction.operations.verify import verify_snapshot
 from chromadb_compaction.ports import StoredObject
-from chromadb_compaction.snapshots import pointer
 from chromadb_compaction.snapshots.catalogue import read_catalogue
 from chromadb_compaction.snapshots.pointer import read_manifest, read_pointer
 from chromadb_compaction.snapshots.reader import SnapshotReader
@@ -59,7 +58,6 @@ def damage(fakes: Fakes, name: str) -> str:
     assert sharded is not None
     key = layout.shard_key(sharded.ref_of(name).snapshot_id, number_of(name, len(sharded.shard_refs)))
     fakes.objects.put(key, b"{}")
-    pointer._recent.clear()  # as in a new process
     return key
 
 
@@ -128,7 +126,6 @@ def test_a_pass_reads_and_writes_the_shard_of_the_collection_that_it_changes(fak
     compact(fakes, *deltas(NAMES))
     before = published(fakes)
     fakes.objects.calls.clear()
-    pointer._recent.clear()  # as in a new process
 
     compact(fakes, a_delta({"b": [0, 1]}, collection=NAMES[3], at=NOW + 1))
 
