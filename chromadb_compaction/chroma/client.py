@@ -1,25 +1,22 @@
 """ChromaDB's clients, and one ChromaDB directory that holds one collection under its own name.
 
+Importing this module does not import ChromaDB, which takes most of a second. The first use of it does, and `load`.
+
 A directory is closed when its files are final: flushed, with no write-ahead log beside it. Even a query writes to
 `chroma.sqlite3`, so every reader needs a private copy.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
-
-import chromadb
-import httpx
-from chromadb.api import ClientAPI
-from chromadb.api.client import Client
-from chromadb.api.models.Collection import Collection
-from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
-from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
-from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
+from threading import Thread
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from chromadb_compaction.chroma.schema import SQLITE_FILE
 from chromadb_compaction.configuration import Space
@@ -31,7 +28,33 @@ from chromadb_compaction.errors import (
     VerificationError,
 )
 
-# ChromaDB's own classes and the name of its database, exported for the other modules.
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+    from chromadb.api.client import Client
+    from chromadb.api.models.Collection import Collection
+    from chromadb.api.types import GetResult, Include, Metadata, QueryResult, Where, WhereDocument
+    from chromadb.config import Settings
+    from chromadb.errors import ChromaError, InternalError, InvalidArgumentError
+
+_MODULES = {
+    "ClientAPI": "chromadb.api",
+    "Collection": "chromadb.api.models.Collection",
+    **dict.fromkeys(("ChromaError", "InternalError", "InvalidArgumentError"), "chromadb.errors"),
+    **dict.fromkeys(
+        ("GetResult", "Include", "Metadata", "QueryResult", "Where", "WhereDocument"), "chromadb.api.types"
+    ),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import one of ChromaDB's classes when it is asked for."""
+        if name not in _MODULES:
+            raise AttributeError(name)
+        return getattr(import_module(_MODULES[name]), name)
+
+
+# ChromaDB's own classes, exported for the other modules.
 __all__ = [
     "SQLITE_FILE",
     "ChromaError",
@@ -48,15 +71,16 @@ __all__ = [
     "WhereDocument",
 ]
 
+LOADED_AT_START = frozenset({"provisioned-concurrency", "snap-start"})
+"""Lambda environments that start before a request: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
+DEFAULT_TENANT = "default_tenant"
+DEFAULT_DATABASE = "default_database"
 DEFAULT_SYNC_THRESHOLD = 1000
 """ChromaDB's default. Every published directory has it, so that later writers flush as usual."""
 
-CHROMADB_VERSION = chromadb.__version__
 VACUUM_FREE_SHARE = 0.05
 """SQLite's file is rewritten if a larger share of its pages is free: a snapshot is read far more often than written."""
 
-# Made once, because reading the environment takes as long as opening a directory.
-_SETTINGS = Settings(anonymized_telemetry=False)
 _UNFINISHED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
@@ -99,6 +123,38 @@ class CollectionSpec(NamedTuple):
     space: Space
 
 
+def load() -> None:
+    """Import all of ChromaDB that a read of a collection needs."""
+    _settings()
+    import_module("chromadb.api.rust")
+
+
+def chromadb_version() -> str:
+    """Return the version of ChromaDB."""
+    import chromadb
+
+    return chromadb.__version__
+
+
+def load_beside() -> None:
+    """Import ChromaDB in a thread, for which the first use of it waits. Call this before other imports.
+
+    This module has imported pydantic, whose modules import each other: no thread must see half of one.
+    """
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") in LOADED_AT_START:
+        load()
+    else:
+        Thread(target=load, name="import chromadb").start()
+
+
+@cache
+def _settings() -> Settings:
+    """Return the settings of every client. Reading the environment takes as long as opening a directory."""
+    from chromadb.config import Settings
+
+    return Settings(anonymized_telemetry=False)
+
+
 @contextmanager
 def open_directory(
     directory: Path, *, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
@@ -107,7 +163,9 @@ def open_directory(
 
     ChromaDB counts references per path: the files are released when the last client on the path is closed.
     """
-    settings = _SETTINGS.model_copy()
+    import chromadb
+
+    settings = _settings().model_copy()
     # The declared type, ClientAPI, lacks the close() that every client has.
     opened = chromadb.PersistentClient(directory.resolve(), settings=settings, tenant=tenant, database=database)
     with closing(cast("Client", opened)) as client:
@@ -136,6 +194,9 @@ def open_server(server: Server) -> Iterator[ClientAPI]:
     Raises InvalidRequestError if no ChromaDB server answers, or if the database is not accessible, and
     TransientStorageError if the server fails later.
     """
+    import httpx
+    from chromadb.errors import ChromaError
+
     _check_database(server)
     try:
         with _http_client(server) as client:
@@ -146,6 +207,8 @@ def open_server(server: Server) -> Iterator[ClientAPI]:
 
 def _check_database(server: Server) -> None:
     """Request the database first, because a ChromaDB client that fails to connect leaves connections open."""
+    import httpx
+
     path = f"api/v2/tenants/{server.tenant}/databases/{server.database}"
     try:
         response = httpx.get(f"{server}/{path}", headers=server.headers, follow_redirects=False)
@@ -165,7 +228,9 @@ def _check_database(server: Server) -> None:
 @contextmanager
 def _http_client(server: Server) -> Iterator[ClientAPI]:
     """Yield a client, and close its connections, which ChromaDB keeps private and never closes."""
-    with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_SETTINGS.model_copy()))) as client:
+    import chromadb
+
+    with closing(cast("Client", chromadb.HttpClient(**server._asdict(), settings=_settings().model_copy()))) as client:
         private: Any = client
         with closing(private._server._session), closing(private._admin_client._server._session):  # noqa: SLF001 - no public way to them
             yield client
@@ -178,6 +243,8 @@ def open_collection(directory: Path, name: str) -> Iterator[Collection]:
     The embedding function is None: our collections have none, and ChromaDB's default would download a model.
     """
     with open_directory(directory) as client:
+        from chromadb.errors import NotFoundError
+
         try:
             collection = client.get_collection(name, embedding_function=None)
         except NotFoundError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from chromadb_compaction.chroma.client import CHROMADB_VERSION, SQLITE_FILE, CollectionSpec
+from chromadb_compaction.chroma.client import SQLITE_FILE, CollectionSpec, chromadb_version
 from chromadb_compaction.chroma.schema import hnsw_settings
 
 PROVEN = {"1.5.9": "5c1af3b0cee38ee104a7e0100ff366e59448e247054eb37dfcb4b5ece26aed44"}
@@ -28,14 +28,14 @@ _SEGMENTS = {
 
 def incompatibility(directory: Path, spec: CollectionSpec) -> str | None:
     """Return why only ChromaDB's API may write to a closed directory. None: the bulk loader may, too."""
-    proven = PROVEN.get(CHROMADB_VERSION)
+    proven = PROVEN.get(chromadb_version())
     if proven is None:
-        return f"the differential suite has not passed on ChromaDB {CHROMADB_VERSION}"
+        return f"the differential suite has not passed on ChromaDB {chromadb_version()}"
     if not _has_full_text_search():
         return "this Python's SQLite lacks the full-text index that ChromaDB uses"
     with closing(sqlite3.connect(directory / SQLITE_FILE)) as database:
         if migrations_digest(database) != proven:
-            return f"its migrations are not those of ChromaDB {CHROMADB_VERSION}"
+            return f"its migrations are not those of ChromaDB {chromadb_version()}"
         return _table_problem(database, spec)
 
 

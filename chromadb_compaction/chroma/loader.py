@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.client import (
     DEFAULT_SYNC_THRESHOLD,
-    Collection,
     CollectionSpec,
-    Metadata,
     open_directory,
     set_threshold,
 )
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.rows.runs import LENGTH
+
+if TYPE_CHECKING:
+    from chromadb_compaction.chroma.client import Collection, Metadata
 
 Item = TypeVar("Item")
 Progress = Callable[[], object]

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from chromadb_compaction.chroma.client import (
-    GetResult,
-    Include,
-    InternalError,
-    InvalidArgumentError,
-    OpenCollection,
-    QueryResult,
-    Where,
-    WhereDocument,
-)
+from chromadb_compaction.chroma import client
+from chromadb_compaction.chroma.client import OpenCollection
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from chromadb_compaction.chroma.client import GetResult, Include, QueryResult, Where, WhereDocument
 
 _REGEX_FAILED = "(code: 1043)"
 """SQLite's code for a function that failed. The only one in a query is ChromaDB's, for regular expressions."""
@@ -78,10 +73,10 @@ def _existing(collection: OpenCollection, ids: list[str] | None) -> list[str] | 
 def _query_errors_translated() -> Iterator[None]:
     try:
         yield
-    except (InvalidArgumentError, ValueError, OverflowError) as error:
+    except (client.InvalidArgumentError, ValueError, OverflowError) as error:
         # ChromaDB checks filters partly in Python (ValueError), partly in Rust. A number beyond 64 bits overflows.
         raise InvalidRequestError(f"ChromaDB refuses the query: {' '.join(str(error).split())}") from error
-    except InternalError as error:
+    except client.InternalError as error:
         if _REGEX_FAILED not in str(error):
             raise
         raise InvalidRequestError(

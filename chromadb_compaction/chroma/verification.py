@@ -10,13 +10,14 @@ import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chromadb_compaction.chroma.client import Collection, CollectionSpec, open_collection
+from chromadb_compaction.chroma.client import CollectionSpec, open_collection
 from chromadb_compaction.chroma.index_files import StoredVectors
 from chromadb_compaction.chroma.loader import (
     RECORD,
@@ -31,6 +32,9 @@ from chromadb_compaction.configuration import Space
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.rows.native_memory import trim_memory
+
+if TYPE_CHECKING:
+    from chromadb_compaction.chroma.client import Collection
 
 READ_ROWS = 5000
 READ_VALUES = 125_000

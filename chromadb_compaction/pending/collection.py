@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from chromadb_compaction.chroma.client import GetResult, OpenCollection, QueryResult
+from chromadb_compaction.chroma.client import OpenCollection
 from chromadb_compaction.chroma.query import Filters
 from chromadb_compaction.chroma.records.columns import chosen, empty, get_result, joined, nearest_of, query_result
 from chromadb_compaction.chroma.records.partitions import Partition, partitions_of
@@ -27,6 +27,9 @@ from chromadb_compaction.pending.pending_side import PassFilter, PendingSide, Po
 from chromadb_compaction.pending.snapshot_side import Page, SnapshotSide, existing
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
 from chromadb_compaction.rows.shapes import StoredShape
+
+if TYPE_CHECKING:
+    from chromadb_compaction.chroma.client import GetResult, QueryResult
 
 
 class CollectionDescription(NamedTuple):

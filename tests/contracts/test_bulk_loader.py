@@ -115,7 +115,7 @@ def test_an_unfamiliar_directory_is_left_to_the_api_and_the_log_says_why(
 def test_another_version_of_chromadb_is_left_to_the_api(
     tmp_path: Path, base: FoldPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compatibility, "CHROMADB_VERSION", "99.0.0")
+    monkeypatch.setattr(compatibility, "chromadb_version", lambda: "99.0.0")
     assert incompatibility(tmp_path, SPEC) == "the differential suite has not passed on ChromaDB 99.0.0"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chromadb_compaction.chroma.client import GetResult, Include, QueryResult
+from chromadb_compaction.chroma import client
+
+if TYPE_CHECKING:
+    from chromadb_compaction.chroma.client import GetResult, Include, QueryResult
 
 Columns = dict[str, list[Any]]
 """The values of some records by the name of their field, `ids` among them. Each list has one value a record."""
@@ -51,7 +54,7 @@ def nearest_of(records: Columns, n_results: int) -> Columns:
 
 def get_result(columns: Columns, include: Sequence[str]) -> GetResult:
     """Return records in the form of ChromaDB's `get`."""
-    return GetResult(
+    return client.GetResult(
         ids=columns["ids"],
         embeddings=_matrix(columns["embeddings"]) if "embeddings" in include else None,
         documents=columns.get("documents"),
@@ -68,7 +71,7 @@ def query_result(questions: Sequence[Columns], include: Sequence[str]) -> QueryR
     def column(name: str) -> Any:  # noqa: ANN401 - as in ChromaDB's result
         return [each[name] for each in questions] if name in include else None
 
-    return QueryResult(
+    return client.QueryResult(
         ids=[each["ids"] for each in questions],
         embeddings=[_matrix(each) for each in column("embeddings")] if "embeddings" in include else None,
         documents=column("documents"),

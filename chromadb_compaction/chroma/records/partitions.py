@@ -6,16 +6,9 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from chromadb_compaction.chroma.client import (
-    GetResult,
-    Include,
-    OpenCollection,
-    QueryResult,
-    Where,
-    WhereDocument,
-)
+from chromadb_compaction.chroma.client import OpenCollection
 from chromadb_compaction.chroma.records.columns import (
     Columns,
     columns_of,
@@ -27,6 +20,9 @@ from chromadb_compaction.chroma.records.columns import (
 )
 from chromadb_compaction.deltas.records import Vector
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, ranges
+
+if TYPE_CHECKING:
+    from chromadb_compaction.chroma.client import GetResult, Include, QueryResult, Where, WhereDocument
 
 THREADS: Final = 4
 """The directories that one query asks at once. ChromaDB computes without Python's lock."""
