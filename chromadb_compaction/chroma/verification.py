@@ -1,16 +1,17 @@
 """Verify from the files that a folded directory holds what its ledger says.
 
-ChromaDB returns vectors as Python floats, which takes half of a verification. So where the format of the index's files
-is known, `verify` reads the vectors from them, as ChromaDB does, and asks ChromaDB itself for a sample.
+ChromaDB takes twice as long to return texts as SQLite to read them, and returns vectors as Python floats. So where the
+format of the files is known, `verify` reads them itself, as ChromaDB does, and asks ChromaDB for a sample.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -18,6 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chromadb_compaction.chroma.client import CollectionSpec, open_collection
+from chromadb_compaction.chroma.export.proof import Texts
+from chromadb_compaction.chroma.export.records import StoredTexts
 from chromadb_compaction.chroma.index_files import StoredVectors
 from chromadb_compaction.chroma.loader import (
     RECORD,
@@ -42,10 +45,10 @@ READ_VALUES = 125_000
 READ_FROM_FILES = 2_000_000
 """Vector components read at once from the index's files, 4 bytes each."""
 SAMPLED_ROWS = 20
-"""The records of each read whose vectors ChromaDB returns too, spread evenly."""
+"""The records of each read that ChromaDB returns too, spread evenly."""
 
 PARTS_BETWEEN_TRIMS = 16
-"""Freed memory is released after the first part, which loads the index, and then after this many: releasing is slow."""
+"""Freed memory is released after the first part, and then after this many: releasing is slow."""
 
 COSINE_TOLERANCE = 1e-5
 """ChromaDB normalises cosine vectors and scales them back. Measured: a component moves by 2e-7 of the largest one."""
@@ -73,35 +76,28 @@ def verify(
     metadata and the URI of every row added or replaced, and its vector, exactly, within the tolerances above, which are
     ChromaDB's own inaccuracies.
 
-    With `index`, the directory of the index's files, every vector is read from them by the id's label, and ChromaDB
-    returns a sample. That proves the bytes that are published, and that ChromaDB reads them so.
+    With `index`, the directory of the index's files, every row is read from the files: its vector by the id's label,
+    and its texts from the tables. The full-text table must hold the same document. ChromaDB returns a sample of the
+    rows. That proves the bytes that are published, and that ChromaDB reads them so.
 
     Moved rows are compared as those added are: with the rows that were exported, which the ledger has proven
     (chroma.export). Their cosine vectors have no tolerance then: the files must hold the bits of the old index.
     """
-    vectors = StoredVectors(index, spec.dimension, spec.space) if index and plan.written_rows else None
-    with (
-        open_collection(directory, spec.name) as collection,
-        ThreadPoolExecutor(1, thread_name_prefix="verify") as texts,
-    ):
+    from_files = index is not None and plan.written_rows > 0
+    parts: Iterable[pa.Table] = plan.written(rows_per_read(spec.dimension, from_files=from_files), RECORD)
+    if index is not None and from_files:
+        parts = _check_files(directory, index, spec, parts, progress=progress)
+    with open_collection(directory, spec.name) as collection:
         records = collection.count()
         if records != plan.counts.records:
             raise VerificationError(
                 f"{spec.name}: ChromaDB counts {records} records, the ledger {plan.counts.records} live rows"
             )
-        at_once = rows_per_read(spec.dimension, from_files=vectors is not None)
-        for number, rows in enumerate(plan.written(at_once, RECORD)):
+        for number, rows in enumerate(parts):
             progress()
-            # ChromaDB lets other threads run while it reads texts, which takes as long as everything else.
-            checked = texts.submit(_check_texts, collection, rows)
-            if vectors is None:
-                _check_vectors(collection, rows, spec.space)
-            else:
-                _check_files(collection.name, vectors, rows, spec.space)
-                _check_vectors(collection, _sample(rows), spec.space)
-            checked.result()
-            if number % PARTS_BETWEEN_TRIMS == 0:
-                trim_memory()
+            _check_texts(collection, rows)
+            _check_vectors(collection, rows, spec.space)
+            _trim(number)
         for ids in batches(plan.deletes, READ_ROWS):
             progress()
             left = collection.get(ids=list(ids), include=[])["ids"]
@@ -109,21 +105,60 @@ def verify(
                 raise VerificationError(f"{spec.name}: id {left[0]!r} was deleted but still exists")
 
 
+def _check_files(
+    directory: Path, index: Path, spec: CollectionSpec, parts: Iterable[pa.Table], *, progress: Progress
+) -> list[pa.Table]:
+    """Compare all rows with the files of the closed directory, and return a sample of them."""
+    samples: list[pa.Table] = []
+    vectors = StoredVectors(index, spec.dimension, spec.space)
+    with closing(StoredTexts(directory)) as texts:
+        for number, rows in enumerate(parts):
+            progress()
+            _check_stored_texts(spec.name, texts, rows)
+            _check_stored_vectors(spec.name, vectors, rows, spec.space)
+            samples.append(_sample(rows))
+            _trim(number)
+    return samples
+
+
+def _trim(number: int) -> None:
+    if number % PARTS_BETWEEN_TRIMS == 0:
+        trim_memory()
+
+
 def _check_texts(collection: Collection, rows: pa.Table) -> None:
+    """Compare the texts that ChromaDB returns."""
     ids = ids_of(rows)
     found = collection.get(ids=ids, include=["documents", "metadatas", "uris"])
-    order = _positions(collection, found["ids"], ids)
     documents, metadatas, uris = (found[name] for name in ("documents", "metadatas", "uris"))
     if documents is None or metadatas is None or uris is None:
         raise VerificationError(f"{collection.name}: ChromaDB returns no documents, metadata or URIs")
-    texts = (texts_of(rows, name) for name in ("document", "metadata", "uri"))
-    for row_id, document, metadata, uri, at in zip(ids, *texts, order, strict=True):
-        if documents[at] != document:
-            raise _difference(collection.name, row_id, "document")
-        if not same_metadata(metadatas[at], metadata):
-            raise _difference(collection.name, row_id, "metadata")
-        if uris[at] != uri:
-            raise _difference(collection.name, row_id, "URI")
+    columns: list[Any] = [documents, metadatas, uris]
+    texts = map(Texts._make, zip(*columns, strict=True))
+    _check_same_texts(collection.name, dict(zip(found["ids"], texts, strict=True)), rows)
+
+
+def _check_stored_texts(name: str, texts: StoredTexts, rows: pa.Table) -> None:
+    """Compare the texts that the tables hold."""
+    ids = ids_of(rows)
+    _check_same_texts(name, texts.read(ids), rows)
+    unsearchable = texts.unsearchable(ids)
+    if unsearchable is not None:
+        raise VerificationError(f"{name}: id {unsearchable!r} has another document in the full-text table")
+
+
+def _check_same_texts(name: str, found: Mapping[str, Texts], rows: pa.Table) -> None:
+    written = (texts_of(rows, column) for column in ("document", "metadata", "uri"))
+    for row_id, document, metadata, uri in zip(ids_of(rows), *written, strict=True):
+        texts = found.get(row_id)
+        if texts is None:
+            raise VerificationError(f"{name}: id {row_id!r} is missing")
+        if texts.document != document:
+            raise _difference(name, row_id, "document")
+        if not same_metadata(texts.metadata, metadata):
+            raise _difference(name, row_id, "metadata")
+        if texts.uri != uri:
+            raise _difference(name, row_id, "URI")
 
 
 def _check_vectors(collection: Collection, rows: pa.Table, space: Space) -> None:
@@ -137,7 +172,7 @@ def _check_vectors(collection: Collection, rows: pa.Table, space: Space) -> None
     _check_equal(collection.name, ids, stored, vectors_of(rows), space)
 
 
-def _check_files(name: str, vectors: StoredVectors, rows: pa.Table, space: Space) -> None:
+def _check_stored_vectors(name: str, vectors: StoredVectors, rows: pa.Table, space: Space) -> None:
     """Compare the vectors that the index's files hold."""
     ids = ids_of(rows)
     missing = vectors.missing(ids)
