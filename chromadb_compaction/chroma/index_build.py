@@ -7,6 +7,7 @@ moved back when it is done. The collection's own database never holds the queue,
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,12 @@ QUEUED_SHARE = 0.1
 
 ChromaDB holds queued vectors in memory twice, but it reads and writes the whole index for each portion.
 """
+
+
+@cache
+def index_threads() -> int:
+    """Return the threads in which ChromaDB builds an index: one for each processor, or RAYON_NUM_THREADS."""
+    return int(os.environ.get("RAYON_NUM_THREADS") or 0) or os.cpu_count() or 1
 
 
 @cache

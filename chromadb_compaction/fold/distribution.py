@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from chromadb_compaction.chroma.index_build import index_threads
 from chromadb_compaction.manifest import CollectionSnapshot, PartitionSnapshot
 from chromadb_compaction.messages import MergedBatch
 from chromadb_compaction.ports import Services
@@ -24,13 +25,22 @@ from chromadb_compaction.snapshots.cache import DirectoryName
 FOLDS: Final = "fold"
 """The name of the process in its marks of work in progress."""
 FOLD_SECONDS: Final = 0.5
-"""The seconds of any fold, with the transfer of its files."""
+"""The seconds of any fold: `python -m benchmarks.cost_model` measured 0.2, and the calls of S3 are estimated."""
 BASE_BYTES_A_SECOND: Final = 40_000_000
-"""The bytes of a base that are downloaded, checked, written again, verified and uploaded in a second. An estimate."""
-RUN_BYTES_A_SECOND: Final = 2_000_000
-"""The bytes of runs that are read and indexed in a second. An estimate between the rows of docs/performance.md.
+"""The bytes of a base that are downloaded, checked, written again, verified and uploaded in a second.
 
-There 10,000 records enter an empty collection at some 10 MB a second, and 2,000 enter 300,000 at some 1 MB.
+An estimate: S3 gives one connection some 90 MB a second for each of the two transfers
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html). The rest is ten times as
+fast.
+"""
+RUN_SECONDS_A_BYTE: Final = 6e-8
+"""The seconds of a byte of runs for reading, writing and verifying it."""
+INDEX_SECONDS_A_BYTE: Final = 2.6e-11
+"""The seconds in which one thread indexes a byte of runs, for the square root of the bytes of base and runs.
+
+`python -m benchmarks.cost_model` measured this and the constant before on 2 cores of x86-64 that other work shared. The
+time of a record grew with the square root of the records around it, from 75 us at 2,000 to 600 us at 50,000 of 384
+dimensions. The constant fits 384; with 128 dimensions the index takes 1.7 times as long, with 1,536 0.65 times.
 """
 DISK_FACTOR: Final = 3
 """The disk of a fold, as a multiple of its base and runs: the copy, what it becomes, and SQLite's journal."""
@@ -104,8 +114,14 @@ class FoldCost(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The time, with all transfers."""
-        return FOLD_SECONDS + self.base_bytes / BASE_BYTES_A_SECOND + self.run_bytes / RUN_BYTES_A_SECOND
+        """The time in this function, with all transfers."""
+        return self.seconds_on(index_threads())
+
+    def seconds_on(self, threads: int) -> float:
+        """Return the time with so many threads for the index."""
+        index = INDEX_SECONDS_A_BYTE * math.sqrt(self.base_bytes + self.run_bytes)
+        of_run = RUN_SECONDS_A_BYTE + index / threads
+        return FOLD_SECONDS + self.base_bytes / BASE_BYTES_A_SECOND + self.run_bytes * of_run
 
     @property
     def disk(self) -> int:

@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from chromadb_compaction.chroma.index_build import index_threads
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.disk import reporting_full_disk
 from chromadb_compaction.errors import CompactionError, SnapshotTooLargeError, error_named
@@ -88,7 +89,7 @@ def run_folds(
 
     large = [request for request in requests if _run_bytes(request) >= PROCESS_BYTES]
     # The small ones fold in this process meanwhile, one after the other.
-    processes = min((os.cpu_count() or 1) // CORES_PER_FOLD, at_once - (len(large) < len(requests)))
+    processes = min(index_threads() // CORES_PER_FOLD, at_once - (len(large) < len(requests)))
     if processes < 2 or len(large) < 2:
         return [outcome for group in _groups(requests) for outcome in here(group)]
     with ThreadPoolExecutor(max_workers=processes) as pool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chromadb_compaction.fold import distribution
 from chromadb_compaction.fold.distribution import (
+    BASE_BYTES_A_SECOND,
+    FOLD_SECONDS,
     MOST_ITEMS,
     SOON_SECONDS,
     FoldCost,
@@ -107,6 +111,47 @@ def test_a_round_holds_what_the_disk_does_or_one_fold(disk: dict[FoldUnit, int],
     assert all(len(each) == 1 or sum(disk[unit] for unit in each) <= most for each in found)
     assert all(sum(disk[unit] for unit in (*one, other[0])) > most for one, other in pairwise(found))
     assert rounds(disk, None) == ([[unit for each in found for unit in each]] if disk else [])
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**8), st.integers(1, 5), st.integers(10**5, 10**8))
+def test_a_fold_takes_longer_with_more_bytes_and_less_time_with_more_threads(
+    base: int, run: int, threads: int, more: int
+) -> None:
+    seconds = FoldCost(FoldUnit("docs"), base, run).seconds_on(threads)
+
+    assert FoldCost(FoldUnit("docs"), base + more, run).seconds_on(threads) > seconds
+    assert FoldCost(FoldUnit("docs"), base, run + more).seconds_on(threads) > seconds
+    # Bytes of a run are also indexed, those of the base only moved.
+    assert FoldCost(FoldUnit("docs"), base, run + more).seconds_on(threads) > FoldCost(
+        FoldUnit("docs"), base + more, run
+    ).seconds_on(threads)
+    assert seconds / (threads + 1) < FoldCost(FoldUnit("docs"), base, run).seconds_on(threads + 1) < seconds
+
+
+@pytest.mark.parametrize(
+    ("base", "run", "measured"),
+    [
+        pytest.param(0, 3_255_508, 0.44, id="2,000 records of 384 dimensions"),
+        pytest.param(0, 16_268_975, 2.5, id="10,000"),
+        pytest.param(0, 81_340_000, 24.7, id="50,000"),
+        pytest.param(0, 30_020_000, 12.0, id="50,000 of 128 dimensions"),
+        pytest.param(0, 62_390_000, 9.8, id="10,000 of 1,536 dimensions"),
+        pytest.param(167_730_000, 1_630_000, 1.4, id="1,000 onto 50,000"),
+        pytest.param(167_730_000, 8_140_000, 4.1, id="5,000 onto 50,000"),
+    ],
+)
+def test_the_estimate_is_near_what_a_fold_on_one_thread_took(base: int, run: int, measured: float) -> None:
+    estimated = FoldCost(FoldUnit("docs"), base, run).seconds_on(1)
+    transfers = FOLD_SECONDS + base / BASE_BYTES_A_SECOND
+
+    assert measured / 2 < estimated < 2 * (measured + transfers)
+
+
+def test_the_threads_of_the_estimate_are_those_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = FoldCost(FoldUnit("docs"), 0, 10**8)
+    monkeypatch.setattr(distribution, "index_threads", lambda: 6)
+
+    assert cost.seconds == cost.seconds_on(6) < cost.seconds_on(2)
 
 
 def test_a_function_without_a_timeout_folds_everything_itself() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import signal
 import subprocess
@@ -213,7 +212,7 @@ def test_folds_are_marked_in_groups_and_large_ones_alone(tmp_path: Path, monkeyp
 def worker_per_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every fold in a worker, for any size and on any machine."""
     monkeypatch.setattr(workers, "PROCESS_BYTES", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(workers, "index_threads", lambda: 4)
 
 
 def test_large_collections_fold_in_workers(tmp_path: Path, worker_per_fold: None) -> None:
@@ -237,7 +236,7 @@ def test_collections_that_would_share_their_cores_fold_one_after_the_other(
     tmp_path: Path, worker_per_fold: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "fold_in_worker", None)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(workers, "index_threads", lambda: 3)
     collections = [LocalCollection(tmp_path, name) for name in ("one", "two")]
     results = fold_all(collections)
     assert [result.counts.records for result in results] == [1, 1]
