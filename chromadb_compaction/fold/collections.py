@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from chromadb_compaction import layout
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings
-from chromadb_compaction.deltas.attempts import mark_collections
+from chromadb_compaction.deltas.attempts import blaming_collections, mark_collections
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import SMALLER_PARTITIONS, fold_sizes, folds_at_once, folds_too_large
@@ -85,18 +85,19 @@ def fold_pass(
     """Do the folds of `request` in one round, below `scratch`. Raises what FoldRounds.fold raises."""
     if not request.units:
         return FoldedPass([], {}, {}, [])
-    rounds = FoldRounds(request, services, base=base, phases=phases, heartbeat=heartbeat)
+    rounds = FoldRounds(request, services, base=base, runs=scratch / RUNS, phases=phases, heartbeat=heartbeat)
     folded = rounds.fold(request.units, scratch)
     return FoldedPass(folded, rounds.too_large, rounds.late, rounds.mark_left(is_all=not folded))
 
 
 class FoldRounds:
-    """Does the folds of one function, in one round or in several.
+    """Does the folds of one function, in one round or in several, for which it reads the runs once.
 
     Args:
         request: The folds, of which there is at least one.
         services: The services.
         base: The manifest of the snapshot that the pass started from. None: nothing is published yet.
+        runs: The directory for the runs of all rounds, which does not exist.
         phases: Gets the time of the phases.
         heartbeat: Renews the lease.
 
@@ -106,11 +107,19 @@ class FoldRounds:
     """
 
     def __init__(
-        self, request: FoldInput, services: Services, *, base: Manifest | None, phases: Phases, heartbeat: Heartbeat
+        self,
+        request: FoldInput,
+        services: Services,
+        *,
+        base: Manifest | None,
+        runs: Path,
+        phases: Phases,
+        heartbeat: Heartbeat,
     ) -> None:
         self._request = request
         self._services = services
         self._base = base
+        self._runs_directory = runs
         self._phases = phases
         self._heartbeat = heartbeat
         self._changes = _changes(request)
@@ -134,7 +143,7 @@ class FoldRounds:
 
         The local copies of the base are changed in place. Those that are not, and that the folds of `later` rounds
         need, return to the cache. Once a fold is late, nothing more is downloaded. Raises what fold_collection and the
-        heartbeat raise, and SnapshotTooLargeError if the disk cannot hold the inputs of several collections.
+        heartbeat raise, and SnapshotTooLargeError if the disk cannot hold the runs, or copies of several collections.
         """
         left = set(self.left)
         units = [unit for unit in _in_order(units, self._changes) if unit not in left]
@@ -144,17 +153,20 @@ class FoldRounds:
             return []
         names = list(dict.fromkeys(unit.collection for unit in units))
         try:
-            copies, runs = self._download(units, scratch)
+            with self._phases("download"):
+                copies = take_copies(self._services, self._base, self._sources(units), scratch / COPIES)
         except SnapshotTooLargeError as error:
             if len(names) > 1:
                 mark_collections(names, error, self._request.execution, self._services.objects)
                 raise
             self.too_large[names[0]] = error
             return []
-        folded = self._fold(units, copies, runs, scratch)
+        self._heartbeat.check()
+        folded = self._fold(units, copies, self._runs, scratch)
         if self._base is not None:
             needed = self._sources(later)
-            return_copies(self._services, self._base, {name: copy for name, copy in copies.items() if name in needed})
+            unchanged = {name: copy for name, copy in copies.items() if name in needed}
+            return_copies(self._services, self._base, unchanged)
         return folded
 
     def mark_left(self, *, is_all: bool) -> list[FoldUnit]:
@@ -162,7 +174,15 @@ class FoldRounds:
 
         No mark is written about one for which no time was left, unless that `is_all`: the next pass begins with it.
         """
-        _mark(self.too_large, self.late, self._request, self._services, is_all=is_all)
+        execution, objects = self._request.execution, self._services.objects
+        for name, error in self.too_large.items():
+            log.error("the deltas of %s stay pending: %s", name, error)
+            mark_collections([name], error, execution, objects)
+        if self.late:
+            late = next(iter(self.late.values()))
+            log.error("the deltas of %s stay pending: %s", ", ".join(self.late), late)
+            if is_all:
+                mark_collections(self.late, late, execution, objects)
         return self.left
 
     def _fold(
@@ -196,17 +216,16 @@ class FoldRounds:
         left = set(self.left)
         return [each for each in folded if each.unit not in left]
 
-    def _download(
-        self, units: Sequence[FoldUnit], scratch: Path
-    ) -> tuple[Mapping[DirectoryName, Path], Mapping[str, list[Path]]]:
-        """Return the copies of the base's directories, and the runs of each collection."""
-        with self._phases("download"):
-            copies = take_copies(self._services, self._base, self._sources(units), scratch / COPIES)
+    @cached_property
+    def _runs(self) -> Mapping[str, list[Path]]:
+        """The runs of each collection, with the rows of all rounds. They are downloaded when they are first needed."""
+        left = set(self.left)
+        units = [unit for unit in self._request.units if unit not in left]
+        names = list(dict.fromkeys(unit.collection for unit in units))
+        with blaming_collections(names, self._request.execution, self._services.objects), self._phases("read_runs"):
+            found = download_runs(self._request, units, self._services, self._runs_directory)
         self._heartbeat.check()
-        with self._phases("read_runs"):
-            runs = download_runs(self._request, units, self._services, scratch / RUNS)
-        self._heartbeat.check()
-        return copies, runs
+        return found
 
     def _sources(self, units: Iterable[FoldUnit]) -> dict[DirectoryName, None]:
         """Return the directories of the base that these folds need, in order."""
@@ -220,24 +239,6 @@ class FoldRounds:
     def _progress(self) -> Progress:
         """The check of time and lease. The time of all rounds begins with its first use, after the first download."""
         return _stopping_in_time(self._services, self._heartbeat.check)
-
-
-def _mark(
-    too_large: Mapping[str, SnapshotTooLargeError],
-    late: Mapping[str, OutOfTimeError],
-    request: FoldInput,
-    services: Services,
-    *,
-    is_all: bool,
-) -> None:
-    for name, error in too_large.items():
-        log.error("the deltas of %s stay pending: %s", name, error)
-        mark_collections([name], error, request.execution, services.objects)
-    if late:
-        error = next(iter(late.values()))
-        log.error("the deltas of %s stay pending: %s", ", ".join(late), error)
-        if is_all:
-            mark_collections(late, error, request.execution, services.objects)
 
 
 def _in_order(units: Iterable[FoldUnit], changes: Mapping[str, CollectionChange]) -> list[FoldUnit]:

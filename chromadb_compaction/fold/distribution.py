@@ -149,7 +149,10 @@ class FoldLimits(NamedTuple):
 
     def hold_in_rounds(self, costs: Sequence[FoldCost]) -> bool:
         """Return whether one function can do these folds if it removes what it has uploaded before it goes on."""
-        return sum(cost.seconds for cost in costs) <= self.seconds and all(cost.disk <= self.disk for cost in costs)
+        # The runs of all rounds are read once, and stay.
+        most = max((cost.disk - cost.run_bytes for cost in costs), default=0)
+        disk = most + sum(cost.run_bytes for cost in costs)
+        return disk <= self.disk and sum(cost.seconds for cost in costs) <= self.seconds
 
     def halved(self) -> FoldLimits:
         """Return half of these limits."""

@@ -19,7 +19,7 @@ from chromadb_compaction import layout
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.errors import SnapshotCorruptError, VerificationError
-from chromadb_compaction.fold.collections import FoldRounds
+from chromadb_compaction.fold.collections import RUNS, FoldRounds
 from chromadb_compaction.fold.distribution import (
     FOLDS,
     FoldCost,
@@ -122,7 +122,10 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
         task = f"{FOLDS}-{layout.batch_number(request.item.key)}"
         process = Process(request.execution, request.pass_number, task)
         collections = list(dict.fromkeys(unit.collection for unit in item.units))
-        with running_whole_pass(process, objects, collections, seconds_left=services.seconds_left):
+        with (
+            cache_of(services).scratch() as scratch,
+            running_whole_pass(process, objects, collections, seconds_left=services.seconds_left),
+        ):
             inputs = FoldInput(
                 request.execution,
                 request.pass_number,
@@ -131,7 +134,8 @@ def fold_partition(request: FoldPartitionRequest, services: Services) -> FoldedI
                 item.units,
                 task,
             )
-            folds = FoldRounds(inputs, services, base=base, phases=Phases(), heartbeat=heartbeat)
+            runs = scratch / RUNS
+            folds = FoldRounds(inputs, services, base=base, runs=runs, phases=Phases(), heartbeat=heartbeat)
             draft = Draft(request, base, base_sha256=None, prefix=services.settings.snapshot_prefix)
             uploaded = _fold_in_rounds(folds, item.rounds(limits_of(services)), draft, services, heartbeat)
             left = set(folds.left)

@@ -252,8 +252,10 @@ def test_a_function_uploads_and_removes_a_directory_before_it_downloads_the_next
     one = a_pass(in_rounds)
     planned = one.upload()
     shutil.rmtree(in_rounds.settings.chromadb_cache_dir)  # that of another function is empty
+    in_rounds.objects.calls.clear()
     with patch.object(collections, "take_copies", watched):
         results = folded(one, planned)
+    assert in_rounds.objects.calls.count(("get_range", str(one.runs[0].run))) == 1
     one.clean_up(one.upload(results))
 
     assert [item.folds for item in results] == [2]
@@ -285,9 +287,17 @@ def test_what_was_uploaded_stays_if_a_later_fold_does_not_fit(in_rounds: Fakes, 
 def test_a_download_that_the_disk_cannot_hold_leaves_the_other_folds(in_rounds: Fakes) -> None:
     one = a_pass(in_rounds)
     planned = one.upload()
-    with patch.object(collections, "download_runs", side_effect=[DiskFullError("no space"), {}]):
-        results = [one.fold(item) for item in planned.folds]
+    right = base.take_copies
+    full = [DiskFullError("no space")]
+
+    def take_copies(*arguments: Any) -> object:
+        if full:
+            raise full.pop()
+        return right(*arguments)
+
+    with patch.object(collections, "take_copies", take_copies):
+        results = folded(one, planned)
     done = one.upload(results)
 
     assert [(item.folds, item.left) for item in results] == [(1, 1)]
-    assert len(done.too_large) == 1
+    assert (len(done.too_large), done.deltas_merged) == (1, 2)
