@@ -11,7 +11,7 @@ import pytest
 from chromadb_compaction import layout
 from chromadb_compaction.fold import fold, joining, requests, reshaping
 from chromadb_compaction.rows import run_rows
-from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
+from chromadb_compaction.rows.id_ranges import ALL_IDS, GroupIds, IdRange
 from chromadb_compaction.steps import archiving, clean_up, fold_partitions, publication
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -54,16 +54,25 @@ def the_rows_of_a_partition_are_read_short(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(fold, "stored_rows", wrong)
 
 
+def the_range_of_a_run_is_downloaded_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = GroupIds.within
+
+    def wrong(groups: GroupIds, ids: IdRange) -> range:
+        return right(groups, ids)[: max(1, len(groups.firsts) - 1)]
+
+    monkeypatch.setattr(GroupIds, "within", wrong)
+
+
 def _without_first(ids: IdRange) -> IdRange:
     return ids._replace(first=f"{ids.first}\0") if ids.first else ids
 
 
 class _LateObjects:
-    """An object store that keeps back what is put. Everything else it does."""
+    """An object store that adds to `late` what is put. Everything else it does."""
 
-    def __init__(self, objects: Any) -> None:
+    def __init__(self, objects: Any, late: list[tuple[str, bytes]]) -> None:
         self._objects = objects
-        self._late: list[tuple[str, bytes]] = []
+        self._late = late
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._objects, name)
@@ -72,21 +81,22 @@ class _LateObjects:
         self._late.append((key, body))
         return ""
 
-    def write(self) -> None:
-        """Put what was kept back."""
-        while self._late:
-            self._objects.put(*self._late.pop())
-
 
 class _LateDraft(publication.Draft):
     """A draft whose files are uploaded when their bytes are added up, which is after the part was stored."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._late: list[tuple[str, bytes]] = []
+        self._objects: Any = None
+
     def upload(self, folded: Any, services: Any) -> Any:
-        self._late = _LateObjects(services.objects)
-        return super().upload(folded, services._replace(objects=self._late))
+        self._objects = services.objects
+        return super().upload(folded, services._replace(objects=_LateObjects(services.objects, self._late)))
 
     def bytes_of(self, parts: Any) -> int:
-        self._late.write()
+        while self._late:
+            self._objects.put(*self._late.pop())
         return super().bytes_of(parts)
 
 

@@ -21,7 +21,6 @@ from chromadb_compaction.operations import merged_since
 from chromadb_compaction.pending import listed as listed_deltas
 from chromadb_compaction.pending.overlay import Overlay
 from chromadb_compaction.rows import ledger
-from chromadb_compaction.rows.id_ranges import GroupIds
 from chromadb_compaction.snapshots import pointer as snapshots
 from chromadb_compaction.snapshots import pruning
 from chromadb_compaction.steps import archiving, clean_up, fold_partitions, merge_batch, publication, upload_snapshot
@@ -34,6 +33,7 @@ from tests.shared_defects import (
     deltas_that_wait_are_archived,
     seeded,
     the_part_of_another_attempt_is_taken,
+    the_range_of_a_run_is_downloaded_short,
     the_rows_of_a_partition_are_read_short,
 )
 
@@ -138,7 +138,12 @@ def _files_are_pruned_by_age_alone() -> Iterator[None]:
 
 
 def _descriptions_of_kept_collections_are_pruned() -> AbstractContextManager[object]:
-    return patch.object(pruning, "collection_keys", lambda *_, **__: {})
+    right = pruning._keys_of
+
+    def wrong(*arguments: Any, **options: Any) -> Iterator[str]:
+        return (key for key in right(*arguments, **options) if not key.endswith(f"/{layout.COLLECTION_FILE}"))
+
+    return patch.object(pruning, "_keys_of", wrong)
 
 
 @contextmanager
@@ -285,11 +290,6 @@ def _none(_state: str, _call: Call, _kind: FaultKind) -> bool:
     return False
 
 
-def _the_range_of_a_run_is_downloaded_short() -> AbstractContextManager[object]:
-    right = GroupIds.within
-    return patch.object(GroupIds, "within", lambda groups, ids: right(groups, ids)[: max(1, len(groups.firsts) - 1)])
-
-
 FIRST, BASE, SEVERAL = "first snapshot", "updates and deletes on a base", "folds by several functions"
 PARTITIONS = "partitions"
 DEFECTS = (
@@ -370,7 +370,11 @@ DEFECTS = (
         "lost",
     ),
     Defect(
-        "the range of a run is downloaded short", _the_range_of_a_run_is_downloaded_short, PARTITIONS, _none, "lost"
+        "the range of a run is downloaded short",
+        lambda: seeded(the_range_of_a_run_is_downloaded_short),
+        PARTITIONS,
+        _none,
+        "lost",
     ),
     Defect(
         "the part of another attempt is taken for a partition",

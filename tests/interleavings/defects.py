@@ -26,6 +26,7 @@ from tests.shared_defects import (
     a_partition_is_left_out,
     deltas_that_wait_are_archived,
     the_part_of_another_attempt_is_taken,
+    the_range_of_a_run_is_downloaded_short,
     the_rows_of_a_partition_are_read_short,
 )
 
@@ -152,9 +153,10 @@ DEFECTS = (
     SeededDefect(missing_delta_is_empty, "9", "fresh reads", 78),
     SeededDefect(late_rows_win, "9", "fresh reads", 6),
     SeededDefect(overlay_without_bounds, "9", "fresh reads", 1),
-    SeededDefect(a_partition_is_left_out, "[129]", "partitions", 1),
-    SeededDefect(a_border_is_on_neither_side, "[129]", "partitions", 4),
+    SeededDefect(a_partition_is_left_out, "[129]", "partitions", 10),
+    SeededDefect(a_border_is_on_neither_side, "[129]", "partitions", 6),
     SeededDefect(the_rows_of_a_partition_are_read_short, "[129]", "partitions", 0),
-    SeededDefect(the_part_of_another_attempt_is_taken, "4", "partitions", 61),
+    SeededDefect(the_range_of_a_run_is_downloaded_short, "[129]", "partitions", 0),
+    SeededDefect(the_part_of_another_attempt_is_taken, "4", "partitions", 6),
     SeededDefect(deltas_that_wait_are_archived, "[19]", "partitions", 5),
 )

@@ -21,15 +21,16 @@ from chromadb_compaction.chroma.export import rows as export
 from chromadb_compaction.chroma.export.proof import Texts
 from chromadb_compaction.chroma.export.records import Record
 from chromadb_compaction.chroma.loader import Loaded
-from chromadb_compaction.fold import fold, reshaping
+from chromadb_compaction.fold import fold, reshaping, run_files
 from chromadb_compaction.fold.distribution import FoldLimits
 from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
+from chromadb_compaction.rows import runs
 from chromadb_compaction.rows.id_ranges import IdRange
 from chromadb_compaction.rows.ledger import FoldPlan
 from chromadb_compaction.settings import Settings, load_settings
 from chromadb_compaction.snapshots import open_copies, pruning
-from chromadb_compaction.steps import download_snapshot, merge_batch, upload_snapshot
+from chromadb_compaction.steps import download_snapshot, fold_partitions, merge_batch, upload_snapshot
 from tests.fakes.aws.in_process import InProcessAws, Interceptor, Perform, carry_out
 from tests.fakes.aws.protocol import Answer, Call
 
@@ -160,7 +161,7 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     monkeypatch.setattr(secrets, "token_hex", lambda count: chance.randbytes(count).hex())
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr(concurrency, "THREADS", 1)
-    for module in (concurrency, merge_batch, known, download_snapshot, pruning):
+    for module in (concurrency, merge_batch, known, download_snapshot, pruning, run_files):
         monkeypatch.setattr(module, "ahead", one_by_one)
     monkeypatch.setattr(heartbeat, "Thread", NoThread)
 
@@ -170,8 +171,14 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
             return None
         return FoldLimits(seconds=0.55 * chance.choice((1, 1, 2, MOST_RECORDS)), disk=float("inf"))
 
+    def limits_of_an_item(services: Services) -> FoldLimits | None:
+        """Return limits of which the disk holds one fold, so that each has a round, or all."""
+        limits = limits_of(services)
+        return limits and limits._replace(disk=chance.choice((0, limits.disk)))
+
     monkeypatch.setattr(upload_snapshot, "limits_of", limits_of)
     monkeypatch.setattr(download_snapshot, "limits_of", limits_of)
+    monkeypatch.setattr(fold_partitions, "limits_of", limits_of_an_item)
     return chance.seed
 
 
@@ -241,6 +248,7 @@ def use_json_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "choose_loader", lambda *_, **__: JsonLoader())
     monkeypatch.setattr(fold, "verify", lambda *_, **__: None)
     monkeypatch.setattr(fold, "finalize", lambda _directory: None)
+    monkeypatch.setattr(runs, "ROW_GROUP", 2)  # so that a range of a run is not all of it
     monkeypatch.setattr(reshaping, "SQLITE_FILE", ROWS_FILE)
     monkeypatch.setattr(export, "incompatibility", lambda *_: None)
     monkeypatch.setattr(export, "_read_files", read_json)
