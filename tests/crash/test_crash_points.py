@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chromadb_compaction.layout import RUNNING_PREFIX
+from chromadb_compaction.manifest import shards
 from tests.crash.campaign import Campaign
 from tests.crash.faults import FaultKind
 from tests.crash.scenarios import SCENARIOS, Scenario
@@ -42,6 +43,21 @@ def test_a_process_killed_by_a_delta_that_a_drop_makes_fit_does_no_damage(tmp_pa
 
     assert findings.runs > 0
     assert [str(violation) for violation in findings.violations] == []
+
+
+def test_no_fault_of_a_call_about_a_shard_does_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MOST_WITHOUT_SHARDS", 0)
+    monkeypatch.setattr(shards, "NAMES_IN_A_SHARD", 1)
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == "updates and deletes on a base")
+
+    findings = Campaign(scenario, tmp_path / "disk", only=killed_or_overtaken_at_a_shard).run()
+
+    assert findings.runs > 10
+    assert [str(violation) for violation in findings.violations] == []
+
+
+def killed_or_overtaken_at_a_shard(_state: str, call: Call, kind: FaultKind) -> bool:
+    return "/shard-" in call.target and kind.name.startswith(("crash", "overtaken"))
 
 
 def killed_in_the_download(state: str, call: Call, kind: FaultKind) -> bool:
