@@ -62,14 +62,21 @@ def _drain(services: Services, deltas: Iterable[Records]) -> dict[str, float]:
         for _ in pool.map(services.objects.get, keys):
             pass
     alone = time.perf_counter() - started
-    before = processor_seconds("-backlog")["merge-batch"]
-    phases = job.phases(job.compact(services))
-    processor = processor_seconds("-backlog")["merge-batch"] - before
+    before = processor_seconds("-backlog")
+    timeline = job.compact(services)
+    phases = job.phases(timeline)
+    processor = {name: seconds - before.get(name, 0.0) for name, seconds in processor_seconds("-backlog").items()}
     left = next(iter(services.objects.list(services.settings.delta_prefix)), None)
     if left is not None:
         raise RuntimeError(f"the backlog did not drain: {left.key} is still pending")
     reported = ("merge batch", "fold", "merge and fold", "execution")
-    return {"GETs alone": alone, "merge batch, processor": processor, **{phase: phases[phase] for phase in reported}}
+    return {
+        "GETs alone": alone,
+        "merge batch, processor": processor["merge-batch"],
+        **{phase: phases[phase] for phase in reported},
+        "clean up": job.seconds_of(timeline, "CleanUp"),
+        "clean up, processor": processor["clean-up"],
+    }
 
 
 def _alone(services: Services, load: Load) -> float:

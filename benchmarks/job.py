@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,9 +105,9 @@ def phases(timeline: Timeline) -> dict[str, float]:
 
     An UploadSnapshot that only plans the folds of other functions has none of its own.
     """
-    ended = max(visit.left for visit in timeline.visits if visit.left)
+    ended = _end_of(timeline)
     uploads = [PublishedSnapshot.model_validate(each["snapshot"]) for each in timeline.outputs["UploadSnapshot"]]
-    merge = sum(visit.seconds(ended) for visit in timeline.visits if visit.name == "MergeBatches")
+    merge = seconds_of(timeline, "MergeBatches")
     fold = sum(upload.seconds.get("fold", 0.0) for upload in uploads)
     return {
         "merge batch": merge,
@@ -115,6 +116,16 @@ def phases(timeline: Timeline) -> dict[str, float]:
         "publish": sum(upload.seconds.get(phase, 0.0) for upload in uploads for phase in PUBLISH_PHASES),
         "execution": (ended - timeline.visits[0].entered).total_seconds(),
     }
+
+
+def seconds_of(timeline: Timeline, state: str) -> float:
+    """Return the seconds of all visits of a state."""
+    ended = _end_of(timeline)
+    return sum(visit.seconds(ended) for visit in timeline.visits if visit.name == state)
+
+
+def _end_of(timeline: Timeline) -> datetime:
+    return max(visit.left for visit in timeline.visits if visit.left)
 
 
 def read(services: Services, load: Load) -> float:
