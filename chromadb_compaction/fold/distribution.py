@@ -24,8 +24,8 @@ from chromadb_compaction.snapshots.cache import DirectoryName
 
 FOLDS: Final = "fold"
 """The name of the process in its marks of work in progress."""
-FOLD_SECONDS: Final = 0.5
-"""The seconds of any fold: `python -m benchmarks.cost_model` measured 0.2, and the calls of S3 are estimated."""
+FOLD_SECONDS: Final = 0.1
+"""The seconds of any fold, with its calls of S3: docs/performance.md measures an execution over many small ones."""
 BASE_BYTES_A_SECOND: Final = 40_000_000
 """The bytes of a base that are downloaded, checked, written again, verified and uploaded in a second.
 

@@ -26,7 +26,7 @@ import tasks.handling
 from chromadb_compaction import concurrency, times
 from chromadb_compaction.aws import object_store
 from chromadb_compaction.fold import requests, workers
-from chromadb_compaction.fold.distribution import FoldLimits
+from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows import runs
 from chromadb_compaction.settings import Settings, load_settings
@@ -268,7 +268,7 @@ class World:
             self._folds.reshaping(vars(requests)["reshape"]),
         )  # a seeded defect may have replaced it
         if self._folds_in_an_item is not None:
-            limits = FoldLimits(seconds=0.55 * self._folds_in_an_item, disk=float("inf"))
+            limits = FoldLimits(seconds=1.1 * FOLD_SECONDS * self._folds_in_an_item, disk=float("inf"))
             yield upload_snapshot, "limits_of", lambda _services: limits
             yield download_snapshot, "limits_of", lambda _services: limits
             yield fold_partitions_step, "limits_of", lambda _services: limits._replace(disk=0)

@@ -22,7 +22,7 @@ from chromadb_compaction.chroma.export.proof import Texts
 from chromadb_compaction.chroma.export.records import Record
 from chromadb_compaction.chroma.loader import Loaded
 from chromadb_compaction.fold import fold, reshaping, run_files
-from chromadb_compaction.fold.distribution import FoldLimits
+from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows import runs
@@ -169,7 +169,7 @@ def make_deterministic(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
         """Return the limits of one fold, of two, or of any number. Two attempts may have different ones."""
         if services.settings.partition_split_records > MOST_RECORDS:
             return None
-        return FoldLimits(seconds=0.55 * chance.choice((1, 1, 2, MOST_RECORDS)), disk=float("inf"))
+        return FoldLimits(seconds=1.1 * FOLD_SECONDS * chance.choice((1, 1, 2, MOST_RECORDS)), disk=float("inf"))
 
     def limits_of_an_item(services: Services) -> FoldLimits | None:
         """Return limits of which the disk holds one fold, so that each has a round, or all."""

@@ -21,7 +21,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.fold import collections, workers
 from chromadb_compaction.fold.collections import FoldedDirectory, FoldRounds
-from chromadb_compaction.fold.distribution import FoldLimits
+from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.fold.fold import FoldRequest
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import FoldedItem, PublishedSnapshot
@@ -41,7 +41,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fakes:
     fakes = new_fakes(chromadb_cache_dir=tmp_path / "cache")
     compact(fakes, *(a_delta({"a": [1, 0], "b": [0, 1]}, collection=name, at=NOW - 100) for name in NAMES))
     for module in (upload_snapshot, download_snapshot):
-        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(1.0, float("inf")))
+        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(2 * FOLD_SECONDS, float("inf")))
     return fakes
 
 
@@ -234,8 +234,8 @@ def test_download_snapshot_copies_only_what_upload_snapshot_folds(fakes: Fakes) 
 def in_rounds(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     """Return the bucket, in which a function folds two collections, one after the other."""
     for module in (upload_snapshot, download_snapshot):
-        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(1.4, float("inf")))
-    monkeypatch.setattr(fold_partitions, "limits_of", lambda _services: FoldLimits(1.4, 0))
+        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(2.8 * FOLD_SECONDS, float("inf")))
+    monkeypatch.setattr(fold_partitions, "limits_of", lambda _services: FoldLimits(2.8 * FOLD_SECONDS, 0))
     return fakes
 
 

@@ -15,7 +15,7 @@ import pytest
 from chromadb_compaction.chroma.client import SQLITE_FILE, Collection, open_collection
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.fold import collections, requests, reshaping
-from chromadb_compaction.fold.distribution import FoldLimits
+from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.fold.reshaping import Reshaped, Source
 from chromadb_compaction.layout import LEDGER_FILE, partition_folder
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, PartitionSnapshot
@@ -220,7 +220,7 @@ def test_a_row_that_a_border_has_lost_is_not_published(fakes: Fakes, monkeypatch
 def divided(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     """Return the bucket, in which a function does one fold at a time from now on."""
     for module in (upload_snapshot, download_snapshot):
-        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(1.0, float("inf")))
+        monkeypatch.setattr(module, "limits_of", lambda _services: FoldLimits(2 * FOLD_SECONDS, float("inf")))
     return fakes
 
 
@@ -279,7 +279,7 @@ def test_a_directory_that_is_divided_in_rounds_is_downloaded_once(
     divided: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chromadb_compaction.fold.distribution.MOST_ITEMS", 1)
-    monkeypatch.setattr(fold_partitions, "limits_of", lambda _services: FoldLimits(1.0, 0))
+    monkeypatch.setattr(fold_partitions, "limits_of", lambda _services: FoldLimits(2 * FOLD_SECONDS, 0))
     a_delta(rows(30, 40)).put_into(divided.objects)
     one = Pass(divided).up_to_upload()
     planned = one.upload()
