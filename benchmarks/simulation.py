@@ -246,7 +246,7 @@ class Simulation:
             after = len(firsts) if fold.ids.end is None else bisect_left(firsts, fold.ids.end)
             sources = self._directories[max(0, bisect_right(firsts, fold.ids.first) - 1) : after]
             replaced |= {each.first for each in sources}
-            arrived = numbers[(numbers >= begin) & (numbers < end)]
+            arrived = numbers[slice(*np.searchsorted(numbers, (begin, end)))]
             records = sum(each.records_within(begin, end) for each in sources) + len(arrived)
             low = min([*(max(begin, each.low) for each in sources), *arrived[:1].tolist()])
             high = max([*(min(end, each.high) for each in sources), *(arrived[-1:] + 1).tolist()])
