@@ -120,6 +120,7 @@ class FoldRounds:
         self._services = services
         self._base = base
         self._runs_directory = runs
+        self._runs: Mapping[str, list[Path]] | None = None
         self._phases = phases
         self._heartbeat = heartbeat
         self._changes = _changes(request)
@@ -162,6 +163,8 @@ class FoldRounds:
             self.too_large[names[0]] = error
             return []
         self._heartbeat.check()
+        if self._runs is None:
+            self._runs = self._download_runs()
         folded = self._fold(units, copies, self._runs, scratch)
         if self._base is not None:
             needed = self._sources(later)
@@ -216,9 +219,8 @@ class FoldRounds:
         left = set(self.left)
         return [each for each in folded if each.unit not in left]
 
-    @cached_property
-    def _runs(self) -> Mapping[str, list[Path]]:
-        """The runs of each collection, with the rows of all rounds. They are downloaded when they are first needed."""
+    def _download_runs(self) -> Mapping[str, list[Path]]:
+        """Return the runs of each collection, with the rows of all rounds."""
         left = set(self.left)
         units = [unit for unit in self._request.units if unit not in left]
         names = list(dict.fromkeys(unit.collection for unit in units))
