@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.on_lambda import on_lambda, span
 from benchmarks.simulation import Order, Rates, Simulation, largest
+from chromadb_compaction.fold.collections import FOLD_SHARE
 
 RATES = Rates(
     delta_bytes=1650, run_bytes=1700, record_bytes=3400, memory_bytes=2400, merge=1e-4, clean_up=1e-3, fixed=1.0
@@ -35,10 +36,11 @@ def test_a_small_pass_changes_the_directories_in_whose_range_its_ids_are() -> No
 
 
 def test_a_pass_into_the_largest_collection_is_in_time_and_into_a_larger_one_is_not() -> None:
-    most = largest(RATES, on_lambda(), 1000)
+    slow = on_lambda()._replace(seconds=60)
+    most = largest(RATES, slow, 1000)
 
-    assert Simulation(RATES, on_lambda(), records=most).write(1000, 1000, "random").longest <= 0.75 * 840
-    assert Simulation(RATES, on_lambda(), records=2 * most).write(1000, 1000, "random").longest > 0.75 * 840
+    assert Simulation(RATES, slow, records=most).write(1000, 1000, "random").longest <= FOLD_SHARE * 60
+    assert Simulation(RATES, slow, records=2 * most).write(1000, 1000, "random").longest > FOLD_SHARE * 60
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1), st.integers(1, 10))
