@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chromadb_compaction.manifest import CollectionSnapshot
@@ -12,9 +14,9 @@ from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
-COLLECTIONS = 50
-"""Half a second each, of which half of 30 s holds 30. UploadSnapshot keeps 15, and two others fold the rest."""
-
+COLLECTIONS = 100
+"""A tenth of a second each, of which half of 12 s holds 60. UploadSnapshot keeps 30, and two others fold the rest."""
+SECONDS = json.dumps({"compactor": 12, "fold-partitions": 12})
 
 PARTITIONS = {"partitionSplitRecords": "30", "partitionTargetRecords": "20"}
 LARGE = "large"
@@ -31,7 +33,7 @@ def put(stack: Stack, number: int, *, large: int) -> None:
 def test_several_functions_fold_a_large_pass_and_history_shows_them(
     deploy: DeployStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack = deploy(config={"timeout": '{"compactor": 30, "fold-partitions": 30}', **PARTITIONS})
+    stack = deploy(config={"timeout": SECONDS, **PARTITIONS})
     cli = command_line(stack, monkeypatch, capsys)
     put(stack, 1, large=40)
 
