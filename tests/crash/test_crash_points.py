@@ -13,7 +13,7 @@ from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.fakes.aws.protocol import Call
 from tests.reliability_report import RELIABILITY
 
-QUICK = {"updates and deletes on a base", "a key written again before its clean-up"}
+QUICK = {"updates and deletes on a base"}
 
 
 def _scenarios() -> list[object]:
