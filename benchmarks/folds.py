@@ -22,6 +22,7 @@ from benchmarks.child import run_child
 from benchmarks.memory import peak_mebibytes
 from benchmarks.workload import COLLECTION, Records
 from chromadb_compaction.chroma.bulk_loader import BulkLoader
+from chromadb_compaction.chroma.client import load
 from chromadb_compaction.chroma.loader import ApiLoader, Loader
 from chromadb_compaction.chroma.page_size import DEFAULT_PAGES
 from chromadb_compaction.client.row_buffer import upserts_of
@@ -113,6 +114,7 @@ def main(target: Path, run: Path, dimension: int, loader: LoaderName) -> Measure
         runs=[run],
         next_ledger=target / "next.parquet",
     )
+    load()
     started, processor = time.perf_counter(), time.process_time()
     result = fold_collection(request, loader=LOADERS[loader])
     seconds, processor = time.perf_counter() - started, time.process_time() - processor

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
+from chromadb_compaction.chroma.client import load
 from chromadb_compaction.messages import DownloadSnapshotRequest, UploadSnapshotRequest
 from chromadb_compaction.steps.download_snapshot import download_snapshot
 from chromadb_compaction.steps.start_execution import StartExecutionRequest, start_execution
@@ -37,6 +38,8 @@ _HANDLERS = {
     "UploadSnapshot": lambda_task(UploadSnapshotTask, upload_snapshot),
 }
 _start_handler = lambda_task(StartExecutionRequest, start_execution)
+
+load()  # while the function starts, and not in its first fold
 
 
 def handler(event: object, context: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A new query function imports ChromaDB beside the rest and the first download, unless it starts before a request."""
+"""Functions import ChromaDB while they start. A query function does so beside the rest and the first download."""
 
 import json
 import os
@@ -36,6 +36,15 @@ def test_an_environment_that_starts_before_a_request_imports_everything(kind: st
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
     )
+
+    assert answer.stdout == "True\n"
+
+
+@pytest.mark.parametrize("task", ["compactor", "fold_partitions"])
+def test_a_function_that_folds_imports_chromadb_while_it_starts(task: str) -> None:
+    program = f"import sys, tasks.{task}; print('chromadb.api.rust' in sys.modules)"
+
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert answer.stdout == "True\n"
 
