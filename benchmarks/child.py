@@ -47,6 +47,8 @@ def seconds_until_seen(writes: int, write: Callable[[int], None], module: str, *
             called = time.time()
             write(number)
             seconds.append(float(watcher.stdout.readline()) - called)
+            if seconds[-1] < 0:
+                raise RuntimeError(f"write {number} was found before it was written")
     return seconds
 
 

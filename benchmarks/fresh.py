@@ -46,7 +46,6 @@ SECONDS_WITH_REFRESH = 1.5
 SECONDS_WITHOUT_REFRESH = 0.2
 QUERY_RATIO = 2.0
 BUILD_SECONDS = 0.15
-MARKER = "marker"
 
 
 def fresh_rows(home: StackHome, load: Load) -> Iterator[Row]:
@@ -76,13 +75,14 @@ def _visibility(services: Services, load: Load) -> Iterator[Row]:
 def _seconds_until_seen(services: Services, load: Load, refresh: float) -> list[float]:
     """Write WRITES records one by one. Return the seconds from each call of `upsert` to another process's answer."""
     environment = _environment(services, READ_REFRESH_SECONDS=refresh)
+    name = f"refresh-{refresh:.0f}"
     with Client(services=services) as client:
         collection = client.get_collection(COLLECTION, embedding_function=None)
 
         def write(number: int) -> None:
-            collection.upsert(**records(load.dimension, seed=number, ids=[f"{MARKER}-{number}"])._asdict())
+            collection.upsert(**records(load.dimension, seed=number, ids=[f"{name}-{number}"])._asdict())
 
-        return seconds_until_seen(WRITES, write, "benchmarks.fresh", "watch", environment)
+        return seconds_until_seen(WRITES, write, "benchmarks.fresh", "watch", environment, name)
 
 
 def _environment(services: Services, **changed: float) -> str:
@@ -162,12 +162,12 @@ def _building(services: Services, load: Load) -> Row:
     return _row(f"overlay of {BUILT_ROWS:,} rows", "build", median(seconds), limit=BUILD_SECONDS)
 
 
-def watch() -> None:
-    """Print the time at which each of WRITES records was found first, in Unix seconds."""
+def watch(name: str) -> None:
+    """Print the time at which each of WRITES records was found first, in Unix seconds. `name` begins their ids."""
     with Client() as client:
         collection = client.get_collection(COLLECTION, embedding_function=None)
         collection.get(ids=["0"])
-        say_when_found(WRITES, lambda number: bool(collection.get(ids=[f"{MARKER}-{number}"], include=[])["ids"]))
+        say_when_found(WRITES, lambda number: bool(collection.get(ids=[f"{name}-{number}"], include=[])["ids"]))
 
 
 def query(load: Load) -> Mapping[str, float]:
@@ -196,6 +196,6 @@ if __name__ == "__main__":
     what, environment, *rest = sys.argv[1:]
     os.environ.update(json.loads(environment))
     if what == "watch":
-        watch()
+        watch(rest[0])
     else:
         say(query(Load(*json.loads(rest[0]))))
