@@ -36,7 +36,8 @@ def many_collections(home: StackHome, count: int, dimension: int) -> Iterator[Ro
             timeline = job.compact(services)
         after = _objects(services)
         seconds = job.phases(timeline)
-        passes = len(timeline.outputs["UploadSnapshot"])
+        # An UploadSnapshot that only plans the folds of other functions publishes nothing.
+        passes = sum(each["snapshot"]["published"] for each in timeline.outputs["UploadSnapshot"])
         yield Row(part=part, what="passes", value=passes, unit="passes", limit=PASSES)
         yield Row(part=part, what="execution", value=seconds["execution"], unit="s")
         yield Row(part=part, what="seconds a collection", value=1000 * seconds["execution"] / count, unit="ms")
