@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from benchmarks.folds import measure, write_run
 from benchmarks.report import Row
-from benchmarks.workload import COLLECTION, QUERIES, Records, records, vectors_like_those_of_texts
+from benchmarks.workload import COLLECTION, QUERIES, large_records, vectors_like_those_of_texts
 from chromadb_compaction.chroma.client import OpenCollection, open_collection
 from chromadb_compaction.ports import Services
 from chromadb_compaction.snapshots.reader import SnapshotReader
 
 NEIGHBOURS: Final = 10
-DELTA_ROWS: Final = 2000
 FILTER: Final = {"$and": [{"source": "file-3.txt"}, {"page": {"$lt": 200}}]}
 """A filter that one record of a hundred passes."""
 
@@ -38,13 +37,6 @@ class Answers(NamedTuple):
     nearest: list[list[str]]
     filtered: list[list[str]]
     passing: frozenset[str]
-
-
-def large_records(count: int, dimension: int) -> Iterator[Records]:
-    """Yield the deltas of a collection of `count` records whose ids ascend."""
-    for start in range(0, count, DELTA_ROWS):
-        ids = [f"{number:09d}" for number in range(start, min(start + DELTA_ROWS, count))]
-        yield records(dimension, seed=start, ids=ids)
 
 
 def exact_answers(count: int, dimension: int) -> Answers:

@@ -2,7 +2,7 @@
 
 It fits processor seconds of folds on one thread, which depend little on what else the machine does. ChromaDB's threads,
 which build the index, are counted apart: only their part gets shorter with more threads. The seconds "of the plan" are
-those of fold.distribution for one thread. They include the transfers, which are not measured here.
+those of fold.cost for one thread. They include the transfers, which are not measured here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from rich.table import Table
 
 from benchmarks.folds import MeasuredFold, measure, write_run
 from benchmarks.workload import records
-from chromadb_compaction.fold.distribution import FoldCost, FoldUnit
+from chromadb_compaction.fold.cost import FoldCost
+from chromadb_compaction.fold.units import FoldUnit
 
 DELTA: Final = 5000
 

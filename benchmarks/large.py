@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from benchmarks import job
-from benchmarks.answers import DELTA_ROWS, Answers, answer_rows, large_records
+from benchmarks.answers import Answers, answer_rows
 from benchmarks.memory import processor_seconds, watched_workers
 from benchmarks.on_lambda import Platform
 from benchmarks.report import Row, memory_rows
 from benchmarks.simulated import Measured, simulated_rows
 from benchmarks.simulation import Rates
-from benchmarks.workload import COLLECTION, Records, records
+from benchmarks.workload import COLLECTION, LARGE_DELTA_ROWS, Records, large_records, records
 from chromadb_compaction import layout
 from chromadb_compaction.cli.executions.timeline import FOLDS, Timeline
 from chromadb_compaction.client.writer import DeltaWriter
@@ -127,7 +127,7 @@ def large_collection(home: StackHome, exact: Answers, count: int, dimension: int
     )
     cores = os.cpu_count() or 1
     here = Platform(cores, 1, LONG_SECONDS, shutil.disk_usage(services.settings.chromadb_cache_dir).free)
-    yield from simulated_rows(rates, here, Measured(count, DELTA_ROWS, first.folding, first.total))
+    yield from simulated_rows(rates, here, Measured(count, LARGE_DELTA_ROWS, first.folding, first.total))
 
 
 def _write(services: Services, deltas: Iterable[Records]) -> None:

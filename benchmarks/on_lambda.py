@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from heapq import heapreplace
 from typing import Final, NamedTuple
 
-from chromadb_compaction.fold.distribution import SHARE, SOON_SECONDS, FoldLimits
+from chromadb_compaction.fold.cost import SHARE, SOON_SECONDS, FoldLimits
 from chromadb_compaction.settings import MEBIBYTE, MERGES_AT_ONCE, UPLOAD_PART_BYTES
 from infra import prices
 from infra.config import CompactionConfig

@@ -2,7 +2,7 @@
 
 The plans are the real ones: of batches and passes, of the directories that a pass divides, joins and folds, and of the
 functions among which it shares them. The seconds of a fold are those of the cost model that these plans use
-(fold.distribution). The other seconds and sizes are `Rates`, which `--scale` measures on a real collection. It also
+(fold.cost). The other seconds and sizes are `Rates`, which `--scale` measures on a real collection. It also
 simulates that collection with the cores of its machine, and writes the simulated seconds beside the measured ones.
 """
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from benchmarks.on_lambda import Platform, dollars_of_functions, dollars_of_requests, span
 from chromadb_compaction.fold.collections import FOLD_SHARE
-from chromadb_compaction.fold.distribution import FoldCost, FoldUnit, plan_folds
+from chromadb_compaction.fold.cost import FoldCost
+from chromadb_compaction.fold.distribution import plan_folds
 from chromadb_compaction.fold.partitioning import MOVED_SHARE, Arriving, PartitionSizes, PlannedFold, plan_folds_of
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.manifest import CollectionSnapshot, Conservation, PartitionSnapshot
 from chromadb_compaction.manifest.collection import totals
 from chromadb_compaction.manifest.stored import StoredFile

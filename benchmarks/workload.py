@@ -13,6 +13,8 @@ WRITES = 20
 """The records that are written one by one until a reader has found them."""
 QUERIES = 60
 """The queries whose median time counts."""
+LARGE_DELTA_ROWS = 2000
+"""The records of a delta of a large collection."""
 _WORDS = ["vector", "search", "finds", "what", "is", "near", "in", "meaning", "quickly", "and", "well", "enough"]
 
 
@@ -51,6 +53,13 @@ def second_round(load: Load) -> Iterator[Records]:
         old = [_id(delta, row) for row in range(updates)]
         new = [_id(load.deltas + delta, row) for row in range(load.rows - updates)]
         yield records(load.dimension, seed=load.deltas + delta, ids=old + new)
+
+
+def large_records(count: int, dimension: int) -> Iterator[Records]:
+    """Yield the deltas of a collection of `count` records whose ids ascend."""
+    for start in range(0, count, LARGE_DELTA_ROWS):
+        ids = [f"{number:09d}" for number in range(start, min(start + LARGE_DELTA_ROWS, count))]
+        yield records(dimension, seed=start, ids=ids)
 
 
 def a_query(load: Load) -> NDArray[np.float32]:

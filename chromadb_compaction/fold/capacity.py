@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, cast
 
 from chromadb_compaction.configuration import DEFAULT_INDEX
 from chromadb_compaction.errors import SnapshotTooLargeError
-from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
+from chromadb_compaction.fold.distribution import FoldInput
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.manifest import CollectionSnapshot
 from chromadb_compaction.planning import ObjectInfo
 from chromadb_compaction.rows.batch_run import RunPart

@@ -20,10 +20,11 @@ from chromadb_compaction.deltas.attempts import blaming_collections, mark_collec
 from chromadb_compaction.deltas.deaths import Process, running
 from chromadb_compaction.errors import OutOfTimeError, SnapshotTooLargeError
 from chromadb_compaction.fold.capacity import SMALLER_PARTITIONS, fold_sizes, folds_at_once, folds_too_large
-from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
+from chromadb_compaction.fold.distribution import FoldInput
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult
 from chromadb_compaction.fold.requests import FoldRequests
 from chromadb_compaction.fold.run_files import download_runs
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.fold.workers import Marked, run_folds
 from chromadb_compaction.heartbeat import Heartbeat
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest

@@ -19,8 +19,8 @@ from chromadb_compaction.chroma.verification import verify
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, Space
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.fold.distribution import FoldUnit
 from chromadb_compaction.fold.kept_settings import write_settings
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.manifest import Conservation, Fingerprint128
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange
 from chromadb_compaction.rows.ledger import (

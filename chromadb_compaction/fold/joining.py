@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from chromadb_compaction.configuration import DeltaVersion, KeptSettings, Space
 from chromadb_compaction.errors import VerificationError
-from chromadb_compaction.fold.distribution import FoldUnit, directories_of
 from chromadb_compaction.fold.fold import FoldResult
+from chromadb_compaction.fold.units import FoldUnit, directories_of
 from chromadb_compaction.manifest import (
     CollectionSnapshot,
     Conservation,

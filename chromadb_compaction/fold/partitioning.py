@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.configuration import KeptSettings
-from chromadb_compaction.fold.distribution import FoldCost, FoldUnit, directories_of
+from chromadb_compaction.fold.cost import FoldCost
+from chromadb_compaction.fold.units import FoldUnit, directories_of
 from chromadb_compaction.layout import LEDGER_FILE
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, PartitionSnapshot
 from chromadb_compaction.ports import Services

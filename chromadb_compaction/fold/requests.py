@@ -10,9 +10,9 @@ from typing import Final
 from chromadb_compaction.chroma.loader import Progress
 from chromadb_compaction.configuration import KeptSettings, newer_version
 from chromadb_compaction.errors import SnapshotTooLargeError
-from chromadb_compaction.fold.distribution import FoldUnit
 from chromadb_compaction.fold.fold import FoldRequest
 from chromadb_compaction.fold.reshaping import Source, reshape
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.fold.workers import Marked, not_stopping_others
 from chromadb_compaction.layout import LEDGER_FILE
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest

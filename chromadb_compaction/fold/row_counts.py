@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from chromadb_compaction.fold.distribution import FoldUnit, directories_of
 from chromadb_compaction.fold.fold import FoldResult
+from chromadb_compaction.fold.units import FoldUnit, directories_of
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import LISTED_COLLECTIONS, CollectionCounts
 from chromadb_compaction.rows.id_ranges import IdRange

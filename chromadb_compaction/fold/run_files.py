@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from chromadb_compaction.concurrency import THREADS, ahead, in_threads
 from chromadb_compaction.disk import MORE_COMPACTOR_DISK, check_disk
 from chromadb_compaction.errors import SnapshotCorruptError
-from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
+from chromadb_compaction.fold.distribution import FoldInput
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.messages import MergedBatch
 from chromadb_compaction.ports import ObjectStore, Services
 from chromadb_compaction.rows.batch_run import RUN_PARTS, RunPart, RunPiece, split

@@ -69,7 +69,7 @@ class CleanUpRequest(WorkflowMessage):
     """The request of CleanUp.
 
     Attributes:
-        snapshot_id: The snapshot of the pass. If it is no longer published, nothing is moved.
+        snapshot_id: The snapshot of the pass. Nothing is moved unless it is still published.
         outcome: The key of the list of delta outcomes. Empty if other functions must fold first.
     """
 

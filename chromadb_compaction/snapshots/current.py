@@ -22,7 +22,7 @@ class CurrentSnapshot(NamedTuple):
 
 
 def read_current(services: Services, known: CurrentSnapshot | None) -> CurrentSnapshot | None:
-    """Return the published snapshot: `known` itself if the pointer has not changed, None if there is no pointer."""
+    """Return the published snapshot, which is `known` if the pointer has not changed. None: there is no pointer."""
     try:
         pointer = read_pointer_if_changed(services, known.published) if known else read_pointer(services)
         if pointer is None or (known is not None and pointer == known.published):

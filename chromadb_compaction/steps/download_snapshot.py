@@ -17,7 +17,9 @@ from chromadb_compaction.deltas.deaths import Process, running, running_whole_pa
 from chromadb_compaction.deltas.drops import may_drop
 from chromadb_compaction.deltas.formats import Delta
 from chromadb_compaction.errors import CorruptDeltaError, DeltaFailedError, UnreadableObjectError
-from chromadb_compaction.fold.distribution import FoldCost, FoldUnit, limits_of, plan_folds
+from chromadb_compaction.fold.cost import FoldCost, limits_of
+from chromadb_compaction.fold.distribution import plan_folds
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.heartbeat import heartbeat_for
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest
 from chromadb_compaction.messages import BATCH_MANIFEST, LISTED_COLLECTIONS, DownloadedSnapshot, DownloadSnapshotRequest

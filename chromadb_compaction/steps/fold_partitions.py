@@ -20,18 +20,11 @@ from chromadb_compaction.concurrency import in_threads
 from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.errors import SnapshotCorruptError, VerificationError
 from chromadb_compaction.fold.collections import RUNS, FoldRounds
-from chromadb_compaction.fold.distribution import (
-    FOLDS,
-    FoldCost,
-    FoldInput,
-    FoldLimits,
-    FoldPlan,
-    FoldUnit,
-    limits_of,
-    rounds,
-)
+from chromadb_compaction.fold.cost import FoldCost, FoldLimits, limits_of
+from chromadb_compaction.fold.distribution import FOLDS, FoldInput, FoldPlan, rounds
 from chromadb_compaction.fold.joining import PartOfManifest
 from chromadb_compaction.fold.run_files import read_parts
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.messages import (
     FoldedItem,

@@ -13,8 +13,8 @@ from chromadb_compaction.configuration import DeltaVersion
 from chromadb_compaction.deltas.outcomes import DeltaOutcome, pack_outcomes
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedDirectory
-from chromadb_compaction.fold.distribution import FoldUnit
 from chromadb_compaction.fold.joining import PartOfManifest, check_base, join_parts, whole_collection
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.manifest import (
     CollectionRef,
     CollectionSnapshot,

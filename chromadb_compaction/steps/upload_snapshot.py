@@ -13,13 +13,15 @@ from chromadb_compaction.deltas.deaths import Process, running_whole_pass
 from chromadb_compaction.deltas.outcomes import STAYS_PENDING, DeltaOutcome, decode_outcomes, pack_outcomes
 from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
 from chromadb_compaction.fold.collections import FoldedDirectory, fold_pass
-from chromadb_compaction.fold.distribution import FOLDS, FoldCost, FoldInput, FoldPlan, FoldUnit, limits_of, plan_folds
+from chromadb_compaction.fold.cost import FoldCost, limits_of
+from chromadb_compaction.fold.distribution import FOLDS, FoldInput, FoldPlan, plan_folds
 from chromadb_compaction.fold.fold import FoldResult
 from chromadb_compaction.fold.joining import PartOfManifest
 from chromadb_compaction.fold.kept_copies import keep_copies, keep_unchanged
 from chromadb_compaction.fold.partitioning import fold_costs
 from chromadb_compaction.fold.row_counts import counts_of, untouched_records
 from chromadb_compaction.fold.run_files import read_parts
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.heartbeat import Heartbeat, heartbeat_for
 from chromadb_compaction.manifest import Manifest, commit_id
 from chromadb_compaction.messages import (

@@ -26,7 +26,7 @@ import tasks.handling
 from chromadb_compaction import concurrency, times
 from chromadb_compaction.aws import object_store
 from chromadb_compaction.fold import requests, workers
-from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
+from chromadb_compaction.fold.cost import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows import runs
 from chromadb_compaction.settings import Settings, load_settings

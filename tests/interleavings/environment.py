@@ -22,7 +22,7 @@ from chromadb_compaction.chroma.export.proof import Texts
 from chromadb_compaction.chroma.export.records import Record
 from chromadb_compaction.chroma.loader import Loaded
 from chromadb_compaction.fold import fold, reshaping, run_files
-from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
+from chromadb_compaction.fold.cost import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.pending import known
 from chromadb_compaction.ports import Services
 from chromadb_compaction.rows import runs

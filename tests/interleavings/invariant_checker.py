@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from chromadb_compaction import layout
-from chromadb_compaction.fold.distribution import directories_of
+from chromadb_compaction.fold.units import directories_of
 from chromadb_compaction.manifest import Manifest, Pointer
 from chromadb_compaction.rows.id_ranges import IdRange
 from tests.fakes.published import body_of, parse_manifest

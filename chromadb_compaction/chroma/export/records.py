@@ -97,7 +97,7 @@ class StoredTexts:
         self._database.close()
 
     def read(self, ids: Sequence[str]) -> dict[str, Texts]:
-        """Return the texts by id. Ids of which there is no record are left out."""
+        """Return the texts by id, without the ids that have no record."""
         self._want(ids)
         found: dict[str, dict[str, Any]] = {}
         for row_id, key, value, truth in self._database.execute(_WANTED_CELLS):

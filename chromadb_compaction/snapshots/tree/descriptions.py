@@ -48,13 +48,7 @@ def read_collection(services: Bucket, name: str, ref: CollectionRef) -> Collecti
     says, or has a wrong conservation proof. Other collections of the snapshot can still be read then.
     """
     key = layout.collection_key(ref.snapshot_id, name, prefix=services.settings.snapshot_prefix)
-    where = f"(the description of collection {name})"
-    try:
-        body = services.objects.get(key).body
-    except ObjectMissingError as error:
-        raise SnapshotCorruptError.damaged(key, f"{where} is missing") from error
-    if hashlib.sha256(body).hexdigest() != ref.sha256:
-        raise SnapshotCorruptError.damaged(key, f"{where} is not what its manifest says it is (its SHA-256 differs)")
+    body = read_named(services, key, ref.sha256, f"(the description of collection {name})")
     try:
         described = CollectionSnapshot.model_validate_json(body)
     except ValidationError as error:
@@ -62,6 +56,20 @@ def read_collection(services: Bucket, name: str, ref: CollectionRef) -> Collecti
     if not described.conservation.holds():
         raise SnapshotCorruptError.damaged(key, f"has a wrong conservation proof for collection {name}")
     return described
+
+
+def read_named(services: Bucket, key: str, sha256: str, what: str) -> bytes:
+    """Return the object that a manifest names, with its SHA-256. `what` describes it in errors.
+
+    Raises SnapshotCorruptError if it is missing, or is another one.
+    """
+    try:
+        body = services.objects.get(key).body
+    except ObjectMissingError as error:
+        raise SnapshotCorruptError.damaged(key, f"{what} is missing") from error
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise SnapshotCorruptError.damaged(key, f"{what} is not what its manifest says it is (its SHA-256 differs)")
+    return body
 
 
 def collection_keys(manifest: Manifest, *, prefix: str) -> dict[str, str]:

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from chromadb_compaction import layout
 from chromadb_compaction.configuration import DeltaVersion
-from chromadb_compaction.errors import ObjectMissingError, SnapshotCorruptError
+from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.manifest import CollectionRef, Collections, Manifest, ReadShard, Shard, ShardedRefs, ShardRef
 from chromadb_compaction.manifest.shards import divide, shards_for
 from chromadb_compaction.ports import Bucket
-from chromadb_compaction.snapshots.tree.descriptions import not_understood
+from chromadb_compaction.snapshots.tree.descriptions import not_understood, read_named
 
 
 class NextCollections(NamedTuple):
@@ -60,20 +60,14 @@ def read_shard(services: Bucket, number: int, ref: ShardRef) -> Shard:
     can still be read then.
     """
     key = layout.shard_key(ref.snapshot_id, number, prefix=services.settings.snapshot_prefix)
-    where = f"(a shard of {ref.collections} collections)"
-    try:
-        body = services.objects.get(key).body
-    except ObjectMissingError as error:
-        raise SnapshotCorruptError.damaged(key, f"{where} is missing") from error
-    sha256 = hashlib.sha256(body).hexdigest()
-    if sha256 != ref.sha256:
-        raise SnapshotCorruptError.damaged(key, f"{where} is not what its manifest says it is (its SHA-256 differs)")
+    what = f"(a shard of {ref.collections} collections)"
+    body = read_named(services, key, ref.sha256, what)
     try:
         shard = Shard.model_validate_json(body)
     except ValidationError as error:
         raise not_understood(key, error) from error
-    if shard.ref(ref.snapshot_id, sha256) != ref:
-        raise SnapshotCorruptError.damaged(key, f"{where} has other totals than its manifest says")
+    if shard.ref(ref.snapshot_id, ref.sha256) != ref:
+        raise SnapshotCorruptError.damaged(key, f"{what} has other totals than its manifest says")
     return shard
 
 

@@ -58,19 +58,7 @@ def test_work_that_ends_leaves_no_mark_even_after_an_error(objects: InMemoryObje
     assert not blame(objects)
 
 
-def test_an_error_while_the_mark_is_deleted_does_not_hide_the_result(objects: InMemoryObjectStore) -> None:
-    def fail(call: str, _key: str) -> None:
-        if call == "delete":
-            raise TransientStorageError("503")
-
-    objects.before = fail
-    with running(Process(ONE, 1, "merge-0000"), objects, deltas=[a_pending(1)]):
-        pass
-
-    assert objects.keys(layout.RUNNING_PREFIX)
-
-
-def test_work_that_ended_is_not_blamed_for_a_mark_that_it_could_not_delete(objects: InMemoryObjectStore) -> None:
+def end_without_deleting_the_mark(objects: InMemoryObjectStore) -> None:
     def fail(call: str, _key: str) -> None:
         if call == "delete":
             raise TransientStorageError("503")
@@ -79,6 +67,16 @@ def test_work_that_ended_is_not_blamed_for_a_mark_that_it_could_not_delete(objec
     with running(Process(ONE, 1, "merge-0000"), objects, deltas=[a_pending(1)]):
         pass
     objects.before = lambda _call, _key: None
+
+
+def test_an_error_while_the_mark_is_deleted_does_not_hide_the_result(objects: InMemoryObjectStore) -> None:
+    end_without_deleting_the_mark(objects)
+
+    assert objects.keys(layout.RUNNING_PREFIX)
+
+
+def test_work_that_ended_is_not_blamed_for_a_mark_that_it_could_not_delete(objects: InMemoryObjectStore) -> None:
+    end_without_deleting_the_mark(objects)
 
     assert not blame(objects)
     assert not objects.keys()

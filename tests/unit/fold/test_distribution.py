@@ -9,19 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.fold import distribution
-from chromadb_compaction.fold.distribution import (
+from chromadb_compaction.fold.cost import (
     BASE_BYTES_A_SECOND,
     FOLD_SECONDS,
-    MOST_ITEMS,
     SOON_SECONDS,
     FoldCost,
     FoldLimits,
-    FoldUnit,
+    FoldLoad,
     limits_of,
-    plan_folds,
-    rounds,
 )
+from chromadb_compaction.fold.distribution import MOST_ITEMS, plan_folds, rounds
+from chromadb_compaction.fold.units import FoldUnit
 from tests.fakes.services import START, new_fakes
 
 GIGABYTE = 10**9
@@ -31,6 +29,7 @@ costs_of_passes = st.lists(
         FoldCost,
         st.integers(0, 10**6).map(lambda number: FoldUnit(f"c{number // 9}", "x" * (number % 9))),
         st.integers(0, 30 * GIGABYTE),
+        st.integers(0, GIGABYTE),
         st.integers(0, GIGABYTE),
     ),
     unique_by=lambda cost: cost.unit,
@@ -58,19 +57,19 @@ def test_a_function_gets_what_its_limits_hold_or_one_fold(costs: list[FoldCost],
     plan = plan_folds(costs, most)
 
     items = [[cost_of[unit] for unit in item] for item in plan.items]
-    assert all(len(item) == 1 or most.hold_in_rounds(item) for item in items)
-    assert len(items) == MOST_ITEMS or all(len(item) == 1 or most.hold(item) for item in items)
+    assert all(len(item) == 1 or most.hold_in_rounds(FoldLoad.of(item)) for item in items)
+    assert len(items) == MOST_ITEMS or all(len(item) == 1 or most.hold(FoldLoad.of(item)) for item in items)
     assert len(plan.items) <= MOST_ITEMS
     assert not plan.left or len(plan.items) + len(plan.here) > 0
     if plan.items:
-        assert most.halved().hold([cost_of[unit] for unit in plan.here])
+        assert most.halved().hold(FoldLoad.of(cost_of[unit] for unit in plan.here))
 
 
 @given(costs_of_passes, limits)
 def test_a_pass_that_one_function_can_fold_is_not_divided(costs: list[FoldCost], most: FoldLimits) -> None:
     plan = plan_folds(costs, most)
 
-    assert bool(plan.items) is (len(costs) > 1 and not most.hold(costs))
+    assert bool(plan.items) is (len(costs) > 1 and not most.hold(FoldLoad.of(costs)))
     if not plan.items:
         assert plan.here == tuple(cost.unit for cost in costs)
 
@@ -93,7 +92,8 @@ def test_a_function_does_more_than_its_disk_holds_only_if_no_other_is_left() -> 
     few, many = ([a_cost(f"{number:03d}", gigabytes=0.5) for number in range(count)] for count in (80, 800))
 
     assert all(
-        limits.hold([a_cost(unit.collection, gigabytes=0.5) for unit in item]) for item in plan_folds(few, limits).items
+        limits.hold(FoldLoad.of(a_cost(unit.collection, gigabytes=0.5) for unit in item))
+        for item in plan_folds(few, limits).items
     )
     plan = plan_folds(many, limits)
     assert plan.left == ()
@@ -149,7 +149,7 @@ def test_the_estimate_is_near_what_a_fold_on_one_thread_took(base: int, run: int
 
 def test_the_threads_of_the_estimate_are_those_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = FoldCost(FoldUnit("docs"), 0, 10**8)
-    monkeypatch.setattr(distribution, "index_threads", lambda: 6)
+    monkeypatch.setattr("chromadb_compaction.fold.cost.index_threads", lambda: 6)
 
     assert cost.seconds == cost.seconds_on(6) < cost.seconds_on(2)
 

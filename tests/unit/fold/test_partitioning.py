@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromadb_compaction.fold.distribution import directories_of
 from chromadb_compaction.fold.partitioning import Arriving, PartitionSizes, PlannedFold, plan_folds_of
+from chromadb_compaction.fold.units import directories_of
 from chromadb_compaction.manifest import CollectionSnapshot, Conservation, PartitionSnapshot, totals
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, SampledIds, ranges
 

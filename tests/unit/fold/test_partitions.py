@@ -10,8 +10,8 @@ import pytest
 from chromadb_compaction.chroma.client import open_collection
 from chromadb_compaction.errors import VerificationError
 from chromadb_compaction.fold import workers
-from chromadb_compaction.fold.distribution import FoldUnit
 from chromadb_compaction.fold.fold import FoldRequest, FoldResult, fold_collection
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.fold.workers import run_folds
 from chromadb_compaction.manifest import Conservation
 from chromadb_compaction.rows.id_ranges import ALL_IDS, IdRange, ranges

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from chromadb_compaction.errors import SnapshotCorruptError
 from chromadb_compaction.fold import run_files
-from chromadb_compaction.fold.distribution import FoldInput, FoldUnit
+from chromadb_compaction.fold.distribution import FoldInput
 from chromadb_compaction.fold.run_files import download_runs
+from chromadb_compaction.fold.units import FoldUnit
 from chromadb_compaction.messages import MergedBatch
 from chromadb_compaction.rows import runs
 from chromadb_compaction.rows.batch_run import BatchRun, RunPart

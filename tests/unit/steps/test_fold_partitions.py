@@ -21,7 +21,7 @@ from chromadb_compaction.errors import (
 )
 from chromadb_compaction.fold import collections, workers
 from chromadb_compaction.fold.collections import FoldedDirectory, FoldRounds
-from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
+from chromadb_compaction.fold.cost import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.fold.fold import FoldRequest
 from chromadb_compaction.manifest import Manifest
 from chromadb_compaction.messages import FoldedItem, PublishedSnapshot

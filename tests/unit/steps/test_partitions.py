@@ -15,7 +15,7 @@ import pytest
 from chromadb_compaction.chroma.client import SQLITE_FILE, Collection, open_collection
 from chromadb_compaction.errors import SnapshotTooLargeError, VerificationError
 from chromadb_compaction.fold import collections, requests, reshaping
-from chromadb_compaction.fold.distribution import FOLD_SECONDS, FoldLimits
+from chromadb_compaction.fold.cost import FOLD_SECONDS, FoldLimits
 from chromadb_compaction.fold.reshaping import Reshaped, Source
 from chromadb_compaction.layout import LEDGER_FILE, partition_folder
 from chromadb_compaction.manifest import CollectionSnapshot, Manifest, PartitionSnapshot
